@@ -1,0 +1,3 @@
+//! Events in, state out. Deterministic: no clock, no hash order, no I/O.
+
+pub mod event;

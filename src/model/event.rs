@@ -1,0 +1,420 @@
+//! What happens: observations from the world and commands from the user, in one stream.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::parse::{Block, Nanos};
+
+/// One entry of the stream that is folded, recorded and replayed.
+#[derive(Debug, Clone)]
+pub struct Stamped {
+    /// Given in one place, the loop.
+    pub seq: u64,
+    /// When it was applied, nanoseconds since the Unix epoch. For files: 0 (time comes from the lines).
+    pub at: Nanos,
+    /// What happened.
+    pub event: Event,
+}
+
+/// An event.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// What this run of the program is about.
+    Session(Session),
+    /// A stream of log lines: opened, cut, healed, ended.
+    Source(SourceEvent),
+    /// Lines of one source.
+    Log(LogBlock),
+    /// Pods of the workload.
+    Pod(PodEvent),
+    /// A Kubernetes Event object.
+    KubeEvent(KubeEvent),
+    /// Workloads found by discovery (the picker), or their size.
+    Workloads(Vec<WorkloadView>),
+    /// State of a connection to the cluster, named by what it watches (`pods`, `events`, `logs`).
+    Edge(EdgeEvent),
+    /// What the user meant.
+    Do(Command),
+    /// The terminal has this size now.
+    Resize {
+        /// Columns.
+        w: u16,
+        /// Rows.
+        h: u16,
+    },
+    /// Time passes.
+    Tick,
+}
+
+/// Access level, shown in the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// get, list, watch, log.
+    #[default]
+    Observe,
+    /// exec that only reads, proxy GETs.
+    Probe,
+    /// creating and deleting objects.
+    Act,
+}
+
+/// What feeds the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feed {
+    /// Log files, folders, standard input.
+    #[default]
+    Files,
+    /// A Kubernetes cluster.
+    Cluster,
+    /// The embedded cluster.
+    Demo,
+    /// A recording.
+    Replay,
+    /// This node.
+    Local,
+}
+
+/// What this run is about; the header shows it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// What feeds it.
+    pub feed: Feed,
+    /// Cluster context, scenario name, or nothing.
+    pub context: Option<String>,
+    /// Namespace.
+    pub namespace: Option<String>,
+    /// `lws/mixtral-0`, a selector, or the paths that were opened.
+    pub workload: Option<String>,
+    /// Level of access in force.
+    pub level: Level,
+    /// `--read-only`: the level can't be raised.
+    pub locked: bool,
+}
+
+/// Identity of a log source, unique in one run, given by whoever opens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SourceId(pub u32);
+
+/// Where lines come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceInfo {
+    /// Unique name: the path as given, `namespace/pod/container`, that with `@previous`, or `-`.
+    pub name: String,
+    /// The container it belongs to, if it is one.
+    pub container: Option<ContainerKey>,
+    /// The container before the present one.
+    pub previous: bool,
+    /// When the container started, if known: tells a log that was rotated.
+    pub started: Option<Nanos>,
+}
+
+/// What happens to a log source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceEvent {
+    /// It exists from now on.
+    Opened(SourceId, SourceInfo),
+    /// Lines are flowing (again).
+    Up(SourceId),
+    /// Cut; the next attempt comes in so many milliseconds.
+    Retrying {
+        /// Which.
+        id: SourceId,
+        /// Why.
+        why: String,
+        /// Delay.
+        in_ms: u64,
+    },
+    /// Lines that are known to be gone: rotated away, refused, over a cap.
+    Lost {
+        /// Which.
+        id: SourceId,
+        /// How many lines; `None` when it can't be counted.
+        lines: Option<u64>,
+        /// Why.
+        why: String,
+    },
+    /// Nothing more will come.
+    Ended {
+        /// Which.
+        id: SourceId,
+        /// Why, when it is not the ordinary end.
+        why: Option<String>,
+    },
+}
+
+/// Lines of one source. A recording keeps `source`, `first_line` and the text; the facts are parsed anew.
+#[derive(Debug, Clone)]
+pub struct LogBlock {
+    /// Which source.
+    pub source: SourceId,
+    /// Lines and facts.
+    pub block: Arc<Block>,
+}
+
+/// Namespace and name of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PodKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ContainerKey {
+    /// Pod.
+    pub pod: PodKey,
+    /// Container name.
+    pub container: String,
+}
+
+/// Changes of the watched pods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum PodEvent {
+    /// A list starts: what is not seen again before `Synced` is gone.
+    Resync,
+    /// A pod as it is now.
+    Upsert(Box<PodView>),
+    /// The list is complete.
+    Synced,
+    /// A pod was deleted.
+    Gone(PodKey),
+}
+
+/// What we know of a pod: a plain copy of what the API server says, nothing concluded.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the fields carry the names of the Kubernetes API (core/v1 Pod)")]
+pub struct PodView {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub created: Option<Nanos>,
+    pub deletion: Option<Nanos>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Controller owner: kind, name.
+    pub owner: Option<(String, String)>,
+    pub node: Option<String>,
+    pub phase: String,
+    pub reason: Option<String>,
+    pub message: Option<String>,
+    pub pod_ip: Option<String>,
+    pub host_ip: Option<String>,
+    pub host_network: bool,
+    pub subdomain: Option<String>,
+    pub hostname: Option<String>,
+    pub service_account: Option<String>,
+    pub scheduling_gates: Vec<String>,
+    pub readiness_gates: Vec<String>,
+    pub conditions: Vec<Condition>,
+    pub init_containers: Vec<ContainerView>,
+    pub containers: Vec<ContainerView>,
+    /// The object as YAML, managed fields removed, for the drill-down and the test job's plan.
+    pub yaml: Option<Arc<str>>,
+}
+
+/// A pod or node condition.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "Kubernetes names")]
+pub struct Condition {
+    pub kind: String,
+    pub status: String,
+    pub reason: Option<String>,
+    pub message: Option<String>,
+    pub since: Option<Nanos>,
+}
+
+/// A container of a pod: spec and status together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "Kubernetes names")]
+pub struct ContainerView {
+    pub name: String,
+    pub image: String,
+    pub image_id: Option<String>,
+    pub container_id: Option<String>,
+    /// Restartable init container (`restartPolicy: Always`).
+    pub sidecar: bool,
+    /// `nvidia.com/gpu`, `amd.com/gpu` … summed.
+    pub gpus: u32,
+    /// Resource requests and limits as written, name to quantity.
+    pub resources: BTreeMap<String, String>,
+    pub command: Vec<String>,
+    pub args: Vec<String>,
+    /// Literal values; `None` for what comes from elsewhere (secret, config map, field).
+    pub env: Vec<(String, Option<String>)>,
+    pub ready: bool,
+    pub started: Option<bool>,
+    pub restarts: u32,
+    pub state: ContainerState,
+    pub last_state: ContainerState,
+    /// `startup`, `readiness`, `liveness` with a one-line description.
+    pub probes: Vec<(String, String)>,
+}
+
+/// State of a container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "Kubernetes names")]
+pub enum ContainerState {
+    #[default]
+    None,
+    Waiting {
+        reason: String,
+        message: Option<String>,
+    },
+    Running {
+        since: Option<Nanos>,
+    },
+    Terminated {
+        exit_code: i32,
+        signal: Option<i32>,
+        reason: Option<String>,
+        message: Option<String>,
+        started: Option<Nanos>,
+        finished: Option<Nanos>,
+    },
+}
+
+/// A Kubernetes Event about something of ours.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "Kubernetes names")]
+pub struct KubeEvent {
+    pub uid: String,
+    pub namespace: String,
+    /// `Pod`, `LeaderWorkerSet`, …
+    pub kind: String,
+    pub object: String,
+    pub normal: bool,
+    pub reason: String,
+    pub message: String,
+    pub count: u32,
+    pub first: Option<Nanos>,
+    pub last: Option<Nanos>,
+    pub reporter: String,
+}
+
+/// A workload that discovery found, or the one on screen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadView {
+    /// Namespace.
+    pub namespace: String,
+    /// `lws`, `sts`, `job`, `raycluster`, `jobset`, `pytorchjob`, `deploy`, `pods`, `selector`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Which rule matched, in words.
+    pub rule: String,
+    /// Label selector of its pods.
+    pub selector: String,
+    /// Pods it should have.
+    pub expected: Option<u32>,
+    /// Pods by index, where the kind numbers them.
+    pub pods: Vec<(Option<u32>, String)>,
+    /// GPUs requested in all.
+    pub gpus: u32,
+}
+
+/// State of one connection to the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EdgeEvent {
+    /// `pods`, `events`, `nodes`, `logs`, `discovery`.
+    pub edge: String,
+    /// What it is like.
+    pub state: EdgeState,
+}
+
+/// How a connection fares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum EdgeState {
+    /// Answers.
+    Up,
+    /// Cut, will try again.
+    Retrying {
+        /// Why.
+        why: String,
+        /// Milliseconds.
+        in_ms: u64,
+    },
+    /// RBAC refuses: the rule that would allow it.
+    Forbidden {
+        /// `list pods in namespace prod`.
+        rule: String,
+    },
+    /// Will not be tried again.
+    Down {
+        /// Why.
+        why: String,
+    },
+}
+
+/// User intent, whichever key or text said it. Plumbing never goes in here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each is described in the key table")]
+pub enum Command {
+    Quit,
+    AskQuit,
+    Back,
+    Pane(String),
+    NextPane,
+    PrevPane,
+    Up,
+    Down,
+    Left,
+    Right,
+    PageUp,
+    PageDown,
+    Home,
+    End,
+    Enter,
+    NextTab,
+    PrevTab,
+    StartFilter,
+    StartCommand,
+    Insert(char),
+    Paste(String),
+    Erase,
+    EraseWord,
+    Submit,
+    Help,
+    Explain,
+    Copy,
+    NextProblem,
+    PrevProblem,
+    Toggle(String),
+    /// A command line typed after `:`.
+    Line(String),
+    Confirm(bool),
+    Theme(String),
+    Redraw,
+    Suspend,
+}
+
+/// What the shell must do; returned by `update`, executed outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Leave.
+    Quit,
+    /// Put text on the clipboard (OSC 52).
+    Copy(String),
+    /// Write text to a file.
+    Save(PathBuf, String),
+    /// Use another theme.
+    Theme(String),
+    /// Watch this workload from now on.
+    Watch(Box<WorkloadView>),
+    /// Repaint everything.
+    Redraw,
+    /// Stop the process, job-control style.
+    Suspend,
+}

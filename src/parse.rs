@@ -1,0 +1,112 @@
+//! Text in, facts out. No clock, no I/O, no state.
+//!
+//! Bytes come as whole lines in a [`Block`]; [`Block::new`] peels the outer prefixes of every line,
+//! splits glued heads, and turns what is worth knowing into [`Fact`]s. Most lines leave at a literal
+//! prefilter without an allocation.
+
+pub mod fact;
+pub mod vllm;
+
+pub use fact::{At, Fact, Level, Nanos};
+
+/// Index into [`Block::heads`].
+pub type HeadIx = u32;
+/// Index into [`Block::outers`].
+pub type OuterIx = u32;
+
+/// The process that an NCCL head names: `host:pid:tid [dev]`, without tid and dev.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Head {
+    /// Host, cut at the first dot by NCCL; empty when the head was damaged.
+    pub host: String,
+    /// Process id; 0 in write-ups, `None` when the head was damaged.
+    pub pid: Option<u64>,
+    /// The host stood at the start of a line (after outer prefixes) at least once in this block, which
+    /// proves that nothing was glued to its front (known-host rule, nccl-logs.md 1.3).
+    pub clean: bool,
+    /// Outer prefix chain of the first line that carried it.
+    pub outer: OuterIx,
+}
+
+/// The chain of prefixes in front of a line, reduced to what identifies who printed it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Outer {
+    /// Innermost label: `Worker_TP0`, `EngineCore_DP0`, `RayWorkerWrapper`, `APIServer`, …
+    pub label: Option<String>,
+    /// Innermost pid of a `(NAME pid=N)` prefix.
+    pub pid: Option<u64>,
+    /// Innermost `ip=` of a Ray prefix.
+    pub ip: Option<String>,
+    /// Rank label of a launcher: `[rank3]:`, `[default3]:`, `[1,0]<stdout>:`, `3: `.
+    pub rank: Option<u32>,
+    /// Pod (and container) named by a kubectl or stern prefix.
+    pub pod: Option<String>,
+    /// File named by `grep` over many files.
+    pub file: Option<String>,
+    /// Number of `(NAME pid=…)` prefixes; 2 and more mean that another process relayed the line.
+    pub depth: u8,
+    /// The line ended in `[repeated Nx across cluster]`: other processes printed alike lines that were dropped.
+    pub repeated: bool,
+}
+
+/// One fact with where it stood. Offsets point into [`Block::text`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rec {
+    /// Physical line, counted from the block's first line (0-based).
+    pub line: u32,
+    /// Start of the piece of the line that holds the fact: a glued line holds several.
+    pub start: u32,
+    /// End of that piece.
+    pub end: u32,
+    /// When it was written, if the line says.
+    pub at: Option<At>,
+    /// NCCL process, if the line has a head.
+    pub head: Option<HeadIx>,
+    /// Outer prefixes.
+    pub outer: OuterIx,
+    /// Thread id of the head.
+    pub tid: u64,
+    /// `[dev]` of the head; −1 when absent.
+    pub dev: i32,
+    /// Level.
+    pub level: Level,
+    /// What it says.
+    pub fact: Fact,
+}
+
+/// A run of whole lines of one source with everything the parser found in them.
+///
+/// Only `first_line` and `text` are observations; the rest is derived by [`Block::new`] and rebuilt when a
+/// recording is read.
+#[derive(Debug, Clone, Default)]
+pub struct Block {
+    /// Physical number of the first line, 1-based, after decompression.
+    pub first_line: u64,
+    /// The bytes, line ends included.
+    pub text: Vec<u8>,
+    /// Number of physical lines.
+    pub lines: u32,
+    /// Lines with an NCCL head or a bare version line.
+    pub nccl_lines: u32,
+    /// Lines that vLLM or its process prefixes mark as its own.
+    pub vllm_lines: u32,
+    /// Distinct NCCL heads, in order of appearance.
+    pub heads: Vec<Head>,
+    /// Distinct outer prefix chains; index 0 is the empty one.
+    pub outers: Vec<Outer>,
+    /// Facts in line order.
+    pub recs: Vec<Rec>,
+    /// First stamp in the block.
+    pub first_at: Option<At>,
+    /// Last stamp in the block.
+    pub last_at: Option<At>,
+}
+
+impl Block {
+    /// Parses `text`, whole lines (a last one without newline counts), the first of which is number
+    /// `first_line`.
+    #[must_use]
+    pub fn new(first_line: u64, text: Vec<u8>) -> Self {
+        Self { first_line, text, outers: vec![Outer::default()], ..Self::default() }
+    }
+}

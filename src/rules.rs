@@ -1,0 +1,3 @@
+//! Model in, conclusions out: the scene that panes draw and the report prints.
+
+pub mod scene;
