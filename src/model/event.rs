@@ -400,7 +400,7 @@ pub enum Command {
 }
 
 /// What the shell must do; returned by `update`, executed outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Effect {
     /// Leave.
