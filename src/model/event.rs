@@ -191,7 +191,10 @@ pub enum PodEvent {
 /// What we know of a pod: a plain copy of what the API server says, nothing concluded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "the fields carry the names of the Kubernetes API (core/v1 Pod)")]
+#[allow(
+    missing_docs,
+    reason = "the fields carry the names of the Kubernetes API (core/v1 Pod)"
+)]
 pub struct PodView {
     pub namespace: String,
     pub name: String,
