@@ -107,6 +107,11 @@ impl Block {
     /// `first_line`.
     #[must_use]
     pub fn new(first_line: u64, text: Vec<u8>) -> Self {
-        Self { first_line, text, outers: vec![Outer::default()], ..Self::default() }
+        Self {
+            first_line,
+            text,
+            outers: vec![Outer::default()],
+            ..Self::default()
+        }
     }
 }

@@ -198,7 +198,10 @@ pub enum PodEvent {
 /// What we know of a pod: a plain copy of what the API server says, nothing concluded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "the fields carry the names of the Kubernetes API (core/v1 Pod)")]
+#[allow(
+    missing_docs,
+    reason = "the fields carry the names of the Kubernetes API (core/v1 Pod)"
+)]
 pub struct PodView {
     pub namespace: String,
     pub name: String,
@@ -407,7 +410,7 @@ pub enum Command {
 }
 
 /// What the shell must do; returned by `update`, executed outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Effect {
     /// Leave.

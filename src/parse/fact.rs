@@ -67,7 +67,10 @@ impl NetName {
         if let (Some(to), Some(from)) = (bytes.get_mut(..len), name.get(..len)) {
             to.copy_from_slice(from);
         }
-        Self { len: u8::try_from(len).unwrap_or(30), bytes }
+        Self {
+            len: u8::try_from(len).unwrap_or(30),
+            bytes,
+        }
     }
 
     /// The name as text; bytes that are not UTF-8 end it.
@@ -76,7 +79,10 @@ impl NetName {
         let b = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
         match std::str::from_utf8(b) {
             Ok(s) => s,
-            Err(e) => b.get(..e.valid_up_to()).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or(""),
+            Err(e) => b
+                .get(..e.valid_up_to())
+                .and_then(|b| std::str::from_utf8(b).ok())
+                .unwrap_or(""),
         }
     }
 }
@@ -153,7 +159,11 @@ pub struct GpuId {
 
 impl GpuId {
     /// No bracket printed.
-    pub const NONE: Self = Self { hex: 0, digits: 0, decimal: false };
+    pub const NONE: Self = Self {
+        hex: 0,
+        digits: 0,
+        decimal: false,
+    };
 
     /// The NVML index, if the text is short and decimal (2.18.3+; trap 2 of the log grammar).
     #[must_use]

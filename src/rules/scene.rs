@@ -189,7 +189,10 @@ impl ProcessView {
     /// What a person calls it: pod or host, with pid.
     #[must_use]
     pub fn place(&self) -> String {
-        self.pod.clone().or_else(|| self.host.clone()).unwrap_or_else(|| "?".into())
+        self.pod
+            .clone()
+            .or_else(|| self.host.clone())
+            .unwrap_or_else(|| "?".into())
     }
 }
 
@@ -542,7 +545,13 @@ pub struct Finding {
 impl Finding {
     /// A finding can't exist without a first piece of evidence.
     #[must_use]
-    pub fn new(id: &'static str, subject: &str, severity: Severity, class: Class, first: Evidence) -> Self {
+    pub fn new(
+        id: &'static str,
+        subject: &str,
+        severity: Severity,
+        class: Class,
+        first: Evidence,
+    ) -> Self {
         Self {
             key: format!("{id}@{subject}"),
             id,
@@ -657,7 +666,10 @@ impl Matrix {
     /// The cell at (from, to), slots by index.
     #[must_use]
     pub fn cell(&self, from: u32, to: u32) -> Option<&Cell> {
-        self.cells.binary_search_by(|c| (c.from, c.to).cmp(&(from, to))).ok().and_then(|i| self.cells.get(i))
+        self.cells
+            .binary_search_by(|c| (c.from, c.to).cmp(&(from, to)))
+            .ok()
+            .and_then(|i| self.cells.get(i))
     }
 }
 
