@@ -281,10 +281,10 @@ fn live(screen: &Screen) -> Vec<(&'static Binding, Vec<Key>)> {
     let mut taken: Vec<Key> = Vec::new();
     let mut out = Vec::new();
     for context in contexts(screen) {
-        let mut here = Vec::new();
+        let mut here: Vec<Key> = Vec::new();
         for b in BINDINGS.iter().filter(|b| b.context == context) {
             let keys: Vec<Key> = b.keys.iter().copied().filter(|k| !taken.contains(k)).collect();
-            here.extend(&keys);
+            here.extend_from_slice(&keys);
             if !keys.is_empty() {
                 out.push((b, keys));
             }
