@@ -37,23 +37,69 @@ pub struct Verb {
 
 /// Every command but the names of the panes, which are commands too.
 pub static VERBS: &[Verb] = &[
-    Verb { names: &["q", "quit", "q!"], args: "", doc: "quit" },
-    Verb { names: &["pane"], args: "NAME", doc: "go to a pane; its name alone does the same" },
-    Verb { names: &["finding"], args: "N", doc: "open finding N" },
-    Verb { names: &["cell"], args: "FROM TO", doc: "go to a cell of the matrix" },
-    Verb { names: &["rank"], args: "N", doc: "go to a rank's row of the matrix" },
-    Verb { names: &["tab"], args: "N|LABEL", doc: "show one communicator; 0 is all of them" },
-    Verb { names: &["filter"], args: "[TEXT]", doc: "filter this pane; without text: show everything" },
-    Verb { names: &["theme"], args: "NAME", doc: "use another theme" },
-    Verb { names: &["save"], args: "FILE", doc: "write the screen as text to a file" },
-    Verb { names: &["redraw"], args: "", doc: "repaint the screen" },
-    Verb { names: &["help"], args: "", doc: "keys and commands" },
+    Verb {
+        names: &["q", "quit", "q!"],
+        args: "",
+        doc: "quit",
+    },
+    Verb {
+        names: &["pane"],
+        args: "NAME",
+        doc: "go to a pane; its name alone does the same",
+    },
+    Verb {
+        names: &["finding"],
+        args: "N",
+        doc: "open finding N",
+    },
+    Verb {
+        names: &["cell"],
+        args: "FROM TO",
+        doc: "go to a cell of the matrix",
+    },
+    Verb {
+        names: &["rank"],
+        args: "N",
+        doc: "go to a rank's row of the matrix",
+    },
+    Verb {
+        names: &["tab"],
+        args: "N|LABEL",
+        doc: "show one communicator; 0 is all of them",
+    },
+    Verb {
+        names: &["filter"],
+        args: "[TEXT]",
+        doc: "filter this pane; without text: show everything",
+    },
+    Verb {
+        names: &["theme"],
+        args: "NAME",
+        doc: "use another theme",
+    },
+    Verb {
+        names: &["save"],
+        args: "FILE",
+        doc: "write the screen as text to a file",
+    },
+    Verb {
+        names: &["redraw"],
+        args: "",
+        doc: "repaint the screen",
+    },
+    Verb {
+        names: &["help"],
+        args: "",
+        doc: "keys and commands",
+    },
 ];
 
 /// Reads a command line; the error is a sentence for the person who typed it.
 pub fn parse(line: &str) -> Result<Order, String> {
     let mut words = line.split_whitespace();
-    let Some(name) = words.next() else { return Err("nothing to run".into()) };
+    let Some(name) = words.next() else {
+        return Err("nothing to run".into());
+    };
     let rest: Vec<&str> = words.collect();
     if let (Some(pane), true) = (PaneId::named(name), rest.is_empty()) {
         return Ok(Order::Do(Command::Pane(pane.id().into())));
@@ -61,7 +107,13 @@ pub fn parse(line: &str) -> Result<Order, String> {
     let Some(verb) = VERBS.iter().find(|v| v.names.contains(&name)) else {
         return Err(format!("no command `{name}`; `:help` lists them"));
     };
-    let usage = || format!("usage: :{} {}", verb.names.first().unwrap_or(&name), verb.args);
+    let usage = || {
+        format!(
+            "usage: :{} {}",
+            verb.names.first().unwrap_or(&name),
+            verb.args
+        )
+    };
     let one = || match rest.as_slice() {
         [only] => Ok((*only).to_owned()),
         _ => Err(usage()),
@@ -73,7 +125,8 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("help"), []) => Ok(Order::Do(Command::Help)),
         (Some("pane"), _) => {
             let name = one()?;
-            let pane = PaneId::named(&name).ok_or_else(|| format!("no pane `{name}`: {}", PaneId::names().join(", ")))?;
+            let pane = PaneId::named(&name)
+                .ok_or_else(|| format!("no pane `{name}`: {}", PaneId::names().join(", ")))?;
             Ok(Order::Do(Command::Pane(pane.id().into())))
         }
         (Some("finding"), [n]) => match number(n)? {
@@ -97,7 +150,12 @@ pub fn complete(typed: &str, themes: &[String], tabs: &[String]) -> Vec<String> 
     let (head, word, choices) = match typed.split_once(' ') {
         None => {
             let mut names = owned(&PaneId::names());
-            names.extend(VERBS.iter().filter_map(|v| v.names.iter().find(|n| n.len() > 1)).map(|n| (*n).to_owned()));
+            names.extend(
+                VERBS
+                    .iter()
+                    .filter_map(|v| v.names.iter().find(|n| n.len() > 1))
+                    .map(|n| (*n).to_owned()),
+            );
             (String::new(), typed, names)
         }
         Some(("pane", word)) => ("pane ".to_owned(), word, owned(&PaneId::names())),
@@ -105,7 +163,11 @@ pub fn complete(typed: &str, themes: &[String], tabs: &[String]) -> Vec<String> 
         Some(("tab", word)) => ("tab ".to_owned(), word, tabs.to_vec()),
         Some(_) => return Vec::new(),
     };
-    choices.into_iter().filter(|c| c.starts_with(word)).map(|c| format!("{head}{c}")).collect()
+    choices
+        .into_iter()
+        .filter(|c| c.starts_with(word))
+        .map(|c| format!("{head}{c}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -115,12 +177,21 @@ mod tests {
     #[test]
     fn lines_mean_what_they_say() {
         assert_eq!(parse(" cell 3  11 "), Ok(Order::Cell(3, 11)));
-        assert_eq!(parse("matrix"), Ok(Order::Do(Command::Pane("matrix".into()))));
-        assert_eq!(parse("pane logs"), Ok(Order::Do(Command::Pane("logs".into()))));
+        assert_eq!(
+            parse("matrix"),
+            Ok(Order::Do(Command::Pane("matrix".into())))
+        );
+        assert_eq!(
+            parse("pane logs"),
+            Ok(Order::Do(Command::Pane("logs".into())))
+        );
         assert_eq!(parse("q"), Ok(Order::Do(Command::Quit)));
         assert_eq!(parse("quit"), Ok(Order::Do(Command::Quit)));
         assert_eq!(parse("finding 2"), Ok(Order::Finding(2)));
-        assert_eq!(parse("theme light"), Ok(Order::Do(Command::Theme("light".into()))));
+        assert_eq!(
+            parse("theme light"),
+            Ok(Order::Do(Command::Theme("light".into())))
+        );
         assert_eq!(parse("filter a b"), Ok(Order::Filter("a b".into())));
         assert_eq!(parse("filter"), Ok(Order::Filter(String::new())));
     }
@@ -139,10 +210,19 @@ mod tests {
     #[test]
     fn completion_knows_names_and_arguments() {
         assert_eq!(complete("ma", &[], &[]), ["matrix"]);
-        assert_eq!(complete("theme l", &["dark".into(), "light".into()], &[]), ["theme light"]);
+        assert_eq!(
+            complete("theme l", &["dark".into(), "light".into()], &[]),
+            ["theme light"]
+        );
         assert_eq!(complete("pane lo", &[], &[]), ["pane logs"]);
-        assert_eq!(complete("tab t", &[], &["all".into(), "tp:0".into()]), ["tab tp:0"]);
+        assert_eq!(
+            complete("tab t", &[], &["all".into(), "tp:0".into()]),
+            ["tab tp:0"]
+        );
         assert!(complete("cell 3", &[], &[]).is_empty());
-        assert!(complete("", &[], &[]).len() > VERBS.len(), "panes and commands");
+        assert!(
+            complete("", &[], &[]).len() > VERBS.len(),
+            "panes and commands"
+        );
     }
 }

@@ -58,7 +58,11 @@ impl Key {
     /// A key without modifiers.
     #[must_use]
     pub const fn plain(code: Code) -> Self {
-        Self { code, ctrl: false, alt: false }
+        Self {
+            code,
+            ctrl: false,
+            alt: false,
+        }
     }
 
     /// A character.
@@ -70,7 +74,11 @@ impl Key {
     /// Control and a character.
     #[must_use]
     pub const fn ctrl(c: char) -> Self {
-        Self { code: Code::Char(c), ctrl: true, alt: false }
+        Self {
+            code: Code::Char(c),
+            ctrl: true,
+            alt: false,
+        }
     }
 }
 
@@ -166,12 +174,20 @@ const fn bind(
     doc: &'static str,
     hint: &'static str,
 ) -> Binding {
-    Binding { keys, context, make, doc, hint }
+    Binding {
+        keys,
+        context,
+        make,
+        doc,
+        hint,
+    }
 }
 
 /// The table. The order is that of the help and of the footer.
 pub static BINDINGS: &[Binding] = {
-    use Code::{BackTab, Backspace, Down, End, Enter, Esc, Home, Left, PageDown, PageUp, Right, Tab, Up};
+    use Code::{
+        BackTab, Backspace, Down, End, Enter, Esc, Home, Left, PageDown, PageUp, Right, Tab, Up,
+    };
     use Command as C;
     use Context::{Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing};
     const fn k(code: Code) -> Key {
@@ -185,43 +201,211 @@ pub static BINDINGS: &[Binding] = {
     }
     &[
         // One pane.
-        bind(&[k(Enter)], In(PaneId::Overview), || C::Enter, "open the finding", "open"),
-        bind(&[k(Enter)], In(PaneId::Pods), || C::Enter, "containers, conditions and events of the pod", "open"),
-        bind(&[k(Enter)], In(PaneId::Logs), || C::Enter, "the whole line and what was understood of it", "open"),
-        bind(&[k(Enter)], In(PaneId::Matrix), || C::Enter, "channels, paths and the lines behind the cell", "lines"),
-        bind(&[k(Tab)], In(PaneId::Matrix), || C::NextTab, "next communicator", "communicator"),
-        bind(&[k(BackTab)], In(PaneId::Matrix), || C::PrevTab, "previous communicator", ""),
-        bind(&[c('N')], In(PaneId::Matrix), || C::Toggle("nodes".into()), "node by node, or rank by rank", "nodes"),
-        bind(&[c('T')], In(PaneId::Matrix), || C::Toggle("trees".into()), "trees", "trees"),
-        bind(&[c('R')], In(PaneId::Matrix), || C::Toggle("rings".into()), "rings", "rings"),
-        bind(&[c('w')], In(PaneId::Logs), || C::Toggle("wrap".into()), "wrap long lines", "wrap"),
-        bind(&[c('f'), k(Tab)], In(PaneId::Logs), || C::End, "follow the newest line", "follow"),
+        bind(
+            &[k(Enter)],
+            In(PaneId::Overview),
+            || C::Enter,
+            "open the finding",
+            "open",
+        ),
+        bind(
+            &[k(Enter)],
+            In(PaneId::Pods),
+            || C::Enter,
+            "containers, conditions and events of the pod",
+            "open",
+        ),
+        bind(
+            &[k(Enter)],
+            In(PaneId::Logs),
+            || C::Enter,
+            "the whole line and what was understood of it",
+            "open",
+        ),
+        bind(
+            &[k(Enter)],
+            In(PaneId::Matrix),
+            || C::Enter,
+            "channels, paths and the lines behind the cell",
+            "lines",
+        ),
+        bind(
+            &[k(Tab)],
+            In(PaneId::Matrix),
+            || C::NextTab,
+            "next communicator",
+            "communicator",
+        ),
+        bind(
+            &[k(BackTab)],
+            In(PaneId::Matrix),
+            || C::PrevTab,
+            "previous communicator",
+            "",
+        ),
+        bind(
+            &[c('N')],
+            In(PaneId::Matrix),
+            || C::Toggle("nodes".into()),
+            "node by node, or rank by rank",
+            "nodes",
+        ),
+        bind(
+            &[c('T')],
+            In(PaneId::Matrix),
+            || C::Toggle("trees".into()),
+            "trees",
+            "trees",
+        ),
+        bind(
+            &[c('R')],
+            In(PaneId::Matrix),
+            || C::Toggle("rings".into()),
+            "rings",
+            "rings",
+        ),
+        bind(
+            &[c('w')],
+            In(PaneId::Logs),
+            || C::Toggle("wrap".into()),
+            "wrap long lines",
+            "wrap",
+        ),
+        bind(
+            &[c('f'), k(Tab)],
+            In(PaneId::Logs),
+            || C::End,
+            "follow the newest line",
+            "follow",
+        ),
         // What lies above a pane.
-        bind(&[k(Esc), c('q'), k(Backspace)], Details, || C::Back, "back", "back"),
-        bind(&[k(Esc), c('q'), c('?'), k(Enter), k(Backspace)], Help, || C::Back, "back", "back"),
-        bind(&[c('y'), c('Y'), k(Enter)], Confirm, || C::Confirm(true), "yes", "yes"),
-        bind(&[c('n'), c('N'), c('q'), k(Esc)], Confirm, || C::Confirm(false), "no", "no"),
+        bind(
+            &[k(Esc), c('q'), k(Backspace)],
+            Details,
+            || C::Back,
+            "back",
+            "back",
+        ),
+        bind(
+            &[k(Esc), c('q'), c('?'), k(Enter), k(Backspace)],
+            Help,
+            || C::Back,
+            "back",
+            "back",
+        ),
+        bind(
+            &[c('y'), c('Y'), k(Enter)],
+            Confirm,
+            || C::Confirm(true),
+            "yes",
+            "yes",
+        ),
+        bind(
+            &[c('n'), c('N'), c('q'), k(Esc)],
+            Confirm,
+            || C::Confirm(false),
+            "no",
+            "no",
+        ),
         // Every pane.
-        bind(&[c('d')], Anywhere, || C::Explain, "explain what is selected", "explain"),
-        bind(&[c('c')], Anywhere, || C::Copy, "copy what is selected (OSC 52)", "copy"),
-        bind(&[c('e')], Anywhere, || C::NextProblem, "next problem", "problem"),
-        bind(&[c('E')], Anywhere, || C::PrevProblem, "previous problem", ""),
+        bind(
+            &[c('d')],
+            Anywhere,
+            || C::Explain,
+            "explain what is selected",
+            "explain",
+        ),
+        bind(
+            &[c('c')],
+            Anywhere,
+            || C::Copy,
+            "copy what is selected (OSC 52)",
+            "copy",
+        ),
+        bind(
+            &[c('e')],
+            Anywhere,
+            || C::NextProblem,
+            "next problem",
+            "problem",
+        ),
+        bind(
+            &[c('E')],
+            Anywhere,
+            || C::PrevProblem,
+            "previous problem",
+            "",
+        ),
         bind(&[c('/')], Anywhere, || C::StartFilter, "filter", "filter"),
-        bind(&[c(':')], Anywhere, || C::StartCommand, "command line", "command"),
-        bind(&[c('?')], Anywhere, || C::Help, "keys that work here", "keys"),
-        bind(&[k(Esc), k(Backspace)], Anywhere, || C::Back, "back; never quits", ""),
-        bind(&[c('q')], Anywhere, || C::AskQuit, "back, and asks to quit at the top", ""),
+        bind(
+            &[c(':')],
+            Anywhere,
+            || C::StartCommand,
+            "command line",
+            "command",
+        ),
+        bind(
+            &[c('?')],
+            Anywhere,
+            || C::Help,
+            "keys that work here",
+            "keys",
+        ),
+        bind(
+            &[k(Esc), k(Backspace)],
+            Anywhere,
+            || C::Back,
+            "back; never quits",
+            "",
+        ),
+        bind(
+            &[c('q')],
+            Anywhere,
+            || C::AskQuit,
+            "back, and asks to quit at the top",
+            "",
+        ),
         bind(&[k(Up), c('k')], Anywhere, || C::Up, "up", ""),
         bind(&[k(Down), c('j')], Anywhere, || C::Down, "down", ""),
         bind(&[k(Left), c('h')], Anywhere, || C::Left, "left", ""),
         bind(&[k(Right), c('l')], Anywhere, || C::Right, "right", ""),
-        bind(&[k(PageUp), ctrl('b'), ctrl('u')], Anywhere, || C::PageUp, "a page up", ""),
-        bind(&[k(PageDown), ctrl('f'), ctrl('d'), c(' ')], Anywhere, || C::PageDown, "a page down", ""),
+        bind(
+            &[k(PageUp), ctrl('b'), ctrl('u')],
+            Anywhere,
+            || C::PageUp,
+            "a page up",
+            "",
+        ),
+        bind(
+            &[k(PageDown), ctrl('f'), ctrl('d'), c(' ')],
+            Anywhere,
+            || C::PageDown,
+            "a page down",
+            "",
+        ),
         bind(&[k(Home), c('g')], Anywhere, || C::Home, "to the first", ""),
-        bind(&[k(End), c('G')], Anywhere, || C::End, "to the last, and stay there", ""),
-        bind(&[c('0')], Anywhere, || C::Pane("overview".into()), "overview", ""),
+        bind(
+            &[k(End), c('G')],
+            Anywhere,
+            || C::End,
+            "to the last, and stay there",
+            "",
+        ),
+        bind(
+            &[c('0')],
+            Anywhere,
+            || C::Pane("overview".into()),
+            "overview",
+            "",
+        ),
         bind(&[c('1')], Anywhere, || C::Pane("pods".into()), "pods", ""),
-        bind(&[c('3')], Anywhere, || C::Pane("matrix".into()), "matrix", ""),
+        bind(
+            &[c('3')],
+            Anywhere,
+            || C::Pane("matrix".into()),
+            "matrix",
+            "",
+        ),
         bind(&[c('8')], Anywhere, || C::Pane("logs".into()), "logs", ""),
         bind(&[c(']')], Anywhere, || C::NextPane, "next pane", ""),
         bind(&[c('[')], Anywhere, || C::PrevPane, "previous pane", ""),
@@ -230,15 +414,51 @@ pub static BINDINGS: &[Binding] = {
         bind(&[k(Esc)], Filter, || C::Back, "as it was before", "drop"),
         bind(&[k(Enter)], CommandLine, || C::Submit, "run it", "run"),
         bind(&[k(Esc)], CommandLine, || C::Back, "leave", "leave"),
-        bind(&[k(Tab)], CommandLine, || C::NextTab, "complete; again for the next", "complete"),
-        bind(&[k(BackTab)], CommandLine, || C::PrevTab, "the completion before", ""),
-        bind(&[k(Up), ctrl('p')], CommandLine, || C::Up, "the command before", ""),
-        bind(&[k(Down), ctrl('n')], CommandLine, || C::Down, "the command after", ""),
-        bind(&[k(Backspace), ctrl('h')], Typing, || C::Erase, "erase a character", ""),
+        bind(
+            &[k(Tab)],
+            CommandLine,
+            || C::NextTab,
+            "complete; again for the next",
+            "complete",
+        ),
+        bind(
+            &[k(BackTab)],
+            CommandLine,
+            || C::PrevTab,
+            "the completion before",
+            "",
+        ),
+        bind(
+            &[k(Up), ctrl('p')],
+            CommandLine,
+            || C::Up,
+            "the command before",
+            "",
+        ),
+        bind(
+            &[k(Down), ctrl('n')],
+            CommandLine,
+            || C::Down,
+            "the command after",
+            "",
+        ),
+        bind(
+            &[k(Backspace), ctrl('h')],
+            Typing,
+            || C::Erase,
+            "erase a character",
+            "",
+        ),
         bind(&[ctrl('w')], Typing, || C::EraseWord, "erase a word", ""),
         bind(&[k(Left), ctrl('b')], Typing, || C::Left, "left", ""),
         bind(&[k(Right), ctrl('f')], Typing, || C::Right, "right", ""),
-        bind(&[k(Home), ctrl('a')], Typing, || C::Home, "to the start", ""),
+        bind(
+            &[k(Home), ctrl('a')],
+            Typing,
+            || C::Home,
+            "to the start",
+            "",
+        ),
         bind(&[k(End), ctrl('e')], Typing, || C::End, "to the end", ""),
         // Always.
         bind(&[ctrl('c')], Always, || C::Quit, "quit", ""),
@@ -266,12 +486,17 @@ pub fn contexts(screen: &Screen) -> Vec<Context> {
 pub fn command(screen: &Screen, key: Key) -> Option<Command> {
     let contexts = contexts(screen);
     for context in &contexts {
-        if let Some(b) = BINDINGS.iter().find(|b| b.context == *context && b.keys.contains(&key)) {
+        if let Some(b) = BINDINGS
+            .iter()
+            .find(|b| b.context == *context && b.keys.contains(&key))
+        {
             return Some((b.make)());
         }
     }
     match key.code {
-        Code::Char(c) if contexts.contains(&Context::Typing) && !key.ctrl && !key.alt => Some(Command::Insert(c)),
+        Code::Char(c) if contexts.contains(&Context::Typing) && !key.ctrl && !key.alt => {
+            Some(Command::Insert(c))
+        }
         _ => None,
     }
 }
@@ -283,7 +508,12 @@ fn live(screen: &Screen) -> Vec<(&'static Binding, Vec<Key>)> {
     for context in contexts(screen) {
         let mut here: Vec<Key> = Vec::new();
         for b in BINDINGS.iter().filter(|b| b.context == context) {
-            let keys: Vec<Key> = b.keys.iter().copied().filter(|k| !taken.contains(k)).collect();
+            let keys: Vec<Key> = b
+                .keys
+                .iter()
+                .copied()
+                .filter(|k| !taken.contains(k))
+                .collect();
             here.extend_from_slice(&keys);
             if !keys.is_empty() {
                 out.push((b, keys));
@@ -319,11 +549,21 @@ pub struct HelpLine {
 #[must_use]
 pub fn help(screen: &Screen) -> Vec<HelpLine> {
     let below = screen.below_help();
-    live(&below).into_iter().map(|(b, keys)| HelpLine { context: b.context, keys: names(&keys), doc: b.doc }).collect()
+    live(&below)
+        .into_iter()
+        .map(|(b, keys)| HelpLine {
+            context: b.context,
+            keys: names(&keys),
+            doc: b.doc,
+        })
+        .collect()
 }
 
 fn names(keys: &[Key]) -> String {
-    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    keys.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// For the README: the whole table.
@@ -339,7 +579,12 @@ pub fn markdown() -> String {
     for context in contexts {
         for b in BINDINGS.iter().filter(|b| b.context == context) {
             let keys: Vec<String> = b.keys.iter().map(|k| format!("`{k}`")).collect();
-            out.push_str(&format!("| {} | {} | {} |\n", context.title(), keys.join(" "), b.doc));
+            out.push_str(&format!(
+                "| {} | {} | {} |\n",
+                context.title(),
+                keys.join(" "),
+                b.doc
+            ));
         }
     }
     out

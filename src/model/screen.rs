@@ -129,17 +129,25 @@ impl Cursor {
     /// The first row to draw so that the selected one is among `height` visible ones.
     #[must_use]
     pub fn top(&self, first: usize, rows: usize, height: usize) -> usize {
-        let Some(row) = self.row(first, rows) else { return first };
+        let Some(row) = self.row(first, rows) else {
+            return first;
+        };
         let last_top = first.saturating_add(rows.saturating_sub(height));
         let top = self.scroll.clamp(first, last_top);
         top.min(row).max((row + 1).saturating_sub(height.max(1)))
     }
 
     fn step(&mut self, counts: &Counts, by: isize, sticky: bool) {
-        let Some(row) = self.row(counts.first, counts.rows) else { return };
+        let Some(row) = self.row(counts.first, counts.rows) else {
+            return;
+        };
         let last = counts.first + counts.rows - 1;
         let to = row.saturating_add_signed(by).clamp(counts.first, last);
-        self.selected = if sticky && by > 0 && to == last { LAST } else { to };
+        self.selected = if sticky && by > 0 && to == last {
+            LAST
+        } else {
+            to
+        };
         self.keep_visible(counts);
     }
 
@@ -200,7 +208,10 @@ impl MatrixState {
     #[must_use]
     pub fn at(&self, counts: &Counts) -> Option<(u32, u32)> {
         let near = |n: u32| {
-            let i = counts.axis.partition_point(|a| *a < n).min(counts.axis.len().saturating_sub(1));
+            let i = counts
+                .axis
+                .partition_point(|a| *a < n)
+                .min(counts.axis.len().saturating_sub(1));
             counts.axis.get(i).copied()
         };
         let left = if counts.folded { self.node } else { self.cell };
@@ -222,10 +233,14 @@ impl MatrixState {
     }
 
     fn step(&mut self, counts: &Counts, rows: isize, columns: isize) {
-        let Some((from, to)) = self.at(counts) else { return };
+        let Some((from, to)) = self.at(counts) else {
+            return;
+        };
         let beside = |n: u32, by: isize| {
             let i = counts.axis.binary_search(&n).unwrap_or_else(|i| i);
-            let i = i.saturating_add_signed(by).min(counts.axis.len().saturating_sub(1));
+            let i = i
+                .saturating_add_signed(by)
+                .min(counts.axis.len().saturating_sub(1));
             counts.axis.get(i).copied().unwrap_or(n)
         };
         self.set(counts, (beside(from, rows), beside(to, columns)));
@@ -340,8 +355,16 @@ impl Screen {
     /// A screen of that size; logs are followed.
     #[must_use]
     pub fn new(w: u16, h: u16) -> Self {
-        let mut screen = Self { size: (w, h), ..Self::default() };
-        screen.panes.entry(PaneId::Logs).or_default().cursor.selected = LAST;
+        let mut screen = Self {
+            size: (w, h),
+            ..Self::default()
+        };
+        screen
+            .panes
+            .entry(PaneId::Logs)
+            .or_default()
+            .cursor
+            .selected = LAST;
         screen
     }
 
@@ -365,7 +388,11 @@ impl Screen {
     /// Where one is in the list that has the keys: that of the pane, or of the details, explanation or help above it.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        self.layers.iter().rev().find(|l| l.scrolls()).map_or_else(|| self.list(self.pane).cursor, |l| l.cursor)
+        self.layers
+            .iter()
+            .rev()
+            .find(|l| l.scrolls())
+            .map_or_else(|| self.list(self.pane).cursor, |l| l.cursor)
     }
 
     /// What this pane is filtered for.
@@ -383,20 +410,30 @@ impl Screen {
     /// Lines that the command being typed could become, and which of them is in place.
     #[must_use]
     pub fn completions(&self) -> (&[String], usize) {
-        self.completion.as_ref().map_or((&[], 0), |c| (c.lines.as_slice(), c.at))
+        self.completion
+            .as_ref()
+            .map_or((&[], 0), |c| (c.lines.as_slice(), c.at))
     }
 
     /// Whether a command would do something now; the footer shows only those.
     #[must_use]
     pub fn can(&self, command: &Command) -> bool {
         let c = &self.counts;
-        let something = if self.pane == PaneId::Matrix { !c.axis.is_empty() } else { c.rows > 0 };
+        let something = if self.pane == PaneId::Matrix {
+            !c.axis.is_empty()
+        } else {
+            c.rows > 0
+        };
         match command {
             Command::Enter => something,
             Command::Explain => something && self.mode() != Mode::Explain,
             Command::Copy => c.copy.is_some(),
-            Command::NextProblem | Command::PrevProblem => !c.problems.is_empty() || !c.bad_cells.is_empty(),
-            Command::NextTab | Command::PrevTab => self.mode() == Mode::CommandLine || c.tabs.len() > 1,
+            Command::NextProblem | Command::PrevProblem => {
+                !c.problems.is_empty() || !c.bad_cells.is_empty()
+            }
+            Command::NextTab | Command::PrevTab => {
+                self.mode() == Mode::CommandLine || c.tabs.len() > 1
+            }
             Command::StartFilter => self.mode() == Mode::Normal,
             Command::Help => self.mode() != Mode::Help,
             Command::Toggle(_) if self.pane == PaneId::Matrix => something,
@@ -414,7 +451,11 @@ impl Screen {
 
     /// Shows a message.
     pub fn say(&mut self, text: impl Into<String>, bad: bool) {
-        self.note = Some(Note { text: text.into(), bad, born: None });
+        self.note = Some(Note {
+            text: text.into(),
+            bad,
+            born: None,
+        });
     }
 
     /// The terminal has another size.
@@ -425,7 +466,9 @@ impl Screen {
     /// Time passes. True when that changed the screen.
     pub fn tick(&mut self, now: Nanos) -> bool {
         match &mut self.note {
-            Some(Note { born: Some(born), .. }) if now.saturating_sub(*born) >= NOTE_FOR => {
+            Some(Note {
+                born: Some(born), ..
+            }) if now.saturating_sub(*born) >= NOTE_FOR => {
                 self.note = None;
                 true
             }
@@ -508,7 +551,11 @@ impl Screen {
     fn open(&mut self, mode: Mode) {
         if self.mode() != mode {
             let undo = self.filter().to_owned();
-            self.layers.push(Layer { mode, cursor: Cursor::default(), undo });
+            self.layers.push(Layer {
+                mode,
+                cursor: Cursor::default(),
+                undo,
+            });
         }
     }
 
@@ -600,10 +647,14 @@ impl Screen {
 
     fn show_tab(&mut self, tab: usize) {
         if tab != self.matrix.tab {
-            self.matrix = MatrixState { tab, ..MatrixState::default() };
+            self.matrix = MatrixState {
+                tab,
+                ..MatrixState::default()
+            };
         }
         // The details of a cell of another matrix would be those of a stranger.
-        self.layers.retain(|l| !matches!(l.mode, Mode::Drill | Mode::Explain));
+        self.layers
+            .retain(|l| !matches!(l.mode, Mode::Drill | Mode::Explain));
     }
 
     fn toggle(&mut self, what: &str) {
@@ -636,7 +687,12 @@ impl Screen {
     fn problem(&mut self, forward: bool) {
         if self.pane == PaneId::Matrix && self.layers.is_empty() {
             let here = self.matrix.at(&self.counts);
-            let started = if self.counts.folded { self.matrix.node } else { self.matrix.cell }.is_some();
+            let started = if self.counts.folded {
+                self.matrix.node
+            } else {
+                self.matrix.cell
+            }
+            .is_some();
             // Before the first move the cursor already stands on the first problem.
             match next_in(&self.counts.bad_cells, here.filter(|_| started), forward) {
                 Some(cell) => self.matrix.set(&self.counts.clone(), cell),
@@ -658,7 +714,9 @@ impl Screen {
     }
 
     fn confirm(&mut self, yes: bool) -> Vec<Effect> {
-        let Mode::Confirm(ask) = self.mode() else { return Vec::new() };
+        let Mode::Confirm(ask) = self.mode() else {
+            return Vec::new();
+        };
         self.layers.pop();
         match (ask, yes) {
             (Ask::Quit, true) => vec![Effect::Quit],
@@ -687,7 +745,9 @@ impl Screen {
 
     fn edit_command(&mut self, command: &Command) -> bool {
         match command {
-            Command::NextTab | Command::PrevTab => self.complete(matches!(command, Command::NextTab)),
+            Command::NextTab | Command::PrevTab => {
+                self.complete(matches!(command, Command::NextTab))
+            }
             Command::Up | Command::Down => self.recall(matches!(command, Command::Up)),
             // Erasing at the start of an empty line leaves it, as in vi.
             Command::Erase if self.typed == Typed::default() => drop(self.layers.pop()),
@@ -716,7 +776,12 @@ impl Screen {
                 len
             }
         };
-        if let Some(line) = self.completion.as_ref().and_then(|c| c.lines.get(c.at)).cloned() {
+        if let Some(line) = self
+            .completion
+            .as_ref()
+            .and_then(|c| c.lines.get(c.at))
+            .cloned()
+        {
             self.typed.set(&line);
         }
         if len <= 1 {
@@ -732,7 +797,11 @@ impl Screen {
             (Some(i), false) if Some(i) < last => Some(i + 1),
             (_, false) => None,
         };
-        let line = self.recalled.and_then(|i| self.history.get(i)).cloned().unwrap_or_default();
+        let line = self
+            .recalled
+            .and_then(|i| self.history.get(i))
+            .cloned()
+            .unwrap_or_default();
         self.typed.set(&line);
         self.completion = None;
     }
@@ -768,7 +837,11 @@ impl Screen {
             Ok(Order::Rank(rank)) => self.go_to_cell(rank, rank),
             Ok(Order::Finding(n)) if n <= self.counts.findings => {
                 self.jump(PaneId::Overview);
-                self.panes.entry(PaneId::Overview).or_default().cursor.selected = n - 1;
+                self.panes
+                    .entry(PaneId::Overview)
+                    .or_default()
+                    .cursor
+                    .selected = n - 1;
                 self.open(Mode::Drill);
             }
             Ok(Order::Finding(n)) => {
@@ -782,7 +855,10 @@ impl Screen {
             Ok(Order::Filter(text)) => self.set_filter(text),
             Ok(Order::Tab(which)) => {
                 let tabs = &self.counts.tabs;
-                let found = tabs.iter().position(|t| *t == which).or_else(|| which.parse().ok().filter(|n| *n < tabs.len()));
+                let found = tabs
+                    .iter()
+                    .position(|t| *t == which)
+                    .or_else(|| which.parse().ok().filter(|n| *n < tabs.len()));
                 match found {
                     Some(tab) => {
                         self.jump(PaneId::Matrix);
@@ -818,17 +894,29 @@ impl Layer {
 
 /// Commands that open something else than the help.
 fn opens(command: &Command) -> bool {
-    matches!(command, Command::Explain | Command::StartFilter | Command::NextProblem | Command::PrevProblem)
+    matches!(
+        command,
+        Command::Explain | Command::StartFilter | Command::NextProblem | Command::PrevProblem
+    )
 }
 
 /// The next (or the one before) in an ascending list, around the end.
 fn next_in<T: Copy + Ord>(sorted: &[T], here: Option<T>, forward: bool) -> Option<T> {
-    let around = if forward { sorted.first() } else { sorted.last() };
-    let Some(here) = here else { return around.copied() };
+    let around = if forward {
+        sorted.first()
+    } else {
+        sorted.last()
+    };
+    let Some(here) = here else {
+        return around.copied();
+    };
     let found = if forward {
         sorted.get(sorted.partition_point(|x| *x <= here))
     } else {
-        sorted.partition_point(|x| *x < here).checked_sub(1).and_then(|i| sorted.get(i))
+        sorted
+            .partition_point(|x| *x < here)
+            .checked_sub(1)
+            .and_then(|i| sorted.get(i))
     };
     found.or(around).copied()
 }
