@@ -2,10 +2,13 @@
 //!
 //! [`update`] only routes; the work is done by a reducer per topic.
 
+pub mod commands;
 pub mod edges;
 pub mod event;
+pub mod keys;
 pub mod logs;
 pub mod procs;
+pub mod screen;
 pub mod sources;
 
 use std::collections::BTreeMap;
@@ -33,13 +36,18 @@ pub struct Model {
     pub edges: BTreeMap<String, EdgeState>,
     /// Workloads that discovery found.
     pub workloads: Vec<WorkloadView>,
+    /// What the person in front of the screen did to it.
+    pub screen: screen::Screen,
 }
 
 impl Model {
     /// A model for a screen: keeps the tail of every log.
     #[must_use]
     pub fn for_screen() -> Self {
-        Self { logs: Some(logs::Logs::default()), ..Self::default() }
+        Self {
+            logs: Some(logs::Logs::default()),
+            ..Self::default()
+        }
     }
 }
 
@@ -63,7 +71,15 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             model.edges.insert(edge.edge, edge.state);
         }
         Event::Workloads(list) => model.workloads = list,
-        Event::Pod(_) | Event::KubeEvent(_) | Event::Do(_) | Event::Resize { .. } | Event::Tick => {}
+        Event::Do(command) => return model.screen.apply(&command),
+        Event::Resize { w, h } => model.screen.size = (w, h),
+        Event::Note { text, bad } => model.screen.say(text, bad),
+        Event::Tick => {
+            if model.screen.tick(model.now) {
+                model.rev += 1;
+            }
+        }
+        Event::Pod(_) | Event::KubeEvent(_) => {}
     }
     Vec::new()
 }

@@ -5,9 +5,11 @@
 //! prefilter without an allocation.
 
 pub mod fact;
+mod text;
 pub mod vllm;
 
 pub use fact::{At, Fact, Level, Nanos};
+pub use text::clean;
 
 /// Index into [`Block::heads`].
 pub type HeadIx = u32;

@@ -197,7 +197,10 @@ impl Run {
         }
         // A change between collective and send/recv connections is a boundary unless a window holds both.
         self.comm.is_some()
-            || self.edges.last().is_none_or(|(k, _)| k.index == index || k.index.is_none() || index.is_none())
+            || self
+                .edges
+                .last()
+                .is_none_or(|(k, _)| k.index == index || k.index.is_none() || index.is_none())
     }
 
     /// Adds a connection line.
@@ -211,7 +214,14 @@ impl Run {
             self.local_nvml = gpu.nvml();
         }
         self.max_rank = self.max_rank.max(c.from).max(c.to);
-        let key = EdgeKey { from: Some(c.from), to: Some(c.to), dir: c.dir, index: c.index, via: c.via, collnet: false };
+        let key = EdgeKey {
+            from: Some(c.from),
+            to: Some(c.to),
+            dir: c.dir,
+            index: c.index,
+            via: c.via,
+            collnet: false,
+        };
         self.add(key, c.channel, line, quote);
     }
 
@@ -219,9 +229,32 @@ impl Run {
     pub fn collnet(&mut self, c: &CollNet, line: u64, quote: impl FnOnce() -> Quote) {
         self.local_rank.get_or_insert(c.rank);
         self.max_rank = self.max_rank.max(c.rank);
-        let via = Via::Net { name: c.name, dev: c.dev, pxn: None, gdr: c.gdr, pci: false, shared: false };
-        let (from, to) = if c.dir == Dir::Receive { (None, Some(c.rank)) } else { (Some(c.rank), None) };
-        self.add(EdgeKey { from, to, dir: c.dir, index: c.index, via, collnet: true }, c.channel, line, quote);
+        let via = Via::Net {
+            name: c.name,
+            dev: c.dev,
+            pxn: None,
+            gdr: c.gdr,
+            pci: false,
+            shared: false,
+        };
+        let (from, to) = if c.dir == Dir::Receive {
+            (None, Some(c.rank))
+        } else {
+            (Some(c.rank), None)
+        };
+        self.add(
+            EdgeKey {
+                from,
+                to,
+                dir: c.dir,
+                index: c.index,
+                via,
+                collnet: true,
+            },
+            c.channel,
+            line,
+            quote,
+        );
     }
 
     fn add(&mut self, key: EdgeKey, channel: u16, line: u64, quote: impl FnOnce() -> Quote) {
@@ -234,7 +267,11 @@ impl Run {
             indexmap::map::Entry::Vacant(v) => {
                 let mut channels = Channels::default();
                 channels.insert(channel);
-                v.insert(EdgeLines { channels, first: quote(), last: line });
+                v.insert(EdgeLines {
+                    channels,
+                    first: quote(),
+                    last: line,
+                });
             }
         }
     }
@@ -242,6 +279,9 @@ impl Run {
     /// Nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.edges.is_empty() && self.rings.is_empty() && self.trees.is_empty() && self.neighbours.is_empty()
+        self.edges.is_empty()
+            && self.rings.is_empty()
+            && self.trees.is_empty()
+            && self.neighbours.is_empty()
     }
 }

@@ -77,7 +77,12 @@ impl Logs {
             let text: Arc<str> = parse::clean(line).into();
             self.bytes += text.len();
             ring.bytes += text.len();
-            ring.lines.push_back(KeptLine { seq: self.seq, number, at: parse::stamp(line), text });
+            ring.lines.push_back(KeptLine {
+                seq: self.seq,
+                number,
+                at: None,
+                text,
+            });
             self.seq += 1;
             number += 1;
             if ring.lines.len() > LINES_PER_SOURCE {
@@ -85,7 +90,9 @@ impl Logs {
             }
         }
         while self.bytes > BYTES_IN_ALL {
-            let Some(fattest) = self.rings.values_mut().max_by_key(|r| r.bytes) else { break };
+            let Some(fattest) = self.rings.values_mut().max_by_key(|r| r.bytes) else {
+                break;
+            };
             let freed = fattest.trim();
             self.bytes -= freed;
             if freed == 0 && fattest.lines.is_empty() {
@@ -97,7 +104,9 @@ impl Logs {
 
 impl Ring {
     fn trim(&mut self) -> usize {
-        let Some(old) = self.lines.pop_front() else { return 0 };
+        let Some(old) = self.lines.pop_front() else {
+            return 0;
+        };
         self.trimmed += 1;
         self.bytes -= old.text.len();
         old.text.len()

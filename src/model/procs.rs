@@ -79,7 +79,10 @@ impl CommRec {
     /// First line about it.
     #[must_use]
     pub fn first(&self) -> Option<&Quote> {
-        self.start.as_ref().or(self.complete.as_ref()).or(self.end.as_ref().map(|(_, q)| q))
+        self.start
+            .as_ref()
+            .or(self.complete.as_ref())
+            .or(self.end.as_ref().map(|(_, q)| q))
     }
 
     fn open(&self) -> bool {
@@ -197,7 +200,8 @@ impl Procs {
                 hosts.insert(head.host.as_str().into());
             }
         }
-        let names: Vec<Option<Arc<str>>> = block.heads.iter().map(|h| known_host(hosts, h)).collect();
+        let names: Vec<Option<Arc<str>>> =
+            block.heads.iter().map(|h| known_host(hosts, h)).collect();
         // Processes of this block's heads; pid 0 of write-ups is told apart by the device of the line.
         let mut cache: Vec<Option<ProcIx>> = vec![None; block.heads.len()];
         for rec in &block.recs {
@@ -209,7 +213,9 @@ impl Procs {
                 continue;
             };
             let ix = ix as usize;
-            let Some(head) = block.heads.get(ix) else { continue };
+            let Some(head) = block.heads.get(ix) else {
+                continue;
+            };
             let proc = match cache.get(ix).copied().flatten() {
                 Some(p) => p,
                 None => {
@@ -218,18 +224,30 @@ impl Procs {
                         continue;
                     };
                     let p = self.find(source, host, pid, block, rec);
-                    if pid != 0 && let Some(slot) = cache.get_mut(ix) {
+                    if pid != 0
+                        && let Some(slot) = cache.get_mut(ix)
+                    {
                         *slot = Some(p);
                     }
                     p
                 }
             };
-            let Some(process) = self.list.get_mut(proc as usize) else { continue };
+            let Some(process) = self.list.get_mut(proc as usize) else {
+                continue;
+            };
             if process.reborn(&rec.fact) {
-                let next = Process::new(source, process.host.clone(), process.pid, process.incarnation + 1, block, rec);
+                let next = Process::new(
+                    source,
+                    process.host.clone(),
+                    process.pid,
+                    process.incarnation + 1,
+                    block,
+                    rec,
+                );
                 let at = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
                 if let (Some(host), Some(pid)) = (next.host.clone(), next.pid) {
-                    self.by_key.insert((source, host, pid, if pid == 0 { rec.dev } else { 0 }), at);
+                    self.by_key
+                        .insert((source, host, pid, if pid == 0 { rec.dev } else { 0 }), at);
                 }
                 if let Some(slot) = cache.get_mut(ix) {
                     *slot = Some(at);
@@ -243,13 +261,32 @@ impl Procs {
         }
     }
 
-    fn find(&mut self, source: SourceId, host: &Arc<str>, pid: u64, block: &Block, rec: &Rec) -> ProcIx {
-        let key = (source, Arc::clone(host), pid, if pid == 0 { rec.dev } else { 0 });
+    fn find(
+        &mut self,
+        source: SourceId,
+        host: &Arc<str>,
+        pid: u64,
+        block: &Block,
+        rec: &Rec,
+    ) -> ProcIx {
+        let key = (
+            source,
+            Arc::clone(host),
+            pid,
+            if pid == 0 { rec.dev } else { 0 },
+        );
         if let Some(ix) = self.by_key.get(&key) {
             return *ix;
         }
         let ix = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
-        self.list.push(Process::new(source, Some(Arc::clone(host)), Some(pid), 1, block, rec));
+        self.list.push(Process::new(
+            source,
+            Some(Arc::clone(host)),
+            Some(pid),
+            1,
+            block,
+            rec,
+        ));
         self.by_key.insert(key, ix);
         ix
     }
@@ -274,25 +311,46 @@ fn known_host(hosts: &BTreeSet<Arc<str>>, head: &Head) -> Option<Arc<str>> {
     if let Some(h) = hosts.get(head.host.as_str()) {
         return Some(Arc::clone(h));
     }
-    let longest = hosts.iter().filter(|h| head.host.ends_with(&***h)).max_by_key(|h| h.len());
+    let longest = hosts
+        .iter()
+        .filter(|h| head.host.ends_with(&***h))
+        .max_by_key(|h| h.len());
     Some(longest.map_or_else(|| head.host.as_str().into(), Arc::clone))
 }
 
 /// The place and text of a fact.
 #[must_use]
 pub fn quote(block: &Block, rec: &Rec) -> Quote {
-    let raw = block.text.get(rec.start as usize..rec.end as usize).unwrap_or_default();
-    Quote { line: block.first_line + u64::from(rec.line), at: rec.at, text: parse::clean(raw).into() }
+    let raw = block
+        .text
+        .get(rec.start as usize..rec.end as usize)
+        .unwrap_or_default();
+    Quote {
+        line: block.first_line + u64::from(rec.line),
+        at: rec.at,
+        text: parse::clean(raw).into(),
+    }
 }
 
 impl Process {
-    fn new(source: SourceId, host: Option<Arc<str>>, pid: Option<u64>, incarnation: u32, block: &Block, rec: &Rec) -> Self {
+    fn new(
+        source: SourceId,
+        host: Option<Arc<str>>,
+        pid: Option<u64>,
+        incarnation: u32,
+        block: &Block,
+        rec: &Rec,
+    ) -> Self {
         Self {
             source,
             host,
             pid,
             incarnation,
-            outer: block.outers.get(rec.outer as usize).cloned().unwrap_or_default(),
+            outer: block
+                .outers
+                .get(rec.outer as usize)
+                .cloned()
+                .unwrap_or_default(),
             first_line: block.first_line + u64::from(rec.line),
             first_at: rec.at,
             last_at: rec.at,
@@ -324,7 +382,9 @@ impl Process {
     fn reborn(&self, fact: &Fact) -> bool {
         match fact {
             Fact::Version { nccl, .. } => {
-                !self.last_fact_version && !self.comms.is_empty() && self.versions.iter().any(|(v, _)| v == nccl)
+                !self.last_fact_version
+                    && !self.comms.is_empty()
+                    && self.versions.iter().any(|(v, _)| v == nccl)
             }
             _ => false,
         }
@@ -348,7 +408,9 @@ impl Process {
                     run.collnet(c, line, q);
                 }
             }
-            Fact::Coll { op, op_count, comm, .. } => {
+            Fact::Coll {
+                op, op_count, comm, ..
+            } => {
                 // A call is a boundary between runs and tells which communicator is being used.
                 if let Some(t) = self.threads.get_mut(&rec.tid) {
                     t.run = None;
@@ -362,15 +424,30 @@ impl Process {
                     }
                 }
             }
-            Fact::Ring { channel, order, cut, comm, .. } => {
+            Fact::Ring {
+                channel,
+                order,
+                cut,
+                comm,
+                ..
+            } => {
                 if let Some(run) = self.run(rec.tid, 0, None, *comm, line) {
                     run.max_rank = run.max_rank.max(order.iter().copied().max().unwrap_or(0));
                     if !run.rings.iter().any(|r| r.channel == *channel) {
-                        run.rings.push(RingLine { channel: *channel, order: order.clone(), cut: *cut });
+                        run.rings.push(RingLine {
+                            channel: *channel,
+                            order: order.clone(),
+                            cut: *cut,
+                        });
                     }
                 }
             }
-            Fact::RingNeighbours { channel, prev, rank, next } => {
+            Fact::RingNeighbours {
+                channel,
+                prev,
+                rank,
+                next,
+            } => {
                 if let Some(run) = self.run(rec.tid, *rank, None, None, line) {
                     let row = (*channel, *prev, *rank, *next);
                     if !run.neighbours.contains(&row) {
@@ -381,14 +458,21 @@ impl Process {
             Fact::Trees { rank, trees, comm } => {
                 if let Some(run) = self.run(rec.tid, *rank, None, *comm, line) {
                     for tree in trees {
-                        if !run.trees.iter().any(|(r, t)| r == rank && t.channel == tree.channel) {
+                        if !run
+                            .trees
+                            .iter()
+                            .any(|(r, t)| r == rank && t.channel == tree.channel)
+                        {
                             run.trees.push((*rank, tree.clone()));
                         }
                     }
                 }
             }
             Fact::Connected { what, comm, .. } => {
-                if let Some(ix) = comm.and_then(|p| self.by_ptr.get(&p).copied()).or(self.window(rec.tid)) {
+                if let Some(ix) = comm
+                    .and_then(|p| self.by_ptr.get(&p).copied())
+                    .or(self.window(rec.tid))
+                {
                     if let Some(c) = self.comms.get_mut(ix as usize) {
                         c.connecting = true;
                     }
@@ -399,7 +483,12 @@ impl Process {
                     run.closing = run.closing.or(Some(*what));
                 }
             }
-            Fact::ChannelCounts { coll, nvls, p2p, p2p_per_peer } => {
+            Fact::ChannelCounts {
+                coll,
+                nvls,
+                p2p,
+                p2p_per_peer,
+            } => {
                 let counts = (*coll, *nvls, *p2p, *p2p_per_peer);
                 if let Some(run) = self.side_run(rec.tid, line) {
                     run.counts.get_or_insert(counts);
@@ -423,7 +512,11 @@ impl Process {
                     c.placed = true;
                 }
             }
-            Fact::InitTimings { rank, nranks, total } => {
+            Fact::InitTimings {
+                rank,
+                nranks,
+                total,
+            } => {
                 let ix = self.threads.get(&rec.tid).and_then(|t| t.last.or(t.window));
                 if let Some(c) = ix.and_then(|i| self.comms.get_mut(i as usize))
                     && c.rank == *rank
@@ -484,7 +577,11 @@ impl Process {
                     self.env.insert(name.clone(), (value.clone(), q()));
                 }
             }
-            Fact::Gdr { enabled, distance, limit } => {
+            Fact::Gdr {
+                enabled,
+                distance,
+                limit,
+            } => {
                 if !enabled && self.gdr_off.is_none() {
                     self.gdr_off = Some((*distance, *limit, q()));
                 }
@@ -492,7 +589,9 @@ impl Process {
             Fact::Nvls { available } => self.nvls = self.nvls.or(Some(*available)),
             Fact::Warn { kind, .. } => self.warn(kind.clone(), rec, q()),
             Fact::P2pDisabled { .. } => self.warn(WarnKind::P2pDisabled, rec, q()),
-            Fact::ConnectRetry { peer, error } => self.retrying = Some((peer.clone(), error.clone(), q())),
+            Fact::ConnectRetry { peer, error } => {
+                self.retrying = Some((peer.clone(), error.clone(), q()))
+            }
             Fact::Backtrace { code } => {
                 if *code != 0 && *code != 7 {
                     self.fail(rec.tid, &q);
@@ -511,7 +610,13 @@ impl Process {
             return;
         }
         let comm = self.window(rec.tid).or_else(|| self.only_open());
-        self.warnings.push(Warning { kind, warn: rec.level == Level::Warn, tid: rec.tid, comm, quote });
+        self.warnings.push(Warning {
+            kind,
+            warn: rec.level == Level::Warn,
+            tid: rec.tid,
+            comm,
+            quote,
+        });
     }
 
     /// An error ends the init whose window is open on this thread (or the only open one).
@@ -528,7 +633,11 @@ impl Process {
     fn only_open(&self) -> Option<u32> {
         let mut open = self.comms.iter().enumerate().filter(|(_, c)| c.open());
         let first = open.next()?.0;
-        if open.next().is_some() { None } else { u32::try_from(first).ok() }
+        if open.next().is_some() {
+            None
+        } else {
+            u32::try_from(first).ok()
+        }
     }
 
     fn window(&self, tid: u64) -> Option<u32> {
@@ -540,15 +649,30 @@ impl Process {
             .iter()
             .rev()
             .find_map(|c| c.parent.and_then(|p| p.record))
-            .or_else(|| self.comms.iter().position(|c| c.parent.is_none()).and_then(|i| u32::try_from(i).ok()))
+            .or_else(|| {
+                self.comms
+                    .iter()
+                    .position(|c| c.parent.is_none())
+                    .and_then(|i| u32::try_from(i).ok())
+            })
     }
 
     /// The run that takes a line of this thread, local rank and index; begins one where a boundary lies.
-    fn run(&mut self, tid: u64, local: u32, index: Option<u8>, ptr: Option<u64>, line: u64) -> Option<&mut Run> {
+    fn run(
+        &mut self,
+        tid: u64,
+        local: u32,
+        index: Option<u8>,
+        ptr: Option<u64>,
+        line: u64,
+    ) -> Option<&mut Run> {
         let named = ptr.and_then(|p| self.by_ptr.get(&p).copied());
         let thread = self.threads.entry(tid).or_default();
         let comm = named.or(thread.window);
-        let current = thread.run.and_then(|r| self.runs.get(r as usize)).is_some_and(|r| r.comm == comm && r.takes(local, index));
+        let current = thread
+            .run
+            .and_then(|r| self.runs.get(r as usize))
+            .is_some_and(|r| r.comm == comm && r.takes(local, index));
         if !current {
             if self.runs.len() >= RUNS_KEPT {
                 self.runs_dropped += 1;
@@ -573,10 +697,15 @@ impl Process {
     fn side_run(&mut self, tid: u64, line: u64) -> Option<&mut Run> {
         let thread = self.threads.entry(tid).or_default();
         let comm = thread.window;
-        let present = thread.run.filter(|r| self.runs.get(*r as usize).is_some_and(|r| r.comm == comm));
+        let present = thread
+            .run
+            .filter(|r| self.runs.get(*r as usize).is_some_and(|r| r.comm == comm));
         let latest = present.or_else(|| {
             // After a milestone the numbers still belong to the window's last run.
-            let at = self.runs.iter().rposition(|r| r.tid == tid && r.comm == comm)?;
+            let at = self
+                .runs
+                .iter()
+                .rposition(|r| r.tid == tid && r.comm == comm)?;
             (at >= thread.unclaimed as usize).then(|| u32::try_from(at).ok())?
         });
         if let Some(at) = latest {
@@ -653,10 +782,14 @@ impl Process {
             None => self.window(rec.tid),
         };
         let same = known.filter(|ix| {
-            self.comms.get(*ix as usize).is_some_and(|c| c.rank == line.rank && c.nranks == line.nranks && c.end.is_none())
+            self.comms
+                .get(*ix as usize)
+                .is_some_and(|c| c.rank == line.rank && c.nranks == line.nranks && c.end.is_none())
         });
         let repeat = same.is_some_and(|ix| {
-            self.comms.get(ix as usize).is_some_and(|c| c.complete.is_some() && c.comm_id == line.comm_id.or(c.comm_id))
+            self.comms
+                .get(ix as usize)
+                .is_some_and(|c| c.complete.is_some() && c.comm_id == line.comm_id.or(c.comm_id))
         });
         if repeat {
             return;
@@ -681,7 +814,12 @@ impl Process {
             // Up to 2.18.1 no START is printed: what this thread said since the last boundary was this init.
             // Where the process does print START, a missing one was lost, and nothing can be claimed.
             let from = thread.unclaimed as usize;
-            for run in self.runs.iter_mut().skip(from).filter(|r| r.tid == rec.tid && r.comm.is_none()) {
+            for run in self
+                .runs
+                .iter_mut()
+                .skip(from)
+                .filter(|r| r.tid == rec.tid && r.comm.is_none())
+            {
                 if run.local_rank.is_none_or(|r| r == line.rank) && run.max_rank < line.nranks {
                     run.comm = Some(ix);
                     run.window = true;
@@ -706,7 +844,11 @@ impl Process {
                 });
                 seen.saturating_sub(1)
             });
-            ParentRec { record, count, color: p.color }
+            ParentRec {
+                record,
+                count,
+                color: p.color,
+            }
         });
         if let Some(ptr) = line.comm {
             self.by_ptr.insert(ptr, ix);

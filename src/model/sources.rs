@@ -57,7 +57,10 @@ impl Sources {
 
     /// All opened sources in order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
-        self.list.iter().enumerate().filter_map(|(i, s)| Some((SourceId(u32::try_from(i).ok()?), s.as_ref()?)))
+        self.list
+            .iter()
+            .enumerate()
+            .filter_map(|(i, s)| Some((SourceId(u32::try_from(i).ok()?), s.as_ref()?)))
     }
 
     fn slot(&mut self, id: SourceId) -> Option<&mut Source> {
@@ -121,7 +124,9 @@ impl Sources {
     pub fn count(&mut self, id: SourceId, block: &Block) {
         if let Some(s) = self.slot(id) {
             s.bytes += block.text.len() as u64;
-            s.lines = s.lines.max(block.first_line.saturating_sub(1) + u64::from(block.lines));
+            s.lines = s
+                .lines
+                .max(block.first_line.saturating_sub(1) + u64::from(block.lines));
             s.nccl_lines += u64::from(block.nccl_lines);
             s.vllm_lines += u64::from(block.vllm_lines);
             s.first_at = s.first_at.or(block.first_at);

@@ -66,11 +66,18 @@ impl Joined {
 
     fn unite(&mut self, procs: &Procs) {
         let mut order: Vec<u32> = (0..u32::try_from(procs.list.len()).unwrap_or(0)).collect();
-        order.sort_by_key(|i| procs.list.get(*i as usize).map(|p| (p.source, p.first_line, p.incarnation)));
+        order.sort_by_key(|i| {
+            procs
+                .list
+                .get(*i as usize)
+                .map(|p| (p.source, p.first_line, p.incarnation))
+        });
         self.unit_of = vec![0; procs.list.len()];
         let mut by_host: BTreeMap<(&str, u64), Vec<u32>> = BTreeMap::new();
         for ix in order {
-            let Some(p) = procs.list.get(ix as usize) else { continue };
+            let Some(p) = procs.list.get(ix as usize) else {
+                continue;
+            };
             let twin = match (&p.host, p.pid) {
                 (Some(h), Some(pid)) => by_host
                     .get(&(&**h, pid))
@@ -79,7 +86,10 @@ impl Joined {
             };
             let unit = twin.unwrap_or_else(|| {
                 let u = u32::try_from(self.units.len()).unwrap_or(u32::MAX);
-                self.units.push(Unit { procs: Vec::new(), recs: Vec::new() });
+                self.units.push(Unit {
+                    procs: Vec::new(),
+                    recs: Vec::new(),
+                });
                 if let (Some(h), Some(pid)) = (&p.host, p.pid) {
                     by_host.entry((h, pid)).or_default().push(u);
                 }
@@ -92,25 +102,41 @@ impl Joined {
         }
         for unit in &mut self.units {
             // The process's own stream first: the one that nobody relayed.
-            unit.procs.sort_by_key(|i| procs.list.get(*i as usize).map(|p| (p.outer.depth > 0, p.source, p.first_line)));
+            unit.procs.sort_by_key(|i| {
+                procs
+                    .list
+                    .get(*i as usize)
+                    .map(|p| (p.outer.depth > 0, p.source, p.first_line))
+            });
         }
     }
 
     /// Two sources tell one process when they agree on a communicator by pointer.
     fn same_process(&self, procs: &Procs, unit: u32, p: &Process) -> bool {
-        let Some(u) = self.units.get(unit as usize) else { return false };
-        u.procs.iter().filter_map(|i| procs.list.get(*i as usize)).all(|q| q.source != p.source)
-            && u.recs.iter().filter_map(|r| r.rec(procs)).any(|a| p.comms.iter().any(|b| same_rec(a, b) && a.ptr.is_some()))
+        let Some(u) = self.units.get(unit as usize) else {
+            return false;
+        };
+        u.procs
+            .iter()
+            .filter_map(|i| procs.list.get(*i as usize))
+            .all(|q| q.source != p.source)
+            && u.recs
+                .iter()
+                .filter_map(|r| r.rec(procs))
+                .any(|a| p.comms.iter().any(|b| same_rec(a, b) && a.ptr.is_some()))
     }
 
     fn adopt(&mut self, procs: &Procs, unit: u32, ix: u32, p: &Process) {
-        let Some(u) = self.units.get_mut(unit as usize) else { return };
+        let Some(u) = self.units.get_mut(unit as usize) else {
+            return;
+        };
         u.procs.push(ix);
         let mut taken = vec![false; u.recs.len()];
         for (r, rec) in p.comms.iter().enumerate() {
             let r = u32::try_from(r).unwrap_or(u32::MAX);
             let twin = u.recs.iter().enumerate().find(|(i, have)| {
-                !taken.get(*i).copied().unwrap_or(true) && have.rec(procs).is_some_and(|a| same_rec(a, rec))
+                !taken.get(*i).copied().unwrap_or(true)
+                    && have.rec(procs).is_some_and(|a| same_rec(a, rec))
             });
             let at = match twin.map(|(i, _)| i) {
                 Some(i) => {
@@ -120,13 +146,17 @@ impl Joined {
                     i
                 }
                 None => {
-                    u.recs.push(UnitRec { told: Vec::new(), group: u32::MAX });
+                    u.recs.push(UnitRec {
+                        told: Vec::new(),
+                        group: u32::MAX,
+                    });
                     u.recs.len() - 1
                 }
             };
             if let Some(have) = u.recs.get_mut(at) {
                 have.told.push((ix, r));
-                self.place.insert((ix, r), (unit, u32::try_from(at).unwrap_or(u32::MAX)));
+                self.place
+                    .insert((ix, r), (unit, u32::try_from(at).unwrap_or(u32::MAX)));
             }
         }
     }
@@ -147,21 +177,33 @@ impl Joined {
             // Same key and same rank twice: a further generation, in order of time, else of place.
             let mut claims: BTreeMap<(String, u32), Vec<(u32, u32)>> = BTreeMap::new();
             for (_, u, r) in todo.iter().filter(|t| t.0 == depth) {
-                let Some(rec) = self.rec(procs, *u, *r) else { continue };
-                claims.entry((self.base_key(procs, *u, *r, rec, name), rec.rank)).or_default().push((*u, *r));
+                let Some(rec) = self.rec(procs, *u, *r) else {
+                    continue;
+                };
+                claims
+                    .entry((self.base_key(procs, *u, *r, rec, name), rec.rank))
+                    .or_default()
+                    .push((*u, *r));
             }
             for ((base, rank), mut list) in claims {
                 if list.len() > 1 {
                     list.sort_by(|a, b| self.earlier(procs, *a, *b));
                 }
                 for (n, (u, r)) in list.into_iter().enumerate() {
-                    let key = if n == 0 { base.clone() } else { format!("{base}#{}", n + 1) };
-                    let g = *by_key.entry(key.clone()).or_insert_with(|| u32::try_from(self.groups.len()).unwrap_or(u32::MAX));
+                    let key = if n == 0 {
+                        base.clone()
+                    } else {
+                        format!("{base}#{}", n + 1)
+                    };
+                    let g = *by_key
+                        .entry(key.clone())
+                        .or_insert_with(|| u32::try_from(self.groups.len()).unwrap_or(u32::MAX));
                     if g as usize == self.groups.len() {
                         let rec = self.rec(procs, u, r);
                         self.groups.push(Group {
                             key,
-                            comm_id: rec.and_then(|c| if keyed_by_id(c) { c.comm_id } else { None }),
+                            comm_id: rec
+                                .and_then(|c| if keyed_by_id(c) { c.comm_id } else { None }),
                             parent: self.parent_group(procs, u, r),
                             nranks: rec.map_or(0, |c| c.nranks),
                             members: BTreeMap::new(),
@@ -170,7 +212,11 @@ impl Joined {
                     if let Some(group) = self.groups.get_mut(g as usize) {
                         group.members.insert(rank, (u, r));
                     }
-                    if let Some(slot) = self.units.get_mut(u as usize).and_then(|x| x.recs.get_mut(r as usize)) {
+                    if let Some(slot) = self
+                        .units
+                        .get_mut(u as usize)
+                        .and_then(|x| x.recs.get_mut(r as usize))
+                    {
                         slot.group = g;
                     }
                 }
@@ -183,7 +229,11 @@ impl Joined {
             return a.1.cmp(&b.1);
         }
         let at = |x: (u32, u32)| {
-            let t = self.rec(procs, x.0, x.1).and_then(|c| c.first()).and_then(|q| q.at).filter(|t| t.exact);
+            let t = self
+                .rec(procs, x.0, x.1)
+                .and_then(|c| c.first())
+                .and_then(|q| q.at)
+                .filter(|t| t.exact);
             t.map(|t| t.ns)
         };
         match (at(a), at(b)) {
@@ -195,7 +245,13 @@ impl Joined {
     fn parent_of(&self, procs: &Procs, u: u32, r: u32) -> Option<(u32, u32)> {
         let told = &self.units.get(u as usize)?.recs.get(r as usize)?.told;
         told.iter().find_map(|(p, c)| {
-            let parent = procs.list.get(*p as usize)?.comms.get(*c as usize)?.parent?.record?;
+            let parent = procs
+                .list
+                .get(*p as usize)?
+                .comms
+                .get(*c as usize)?
+                .parent?
+                .record?;
             self.place.get(&(*p, parent)).copied()
         })
     }
@@ -219,21 +275,39 @@ impl Joined {
         n
     }
 
-    fn base_key(&self, procs: &Procs, u: u32, r: u32, rec: &CommRec, name: &dyn Fn(SourceId) -> String) -> String {
+    fn base_key(
+        &self,
+        procs: &Procs,
+        u: u32,
+        r: u32,
+        rec: &CommRec,
+        name: &dyn Fn(SourceId) -> String,
+    ) -> String {
         if keyed_by_id(rec)
             && let Some(id) = rec.comm_id
         {
             return format!("{id:x}/{}", rec.nranks);
         }
         if let Some(parent) = &rec.parent
-            && let Some(g) = self.parent_group(procs, u, r).and_then(|g| self.groups.get(g as usize))
+            && let Some(g) = self
+                .parent_group(procs, u, r)
+                .and_then(|g| self.groups.get(g as usize))
         {
-            return format!("{}/s{}.{}/{}", g.key, parent.count, parent.color, rec.nranks);
+            return format!(
+                "{}/s{}.{}/{}",
+                g.key, parent.count, parent.color, rec.nranks
+            );
         }
-        let told = self.units.get(u as usize).and_then(|x| x.recs.get(r as usize)).and_then(|x| x.told.first());
+        let told = self
+            .units
+            .get(u as usize)
+            .and_then(|x| x.recs.get(r as usize))
+            .and_then(|x| x.told.first());
         let process = told.and_then(|(p, _)| procs.list.get(*p as usize));
         let source = process.map_or_else(String::new, |p| name(p.source));
-        let pid = process.and_then(|p| p.pid).map_or_else(|| "?".into(), |p| p.to_string());
+        let pid = process
+            .and_then(|p| p.pid)
+            .map_or_else(|| "?".into(), |p| p.to_string());
         let ptr = rec.ptr.map_or_else(|| "?".into(), |p| format!("{p:x}"));
         format!("@{source}:{pid}:{ptr}/{}", rec.nranks)
     }
@@ -245,8 +319,17 @@ impl Joined {
     }
 
     /// Every telling of a record.
-    pub fn tellings<'a>(&'a self, procs: &'a Procs, u: u32, r: u32) -> impl Iterator<Item = (u32, &'a Process, &'a CommRec)> {
-        let told = self.units.get(u as usize).and_then(|x| x.recs.get(r as usize)).map(|x| x.told.as_slice());
+    pub fn tellings<'a>(
+        &'a self,
+        procs: &'a Procs,
+        u: u32,
+        r: u32,
+    ) -> impl Iterator<Item = (u32, &'a Process, &'a CommRec)> {
+        let told = self
+            .units
+            .get(u as usize)
+            .and_then(|x| x.recs.get(r as usize))
+            .map(|x| x.told.as_slice());
         told.unwrap_or_default().iter().filter_map(|(p, c)| {
             let process = procs.list.get(*p as usize)?;
             Some((*p, process, process.comms.get(*c as usize)?))
@@ -264,10 +347,17 @@ impl Joined {
         for (p, process, c) in self.tellings(procs, u, r) {
             state = state.max(state_of(c));
             step = step.max(step_of(process, c, self.record_index(p, u, r)));
-            dev = (dev.0.or(c.cuda_dev), dev.1.or(c.nvml_dev), dev.2.or(c.bus_id));
+            dev = (
+                dev.0.or(c.cuda_dev),
+                dev.1.or(c.nvml_dev),
+                dev.2.or(c.bus_id),
+            );
             if let Some(q) = c.first() {
                 let l = line_ref(process.source, q);
-                if line.as_ref().is_none_or(|have| (l.source, l.number) < (have.source, have.number)) {
+                if line
+                    .as_ref()
+                    .is_none_or(|have| (l.source, l.number) < (have.source, have.number))
+                {
                     line = Some(l);
                 }
             }
@@ -285,8 +375,15 @@ impl Joined {
     }
 
     fn record_index(&self, process: u32, u: u32, r: u32) -> u32 {
-        let told = self.units.get(u as usize).and_then(|x| x.recs.get(r as usize)).map(|x| x.told.as_slice());
-        told.unwrap_or_default().iter().find(|(p, _)| *p == process).map_or(u32::MAX, |(_, c)| *c)
+        let told = self
+            .units
+            .get(u as usize)
+            .and_then(|x| x.recs.get(r as usize))
+            .map(|x| x.told.as_slice());
+        told.unwrap_or_default()
+            .iter()
+            .find(|(p, _)| *p == process)
+            .map_or(u32::MAX, |(_, c)| *c)
     }
 }
 
@@ -303,13 +400,21 @@ fn keyed_by_id(c: &CommRec) -> bool {
 }
 
 fn same_rec(a: &CommRec, b: &CommRec) -> bool {
-    a.ptr == b.ptr && a.rank == b.rank && a.nranks == b.nranks && (a.comm_id == b.comm_id || a.comm_id.is_none() || b.comm_id.is_none())
+    a.ptr == b.ptr
+        && a.rank == b.rank
+        && a.nranks == b.nranks
+        && (a.comm_id == b.comm_id || a.comm_id.is_none() || b.comm_id.is_none())
 }
 
 /// A place in a source as a reference.
 #[must_use]
 pub fn line_ref(source: SourceId, q: &Quote) -> LineRef {
-    LineRef { source: source.0, number: q.line, at: q.at, text: std::sync::Arc::clone(&q.text) }
+    LineRef {
+        source: source.0,
+        number: q.line,
+        at: q.at,
+        text: std::sync::Arc::clone(&q.text),
+    }
 }
 
 fn state_of(c: &CommRec) -> CommState {
@@ -327,11 +432,19 @@ fn step_of(process: &Process, c: &CommRec, record: u32) -> NcclStep {
     if c.complete.is_some() {
         return NcclStep::Completion;
     }
-    let mut step = if c.placed { NcclStep::Topology } else { NcclStep::Initialization };
+    let mut step = if c.placed {
+        NcclStep::Topology
+    } else {
+        NcclStep::Initialization
+    };
     if c.connecting {
         step = NcclStep::Transport;
     }
-    for run in process.runs.iter().filter(|r| r.comm == Some(record) && r.window) {
+    for run in process
+        .runs
+        .iter()
+        .filter(|r| r.comm == Some(record) && r.window)
+    {
         if !run.edges.is_empty() || run.tuned || run.counts.is_some() {
             step = step.max(NcclStep::Transport);
         } else if !run.is_empty() {

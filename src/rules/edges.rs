@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::comms::{Joined, line_ref};
-use super::scene::{Attribution, Edge, EdgeKind, Family, LineRef, Path, Rating, Ring, Side, TreeView, Unattributed};
+use super::scene::{
+    Attribution, Edge, EdgeKind, Family, LineRef, Path, Rating, Ring, Side, TreeView, Unattributed,
+};
 use crate::model::edges::{EdgeKey, EdgeLines, Run};
 use crate::model::procs::{Process, Procs};
 use crate::parse::fact::{Connected, Dir, P2pKind, ShmForm, Via};
@@ -61,7 +63,8 @@ pub fn wire(procs: &Procs, joined: &Joined) -> (Vec<Wiring>, Vec<Unattributed>) 
     for (p, process) in procs.list.iter().enumerate() {
         let p = u32::try_from(p).unwrap_or(u32::MAX);
         // Edges each record already has, in the order of the lines: "the latest without the edge".
-        let mut have: BTreeMap<u32, BTreeSet<(Option<u32>, Option<u32>, Option<u8>)>> = BTreeMap::new();
+        let mut have: BTreeMap<u32, BTreeSet<(Option<u32>, Option<u32>, Option<u8>)>> =
+            BTreeMap::new();
         for run in &process.runs {
             match home(process, run, &have) {
                 Home::Record(rec, attribution) => {
@@ -85,7 +88,11 @@ pub fn wire(procs: &Procs, joined: &Joined) -> (Vec<Wiring>, Vec<Unattributed>) 
                     let keys: BTreeSet<String> = keys.collect();
                     for (key, lines) in &run.edges {
                         let sample = line_ref(process.source, &lines.first);
-                        let id = EdgeKey { dir: Dir::None, index: None, ..*key };
+                        let id = EdgeKey {
+                            dir: Dir::None,
+                            index: None,
+                            ..*key
+                        };
                         let entry = open.entry((p, id)).or_insert_with(|| Unattributed {
                             source: process.source.0,
                             process: joined.unit_of.get(p as usize).copied(),
@@ -119,7 +126,9 @@ fn home(
         return Home::Record(rec, Attribution::Exact);
     }
     let fits = |rec: &u32| {
-        let Some(c) = process.comms.get(*rec as usize) else { return false };
+        let Some(c) = process.comms.get(*rec as usize) else {
+            return false;
+        };
         run.local_rank.is_none_or(|r| r == c.rank)
             && run.max_rank < c.nranks
             && !matches!((run.local_nvml, c.nvml_dev), (Some(a), Some(b)) if a != b)
@@ -129,7 +138,12 @@ fn home(
     let ready: Vec<u32> = all
         .iter()
         .copied()
-        .filter(|r| process.comms.get(*r as usize).is_some_and(|c| c.complete.as_ref().is_some_and(|q| q.line < run.first_line)))
+        .filter(|r| {
+            process
+                .comms
+                .get(*r as usize)
+                .is_some_and(|c| c.complete.as_ref().is_some_and(|q| q.line < run.first_line))
+        })
         .collect();
     let fitting = if ready.is_empty() { all } else { ready };
     match fitting.as_slice() {
@@ -141,7 +155,9 @@ fn home(
             }
             let lacks = |rec: &&u32| {
                 let set = have.get(rec);
-                run.edges.keys().all(|k| set.is_none_or(|s| !s.contains(&(k.from, k.to, k.index))))
+                run.edges
+                    .keys()
+                    .all(|k| set.is_none_or(|s| !s.contains(&(k.from, k.to, k.index))))
             };
             match many.iter().rev().find(lacks) {
                 Some(rec) => Home::Record(*rec, Attribution::Inferred),
@@ -185,10 +201,27 @@ fn transport(key: &EdgeKey, line: &str) -> String {
             let side = |ce| if ce { "CE" } else { "direct" };
             format!("SHM/{}/{}", side(a), side(b))
         }
-        Via::Net { name, dev, gdr, pci, shared, .. } => {
+        Via::Net {
+            name,
+            dev,
+            gdr,
+            pci,
+            shared,
+            ..
+        } => {
             let head = if key.collnet { "COLLNET" } else { "NET" };
-            let gdr = if pci { "/GDRDMA(PCI)" } else if gdr { "/GDRDMA" } else { "" };
-            format!("{head}/{}/{dev}{gdr}{}", name.as_str(), if shared { "/Shared" } else { "" })
+            let gdr = if pci {
+                "/GDRDMA(PCI)"
+            } else if gdr {
+                "/GDRDMA"
+            } else {
+                ""
+            };
+            format!(
+                "{head}/{}/{dev}{gdr}{}",
+                name.as_str(),
+                if shared { "/Shared" } else { "" }
+            )
         }
     }
 }
@@ -199,23 +232,41 @@ impl Wiring {
             self.edge(process, run, key, lines, attribution);
         }
         for r in &run.rings {
-            let entry = self.rings.entry(r.channel).or_insert_with(|| (r.order.to_vec(), r.cut));
+            let entry = self
+                .rings
+                .entry(r.channel)
+                .or_insert_with(|| (r.order.to_vec(), r.cut));
             if entry.1 && !r.cut {
                 *entry = (r.order.to_vec(), false);
             }
         }
         for (channel, _, rank, next) in &run.neighbours {
-            self.neighbours.entry(*channel).or_default().insert(*rank, *next);
+            self.neighbours
+                .entry(*channel)
+                .or_default()
+                .insert(*rank, *next);
         }
         for (rank, t) in &run.trees {
-            let view = TreeView { channel: t.channel, rank: *rank, up: t.up, down: t.down.clone() };
+            let view = TreeView {
+                channel: t.channel,
+                rank: *rank,
+                up: t.up,
+                down: t.down.clone(),
+            };
             self.trees.entry((t.channel, *rank)).or_insert(view);
         }
         self.counts = self.counts.or(run.counts);
         self.chunk = self.chunk.or(run.chunk);
     }
 
-    fn edge(&mut self, process: &Process, run: &Run, key: &EdgeKey, lines: &EdgeLines, attribution: Attribution) {
+    fn edge(
+        &mut self,
+        process: &Process,
+        run: &Run,
+        key: &EdgeKey,
+        lines: &EdgeLines,
+        attribution: Attribution,
+    ) {
         let deferred_ring = matches!(run.closing, Some(Connected::Rings | Connected::Trees));
         let kind = match key.index {
             _ if key.collnet => Some(EdgeKind::CollNet),
@@ -228,8 +279,20 @@ impl Wiring {
         let (family, name, side) = match key.via {
             Via::P2p { .. } => (Family::P2p, text.clone(), None),
             Via::Shm(_) => (Family::Shm, text.clone(), None),
-            Via::Net { name, dev, pxn, gdr, shared, .. } => {
-                let side = Side { device: dev, gdr, pxn_rank: pxn, shared };
+            Via::Net {
+                name,
+                dev,
+                pxn,
+                gdr,
+                shared,
+                ..
+            } => {
+                let side = Side {
+                    device: dev,
+                    gdr,
+                    pxn_rank: pxn,
+                    shared,
+                };
                 if key.collnet {
                     (Family::CollNet, String::new(), Some(side))
                 } else {
@@ -237,28 +300,44 @@ impl Wiring {
                 }
             }
         };
-        let acc = self.edges.entry(Id { from: key.from, to: key.to, kind, family, name }).or_insert_with(|| Acc {
-            send: BTreeMap::new(),
-            receive: BTreeMap::new(),
-            channels: BTreeSet::new(),
-            gdr: true,
-            sure: true,
-            spoken: None,
-            lines: Vec::new(),
-        });
+        let acc = self
+            .edges
+            .entry(Id {
+                from: key.from,
+                to: key.to,
+                kind,
+                family,
+                name,
+            })
+            .or_insert_with(|| Acc {
+                send: BTreeMap::new(),
+                receive: BTreeMap::new(),
+                channels: BTreeSet::new(),
+                gdr: true,
+                sure: true,
+                spoken: None,
+                lines: Vec::new(),
+            });
         acc.channels.extend(lines.channels.iter());
         acc.sure &= attribution == Attribution::Exact;
         let sender = key.dir != Dir::Receive;
         if let Some(side) = side {
             acc.gdr &= side.gdr;
-            let sides = if sender { &mut acc.send } else { &mut acc.receive };
+            let sides = if sender {
+                &mut acc.send
+            } else {
+                &mut acc.receive
+            };
             for channel in lines.channels.iter() {
                 sides.entry(channel).or_insert(side);
             }
         }
         let line = line_ref(process.source, &lines.first);
         let place = |l: &LineRef| (l.source, l.number);
-        let better = acc.spoken.as_ref().is_none_or(|(s, l, _, _)| (!sender, place(&line)) < (!*s, place(l)));
+        let better = acc
+            .spoken
+            .as_ref()
+            .is_none_or(|(s, l, _, _)| (!sender, place(&line)) < (!*s, place(l)));
         if better {
             acc.spoken = Some((sender, line.clone(), text, key.via));
         }
@@ -294,7 +373,11 @@ impl Wiring {
                     gdr: net.then_some(acc.gdr),
                     channels: acc.channels.iter().copied().collect(),
                     same_host,
-                    attribution: if acc.sure { Attribution::Exact } else { Attribution::Inferred },
+                    attribution: if acc.sure {
+                        Attribution::Exact
+                    } else {
+                        Attribution::Inferred
+                    },
                     paths: if net { paths(acc) } else { Vec::new() },
                     line: acc.lines.first()?.clone(),
                     lines: acc.lines.clone(),
@@ -308,14 +391,23 @@ impl Wiring {
     #[must_use]
     pub fn rings(&self, nranks: u32) -> Vec<Ring> {
         let n = nranks as usize;
-        let channels: BTreeSet<u16> = self.rings.keys().chain(self.neighbours.keys()).copied().collect();
+        let channels: BTreeSet<u16> = self
+            .rings
+            .keys()
+            .chain(self.neighbours.keys())
+            .copied()
+            .collect();
         let ring = |channel: u16| {
             let printed = self.rings.get(&channel);
             if let Some((order, cut)) = printed
                 && !cut
                 && order.len() == n
             {
-                return Some(Ring { channel, order: order.clone(), complete: true });
+                return Some(Ring {
+                    channel,
+                    order: order.clone(),
+                    complete: true,
+                });
             }
             let walked = self.neighbours.get(&channel).and_then(|next| {
                 let first = next.keys().next().copied()?;
@@ -326,11 +418,20 @@ impl Wiring {
                     }
                     order.push(to);
                 }
-                (order.len() == n && order.last().and_then(|r| next.get(r)) == Some(&first)).then_some(order)
+                (order.len() == n && order.last().and_then(|r| next.get(r)) == Some(&first))
+                    .then_some(order)
             });
             match (walked, printed) {
-                (Some(order), _) => Some(Ring { channel, order, complete: true }),
-                (None, Some((order, _))) => Some(Ring { channel, order: order.clone(), complete: false }),
+                (Some(order), _) => Some(Ring {
+                    channel,
+                    order,
+                    complete: true,
+                }),
+                (None, Some((order, _))) => Some(Ring {
+                    channel,
+                    order: order.clone(),
+                    complete: false,
+                }),
                 (None, None) => None,
             }
         };
@@ -347,8 +448,18 @@ impl Wiring {
 fn paths(acc: &Acc) -> Vec<Path> {
     let mut by_pair: BTreeMap<(Option<Side>, Option<Side>), Vec<u16>> = BTreeMap::new();
     for channel in &acc.channels {
-        let pair = (acc.send.get(channel).copied(), acc.receive.get(channel).copied());
+        let pair = (
+            acc.send.get(channel).copied(),
+            acc.receive.get(channel).copied(),
+        );
         by_pair.entry(pair).or_default().push(*channel);
     }
-    by_pair.into_iter().map(|((send, receive), channels)| Path { send, receive, channels }).collect()
+    by_pair
+        .into_iter()
+        .map(|((send, receive), channels)| Path {
+            send,
+            receive,
+            channels,
+        })
+        .collect()
 }

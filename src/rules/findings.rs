@@ -35,7 +35,12 @@ pub(super) struct View<'a> {
 
 /// Runs every rule; sorts root causes first by severity, age and key.
 pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
-    let view = View { scene, model, joined, order };
+    let view = View {
+        scene,
+        model,
+        joined,
+        order,
+    };
     let mut found = Vec::new();
     network::same_host_net(&view, &mut found);
     network::socket_despite_rdma(&view, &mut found);
@@ -50,7 +55,12 @@ pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
 type Order<'a> = (bool, std::cmp::Reverse<Severity>, i64, &'a str);
 
 fn rank(f: &Finding) -> Order<'_> {
-    (f.consequence_of.is_some(), std::cmp::Reverse(f.severity), f.since.map_or(i64::MAX, |a| a.ns), &f.key)
+    (
+        f.consequence_of.is_some(),
+        std::cmp::Reverse(f.severity),
+        f.since.map_or(i64::MAX, |a| a.ns),
+        &f.key,
+    )
 }
 
 /// The earlier of two stamps that can be compared.

@@ -23,17 +23,26 @@ pub fn rate(scene: &mut Scene) {
     for c in &mut scene.communicators {
         let process = |rank: Option<u32>| {
             let rank = rank?;
-            c.ranks.binary_search_by_key(&rank, |m| m.rank).ok().and_then(|i| c.ranks.get(i)).map(|m| m.process)
+            c.ranks
+                .binary_search_by_key(&rank, |m| m.rank)
+                .ok()
+                .and_then(|i| c.ranks.get(i))
+                .map(|m| m.process)
         };
         let owns = |rank| process(rank).is_some_and(|p| rdma.contains(&p));
-        let gdr_somewhere = c.edges.iter().any(|e| e.gdr == Some(true) && e.family == Family::Net);
+        let gdr_somewhere = c
+            .edges
+            .iter()
+            .any(|e| e.gdr == Some(true) && e.family == Family::Net);
         for e in &mut c.edges {
-            let one_sided = e.paths.iter().any(|p| {
-                matches!((&p.send, &p.receive), (Some(a), Some(b)) if a.gdr != b.gdr)
-            });
+            let one_sided = e
+                .paths
+                .iter()
+                .any(|p| matches!((&p.send, &p.receive), (Some(a), Some(b)) if a.gdr != b.gdr));
             let worse = match e.family {
                 Family::Net if is_socket(e) => {
-                    e.same_host == Some(true) || (e.same_host == Some(false) && owns(e.from) && owns(e.to))
+                    e.same_host == Some(true)
+                        || (e.same_host == Some(false) && owns(e.from) && owns(e.to))
                 }
                 Family::Net => e.gdr == Some(false) && (gdr_somewhere || one_sided),
                 _ => false,

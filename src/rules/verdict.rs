@@ -34,25 +34,68 @@ fn nothing(scene: &Scene) -> String {
     if lines == 0 {
         return "nothing read yet".into();
     }
-    format!("no NCCL line in {lines} lines: set NCCL_DEBUG=INFO in the pods to see which transports NCCL chooses")
+    format!(
+        "no NCCL line in {lines} lines: set NCCL_DEBUG=INFO in the pods to see which transports NCCL chooses"
+    )
 }
 
 fn one(scene: &Scene, w: &Workload) -> (Verdict, String) {
-    let comms = || w.communicators.iter().filter_map(|i| scene.communicators.get(*i as usize));
-    let processes = || w.processes.iter().filter_map(|i| scene.processes.get(*i as usize));
+    let comms = || {
+        w.communicators
+            .iter()
+            .filter_map(|i| scene.communicators.get(*i as usize))
+    };
+    let processes = || {
+        w.processes
+            .iter()
+            .filter_map(|i| scene.processes.get(*i as usize))
+    };
     let mine = |f: &&super::scene::Finding| match &f.communicator {
         Some(key) => comms().any(|c| &c.key == key),
-        None => f.hosts.is_empty() || processes().any(|p| p.host.as_ref().is_some_and(|h| f.hosts.contains(h))),
+        None => {
+            f.hosts.is_empty()
+                || processes().any(|p| p.host.as_ref().is_some_and(|h| f.hosts.contains(h)))
+        }
     };
-    let worst = scene.findings.iter().filter(mine).filter(|f| f.severity >= Severity::Warning).max_by_key(|f| f.severity);
-    if let Some(c) = comms().filter(|c| c.state >= CommState::Aborted).max_by_key(|c| c.state) {
-        let what = if c.state == CommState::Failed { "could not come up" } else { "was aborted" };
-        let ranks: Vec<u32> = c.ranks.iter().filter(|m| m.state == c.state).map(|m| m.rank).collect();
-        let why = worst.map_or_else(|| format!("ranks {} report it", ranges(&ranks)), |f| f.title.clone());
-        return (Verdict::Failed, format!("a communicator of {} ranks {what}: {why}", c.nranks));
+    let worst = scene
+        .findings
+        .iter()
+        .filter(mine)
+        .filter(|f| f.severity >= Severity::Warning)
+        .max_by_key(|f| f.severity);
+    if let Some(c) = comms()
+        .filter(|c| c.state >= CommState::Aborted)
+        .max_by_key(|c| c.state)
+    {
+        let what = if c.state == CommState::Failed {
+            "could not come up"
+        } else {
+            "was aborted"
+        };
+        let ranks: Vec<u32> = c
+            .ranks
+            .iter()
+            .filter(|m| m.state == c.state)
+            .map(|m| m.rank)
+            .collect();
+        let why = worst.map_or_else(
+            || format!("ranks {} report it", ranges(&ranks)),
+            |f| f.title.clone(),
+        );
+        return (
+            Verdict::Failed,
+            format!("a communicator of {} ranks {what}: {why}", c.nranks),
+        );
     }
     if let Some(p) = processes().find(|p| p.alive == Some(false)) {
-        return (Verdict::Failed, format!("process {} on {} has ended", p.pid.map_or_else(|| "?".into(), |p| p.to_string()), p.place()));
+        return (
+            Verdict::Failed,
+            format!(
+                "process {} on {} has ended",
+                p.pid.map_or_else(|| "?".into(), |p| p.to_string()),
+                p.place()
+            ),
+        );
     }
     if let Some(f) = worst {
         return (Verdict::Degraded, f.title.clone());
@@ -72,15 +115,31 @@ fn one(scene: &Scene, w: &Workload) -> (Verdict, String) {
         let seen = c.ranks.len();
         let n = starting.len();
         let s = if n == 1 { "" } else { "s" };
-        return (Verdict::Starting, format!("{n} communicator{s} starting: {seen} of {} ranks of the first have begun", c.nranks));
+        return (
+            Verdict::Starting,
+            format!(
+                "{n} communicator{s} starting: {seen} of {} ranks of the first have begun",
+                c.nranks
+            ),
+        );
     }
     let n = comms().count();
     if n > 0 && comms().all(|c| matches!(c.state, CommState::Complete | CommState::Destroyed)) {
         let ranks = processes().count();
         let unseen: u32 = comms().map(|c| c.unseen_count).sum();
-        let rest = if unseen > 0 { ", as far as these logs show: some ranks' logs are not here" } else { "" };
+        let rest = if unseen > 0 {
+            ", as far as these logs show: some ranks' logs are not here"
+        } else {
+            ""
+        };
         let s = if n == 1 { "" } else { "s" };
-        return (Verdict::Healthy, format!("{n} communicator{s} over {ranks} processes complete{rest}"));
+        return (
+            Verdict::Healthy,
+            format!("{n} communicator{s} over {ranks} processes complete{rest}"),
+        );
     }
-    (Verdict::Unknown, "NCCL ran, but no communicator can be seen in these lines".into())
+    (
+        Verdict::Unknown,
+        "NCCL ran, but no communicator can be seen in these lines".into(),
+    )
 }
