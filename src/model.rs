@@ -1,4 +1,7 @@
 //! Events in, state out. Deterministic: no clock, no hash order, no I/O.
 
+pub mod commands;
 pub mod event;
+pub mod keys;
 pub mod pods;
+pub mod screen;
