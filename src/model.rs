@@ -7,6 +7,7 @@ pub mod edges;
 pub mod event;
 pub mod keys;
 pub mod logs;
+pub mod pods;
 pub mod procs;
 pub mod screen;
 pub mod sources;
@@ -32,6 +33,8 @@ pub struct Model {
     pub logs: Option<logs::Logs>,
     /// NCCL processes.
     pub procs: procs::Procs,
+    /// Pods of the workload and the events about them.
+    pub pods: pods::Pods,
     /// State of each connection to the cluster.
     pub edges: BTreeMap<String, EdgeState>,
     /// Workloads that discovery found.
@@ -70,7 +73,12 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Edge(edge) => {
             model.edges.insert(edge.edge, edge.state);
         }
-        Event::Workloads(list) => model.workloads = list,
+        Event::Workloads(list) => {
+            if let [one] = list.as_slice() {
+                model.pods.watch(one.clone());
+            }
+            model.workloads = list;
+        }
         Event::Do(command) => return model.screen.apply(&command),
         Event::Resize { w, h } => model.screen.size = (w, h),
         Event::Note { text, bad } => model.screen.say(text, bad),
@@ -79,7 +87,10 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
                 model.rev += 1;
             }
         }
-        Event::Pod(_) | Event::KubeEvent(_) => {}
+        Event::Pod(event) => {
+            model.pods.apply(&event);
+        }
+        Event::KubeEvent(event) => model.pods.kube_event(&event),
     }
     Vec::new()
 }

@@ -5,6 +5,7 @@ pub mod comms;
 pub mod edges;
 pub mod findings;
 pub mod matrix;
+pub mod pods;
 pub mod rating;
 pub mod scene;
 mod verdict;

@@ -56,8 +56,24 @@ impl Scene {
         findings::find(&mut scene, model, &joined, &order);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
+        scene.pods = super::pods::rows(&model.pods, scene.now.map(|a| a.ns));
+        for row in &mut scene.pods {
+            row.ranks = ranks_in(&scene.processes, &row.name);
+        }
         scene
     }
+}
+
+/// Global ranks of the processes in a pod.
+fn ranks_in(processes: &[ProcessView], pod: &str) -> Vec<u32> {
+    let mut ranks: Vec<u32> = processes
+        .iter()
+        .filter(|p| p.place() == pod)
+        .filter_map(|p| p.global_rank)
+        .collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    ranks
 }
 
 /// Files: the newest stamp of any line. Live: the time that came with the events.
