@@ -1,0 +1,3 @@
+//! The shell: the only layer that knows all.
+
+pub mod report_cmd;
