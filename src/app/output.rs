@@ -47,6 +47,12 @@ struct State {
     stats: Stats,
 }
 
+impl State {
+    fn owes(&self) -> bool {
+        self.busy || self.frame.is_some() || !self.raw.is_empty()
+    }
+}
+
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
@@ -128,27 +134,27 @@ impl Output {
     /// Waits until the writer holds its breath, giving up the frame on its way after `patience`. False when the
     /// terminal did not take a byte even then.
     pub fn settle(&self, patience: Duration) -> bool {
-        let wait = |state: MutexGuard<'_, State>| {
-            let until = Instant::now() + patience;
-            let mut state = state;
-            while state.busy || state.frame.is_some() || !state.raw.is_empty() {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                state = self.shared.idle.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            }
-            state
-        };
-        let mut state = wait(self.shared.lock());
-        if state.busy || state.frame.is_some() || !state.raw.is_empty() {
+        let mut state = self.wait(self.shared.lock(), patience);
+        if state.owes() {
             state.frame = None;
             state.raw.clear();
             state.hurry = true;
-            state = wait(state);
+            state = self.wait(state, patience);
         }
         state.hurry = false;
         !state.busy
+    }
+
+    fn wait<'s>(&'s self, mut state: MutexGuard<'s, State>, patience: Duration) -> MutexGuard<'s, State> {
+        let until = Instant::now() + patience;
+        while state.owes() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.shared.idle.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
     }
 
     /// Ends the writer; what is still here after `patience` is not sent.

@@ -193,14 +193,14 @@ pub async fn run<S: Stage>(
             }
             () = std::future::ready(()), if !pending.is_empty() => {
                 this.at = this.stage.now();
-                let start = Instant::now();
+                let (start, rev) = (Instant::now(), this.model.rev);
                 while let Some(event) = pending.pop_front() {
                     this.apply(event);
                     if start.elapsed() >= TURN {
                         break;
                     }
                 }
-                this.dirty = true;
+                this.dirty |= this.model.rev != rev;
                 // Lets the sources, which may share this thread, go on.
                 tokio::task::yield_now().await;
             }

@@ -179,7 +179,9 @@ pub fn signals(crashed: CancellationToken) -> io::Result<impl Stream<Item = Sign
 /// What the person does. Keys come from the terminal also where standard input is a pipe.
 pub fn inputs() -> impl Stream<Item = Input> + Unpin {
     // An error of the terminal repeats for ever: the stream ends with it, and SIGHUP says the rest.
-    EventStream::new().take_while(|e| std::future::ready(e.is_ok())).filter_map(|e| std::future::ready(input(e.ok()?)))
+    EventStream::new()
+        .take_while(|event| std::future::ready(event.is_ok()))
+        .filter_map(|event| std::future::ready(event.ok().and_then(input)))
 }
 
 fn input(event: Event) -> Option<Input> {

@@ -452,7 +452,7 @@ impl Screen {
         self.note = Some(Note {
             text: text.into(),
             bad,
-            born: None,
+            left: NOTE_FOR,
         });
     }
 
