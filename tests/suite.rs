@@ -1,1 +1,10 @@
 //! One binary for the whole suite.
+
+#[path = "suite/keys.rs"]
+mod keys;
+#[path = "suite/output.rs"]
+mod output;
+#[path = "suite/runloop.rs"]
+mod runloop;
+#[path = "suite/screen.rs"]
+mod screen;

@@ -55,58 +55,52 @@ impl Encoder {
         Some(old)
     }
 
+    /// Row by row; a column counts as changed also where half of a wide character was or will be, because
+    /// terminals disagree about what is left of the other half.
     fn difference(&mut self, old: &Buffer, next: &Buffer, out: &mut Vec<u8>) {
         let width = usize::from(next.area.width.max(1));
-        let blank_from: Vec<usize> = next
-            .content
-            .chunks(width)
-            .map(|row| row.iter().rposition(|c| !is_blank(c)).map_or(0, |last| last + 1))
-            .collect();
-        let mut at: Option<(u16, u16)> = None;
-        let mut erased: Option<u16> = None;
-        for (x, y, cell) in old.diff_iter(next) {
-            if erased == Some(y) {
-                continue;
+        let mut at: Option<(usize, usize)> = None;
+        for (y, (old, row)) in old.content.chunks(width).zip(next.content.chunks(width)).enumerate() {
+            let blank = row.iter().rposition(|c| !is_blank(c)).map_or(0, |last| last + 1);
+            let (mut x, mut stale) = (0, 0);
+            while let (Some(was), Some(cell)) = (old.get(x), row.get(x)) {
+                let here = x;
+                let wide = columns(cell.symbol());
+                x += wide;
+                if was == cell && here >= stale {
+                    continue;
+                }
+                let covered = (here..x).filter_map(|c| Some(c + columns(old.get(c)?.symbol())));
+                stale = covered.max().unwrap_or(x).max(stale);
+                self.go(&mut at, (here, y), row, out);
+                if here >= blank && width - here >= ERASE_FROM {
+                    self.look(PLAIN, out);
+                    out.extend_from_slice(b"\x1b[K");
+                    break;
+                }
+                self.look((cell.fg, cell.bg, cell.modifier), out);
+                out.extend_from_slice(printable(cell.symbol(), width - here).as_bytes());
+                // Terminals disagree about the width of clusters, and about where the cursor is after the last column.
+                let sure = x < width && cell.symbol().chars().nth(1).is_none();
+                at = sure.then_some((x, y));
             }
-            self.go(&mut at, (x, y), next, out);
-            let blank = blank_from.get(usize::from(y)).copied().unwrap_or(width);
-            if usize::from(x) >= blank && width - usize::from(x) >= ERASE_FROM {
-                self.look(PLAIN, out);
-                out.extend_from_slice(b"\x1b[K");
-                erased = Some(y);
-                continue;
-            }
-            self.look((cell.fg, cell.bg, cell.modifier), out);
-            let symbol = cell.symbol();
-            // Last line of defence: whatever a log contains, no control character gets out here.
-            let symbol = if symbol.chars().any(char::is_control) { "?" } else { symbol };
-            out.extend_from_slice(symbol.as_bytes());
-            let last_column = usize::from(x) + 1 >= width;
-            let simple = symbol.chars().nth(1).is_none() && symbol.width() == 1;
-            // Terminals disagree about the width of clusters, and about where the cursor is after the last column.
-            at = (simple && !last_column).then_some((x + 1, y));
         }
     }
 
-    fn go(&self, at: &mut Option<(u16, u16)>, to: (u16, u16), next: &Buffer, out: &mut Vec<u8>) {
+    fn go(&self, at: &mut Option<(usize, usize)>, to: (usize, usize), row: &[Cell], out: &mut Vec<u8>) {
         let (x, y) = to;
         match *at {
             Some(here) if here == to => {}
-            Some((from, row)) if row == y && from < x => {
+            Some((from, line)) if line == y && from < x => {
                 // Unchanged cells between two changed ones: printing them again may be shorter than jumping.
-                let gap = x - from;
-                let between = (from..x).map(|x| next.cell((x, y)));
-                let same = between.clone().all(|c| {
-                    c.is_some_and(|c| {
-                        Some((c.fg, c.bg, c.modifier)) == self.look
-                            && c.symbol().len() == 1
-                            && !c.symbol().chars().any(char::is_control)
-                    })
-                });
-                if gap <= 4 && same {
-                    between.flatten().for_each(|c| out.extend_from_slice(c.symbol().as_bytes()));
+                let between = row.get(from..x).unwrap_or_default();
+                let same = |c: &Cell| {
+                    Some((c.fg, c.bg, c.modifier)) == self.look && matches!(c.symbol().as_bytes(), [0x20..0x7f])
+                };
+                if between.len() <= 4 && between.iter().all(same) {
+                    between.iter().for_each(|c| out.extend_from_slice(c.symbol().as_bytes()));
                 } else {
-                    put(out, format_args!("\x1b[{gap}C"));
+                    put(out, format_args!("\x1b[{}C", x - from));
                 }
             }
             _ => put(out, format_args!("\x1b[{};{}H", y + 1, x + 1)),
@@ -153,6 +147,22 @@ const MODIFIERS: &[(Modifier, u8)] = &[
     (Modifier::HIDDEN, 8),
     (Modifier::CROSSED_OUT, 9),
 ];
+
+/// Columns that a symbol takes.
+fn columns(symbol: &str) -> usize {
+    if symbol.len() == 1 { 1 } else { symbol.width().max(1) }
+}
+
+/// Last line of defence: whatever a log contains, no control character gets out here, and nothing over the edge.
+fn printable(symbol: &str, room: usize) -> &str {
+    if symbol.chars().any(char::is_control) {
+        "?"
+    } else if columns(symbol) > room {
+        " "
+    } else {
+        symbol
+    }
+}
 
 /// Looks like an erased cell.
 fn is_blank(cell: &Cell) -> bool {

@@ -138,10 +138,9 @@ impl Output {
         if state.owes() {
             state.frame = None;
             state.raw.clear();
-            state.hurry = true;
+            state.hurry = state.busy;
             state = self.wait(state, patience);
         }
-        state.hurry = false;
         !state.busy
     }
 
@@ -177,6 +176,7 @@ fn serve(shared: &Shared, mut to: impl Write) {
         let frame = {
             let mut state = shared.lock();
             state.busy = false;
+            state.hurry = false;
             shared.idle.notify_all();
             while state.frame.is_none() && state.raw.is_empty() && !state.closing {
                 state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);

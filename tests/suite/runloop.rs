@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::stream;
+use futures::{Stream, stream};
 use tokio::sync::mpsc;
-use tokio_stream_like::from_channel;
 
 use ncclscope::app::runloop::{Input, Outcome, Signal, Stage, run};
 use ncclscope::model::Model;
@@ -15,14 +14,8 @@ use ncclscope::model::keys::{Code, Key};
 use ncclscope::model::screen::PaneId;
 use ncclscope::parse::{Block, Nanos};
 
-/// Channels as streams, without another crate.
-mod tokio_stream_like {
-    use futures::{Stream, stream};
-    use tokio::sync::mpsc;
-
-    pub fn from_channel<T: Send + 'static>(rx: mpsc::Receiver<T>) -> impl Stream<Item = T> + Unpin {
-        Box::pin(stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|item| (item, rx)) }))
-    }
+fn from_channel<T: Send + 'static>(rx: mpsc::Receiver<T>) -> impl Stream<Item = T> + Unpin {
+    Box::pin(stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|item| (item, rx)) }))
 }
 
 #[derive(Default)]
@@ -145,7 +138,7 @@ async fn a_flood_of_lines_costs_few_frames_delays_no_key_and_loses_nothing() {
     let frames = rig.frames();
     let (model, code) = rig.quit().await;
     assert_eq!(code, 0);
-    assert_eq!(model.sources.iter().map(|s| s.lines).sum::<u64>(), LINES);
+    assert_eq!(model.sources.iter().map(|(_, s)| s.lines).sum::<u64>(), LINES);
     // 3 s at 30 frames a second, the first one, the one for the key.
     assert!((60..=95).contains(&frames), "{frames} frames");
 }
