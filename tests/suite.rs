@@ -1,1 +1,4 @@
 //! One binary for the whole suite.
+
+#[path = "suite/vllm.rs"]
+mod vllm;
