@@ -1,1 +1,3 @@
 //! One binary for the whole suite.
+#[path = "suite/scenarios.rs"]
+mod scenarios;
