@@ -6,5 +6,9 @@ mod keys;
 mod output;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/scenarios.rs"]
+mod scenarios;
 #[path = "suite/screen.rs"]
 mod screen;
+#[path = "suite/vllm.rs"]
+mod vllm;
