@@ -60,8 +60,16 @@ impl Encoder {
     fn difference(&mut self, old: &Buffer, next: &Buffer, out: &mut Vec<u8>) {
         let width = usize::from(next.area.width.max(1));
         let mut at: Option<(usize, usize)> = None;
-        for (y, (old, row)) in old.content.chunks(width).zip(next.content.chunks(width)).enumerate() {
-            let blank = row.iter().rposition(|c| !is_blank(c)).map_or(0, |last| last + 1);
+        for (y, (old, row)) in old
+            .content
+            .chunks(width)
+            .zip(next.content.chunks(width))
+            .enumerate()
+        {
+            let blank = row
+                .iter()
+                .rposition(|c| !is_blank(c))
+                .map_or(0, |last| last + 1);
             let (mut x, mut stale) = (0, 0);
             while let (Some(was), Some(cell)) = (old.get(x), row.get(x)) {
                 let here = x;
@@ -87,7 +95,13 @@ impl Encoder {
         }
     }
 
-    fn go(&self, at: &mut Option<(usize, usize)>, to: (usize, usize), row: &[Cell], out: &mut Vec<u8>) {
+    fn go(
+        &self,
+        at: &mut Option<(usize, usize)>,
+        to: (usize, usize),
+        row: &[Cell],
+        out: &mut Vec<u8>,
+    ) {
         let (x, y) = to;
         match *at {
             Some(here) if here == to => {}
@@ -95,10 +109,13 @@ impl Encoder {
                 // Unchanged cells between two changed ones: printing them again may be shorter than jumping.
                 let between = row.get(from..x).unwrap_or_default();
                 let same = |c: &Cell| {
-                    Some((c.fg, c.bg, c.modifier)) == self.look && matches!(c.symbol().as_bytes(), [0x20..0x7f])
+                    Some((c.fg, c.bg, c.modifier)) == self.look
+                        && matches!(c.symbol().as_bytes(), [0x20..0x7f])
                 };
                 if between.len() <= 4 && between.iter().all(same) {
-                    between.iter().for_each(|c| out.extend_from_slice(c.symbol().as_bytes()));
+                    between
+                        .iter()
+                        .for_each(|c| out.extend_from_slice(c.symbol().as_bytes()));
                 } else {
                     put(out, format_args!("\x1b[{}C", x - from));
                 }
@@ -150,7 +167,11 @@ const MODIFIERS: &[(Modifier, u8)] = &[
 
 /// Columns that a symbol takes.
 fn columns(symbol: &str) -> usize {
-    if symbol.len() == 1 { 1 } else { symbol.width().max(1) }
+    if symbol.len() == 1 {
+        1
+    } else {
+        symbol.width().max(1)
+    }
 }
 
 /// Last line of defence: whatever a log contains, no control character gets out here, and nothing over the edge.
@@ -204,5 +225,8 @@ fn colour(codes: &mut String, colour: Color, base: u8) {
         Color::Indexed(n) => return push(codes, format_args!("{};5;{n}", base + 8)),
         Color::Rgb(r, g, b) => return push(codes, format_args!("{};2;{r};{g};{b}", base + 8)),
     };
-    push(codes, format_args!("{}", base + ansi + if bright { 60 } else { 0 }));
+    push(
+        codes,
+        format_args!("{}", base + ansi + if bright { 60 } else { 0 }),
+    );
 }

@@ -78,8 +78,13 @@ impl Output {
     pub fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("terminal".into()).spawn(move || serve(&theirs, to))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("terminal".into())
+            .spawn(move || serve(&theirs, to))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// An empty buffer to draw in.
@@ -144,14 +149,23 @@ impl Output {
         !state.busy
     }
 
-    fn wait<'s>(&'s self, mut state: MutexGuard<'s, State>, patience: Duration) -> MutexGuard<'s, State> {
+    fn wait<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        patience: Duration,
+    ) -> MutexGuard<'s, State> {
         let until = Instant::now() + patience;
         while state.owes() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            state = self.shared.idle.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .idle
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         state
     }
@@ -179,7 +193,10 @@ fn serve(shared: &Shared, mut to: impl Write) {
             state.hurry = false;
             shared.idle.notify_all();
             while state.frame.is_none() && state.raw.is_empty() && !state.closing {
-                state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = shared
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             if state.closing {
                 return;
@@ -233,7 +250,9 @@ fn write(shared: &Shared, to: &mut impl Write, bytes: &[u8]) -> io::Result<bool>
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // Somebody who shares the terminal made it non-blocking.
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(2)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(2))
+                }
                 Err(e) => return Err(e),
             }
             if !rest.is_empty() && shared.lock().hurry {

@@ -95,7 +95,11 @@ impl<S: Stage> Loop<'_, S> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             self.seq += 1;
-            let stamped = Stamped { seq: self.seq, at: self.at, event };
+            let stamped = Stamped {
+                seq: self.seq,
+                at: self.at,
+                event,
+            };
             for effect in update(self.model, stamped) {
                 match self.stage.perform(effect) {
                     Outcome::Done => {}
@@ -135,7 +139,14 @@ pub async fn run<S: Stage>(
     mut bus: mpsc::Receiver<Event>,
 ) -> u8 {
     let at = stage.now();
-    let mut this = Loop { model, stage, seq: 0, at, dirty: false, quit: None };
+    let mut this = Loop {
+        model,
+        stage,
+        seq: 0,
+        at,
+        dirty: false,
+        quit: None,
+    };
     let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
     let mut pending: VecDeque<Event> = VecDeque::new();
     let (mut listening, mut typing) = (true, true);

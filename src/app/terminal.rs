@@ -41,7 +41,10 @@ impl Tty {
     fn enter(&self) -> io::Result<()> {
         enable_raw_mode()?;
         self.ours.store(true, Ordering::SeqCst);
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(ENTER)
+        self.file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_all(ENTER)
     }
 
     /// Gives it back; does nothing when it is not ours. Never panics, and never waits for long: a terminal that
@@ -52,9 +55,13 @@ impl Tty {
         }
         // What can't be told any more (the terminal may be gone) is not worth an error.
         let _ = disable_raw_mode();
-        let Ok(mut file) = self.way_back.try_clone() else { return };
+        let Ok(mut file) = self.way_back.try_clone() else {
+            return;
+        };
         let until = Instant::now() + PATIENCE;
-        while matches!(self.file.try_lock(), Err(TryLockError::WouldBlock)) && Instant::now() < until {
+        while matches!(self.file.try_lock(), Err(TryLockError::WouldBlock))
+            && Instant::now() < until
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
         let (done, told) = mpsc::channel();
@@ -73,8 +80,16 @@ pub struct TtyWriter(Arc<Tty>);
 
 impl Write for TtyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut file = self.0.file.lock().map_err(|_| io::Error::other("the terminal's lock is poisoned"))?;
-        if self.0.ours.load(Ordering::SeqCst) { file.write(bytes) } else { Ok(bytes.len()) }
+        let mut file = self
+            .0
+            .file
+            .lock()
+            .map_err(|_| io::Error::other("the terminal's lock is poisoned"))?;
+        if self.0.ours.load(Ordering::SeqCst) {
+            file.write(bytes)
+        } else {
+            Ok(bytes.len())
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -98,7 +113,11 @@ impl Terminal {
         }
         let file = File::from(out.as_fd().try_clone_to_owned()?);
         let way_back = file.try_clone()?;
-        let tty = Arc::new(Tty { file: Mutex::new(file), way_back, ours: AtomicBool::new(false) });
+        let tty = Arc::new(Tty {
+            file: Mutex::new(file),
+            way_back,
+            ours: AtomicBool::new(false),
+        });
         hook(&tty, crashed.clone());
         // The guard exists before the first change: a failure half-way is undone too.
         let guard = Self { tty };
@@ -127,7 +146,10 @@ impl Terminal {
     pub fn stop(&self) {
         self.tty.leave();
         // To the whole job: in `kubectl logs -f … | ncclscope open -` the shell waits for both.
-        #[expect(unsafe_code, reason = "kill(2) has no safe wrapper in std; it touches no memory")]
+        #[expect(
+            unsafe_code,
+            reason = "kill(2) has no safe wrapper in std; it touches no memory"
+        )]
         unsafe {
             libc::kill(0, libc::SIGSTOP);
         }
@@ -168,11 +190,17 @@ pub fn signals(crashed: CancellationToken) -> io::Result<impl Stream<Item = Sign
         (SignalKind::from_raw(libc::SIGCONT), Signal::Resume),
     ] {
         let source = signal(kind)?;
-        let source = stream::unfold(source, move |mut s| async move { s.recv().await.map(|()| (meaning, s)) });
+        let source = stream::unfold(source, move |mut s| async move {
+            s.recv().await.map(|()| (meaning, s))
+        });
         all.push(source.boxed());
     }
     // The code that Rust itself ends with.
-    all.push(stream::once(async move { crashed.cancelled_owned().await }).map(|()| Signal::Quit(101)).boxed());
+    all.push(
+        stream::once(async move { crashed.cancelled_owned().await })
+            .map(|()| Signal::Quit(101))
+            .boxed(),
+    );
     Ok(stream::select_all(all))
 }
 

@@ -464,7 +464,9 @@ impl Screen {
     /// A second passed. True when that changed the screen. Seconds are counted rather than read from a clock, so that
     /// a recording shows a message for as long as the live screen did.
     pub fn tick(&mut self) -> bool {
-        let Some(note) = &mut self.note else { return false };
+        let Some(note) = &mut self.note else {
+            return false;
+        };
         note.left = note.left.saturating_sub(1);
         let over = note.left == 0;
         if over {

@@ -23,14 +23,23 @@ fn no_key_means_two_things_in_one_context() {
     let mut seen = BTreeSet::new();
     for b in BINDINGS {
         for key in b.keys {
-            assert!(seen.insert((b.context, *key)), "{key} twice in {:?}", b.context);
+            assert!(
+                seen.insert((b.context, *key)),
+                "{key} twice in {:?}",
+                b.context
+            );
         }
     }
 }
 
 #[test]
 fn what_is_typed_reaches_the_line() {
-    let typing = [Context::Always, Context::Typing, Context::Filter, Context::CommandLine];
+    let typing = [
+        Context::Always,
+        Context::Typing,
+        Context::Filter,
+        Context::CommandLine,
+    ];
     for b in BINDINGS.iter().filter(|b| typing.contains(&b.context)) {
         for key in b.keys {
             let plain = matches!(key.code, Code::Char(_)) && !key.ctrl && !key.alt;
@@ -70,7 +79,11 @@ fn ctrl_c_quits_from_everywhere() {
         if let Some(command) = &opener {
             screen.apply(command);
         }
-        assert_eq!(keys::command(&screen, Key::ctrl('c')), Some(Command::Quit), "after {opener:?}");
+        assert_eq!(
+            keys::command(&screen, Key::ctrl('c')),
+            Some(Command::Quit),
+            "after {opener:?}"
+        );
     }
 }
 
@@ -81,8 +94,10 @@ fn the_help_lists_every_key_that_works_and_no_other() {
         screen.apply(&Command::Pane(pane.id().into()));
         let before = screen.clone();
         screen.apply(&Command::Help);
-        let listed: BTreeSet<String> =
-            keys::help(&screen).iter().flat_map(|l| l.keys.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
+        let listed: BTreeSet<String> = keys::help(&screen)
+            .iter()
+            .flat_map(|l| l.keys.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect();
         let works: BTreeSet<String> = BINDINGS
             .iter()
             .flat_map(|b| b.keys)
@@ -99,9 +114,19 @@ fn the_help_lists_every_key_that_works_and_no_other() {
 #[test]
 fn the_footer_offers_only_what_does_something() {
     let mut empty = Screen::new(80, 24);
-    let words = |s: &Screen| keys::hints(s).into_iter().map(|(_, w)| w).collect::<Vec<_>>();
+    let words = |s: &Screen| {
+        keys::hints(s)
+            .into_iter()
+            .map(|(_, w)| w)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(words(&empty), ["filter", "command", "keys"]);
-    assert_eq!(words(&screen()), ["open", "explain", "copy", "problem", "filter", "command", "keys"]);
+    assert_eq!(
+        words(&screen()),
+        [
+            "open", "explain", "copy", "problem", "filter", "command", "keys"
+        ]
+    );
     empty.apply(&Command::AskQuit);
     assert_eq!(words(&empty), ["yes", "no"]);
 }

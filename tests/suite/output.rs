@@ -29,7 +29,11 @@ fn same(terminal: &vt100::Screen, buffer: &Buffer) {
     for y in 0..buffer.area.height {
         for x in 0..buffer.area.width {
             let (have, want) = (terminal.cell(y, x).expect("inside"), &buffer[(x, y)]);
-            let shown = if have.contents().is_empty() { " " } else { have.contents() };
+            let shown = if have.contents().is_empty() {
+                " "
+            } else {
+                have.contents()
+            };
             if have.is_wide_continuation() {
                 continue;
             }
@@ -41,9 +45,21 @@ fn same(terminal: &vt100::Screen, buffer: &Buffer) {
                 Color::Red => vt100::Color::Idx(1),
                 _ => vt100::Color::Default,
             };
-            assert!(blank || have.fgcolor() == fg, "at {x},{y}: {:?} for {:?}", have.fgcolor(), want.fg);
-            assert_eq!(have.inverse(), want.modifier.contains(Modifier::REVERSED), "at {x},{y}");
-            assert!(blank || have.bold() == want.modifier.contains(Modifier::BOLD), "at {x},{y}");
+            assert!(
+                blank || have.fgcolor() == fg,
+                "at {x},{y}: {:?} for {:?}",
+                have.fgcolor(),
+                want.fg
+            );
+            assert_eq!(
+                have.inverse(),
+                want.modifier.contains(Modifier::REVERSED),
+                "at {x},{y}"
+            );
+            assert!(
+                blank || have.bold() == want.modifier.contains(Modifier::BOLD),
+                "at {x},{y}"
+            );
         }
     }
 }
@@ -66,7 +82,10 @@ fn a_changed_figure_costs_a_few_bytes() {
     encoder.frame(text(200, 50, &["facts 0.4 s"]), &mut out);
     out.clear();
     encoder.frame(text(200, 50, &["facts 0.6 s"]), &mut out);
-    assert_eq!(String::from_utf8_lossy(&out), "\x1b[?2026h\x1b[1;9H6\x1b[?2026l");
+    assert_eq!(
+        String::from_utf8_lossy(&out),
+        "\x1b[?2026h\x1b[1;9H6\x1b[?2026l"
+    );
 }
 
 #[test]
@@ -77,7 +96,10 @@ fn control_characters_never_get_out() {
     let mut out = Vec::new();
     Encoder::default().frame(buffer, &mut out);
     let sent = String::from_utf8(out).unwrap();
-    assert!(sent.matches('?').count() == 2 + 2 && !sent.contains("owned"), "{sent:?}");
+    assert!(
+        sent.matches('?').count() == 2 + 2 && !sent.contains("owned"),
+        "{sent:?}"
+    );
 }
 
 fn cells() -> impl Strategy<Value = Vec<(u16, u16, usize, usize)>> {
@@ -89,7 +111,9 @@ fn draw(cells: &[(u16, u16, usize, usize)]) -> Buffer {
     let styles = [
         Style::new(),
         Style::new().fg(Color::Red),
-        Style::new().fg(Color::Indexed(99)).add_modifier(Modifier::BOLD),
+        Style::new()
+            .fg(Color::Indexed(99))
+            .add_modifier(Modifier::BOLD),
         Style::new().fg(Color::Rgb(1, 2, 3)).bg(Color::Indexed(7)),
         Style::new().add_modifier(Modifier::REVERSED),
         Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD),
@@ -151,7 +175,11 @@ fn a_slow_terminal_gets_fewer_frames_and_the_last_one() {
     let mut shown = terminal(40, 4);
     while !shown.screen().contents().contains("frame 999") {
         go.send(()).unwrap();
-        shown.process(&chunks.recv_timeout(Duration::from_secs(10)).expect("the newest frame comes"));
+        shown.process(
+            &chunks
+                .recv_timeout(Duration::from_secs(10))
+                .expect("the newest frame comes"),
+        );
     }
     for _ in 0..20 {
         go.send(()).unwrap();
@@ -182,7 +210,10 @@ fn after_a_frame_was_given_up_the_next_one_is_whole() {
     output.post(text(200, 20, &["a".repeat(200).as_str(); 20]));
     go.send(()).unwrap();
     chunks.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert!(!output.settle(Duration::from_millis(20)), "in the middle of a chunk");
+    assert!(
+        !output.settle(Duration::from_millis(20)),
+        "in the middle of a chunk"
+    );
     go.send(()).unwrap();
     chunks.recv_timeout(Duration::from_secs(10)).unwrap();
     output.post(text(200, 20, &["whole"]));

@@ -15,7 +15,9 @@ use ncclscope::model::screen::PaneId;
 use ncclscope::parse::{Block, Nanos};
 
 fn from_channel<T: Send + 'static>(rx: mpsc::Receiver<T>) -> impl Stream<Item = T> + Unpin {
-    Box::pin(stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|item| (item, rx)) }))
+    Box::pin(stream::unfold(rx, |mut rx| async move {
+        rx.recv().await.map(|item| (item, rx))
+    }))
 }
 
 #[derive(Default)]
@@ -38,14 +40,19 @@ impl Stage for Probe {
 
     fn draw(&mut self, model: &mut Model, hurry: bool) {
         self.0.frames.fetch_add(1, Ordering::SeqCst);
-        self.0.hurried.fetch_add(usize::from(hurry), Ordering::SeqCst);
+        self.0
+            .hurried
+            .fetch_add(usize::from(hurry), Ordering::SeqCst);
         self.0.panes.lock().unwrap().push(model.screen.pane);
     }
 
     fn perform(&mut self, effect: Effect) -> Outcome {
         match effect {
             Effect::Quit => Outcome::Quit(0),
-            Effect::Copy(_) => Outcome::Answer(Event::Note { text: "too long".into(), bad: true }),
+            Effect::Copy(_) => Outcome::Answer(Event::Note {
+                text: "too long".into(),
+                bad: true,
+            }),
             _ => Outcome::Done,
         }
     }
@@ -75,10 +82,23 @@ fn rig() -> Rig {
     let mut stage = Probe(Arc::clone(&counters));
     let end = tokio::spawn(async move {
         let mut model = Model::for_screen();
-        let code = run(&mut model, &mut stage, from_channel(input), from_channel(signal), events).await;
+        let code = run(
+            &mut model,
+            &mut stage,
+            from_channel(input),
+            from_channel(signal),
+            events,
+        )
+        .await;
         (model, code)
     });
-    Rig { keys, signals, bus, counters, end }
+    Rig {
+        keys,
+        signals,
+        bus,
+        counters,
+        end,
+    }
 }
 
 impl Rig {
@@ -101,13 +121,21 @@ async fn pass(millis: u64) {
 }
 
 fn opened() -> Event {
-    let info = SourceInfo { name: "a.log".into(), container: None, previous: false, started: None };
+    let info = SourceInfo {
+        name: "a.log".into(),
+        container: None,
+        previous: false,
+        started: None,
+    };
     Event::Source(SourceEvent::Opened(SourceId(0), info))
 }
 
 fn line(n: u64) -> Event {
     let block = Block::new(n, format!("host:1:1 [0] NCCL INFO line {n}\n").into_bytes());
-    Event::Log(LogBlock { source: SourceId(0), block: Arc::new(block) })
+    Event::Log(LogBlock {
+        source: SourceId(0),
+        block: Arc::new(block),
+    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,14 +159,20 @@ async fn a_flood_of_lines_costs_few_frames_delays_no_key_and_loses_nothing() {
     while rig.counters.hurried.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(rig.counters.panes.lock().unwrap().last(), Some(&PaneId::Matrix));
+    assert_eq!(
+        rig.counters.panes.lock().unwrap().last(),
+        Some(&PaneId::Matrix)
+    );
     assert!(rig.frames() <= before + 2);
     flood.await.unwrap();
     pass(100).await;
     let frames = rig.frames();
     let (model, code) = rig.quit().await;
     assert_eq!(code, 0);
-    assert_eq!(model.sources.iter().map(|(_, s)| s.lines).sum::<u64>(), LINES);
+    assert_eq!(
+        model.sources.iter().map(|(_, s)| s.lines).sum::<u64>(),
+        LINES
+    );
     // 3 s at 30 frames a second, the first one, the one for the key.
     assert!((60..=95).contains(&frames), "{frames} frames");
 }
@@ -168,7 +202,11 @@ async fn a_stuck_terminal_stops_data_frames_but_no_key() {
     assert_eq!(rig.frames(), before + 1);
     rig.counters.stuck.store(false, Ordering::SeqCst);
     pass(100).await;
-    assert_eq!(rig.frames(), before + 2, "what changed meanwhile is shown once it can be");
+    assert_eq!(
+        rig.frames(),
+        before + 2,
+        "what changed meanwhile is shown once it can be"
+    );
     rig.quit().await;
 }
 
@@ -178,10 +216,17 @@ async fn a_resize_storm_is_folded() {
     pass(50).await;
     let before = rig.frames();
     for n in 0..1_000u16 {
-        rig.keys.send(Input::Resize(20 + n % 200, 5 + n % 50)).await.unwrap();
+        rig.keys
+            .send(Input::Resize(20 + n % 200, 5 + n % 50))
+            .await
+            .unwrap();
     }
     pass(10).await;
-    assert!(rig.frames() - before <= 1_000 / 32, "{} frames", rig.frames() - before);
+    assert!(
+        rig.frames() - before <= 1_000 / 32,
+        "{} frames",
+        rig.frames() - before
+    );
     let (model, _) = rig.quit().await;
     assert_eq!(model.screen.size, (20 + 999 % 200, 5 + 999 % 50));
 }
@@ -214,10 +259,24 @@ async fn it_goes_on_when_sources_and_keys_end() {
 async fn effects_are_answered_with_events() {
     let mut model = Model::for_screen();
     model.screen.counts.copy = Some("a".repeat(1_000_000));
-    let keys = vec![Input::Key(Key::char('c')), Input::Key(Key::plain(Code::Esc)), Input::Key(Key::ctrl('c'))];
+    let keys = vec![
+        Input::Key(Key::char('c')),
+        Input::Key(Key::plain(Code::Esc)),
+        Input::Key(Key::ctrl('c')),
+    ];
     let (_bus, events) = mpsc::channel(1);
     let mut stage = Probe(Arc::default());
-    let code = run(&mut model, &mut stage, stream::iter(keys), stream::pending(), events).await;
+    let code = run(
+        &mut model,
+        &mut stage,
+        stream::iter(keys),
+        stream::pending(),
+        events,
+    )
+    .await;
     assert_eq!(code, 0);
-    assert_eq!(model.screen.note.map(|n| n.text).as_deref(), Some("too long"));
+    assert_eq!(
+        model.screen.note.map(|n| n.text).as_deref(),
+        Some("too long")
+    );
 }

@@ -5,7 +5,12 @@ use ncclscope::model::screen::{Ask, Counts, LAST, Mode, PaneId, Screen};
 
 fn screen(rows: usize) -> Screen {
     let mut screen = Screen::new(120, 40);
-    screen.counts = Counts { rows, page: 5, findings: 2, ..Counts::default() };
+    screen.counts = Counts {
+        rows,
+        page: 5,
+        findings: 2,
+        ..Counts::default()
+    };
     screen
 }
 
@@ -135,7 +140,11 @@ fn the_matrix_cursor_walks_the_axis_and_keeps_to_numbers() {
     s.counts.bad_cells = vec![(2, 8), (8, 9)];
     s.counts.tabs = vec!["all".into(), "tp:0".into()];
     s.apply(&Command::Pane("matrix".into()));
-    assert_eq!(s.matrix.at(&s.counts), Some((2, 8)), "starts at what matters");
+    assert_eq!(
+        s.matrix.at(&s.counts),
+        Some((2, 8)),
+        "starts at what matters"
+    );
     s.apply(&Command::Down);
     s.apply(&Command::Right);
     assert_eq!(s.matrix.at(&s.counts), Some((8, 9)));
@@ -181,10 +190,17 @@ fn names_jump_and_mistakes_are_answered() {
     s.apply(&Command::Back);
     assert_eq!(s.pane, PaneId::Logs, "back to where the jump began");
     typed(&mut s, "finding 3");
-    assert!(s.note.as_ref().is_some_and(|n| n.bad && n.text.contains("there are 2")));
+    assert!(
+        s.note
+            .as_ref()
+            .is_some_and(|n| n.bad && n.text.contains("there are 2"))
+    );
     typed(&mut s, "nonsense");
     assert!(s.note.as_ref().is_some_and(|n| n.text.contains("nonsense")));
-    assert_eq!(typed(&mut s, "theme light"), [Effect::Theme("light".into())]);
+    assert_eq!(
+        typed(&mut s, "theme light"),
+        [Effect::Theme("light".into())]
+    );
     assert_eq!(typed(&mut s, "q"), [Effect::Quit]);
 }
 
@@ -225,7 +241,10 @@ fn a_line_is_edited_in_its_middle_whatever_the_script() {
     s.apply(&Command::Left);
     s.apply(&Command::Erase);
     s.apply(&Command::Insert('日'));
-    assert_eq!((s.typed.before.as_str(), s.typed.after.as_str()), ("日", "ñb"));
+    assert_eq!(
+        (s.typed.before.as_str(), s.typed.after.as_str()),
+        ("日", "ñb")
+    );
     s.apply(&Command::End);
     s.apply(&Command::Right);
     assert_eq!(s.typed.before, "日ñb");
@@ -236,8 +255,14 @@ fn what_is_copied_is_said() {
     let mut s = screen(2);
     assert_eq!(s.apply(&Command::Copy), []);
     s.counts.copy = Some("kubectl  get\npods".into());
-    assert_eq!(s.apply(&Command::Copy), [Effect::Copy("kubectl  get\npods".into())]);
-    assert_eq!(s.note.as_ref().map(|n| n.text.as_str()), Some("copied: kubectl get pods"));
+    assert_eq!(
+        s.apply(&Command::Copy),
+        [Effect::Copy("kubectl  get\npods".into())]
+    );
+    assert_eq!(
+        s.note.as_ref().map(|n| n.text.as_str()),
+        Some("copied: kubectl get pods")
+    );
     let ticks = (0..100).take_while(|_| !s.tick()).count();
     assert!((3..10).contains(&ticks) && s.note.is_none(), "{ticks}");
 }
