@@ -81,11 +81,11 @@ fn judge(first: &[u8], whole: impl Read + Send + 'static) -> Result<Text, Refuse
     Ok(Box::new(whole))
 }
 
-/// The first bytes, and the stream with them in front again.
-fn peek<R: Read>(
-    mut raw: R,
-    patience: Patience,
-) -> io::Result<(Vec<u8>, io::Chain<Cursor<Vec<u8>>, R>)> {
+/// A stream with the bytes that were looked at in front again.
+type Whole<R> = io::Chain<Cursor<Vec<u8>>, R>;
+
+/// The first bytes, and the whole stream.
+fn peek<R: Read>(mut raw: R, patience: Patience) -> io::Result<(Vec<u8>, Whole<R>)> {
     let mut first = vec![0; SNIFF_BYTES];
     let mut have = 0;
     // Four bytes tell every format that is unpacked here.
