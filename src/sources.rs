@@ -3,3 +3,5 @@
 //! Adding a source: one file here that sends [`crate::model::event::Event`]s, and one arm in the shell.
 
 pub mod files;
+pub mod sim;
+pub mod simlog;
