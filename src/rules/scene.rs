@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+pub use crate::model::speakers::Stage;
 use crate::parse::fact::{Life, Via};
 use crate::parse::{At, Nanos};
 
@@ -74,31 +75,6 @@ pub enum NcclStep {
     Transport,
     /// Init COMPLETE.
     Completion,
-}
-
-/// Start-up stage of a vLLM process, in the contract's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// P1
-    Started,
-    /// P0
-    Config,
-    /// P3
-    DistributedInit,
-    /// P4–P6
-    NcclInit,
-    /// Download of model files.
-    Download,
-    /// P7
-    Weights,
-    /// P9
-    Profile,
-    /// P8
-    Compile,
-    /// P10
-    Graphs,
-    /// P11–P13
-    Serving,
 }
 
 /// Progress inside a stage.
