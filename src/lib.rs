@@ -14,4 +14,6 @@
 
 pub mod model;
 pub mod parse;
+pub mod panes;
 pub mod rules;
+pub mod theme;
