@@ -16,4 +16,5 @@ pub mod model;
 pub mod parse;
 pub mod panes;
 pub mod rules;
+pub mod sources;
 pub mod theme;

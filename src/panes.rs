@@ -13,6 +13,7 @@ pub mod pods;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
+use crate::model::Model;
 use crate::model::event::Session;
 use crate::model::screen::{Ask, Counts, Mode, PaneId, Screen};
 use crate::rules::scene::Scene;
@@ -28,8 +29,16 @@ pub struct View<'a> {
     pub screen: &'a Screen,
     /// What this run is about.
     pub session: &'a Session,
+    /// Everything known, for what the scene does not repeat: kept log lines, pods as the API server has them.
+    pub model: &'a Model,
     /// What roles look like.
     pub theme: &'a Theme,
+}
+
+impl<'a> View<'a> {
+    fn new(scene: &'a Scene, model: &'a Model, theme: &'a Theme) -> Self {
+        Self { scene, screen: &model.screen, session: &model.session, model, theme }
+    }
 }
 
 /// A pane.
@@ -171,8 +180,9 @@ pub fn regions(area: Rect) -> Regions {
 }
 
 /// Draws the whole screen. Pure: the same scene, screen and size give the same cells.
-pub fn draw(view: &View<'_>, area: Rect, buf: &mut Buffer) {
-    let mut pen = Pen::new(buf, view.theme);
+pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let view = &View::new(scene, model, theme);
+    let mut pen = Pen::new(buf, theme);
     pen.clear(area);
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         chrome::too_small(view, area, SMALLEST, &mut pen);
@@ -198,9 +208,10 @@ pub fn draw(view: &View<'_>, area: Rect, buf: &mut Buffer) {
     chrome::footer(view, parts.footer, &mut pen);
 }
 
-/// What keys act on now, for [`Screen::counts`]: the shell asks after each scene and before each key.
+/// What keys act on now, for [`Screen::counts`](crate::model::screen::Screen::counts): the shell asks after each scene and before each key.
 #[must_use]
-pub fn counts(view: &View<'_>) -> Counts {
+pub fn counts(scene: &Scene, model: &Model, theme: &Theme) -> Counts {
+    let view = &View::new(scene, model, theme);
     let (w, h) = view.screen.size;
     let body = regions(Rect::new(0, 0, w, h)).body;
     let Some(pane) = pane(view.screen.pane) else { return Counts::default() };

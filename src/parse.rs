@@ -5,9 +5,11 @@
 //! prefilter without an allocation.
 
 pub mod fact;
+mod text;
 pub mod vllm;
 
 pub use fact::{At, Fact, Level, Nanos};
+pub use text::clean;
 
 /// Index into [`Block::heads`].
 pub type HeadIx = u32;
@@ -107,11 +109,26 @@ impl Block {
     /// `first_line`.
     #[must_use]
     pub fn new(first_line: u64, text: Vec<u8>) -> Self {
-        Self {
+        let mut block = Self {
             first_line,
             text,
-            outers: vec![Outer::default()],
             ..Self::default()
-        }
+        };
+        block.parse();
+        block
+    }
+
+    /// Finds everything in `text`, replacing what was found in an earlier text: a block used again keeps
+    /// its memory. Nothing found depends on `first_line`, which may be set later.
+    pub fn parse(&mut self) {
+        self.heads.clear();
+        self.outers.clear();
+        self.outers.push(Outer::default());
+        self.recs.clear();
+        (self.nccl_lines, self.vllm_lines) = (0, 0);
+        (self.first_at, self.last_at) = (None, None);
+        let ends = memchr::memchr_iter(b'\n', &self.text).count();
+        let open = usize::from(self.text.last().is_some_and(|&last| last != b'\n'));
+        self.lines = u32::try_from(ends + open).unwrap_or(u32::MAX);
     }
 }
