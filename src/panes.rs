@@ -210,8 +210,10 @@ pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut B
 
 /// What keys act on now, for [`Screen::counts`](crate::model::screen::Screen::counts): the shell asks after each scene and before each key.
 #[must_use]
-pub fn counts(scene: &Scene, model: &Model, theme: &Theme) -> Counts {
-    let view = &View::new(scene, model, theme);
+pub fn counts(scene: &Scene, model: &Model) -> Counts {
+    // What there is to act on does not depend on looks.
+    let theme = Theme::probe(false);
+    let view = &View::new(scene, model, &theme);
     let (w, h) = view.screen.size;
     let body = regions(Rect::new(0, 0, w, h)).body;
     let Some(pane) = pane(view.screen.pane) else { return Counts::default() };

@@ -3,3 +3,7 @@
 mod scenarios;
 #[path = "suite/vllm.rs"]
 mod vllm;
+#[path = "suite/screens.rs"]
+mod screens;
+#[path = "suite/stage.rs"]
+mod stage;
