@@ -37,7 +37,13 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(scene: &'a Scene, model: &'a Model, theme: &'a Theme) -> Self {
-        Self { scene, screen: &model.screen, session: &model.session, model, theme }
+        Self {
+            scene,
+            screen: &model.screen,
+            session: &model.session,
+            model,
+            theme,
+        }
     }
 }
 
@@ -80,7 +86,11 @@ impl Line {
     #[must_use]
     pub fn of(spans: &[(&str, Role)]) -> Self {
         let spans = spans.iter().map(|(t, r)| ((*t).to_owned(), *r)).collect();
-        Self { spans, copy: None, problem: false }
+        Self {
+            spans,
+            copy: None,
+            problem: false,
+        }
     }
 
     /// Its text alone.
@@ -103,7 +113,10 @@ impl Page {
     /// A page about something.
     #[must_use]
     pub fn about(title: impl Into<String>) -> Self {
-        Self { title: title.into(), lines: Vec::new() }
+        Self {
+            title: title.into(),
+            lines: Vec::new(),
+        }
     }
 
     /// Adds a line.
@@ -136,7 +149,10 @@ impl Page {
     pub fn code(&mut self, text: &str) {
         for line in text.lines() {
             let line = Line::of(&[("    ", Role::Text), (line, Role::Code)]);
-            self.lines.push(Line { copy: Some(text.to_owned()), ..line });
+            self.lines.push(Line {
+                copy: Some(text.to_owned()),
+                ..line
+            });
         }
     }
 }
@@ -162,7 +178,12 @@ pub const SMALLEST: (u16, u16) = (40, 8);
 /// Splits the screen. Low terminals lose the rule first, then the tabs.
 #[must_use]
 pub fn regions(area: Rect) -> Regions {
-    let row = |y: u16, h: u16| Rect { x: area.x, y: area.y.saturating_add(y), width: area.width, height: h };
+    let row = |y: u16, h: u16| Rect {
+        x: area.x,
+        y: area.y.saturating_add(y),
+        width: area.width,
+        height: h,
+    };
     let (tabs, rule) = match area.height {
         0..=11 => (0, 0),
         12..=15 => (1, 0),
@@ -175,7 +196,10 @@ pub fn regions(area: Rect) -> Regions {
         tabs: row(1, tabs),
         rule: row(1 + tabs, rule),
         body: row(top, body),
-        footer: row(area.height.saturating_sub(1), if area.height > 1 { 1 } else { 0 }),
+        footer: row(
+            area.height.saturating_sub(1),
+            if area.height > 1 { 1 } else { 0 },
+        ),
     }
 }
 
@@ -191,7 +215,17 @@ pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut B
     let parts = regions(area);
     chrome::header(view, parts.header, &mut pen);
     chrome::tabs(view, parts.tabs, &mut pen);
-    pen.fill(parts.rule.x, parts.rule.y, if parts.rule.height > 0 { parts.rule.width } else { 0 }, '─', Role::Rule);
+    pen.fill(
+        parts.rule.x,
+        parts.rule.y,
+        if parts.rule.height > 0 {
+            parts.rule.width
+        } else {
+            0
+        },
+        '─',
+        Role::Rule,
+    );
     match page(view, parts.body.width) {
         Some(page) => chrome::page(view, &page, parts.body, &mut pen),
         None => match pane(view.screen.pane) {
@@ -216,7 +250,9 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
     let view = &View::new(scene, model, &theme);
     let (w, h) = view.screen.size;
     let body = regions(Rect::new(0, 0, w, h)).body;
-    let Some(pane) = pane(view.screen.pane) else { return Counts::default() };
+    let Some(pane) = pane(view.screen.pane) else {
+        return Counts::default();
+    };
     let mut counts = (pane.counts)(view, body);
     counts.findings = view.scene.findings.len();
     if let Some(page) = page(view, body.width) {
@@ -225,8 +261,16 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
         counts.first = 0;
         counts.rows = page.lines.len();
         counts.page = usize::from(body.height.saturating_sub(1));
-        counts.problems = page.lines.iter().enumerate().filter(|(_, l)| l.problem).map(|(i, _)| i).collect();
-        counts.copy = line.map(|l| l.copy.clone().unwrap_or_else(|| l.text().trim().to_owned())).filter(|t| !t.is_empty());
+        counts.problems = page
+            .lines
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| l.problem)
+            .map(|(i, _)| i)
+            .collect();
+        counts.copy = line
+            .map(|l| l.copy.clone().unwrap_or_else(|| l.text().trim().to_owned()))
+            .filter(|t| !t.is_empty());
     }
     counts
 }
@@ -240,10 +284,16 @@ pub fn pane(id: PaneId) -> Option<&'static Pane> {
 /// What lies on the pane, if anything that covers it does.
 fn page(view: &View<'_>, width: u16) -> Option<Page> {
     let pane = pane(view.screen.pane)?;
-    let top = view.screen.modes().filter(|m| matches!(m, Mode::Help | Mode::Explain | Mode::Drill)).last()?;
+    let top = view
+        .screen
+        .modes()
+        .filter(|m| matches!(m, Mode::Help | Mode::Explain | Mode::Drill))
+        .last()?;
     match top {
         Mode::Help => Some(chrome::help(view, width)),
-        Mode::Explain => Some((pane.explain)(view, width).unwrap_or_else(|| chrome::nothing("explain"))),
+        Mode::Explain => {
+            Some((pane.explain)(view, width).unwrap_or_else(|| chrome::nothing("explain")))
+        }
         _ => Some((pane.drill)(view, width).unwrap_or_else(|| chrome::nothing("open"))),
     }
 }

@@ -73,7 +73,11 @@ impl Theme {
             let known = BUNDLED.iter().find(|(n, _)| *n == parent);
             match known {
                 _ if seen.contains(&parent) => {
-                    warnings.push(Warning { line, column, message: format!("{parent} inherits itself") });
+                    warnings.push(Warning {
+                        line,
+                        column,
+                        message: format!("{parent} inherits itself"),
+                    });
                     break;
                 }
                 Some((n, text)) => {
@@ -81,8 +85,13 @@ impl Theme {
                     chain.push(file::Sheet::read(text).0);
                 }
                 None => {
-                    let message = format!("no theme {parent} to inherit from; there are {}", names());
-                    warnings.push(Warning { line, column, message });
+                    let message =
+                        format!("no theme {parent} to inherit from; there are {}", names());
+                    warnings.push(Warning {
+                        line,
+                        column,
+                        message,
+                    });
                     break;
                 }
             }
@@ -131,12 +140,19 @@ impl Theme {
     /// Foreground roles colour the foreground, overlays the background.
     #[must_use]
     pub fn probe(ascii: bool) -> Self {
-        let mut theme = Self::plain(Terminal { depth: Depth::Indexed, ascii });
+        let mut theme = Self::plain(Terminal {
+            depth: Depth::Indexed,
+            ascii,
+        });
         theme.name = "probe".into();
         for role in Role::ALL {
             let color = Color::Indexed(role as u8);
             if let Some(slot) = theme.styles.get_mut(role as usize) {
-                *slot = if role.is_overlay() { Style::new().bg(color) } else { Style::new().fg(color) };
+                *slot = if role.is_overlay() {
+                    Style::new().bg(color)
+                } else {
+                    Style::new().fg(color)
+                };
             }
         }
         theme

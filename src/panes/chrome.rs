@@ -24,7 +24,13 @@ pub fn header(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let mut used = 0;
     for (text, role, gap) in identity(view, room) {
         used += gap;
-        used += pen.text(area.x + used, area.y, room.saturating_sub(used), &text, role);
+        used += pen.text(
+            area.x + used,
+            area.y,
+            room.saturating_sub(used),
+            &text,
+            role,
+        );
     }
     let spans: Vec<(&str, Role)> = right.iter().map(|(t, r)| (t.as_str(), *r)).collect();
     pen.spans(x, area.y, area.width.min(right_width), &spans);
@@ -53,7 +59,13 @@ fn identity(view: &View<'_>, room: u16) -> Vec<(String, Role, u16)> {
         let f: u16 = texts.iter().map(|t| parts::columns(t) + 2).sum();
         10 + 3 + parts::columns(path) + 1 + f
     };
-    let texts = |facts: &[String]| facts.iter().map(String::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let texts = |facts: &[String]| {
+        facts
+            .iter()
+            .map(String::as_str)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let mut where_ = crumbs(&full);
     let fits = |facts: &[String], where_: &str| {
         let t = texts(facts);
@@ -63,13 +75,19 @@ fn identity(view: &View<'_>, room: u16) -> Vec<(String, Role, u16)> {
         where_ = crumbs(&path);
     }
     while !fits(facts, &where_) {
-        let Some((_, rest)) = facts.split_last() else { break };
+        let Some((_, rest)) = facts.split_last() else {
+            break;
+        };
         facts = rest;
     }
     let mut out = vec![("ncclscope".to_owned(), Role::Title, 1)];
     if !where_.is_empty() {
         let left = room.saturating_sub(10 + 3);
-        out.push((parts::tail(&where_, left), Role::Text, if room >= 60 { 3 } else { 2 }));
+        out.push((
+            parts::tail(&where_, left),
+            Role::Text,
+            if room >= 60 { 3 } else { 2 },
+        ));
     }
     for (i, fact) in facts.iter().enumerate() {
         out.push((fact.clone(), Role::Quiet, if i == 0 { 3 } else { 2 }));
@@ -81,7 +99,11 @@ fn identity(view: &View<'_>, room: u16) -> Vec<(String, Role, u16)> {
 fn size_of_job(scene: &Scene) -> Vec<String> {
     let mut out = Vec::new();
     let seen = matrix::ranks_of(scene);
-    let expected: u32 = scene.workloads.iter().filter_map(|w| w.expected_ranks).sum();
+    let expected: u32 = scene
+        .workloads
+        .iter()
+        .filter_map(|w| w.expected_ranks)
+        .sum();
     if expected > seen {
         out.push(format!("{seen} of {expected} ranks"));
     } else if seen > 0 {
@@ -131,7 +153,11 @@ fn standing(view: &View<'_>, width: u16) -> Vec<(String, Role)> {
         (_, _, Level::Act) => "act",
     };
     if width >= 60 {
-        let role = if level == "act" { Role::Warn } else { Role::Quiet };
+        let role = if level == "act" {
+            Role::Warn
+        } else {
+            Role::Quiet
+        };
         out.push((format!("{gap}{level}"), role));
     }
     out.push((" ".to_owned(), Role::Text));
@@ -146,7 +172,10 @@ fn freshness(view: &View<'_>) -> Option<String> {
         Feed::Files => Some(format!("until {}", parts::clock(newest))),
         _ => {
             let now = view.scene.now?;
-            Some(format!("facts {}", parts::duration(now.ns.saturating_sub(newest.ns))))
+            Some(format!(
+                "facts {}",
+                parts::duration(now.ns.saturating_sub(newest.ns))
+            ))
         }
     }
 }
@@ -161,18 +190,33 @@ pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             .iter()
             .map(|p| {
                 let open = p.id == view.screen.pane;
-                let name: String = if open { p.id.id().into() } else { p.id.id().chars().take(cut).collect() };
-                (format!("{} {name}", p.id.digit()), (p.badge)(view.scene), open, gap)
+                let name: String = if open {
+                    p.id.id().into()
+                } else {
+                    p.id.id().chars().take(cut).collect()
+                };
+                (
+                    format!("{} {name}", p.id.digit()),
+                    (p.badge)(view.scene),
+                    open,
+                    gap,
+                )
             })
             .collect()
     };
     let width = |tabs: &[(String, Option<(usize, Role)>, bool, u16)]| -> u16 {
         tabs.iter()
-            .map(|(t, b, _, gap)| parts::columns(t) + gap + b.map_or(0, |(n, _)| 1 + parts::columns(&n.to_string())))
+            .map(|(t, b, _, gap)| {
+                parts::columns(t) + gap + b.map_or(0, |(n, _)| 1 + parts::columns(&n.to_string()))
+            })
             .sum()
     };
     let filter = view.screen.filter();
-    let kept = if filter.is_empty() { 0 } else { (parts::columns(filter) + 2).min(area.width / 3) };
+    let kept = if filter.is_empty() {
+        0
+    } else {
+        (parts::columns(filter) + 2).min(area.width / 3)
+    };
     let room = area.width.saturating_sub(1 + kept);
     let mut all = names(usize::MAX, 3);
     for (cut, gap) in [(usize::MAX, 2), (usize::MAX, 1), (4, 1), (0, 1)] {
@@ -187,12 +231,24 @@ pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         let role = if *open { Role::Tab } else { Role::Quiet };
         x += pen.text(x, area.y, end.saturating_sub(x), text.trim_end(), role);
         if let Some((n, role)) = badge {
-            x += pen.text(x + 1, area.y, end.saturating_sub(x + 1), &n.to_string(), *role) + 1;
+            x += pen.text(
+                x + 1,
+                area.y,
+                end.saturating_sub(x + 1),
+                &n.to_string(),
+                *role,
+            ) + 1;
         }
         x += gap;
     }
     if kept > 0 {
-        pen.right(area.x + area.width - kept, area.y, kept.saturating_sub(1), &format!("/{filter}"), Role::Input);
+        pen.right(
+            area.x + area.width - kept,
+            area.y,
+            kept.saturating_sub(1),
+            &format!("/{filter}"),
+            Role::Input,
+        );
     }
 }
 
@@ -213,7 +269,11 @@ pub fn footer(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         let head = parts::tail(&screen.typed.before, room.saturating_sub(20).max(10));
         let mut at = x + pen.text(x, y, 1, &sign.to_string(), Role::Key);
         at += pen.text(at, y, room, &head, Role::Input);
-        let after = if screen.typed.after.is_empty() { " " } else { screen.typed.after.as_str() };
+        let after = if screen.typed.after.is_empty() {
+            " "
+        } else {
+            screen.typed.after.as_str()
+        };
         let wide = pen.text(at, y, (x + room).saturating_sub(at), after, Role::Input);
         pen.overlay(at, y, 1.min(wide), Role::Cursor);
         at += wide;
@@ -239,7 +299,11 @@ fn hints(view: &View<'_>, x: u16, y: u16, room: u16, pen: &mut Pen<'_>) {
     // The help is the way to everything that does not fit, so it is the last to go.
     let help = all.iter().find(|(k, _)| k == "?").map_or(0, width);
     let short = total > room + 3;
-    let limit = if short { (room + 3).saturating_sub(help) } else { room + 3 };
+    let limit = if short {
+        (room + 3).saturating_sub(help)
+    } else {
+        room + 3
+    };
     let mut used = 0;
     for hint in &all {
         let is_help = hint.0 == "?";
@@ -250,7 +314,13 @@ fn hints(view: &View<'_>, x: u16, y: u16, room: u16, pen: &mut Pen<'_>) {
             break;
         }
         let n = pen.text(x + used, y, room.saturating_sub(used), &hint.0, Role::Key);
-        pen.text(x + used + n + 1, y, room.saturating_sub(used + n + 1), hint.1, Role::Quiet);
+        pen.text(
+            x + used + n + 1,
+            y,
+            room.saturating_sub(used + n + 1),
+            hint.1,
+            Role::Quiet,
+        );
         used += width(hint);
     }
 }
@@ -262,14 +332,25 @@ fn completions(lines: &[String], chosen: usize, area: Rect, pen: &mut Pen<'_>) {
     // The chosen one stays in sight: start so that it is among those that fit.
     let mut skip = 0;
     while skip < chosen {
-        let width: u16 = lines.iter().take(chosen + 1).skip(skip).map(|l| parts::columns(l) + 2).sum();
+        let width: u16 = lines
+            .iter()
+            .take(chosen + 1)
+            .skip(skip)
+            .map(|l| parts::columns(l) + 2)
+            .sum();
         if width < area.width {
             break;
         }
         skip += 1;
     }
     for (i, line) in lines.iter().enumerate().skip(skip) {
-        let n = pen.text(x, area.y, end.saturating_sub(x), line, if i == chosen { Role::Tab } else { Role::Quiet });
+        let n = pen.text(
+            x,
+            area.y,
+            end.saturating_sub(x),
+            line,
+            if i == chosen { Role::Tab } else { Role::Quiet },
+        );
         x = x.saturating_add(n + 2);
         if x >= end {
             break;
@@ -282,9 +363,20 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
     let cursor = view.screen.cursor();
     let rows = usize::from(area.height.saturating_sub(1));
     let top = cursor.top(0, page.lines.len(), rows);
-    let n = pen.text(area.x + 1, area.y, area.width.saturating_sub(2), &page.title, Role::Title);
+    let n = pen.text(
+        area.x + 1,
+        area.y,
+        area.width.saturating_sub(2),
+        &page.title,
+        Role::Title,
+    );
     if page.lines.len() > rows {
-        let place = format!("{}-{} of {}", top + 1, (top + rows).min(page.lines.len()), page.lines.len());
+        let place = format!(
+            "{}-{} of {}",
+            top + 1,
+            (top + rows).min(page.lines.len()),
+            page.lines.len()
+        );
         let w = area.width.saturating_sub(n + 4);
         pen.right(area.x + n + 2, area.y, w, &place, Role::Quiet);
     }
@@ -347,7 +439,13 @@ pub fn dialog(ask: Ask, area: Rect, pen: &mut Pen<'_>) {
             (no, Role::Quiet),
         ],
     );
-    pen.fill(rect.x, rect.y + rect.height.saturating_sub(1), width, '─', Role::Rule);
+    pen.fill(
+        rect.x,
+        rect.y + rect.height.saturating_sub(1),
+        width,
+        '─',
+        Role::Rule,
+    );
 }
 
 /// What can be said on a terminal that can't hold a pane: the verdict, and what size would do.
@@ -384,7 +482,10 @@ pub fn help(view: &View<'_>, width: u16) -> Page {
             page.head(line.context.title());
             context = Some(line.context);
         }
-        page.line(&[(&format!("  {:<22} ", line.keys), Role::Key), (line.doc, Role::Text)]);
+        page.line(&[
+            (&format!("  {:<22} ", line.keys), Role::Key),
+            (line.doc, Role::Text),
+        ]);
     }
     page.head("Signs in the matrix");
     for (sign, role, means) in matrix::SIGNS {
@@ -392,13 +493,23 @@ pub fn help(view: &View<'_>, width: u16) -> Page {
     }
     page.head("Commands, after :");
     for verb in VERBS {
-        let call = format!("{} {}", verb.names.first().copied().unwrap_or_default(), verb.args);
-        page.line(&[(&format!("  {call:<22} "), Role::Key), (verb.doc, Role::Text)]);
+        let call = format!(
+            "{} {}",
+            verb.names.first().copied().unwrap_or_default(),
+            verb.args
+        );
+        page.line(&[
+            (&format!("  {call:<22} "), Role::Key),
+            (verb.doc, Role::Text),
+        ]);
     }
     page.head("Panes");
     for pane in PANES {
         let call = format!("{} {}", pane.id.digit(), pane.id.id());
-        page.line(&[(&format!("  {call:<22} "), Role::Key), (pane.title, Role::Text)]);
+        page.line(&[
+            (&format!("  {call:<22} "), Role::Key),
+            (pane.title, Role::Text),
+        ]);
     }
     page.gap();
     let level = "observe reads pods, events and logs; probe also runs commands that only read; act creates and \

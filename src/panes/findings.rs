@@ -12,7 +12,10 @@ pub fn page(scene: &Scene, index: usize, width: u16) -> Option<Page> {
     let room = width.saturating_sub(4);
     let mut page = Page::about(format!("finding {}   {}", index + 1, finding.title));
     let (word, role) = parts::severity(finding.severity);
-    page.line(&[(word, role), (&format!("   {}", standing(finding)), Role::Quiet)]);
+    page.line(&[
+        (word, role),
+        (&format!("   {}", standing(finding)), Role::Quiet),
+    ]);
     page.line(&[("id  ", Role::Label), (&finding.key, Role::Text)]);
     for (name, who) in about(finding) {
         page.line(&[(&format!("{name}  "), Role::Label), (&who, Role::Text)]);
@@ -61,7 +64,9 @@ fn standing(finding: &Finding) -> String {
         Confidence::Possible => "possible",
     };
     let class = format!("{:?}", finding.class).to_lowercase();
-    let since = finding.since.map_or(String::new(), |at| format!("   since {}", parts::clock(at)));
+    let since = finding
+        .since
+        .map_or(String::new(), |at| format!("   since {}", parts::clock(at)));
     format!("{confidence}   {class}{since}")
 }
 
@@ -71,7 +76,11 @@ fn about(finding: &Finding) -> Vec<(&'static str, String)> {
     if !finding.ranks.is_empty() {
         out.push(("ranks", parts::ranges(&finding.ranks)));
     }
-    for (name, list) in [("hosts", &finding.hosts), ("pods", &finding.pods), ("GPUs", &finding.gpus)] {
+    for (name, list) in [
+        ("hosts", &finding.hosts),
+        ("pods", &finding.pods),
+        ("GPUs", &finding.gpus),
+    ] {
         if !list.is_empty() {
             out.push((name, list.join(", ")));
         }
@@ -83,11 +92,18 @@ fn about(finding: &Finding) -> Vec<(&'static str, String)> {
 fn evidence(scene: &Scene, proof: &Evidence, page: &mut Page) {
     match proof {
         Evidence::Line(l) => {
-            let source = scene.sources.get(l.source as usize).map_or("?", |s| s.name.as_str());
-            let at = l.at.map_or(String::new(), |a| format!("{}  ", parts::clock(a)));
+            let source = scene
+                .sources
+                .get(l.source as usize)
+                .map_or("?", |s| s.name.as_str());
+            let at =
+                l.at.map_or(String::new(), |a| format!("{}  ", parts::clock(a)));
             page.line(&[(&format!("  {at}line {} of {source}", l.number), Role::Quiet)]);
             let text = Line::of(&[("    ", Role::Text), (&l.text, Role::Text)]);
-            page.lines.push(Line { copy: Some(l.text.to_string()), ..text });
+            page.lines.push(Line {
+                copy: Some(l.text.to_string()),
+                ..text
+            });
         }
         Evidence::Object(t) => page.line(&[("  object  ", Role::Label), (t, Role::Text)]),
         Evidence::Sample(t) => page.line(&[("  sample  ", Role::Label), (t, Role::Text)]),

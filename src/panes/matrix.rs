@@ -31,21 +31,49 @@ const CELL_BY_CELL: usize = 64;
 
 /// Every sign of the matrix: what is drawn, in which role, what it means.
 pub const SIGNS: [(&str, Role, &str); 15] = [
-    ("P", Role::P2p, "P2P inside a host (CUMEM, IPC, direct pointer)"),
+    (
+        "P",
+        Role::P2p,
+        "P2P inside a host (CUMEM, IPC, direct pointer)",
+    ),
     ("M", Role::P2p, "P2P over multi-node NVLink"),
     ("p", Role::P2pWeak, "P2P indirect, or by copy engine"),
     ("S", Role::Shm, "shared host memory"),
-    ("R", Role::NetGdr, "network with GPUDirect RDMA on both sides"),
+    (
+        "R",
+        Role::NetGdr,
+        "network with GPUDirect RDMA on both sides",
+    ),
     ("I", Role::Net, "RDMA network, staged through host memory"),
     ("T", Role::Tcp, "TCP sockets"),
     ("C", Role::CollNet, "CollNet"),
-    ("·", Role::Missing, "same communicator, no connection needed or seen"),
-    ("?", Role::Doubt, "not known yet, or could belong to another communicator"),
+    (
+        "·",
+        Role::Missing,
+        "same communicator, no connection needed or seen",
+    ),
+    (
+        "?",
+        Role::Doubt,
+        "not known yet, or could belong to another communicator",
+    ),
     ("/", Role::Rule, "a rank and itself"),
     ("!", Role::Tcp, "after a sign: worse than its place allows"),
-    ("≠", Role::Warn, "after a sign: sender and receiver disagree"),
-    ("?", Role::Doubt, "after a sign: more lines that could belong here"),
-    ("~", Role::Quiet, "before a number: by order of appearance, no global rank is known"),
+    (
+        "≠",
+        Role::Warn,
+        "after a sign: sender and receiver disagree",
+    ),
+    (
+        "?",
+        Role::Doubt,
+        "after a sign: more lines that could belong here",
+    ),
+    (
+        "~",
+        Role::Quiet,
+        "before a number: by order of appearance, no global rank is known",
+    ),
 ];
 
 /// Sign and role of a transport.
@@ -68,7 +96,10 @@ pub const fn sign(glyph: Glyph) -> (char, Role) {
 /// Ranks that the merged matrix shows.
 #[must_use]
 pub fn ranks_of(scene: &Scene) -> u32 {
-    scene.matrices.first().map_or(0, |m| u32::try_from(m.slots.len()).unwrap_or(u32::MAX))
+    scene
+        .matrices
+        .first()
+        .map_or(0, |m| u32::try_from(m.slots.len()).unwrap_or(u32::MAX))
 }
 
 /// The matrix that is open.
@@ -88,24 +119,47 @@ fn shown<'a>(view: &View<'a>) -> Option<Grid<'a>> {
         return Some(Grid::of_nodes(matrix, a, b, filter));
     }
     let many = matrix.slots.len() > CELL_BY_CELL && Grid::nodes_in(matrix) > 1;
-    Some(if many == view.screen.is_on("nodes") { Grid::by_rank(matrix, filter) } else { Grid::by_node(matrix, filter) })
+    Some(if many == view.screen.is_on("nodes") {
+        Grid::by_rank(matrix, filter)
+    } else {
+        Grid::by_node(matrix, filter)
+    })
 }
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
-    let mut counts =
-        Counts { tabs: view.scene.matrices.iter().map(|m| m.label.clone()).collect(), ..Counts::default() };
-    let Some(grid) = shown(view) else { return counts };
+    let mut counts = Counts {
+        tabs: view
+            .scene
+            .matrices
+            .iter()
+            .map(|m| m.label.clone())
+            .collect(),
+        ..Counts::default()
+    };
+    let Some(grid) = shown(view) else {
+        return counts;
+    };
     counts.axis = grid.axis();
     counts.folded = grid.folded();
     counts.bad_cells = grid.problems();
     counts.rows = counts.axis.len();
     counts.page = usize::from(body.height.saturating_sub(8)).max(1);
-    counts.copy = view.screen.matrix.at(&counts).and_then(|at| detail::copy(view, &grid, at));
+    counts.copy = view
+        .screen
+        .matrix
+        .at(&counts)
+        .and_then(|at| detail::copy(view, &grid, at));
     counts
 }
 
 fn badge(scene: &Scene) -> Option<(usize, Role)> {
-    let bad = scene.matrices.first()?.cells.iter().filter(|c| c.downgraded || c.disagree).count();
+    let bad = scene
+        .matrices
+        .first()?
+        .cells
+        .iter()
+        .filter(|c| c.downgraded || c.disagree)
+        .count();
     (bad > 0).then_some((bad, Role::Warn))
 }
 
@@ -115,12 +169,31 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         return;
     };
     let bad = grid.problems();
-    let counts = Counts { axis: grid.axis(), folded: grid.folded(), bad_cells: bad, ..Counts::default() };
+    let counts = Counts {
+        axis: grid.axis(),
+        folded: grid.folded(),
+        bad_cells: bad,
+        ..Counts::default()
+    };
     let (x, width) = (area.x + 1, area.width.saturating_sub(2));
     // The sentence, then what is shown of what.
-    let loud = if counts.bad_cells.is_empty() { Role::Strong } else { Role::Warn };
+    let loud = if counts.bad_cells.is_empty() {
+        Role::Strong
+    } else {
+        Role::Warn
+    };
     pen.text(x, area.y, width, &matrix.headline, loud);
-    tabs(view, &grid, Rect { x, y: area.y + 1, width, height: 1 }, pen);
+    tabs(
+        view,
+        &grid,
+        Rect {
+            x,
+            y: area.y + 1,
+            width,
+            height: 1,
+        },
+        pen,
+    );
     if counts.axis.is_empty() {
         let nothing = format!("no rank or host matches {}", view.screen.filter());
         pen.text(x, area.y + 3, width, &nothing, Role::Quiet);
@@ -139,7 +212,9 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         x,
         y: area.y + 2 + u16::from(area.height >= 24),
         width,
-        height: area.height.saturating_sub(2 + u16::from(area.height >= 24) + below + legend),
+        height: area
+            .height
+            .saturating_sub(2 + u16::from(area.height >= 24) + below + legend),
     };
     let used = grid.draw(room, cursor, Fit::Window, pen);
     if below > 0 {
@@ -147,10 +222,30 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         let air = u16::from(room.height > used);
         let y = room.y + used + air;
         let height = (area.y + area.height - legend).saturating_sub(y);
-        detail::under_cursor(view, &grid, cursor, Rect { x, y, width, height }, pen);
+        detail::under_cursor(
+            view,
+            &grid,
+            cursor,
+            Rect {
+                x,
+                y,
+                width,
+                height,
+            },
+            pen,
+        );
     }
     if legend > 0 {
-        draw_legend(matrix, Rect { x, y: area.y + area.height - 1, width, height: 1 }, pen);
+        draw_legend(
+            matrix,
+            Rect {
+                x,
+                y: area.y + area.height - 1,
+                width,
+                height: 1,
+            },
+            pen,
+        );
     }
 }
 
@@ -159,12 +254,20 @@ fn tabs(view: &View<'_>, grid: &Grid<'_>, area: Rect, pen: &mut Pen<'_>) {
     let Some(matrix) = open(view) else { return };
     let n = matrix.slots.len() as u64;
     let hosts = Grid::nodes_in(matrix) as u64;
-    let mut what = format!("{}, {}", parts::count(n, "rank", "ranks"), parts::count(hosts, "host", "hosts"));
+    let mut what = format!(
+        "{}, {}",
+        parts::count(n, "rank", "ranks"),
+        parts::count(hosts, "host", "hosts")
+    );
     if grid.folded() {
         what.push_str(", node by node");
     }
     if let Some((a, b)) = view.screen.matrix.zoom {
-        what = if a == b { format!("node {a} rank by rank") } else { format!("nodes {a} and {b} rank by rank") };
+        what = if a == b {
+            format!("node {a} rank by rank")
+        } else {
+            format!("nodes {a} and {b} rank by rank")
+        };
     }
     let all = &view.scene.matrices;
     let here = view.screen.matrix.tab.min(all.len().saturating_sub(1));
@@ -180,14 +283,26 @@ fn tabs(view: &View<'_>, grid: &Grid<'_>, area: Rect, pen: &mut Pen<'_>) {
     while skip < here && all.iter().take(here + 2).skip(skip).map(width).sum::<u16>() > room {
         skip += 1;
     }
-    let mut x = x + pen.text(x, area.y, end.saturating_sub(x), if skip > 0 { "tab … " } else { "tab " }, Role::Key);
+    let mut x = x + pen.text(
+        x,
+        area.y,
+        end.saturating_sub(x),
+        if skip > 0 { "tab … " } else { "tab " },
+        Role::Key,
+    );
     for (i, m) in all.iter().enumerate().skip(skip) {
         let more = i + 1 < all.len();
         if x + width(m) + if more { 2 } else { 0 } > end {
             pen.text(x, area.y, end.saturating_sub(x), "…", Role::Quiet);
             break;
         }
-        x += pen.text(x, area.y, end.saturating_sub(x), &m.label, if i == here { Role::Tab } else { Role::Quiet }) + 2;
+        x += pen.text(
+            x,
+            area.y,
+            end.saturating_sub(x),
+            &m.label,
+            if i == here { Role::Tab } else { Role::Quiet },
+        ) + 2;
     }
 }
 

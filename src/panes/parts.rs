@@ -55,7 +55,11 @@ impl<'a> Pen<'a> {
         let last = x.saturating_add(width - 1);
         // A wide character that would be cut in half gives way whole.
         if let Some(before) = (used == width && width >= 2).then(|| last - 1) {
-            let wide = self.buf.cell((before, y)).and_then(|c| c.symbol().chars().next()).and_then(UnicodeWidthChar::width);
+            let wide = self
+                .buf
+                .cell((before, y))
+                .and_then(|c| c.symbol().chars().next())
+                .and_then(UnicodeWidthChar::width);
             if wide == Some(2) {
                 if let Some(cell) = self.buf.cell_mut((before, y)) {
                     cell.set_char(' ').set_style(style);
@@ -120,14 +124,26 @@ impl<'a> Pen<'a> {
 
     /// A bar of `width` columns, `done` of `total` full.
     pub fn bar(&mut self, x: u16, y: u16, width: u16, done: u64, total: u64) {
-        let full = if total == 0 { 0 } else { u64::from(width) * done.min(total) / total };
+        let full = if total == 0 {
+            0
+        } else {
+            u64::from(width) * done.min(total) / total
+        };
         let full = u16::try_from(full).unwrap_or(width);
         self.fill(x, y, full, '█', Role::BarDone);
         self.fill(x.saturating_add(full), y, width - full, '░', Role::BarRest);
     }
 
     /// Writes wrapped text from row `y` on, at most `rows` rows; says how many rows it took.
-    pub fn wrapped(&mut self, x: u16, y: u16, width: u16, rows: u16, text: &str, role: Role) -> u16 {
+    pub fn wrapped(
+        &mut self,
+        x: u16,
+        y: u16,
+        width: u16,
+        rows: u16,
+        text: &str,
+        role: Role,
+    ) -> u16 {
         let lines = wrap(text, width);
         let total = lines.len();
         let mut row = 0;
@@ -162,7 +178,13 @@ pub fn visible(text: &str, ascii: bool) -> impl Iterator<Item = (char, u16)> + '
                 '\t' => return Some((' ', 1)),
                 '\u{1b}' => match chars.next() {
                     // CSI: parameters, then one final character.
-                    Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
+                    Some('[') => {
+                        while chars
+                            .next()
+                            .is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c))
+                        {
+                        }
+                    }
                     // OSC and its kin: up to BEL or ST.
                     Some(']' | 'P' | '_' | '^' | 'X') => {
                         while let Some(c) = chars.next() {
@@ -347,7 +369,11 @@ pub fn age(ns: Nanos) -> String {
     let s = ns / 1_000_000_000;
     let (m, h, d) = (s / 60, s / 3_600, s / 86_400);
     let with = |big: i64, b: char, small: i64, l: char| {
-        if small == 0 { format!("{big}{b}") } else { format!("{big}{b}{small}{l}") }
+        if small == 0 {
+            format!("{big}{b}")
+        } else {
+            format!("{big}{b}{small}{l}")
+        }
     };
     match s {
         i64::MIN..=-2 => "<invalid>".into(),
@@ -444,5 +470,9 @@ pub const fn page(selected: usize, total: usize, rows: usize) -> usize {
         return 0;
     }
     let first = selected / rows * rows;
-    if first + rows > total { total - rows } else { first }
+    if first + rows > total {
+        total - rows
+    } else {
+        first
+    }
 }

@@ -45,11 +45,20 @@ fn rows<'a>(view: &View<'a>) -> Vec<&'a PodRow> {
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
     let rows = rows(view);
-    let selected = view.screen.cursor().row(0, rows.len()).and_then(|r| rows.get(r));
+    let selected = view
+        .screen
+        .cursor()
+        .row(0, rows.len())
+        .and_then(|r| rows.get(r));
     Counts {
         rows: rows.len(),
         page: usize::from(body.height.saturating_sub(2)),
-        problems: rows.iter().enumerate().filter(|(_, p)| p.bad).map(|(i, _)| i).collect(),
+        problems: rows
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.bad)
+            .map(|(i, _)| i)
+            .collect(),
         copy: selected.map(|p| p.name.clone()),
         ..Counts::default()
     }
@@ -67,31 +76,76 @@ struct Column {
 fn columns(rows: &[&PodRow], view: &View<'_>, room: u16) -> Vec<Column> {
     type Value = fn(&PodRow, &View<'_>) -> (String, Role);
     let table: [(&'static str, bool, u8, Value); 10] = [
-        ("#", true, 3, |p, _| (p.index.map_or("-".into(), |i| i.to_string()), Role::Label)),
+        ("#", true, 3, |p, _| {
+            (p.index.map_or("-".into(), |i| i.to_string()), Role::Label)
+        }),
         ("NAME", false, 0, |p, _| (p.name.clone(), Role::Text)),
         ("READY", false, 0, |p, _| (p.ready.clone(), Role::Text)),
-        ("STATUS", false, 0, |p, _| (p.status.clone(), if p.bad { Role::Fail } else { Role::Ok })),
-        ("RESTARTS", false, 2, |p, _| (p.restarts.clone(), if p.restart_count > 0 { Role::Warn } else { Role::Text })),
+        ("STATUS", false, 0, |p, _| {
+            (p.status.clone(), if p.bad { Role::Fail } else { Role::Ok })
+        }),
+        ("RESTARTS", false, 2, |p, _| {
+            (
+                p.restarts.clone(),
+                if p.restart_count > 0 {
+                    Role::Warn
+                } else {
+                    Role::Text
+                },
+            )
+        }),
         ("AGE", true, 4, |p, v| {
-            let age = p.created.zip(v.scene.now).map(|(c, now)| parts::age(now.ns.saturating_sub(c)));
+            let age = p
+                .created
+                .zip(v.scene.now)
+                .map(|(c, now)| parts::age(now.ns.saturating_sub(c)));
             (age.unwrap_or_else(|| "-".into()), Role::Quiet)
         }),
         ("GPUS", true, 5, |p, _| (p.gpus.to_string(), Role::Text)),
-        ("RANKS", false, 6, |p, _| (if p.ranks.is_empty() { "-".into() } else { parts::ranges(&p.ranks) }, Role::Text)),
-        ("NODE", false, 7, |p, _| (p.node.clone().unwrap_or_else(|| "-".into()), Role::Text)),
-        ("IMAGE", false, 9, |p, _| (p.image.clone().unwrap_or_else(|| "-".into()), Role::Quiet)),
+        ("RANKS", false, 6, |p, _| {
+            (
+                if p.ranks.is_empty() {
+                    "-".into()
+                } else {
+                    parts::ranges(&p.ranks)
+                },
+                Role::Text,
+            )
+        }),
+        ("NODE", false, 7, |p, _| {
+            (p.node.clone().unwrap_or_else(|| "-".into()), Role::Text)
+        }),
+        ("IMAGE", false, 9, |p, _| {
+            (p.image.clone().unwrap_or_else(|| "-".into()), Role::Quiet)
+        }),
     ];
     let mut all: Vec<Column> = table
         .into_iter()
         .map(|(head, right, gives, value)| {
-            let widest = rows.iter().map(|p| parts::columns(&value(p, view).0)).max().unwrap_or(0);
-            let cap = if head == "IMAGE" || head == "NODE" { 28 } else { 48 };
-            Column { head, width: widest.min(cap).max(parts::columns(head)), right, gives, value }
+            let widest = rows
+                .iter()
+                .map(|p| parts::columns(&value(p, view).0))
+                .max()
+                .unwrap_or(0);
+            let cap = if head == "IMAGE" || head == "NODE" {
+                28
+            } else {
+                48
+            };
+            Column {
+                head,
+                width: widest.min(cap).max(parts::columns(head)),
+                right,
+                gives,
+                value,
+            }
         })
         .collect();
     let width = |all: &[Column]| all.iter().map(|c| c.width + 2).sum::<u16>();
     while width(&all) > room {
-        let Some(goes) = all.iter().map(|c| c.gives).max().filter(|g| *g > 0) else { break };
+        let Some(goes) = all.iter().map(|c| c.gives).max().filter(|g| *g > 0) else {
+            break;
+        };
         all.retain(|c| c.gives != goes);
     }
     if let Some(over) = width(&all).checked_sub(room) {
@@ -112,14 +166,27 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let bad = rows.iter().filter(|p| p.bad).count();
     let ready = rows.len() - bad;
     let sentence = match rows.iter().find(|p| p.bad) {
-        None => format!("{} as they should be", parts::count(ready as u64, "pod", "pods")),
+        None => format!(
+            "{} as they should be",
+            parts::count(ready as u64, "pod", "pods")
+        ),
         Some(first) => {
             let why = first.why.clone().unwrap_or_else(|| first.status.clone());
-            let others = if bad > 1 { format!(", and {} more", bad - 1) } else { String::new() };
+            let others = if bad > 1 {
+                format!(", and {} more", bad - 1)
+            } else {
+                String::new()
+            };
             format!("{}: {why}{others}", first.name)
         }
     };
-    pen.text(x, area.y, width, &sentence, if bad > 0 { Role::Fail } else { Role::Strong });
+    pen.text(
+        x,
+        area.y,
+        width,
+        &sentence,
+        if bad > 0 { Role::Fail } else { Role::Strong },
+    );
     let columns = columns(&rows, view, width);
     let mut at = x;
     for c in &columns {
@@ -151,8 +218,18 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             }
             at += c.width + 2;
         }
-        if let Some(why) = pod.why.as_deref().filter(|_| end.saturating_sub(table) >= 12) {
-            pen.text(table, y, end - table, why, if pod.bad { Role::Fail } else { Role::Quiet });
+        if let Some(why) = pod
+            .why
+            .as_deref()
+            .filter(|_| end.saturating_sub(table) >= 12)
+        {
+            pen.text(
+                table,
+                y,
+                end - table,
+                why,
+                if pod.bad { Role::Fail } else { Role::Quiet },
+            );
         }
         if cursor.row(0, rows.len()) == Some(i) {
             pen.overlay(area.x, y, area.width, Role::Selected);
@@ -162,16 +239,32 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 
 fn empty(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let (said, why) = match (view.session.feed, view.screen.filter()) {
-        (_, filter) if !view.scene.pods.is_empty() => (format!("No pod matches {filter}."), "esc clears the filter."),
+        (_, filter) if !view.scene.pods.is_empty() => (
+            format!("No pod matches {filter}."),
+            "esc clears the filter.",
+        ),
         (Feed::Files | Feed::Replay, _) => (
             "These are files: no cluster is asked, so there are no pods.".into(),
             "Ranks, the matrix and the findings come from the lines alone. With a cluster: ncclscope -n NAMESPACE WORKLOAD.",
         ),
-        (Feed::Local, _) => ("This node alone is watched; there are no pods.".into(), "With a cluster: ncclscope -n NAMESPACE WORKLOAD."),
-        _ => ("No pod has been seen yet.".into(), "Pods appear as soon as the API server lists them."),
+        (Feed::Local, _) => (
+            "This node alone is watched; there are no pods.".into(),
+            "With a cluster: ncclscope -n NAMESPACE WORKLOAD.",
+        ),
+        _ => (
+            "No pod has been seen yet.".into(),
+            "Pods appear as soon as the API server lists them.",
+        ),
     };
     pen.wrapped(area.x, area.y, area.width, 2, &said, Role::Strong);
-    pen.wrapped(area.x, area.y + 2, area.width, area.height.saturating_sub(2), why, Role::Quiet);
+    pen.wrapped(
+        area.x,
+        area.y + 2,
+        area.width,
+        area.height.saturating_sub(2),
+        why,
+        Role::Quiet,
+    );
 }
 
 fn drill(view: &View<'_>, width: u16) -> Option<Page> {
@@ -180,30 +273,56 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     let pod = rows.get(row)?;
     let mut page = Page::about(format!("pod {}/{}", pod.namespace, pod.name));
     if let Some(why) = &pod.why {
-        page.prose(why, width.saturating_sub(2), 0, if pod.bad { Role::Fail } else { Role::Text });
+        page.prose(
+            why,
+            width.saturating_sub(2),
+            0,
+            if pod.bad { Role::Fail } else { Role::Text },
+        );
         page.gap();
     }
     let none = || "-".to_owned();
-    let age = pod.created.zip(view.scene.now).map(|(c, n)| parts::age(n.ns.saturating_sub(c)));
+    let age = pod
+        .created
+        .zip(view.scene.now)
+        .map(|(c, n)| parts::age(n.ns.saturating_sub(c)));
     let fields = [
         ("status", pod.status.clone()),
         ("ready", pod.ready.clone()),
         ("restarts", pod.restarts.clone()),
         ("age", age.unwrap_or_else(none)),
         ("index", pod.index.map_or_else(none, |i| i.to_string())),
-        ("ranks", if pod.ranks.is_empty() { none() } else { parts::ranges(&pod.ranks) }),
+        (
+            "ranks",
+            if pod.ranks.is_empty() {
+                none()
+            } else {
+                parts::ranges(&pod.ranks)
+            },
+        ),
         ("GPUs", pod.gpus.to_string()),
         ("node", pod.node.clone().unwrap_or_else(none)),
         ("IP", pod.ip.clone().unwrap_or_else(none)),
         ("image", pod.image.clone().unwrap_or_else(none)),
-        ("probes", if pod.probes.is_empty() { none() } else { pod.probes.clone() }),
+        (
+            "probes",
+            if pod.probes.is_empty() {
+                none()
+            } else {
+                pod.probes.clone()
+            },
+        ),
         ("UID", pod.uid.clone()),
     ];
     for (name, value) in &fields {
         page.line(&[(&format!("{name:<10}"), Role::Label), (value, Role::Text)]);
     }
     let here = format!("{}/{}", pod.namespace, pod.name);
-    let processes = view.scene.processes.iter().filter(|p| p.pod.as_deref() == Some(pod.name.as_str()));
+    let processes = view
+        .scene
+        .processes
+        .iter()
+        .filter(|p| p.pod.as_deref() == Some(pod.name.as_str()));
     let mut first = true;
     for p in processes {
         if std::mem::take(&mut first) {
@@ -211,9 +330,19 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         }
         let rank = p.global_rank.map_or("-".into(), |r| r.to_string());
         let stage = p.stage.map_or("-", |s| parts::stage(s).0);
-        let gone = if p.alive == Some(false) { "  ended" } else { "" };
+        let gone = if p.alive == Some(false) {
+            "  ended"
+        } else {
+            ""
+        };
         page.line(&[
-            (&format!("rank {rank:<5} pid {:<7} ", p.pid.map_or("-".into(), |n| n.to_string())), Role::Label),
+            (
+                &format!(
+                    "rank {rank:<5} pid {:<7} ",
+                    p.pid.map_or("-".into(), |n| n.to_string())
+                ),
+                Role::Label,
+            ),
             (stage, Role::Text),
             (gone, Role::Fail),
         ]);
@@ -221,16 +350,37 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
             page.line(&[("  first error  ", Role::Label), (&error.text, Role::Fail)]);
         }
     }
-    let sources: Vec<_> = view.scene.sources.iter().filter(|s| s.pod.as_deref() == Some(here.as_str())).collect();
+    let sources: Vec<_> = view
+        .scene
+        .sources
+        .iter()
+        .filter(|s| s.pod.as_deref() == Some(here.as_str()))
+        .collect();
     if !sources.is_empty() {
         page.head("LOGS");
         for s in sources {
-            let lost = if s.dropped_lines > 0 { format!("   lost {}", parts::grouped(s.dropped_lines)) } else { String::new() };
+            let lost = if s.dropped_lines > 0 {
+                format!("   lost {}", parts::grouped(s.dropped_lines))
+            } else {
+                String::new()
+            };
             page.line(&[
                 (&s.name, Role::Text),
-                (&format!("   {}   {} of NCCL", parts::count(s.lines, "line", "lines"), parts::grouped(s.nccl_lines)), Role::Quiet),
+                (
+                    &format!(
+                        "   {}   {} of NCCL",
+                        parts::count(s.lines, "line", "lines"),
+                        parts::grouped(s.nccl_lines)
+                    ),
+                    Role::Quiet,
+                ),
                 (&lost, Role::Warn),
-                (&s.trouble.as_ref().map_or(String::new(), |t| format!("   {t}")), Role::Warn),
+                (
+                    &s.trouble
+                        .as_ref()
+                        .map_or(String::new(), |t| format!("   {t}")),
+                    Role::Warn,
+                ),
             ]);
         }
     }

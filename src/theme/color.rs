@@ -27,7 +27,9 @@ impl Depth {
         if matches!(colorterm, Some("truecolor" | "24bit")) || term.ends_with("-direct") {
             return Self::True;
         }
-        if term.contains("256color") || ["alacritty", "kitty", "wezterm", "foot", "ghostty"].contains(&term) {
+        if term.contains("256color")
+            || ["alacritty", "kitty", "wezterm", "foot", "ghostty"].contains(&term)
+        {
             return Self::Indexed;
         }
         Self::Ansi
@@ -61,7 +63,11 @@ impl Rgb {
     fn luminance(self) -> f64 {
         let c = |v: u8| {
             let v = f64::from(v) / 255.0;
-            if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+            if v <= 0.040_45 {
+                v / 12.92
+            } else {
+                ((v + 0.055) / 1.055).powf(2.4)
+            }
         };
         0.2126 * c(self.0) + 0.7152 * c(self.1) + 0.0722 * c(self.2)
     }
@@ -69,13 +75,17 @@ impl Rgb {
     /// The nearest of xterm's 256; the first sixteen are left out, users repaint them.
     #[must_use]
     pub fn indexed(self) -> u8 {
-        (16..=255u8).min_by_key(|i| self.distance(Self::of_index(*i))).unwrap_or(7)
+        (16..=255u8)
+            .min_by_key(|i| self.distance(Self::of_index(*i)))
+            .unwrap_or(7)
     }
 
     /// The nearest of the sixteen.
     #[must_use]
     pub fn ansi(self) -> u8 {
-        (0..16u8).min_by_key(|i| self.distance(Self::of_index(*i))).unwrap_or(7)
+        (0..16u8)
+            .min_by_key(|i| self.distance(Self::of_index(*i)))
+            .unwrap_or(7)
     }
 
     /// What xterm shows for one of its 256 colours.
@@ -154,7 +164,11 @@ impl Tint {
     /// Reads `#rrggbb`, `#rrggbb/green` (with the stand-in for sixteen colours), `green`, or `default`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let ansi = |name: &str| ANSI.iter().position(|n| *n == name).and_then(|i| u8::try_from(i).ok());
+        let ansi = |name: &str| {
+            ANSI.iter()
+                .position(|n| *n == name)
+                .and_then(|i| u8::try_from(i).ok())
+        };
         if text == "default" {
             return Some(Self::Default);
         }
@@ -175,7 +189,9 @@ impl Tint {
             (Self::Ansi(i), _) => Some(named(i)),
             (Self::Rgb(Rgb(r, g, b), _), Depth::True) => Some(Color::Rgb(r, g, b)),
             (Self::Rgb(c, _), Depth::Indexed) => Some(Color::Indexed(c.indexed())),
-            (Self::Rgb(c, stand_in), Depth::Ansi) => Some(named(stand_in.unwrap_or_else(|| c.ansi()))),
+            (Self::Rgb(c, stand_in), Depth::Ansi) => {
+                Some(named(stand_in.unwrap_or_else(|| c.ansi())))
+            }
         }
     }
 }

@@ -7,9 +7,9 @@ use ratatui::style::Modifier;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 
+use super::Look;
 use super::color::{Rgb, Tint};
 use super::role::Role;
-use super::Look;
 
 /// Something in a theme file that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,11 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
+        write!(
+            f,
+            "line {}, column {}: {}",
+            self.line, self.column, self.message
+        )
     }
 }
 
@@ -117,13 +121,23 @@ impl Sheet {
             Ok(node) => reader.map(node, "a theme is a mapping of inherits, palette and roles"),
             Err(e) => {
                 let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
-                let message = e.to_string().lines().next().unwrap_or("not YAML").to_owned();
-                reader.warnings.push(Warning { line, column, message });
+                let message = e
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or("not YAML")
+                    .to_owned();
+                reader.warnings.push(Warning {
+                    line,
+                    column,
+                    message,
+                });
                 Vec::new()
             }
         };
         // The palette may stand below the roles that use it.
-        let (palette, rest): (Entries, Entries) = top.into_iter().partition(|(k, _)| k.value == "palette");
+        let (palette, rest): (Entries, Entries) =
+            top.into_iter().partition(|(k, _)| k.value == "palette");
         for (_, node) in palette {
             for (name, value) in reader.map(node, "palette is a mapping of names to colours") {
                 if let Some(tint) = reader.tint(&value) {
@@ -135,7 +149,11 @@ impl Sheet {
             match key.value.as_str() {
                 "inherits" => match &node.value {
                     Node::Text(parent) => {
-                        sheet.inherits = Some((parent.clone(), node.referenced.line(), node.referenced.column()));
+                        sheet.inherits = Some((
+                            parent.clone(),
+                            node.referenced.line(),
+                            node.referenced.column(),
+                        ));
                     }
                     Node::Null => {}
                     _ => reader.warn(&node, "inherits takes the name of a theme".into()),
@@ -158,7 +176,11 @@ impl Sheet {
 
 impl Reader {
     fn warn<T>(&mut self, at: &Spanned<T>, message: String) {
-        self.warnings.push(Warning { line: at.referenced.line(), column: at.referenced.column(), message });
+        self.warnings.push(Warning {
+            line: at.referenced.line(),
+            column: at.referenced.column(),
+            message,
+        });
     }
 
     fn map(&mut self, node: Spanned<Node>, otherwise: &str) -> Entries {
@@ -180,9 +202,18 @@ impl Reader {
             if let Some(tint) = Tint::parse(text) {
                 return Some(tint);
             }
-            self.warn(node, format!("no colour {text}: #rrggbb, #rrggbb/green, green, default, or a palette name"));
+            self.warn(
+                node,
+                format!(
+                    "no colour {text}: #rrggbb, #rrggbb/green, green, default, or a palette name"
+                ),
+            );
         } else {
-            self.warn(node, "a colour is written #rrggbb, #rrggbb/green, green, default, or by palette name".into());
+            self.warn(
+                node,
+                "a colour is written #rrggbb, #rrggbb/green, green, default, or by palette name"
+                    .into(),
+            );
         }
         None
     }
@@ -198,7 +229,10 @@ impl Reader {
     fn roles(&mut self, node: Spanned<Node>, into: &mut BTreeMap<Role, Look>) {
         for (name, value) in self.map(node, "roles is a mapping of roles to looks") {
             let Some(role) = Role::named(&name.value) else {
-                let message = format!("no role {}; see themes/dark.yaml for all of them", name.value);
+                let message = format!(
+                    "no role {}; see themes/dark.yaml for all of them",
+                    name.value
+                );
                 self.warn(&name, message);
                 continue;
             };

@@ -115,7 +115,10 @@ impl Role {
     /// Laid over text that already has a role; it changes background and attributes only.
     #[must_use]
     pub const fn is_overlay(self) -> bool {
-        matches!(self, Self::Selected | Self::Cursor | Self::Match | Self::Downgrade)
+        matches!(
+            self,
+            Self::Selected | Self::Cursor | Self::Match | Self::Downgrade
+        )
     }
 
     /// The role with this name.

@@ -12,7 +12,10 @@ fn pane(id: PaneId) -> Command {
 #[test]
 fn look() {
     let (w, h) = match std::env::var("LOOK_SIZE") {
-        Ok(s) => s.split_once('x').map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).unwrap(),
+        Ok(s) => s
+            .split_once('x')
+            .map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()))
+            .unwrap(),
         Err(_) => (120, 34),
     };
     for (name, scene) in [
@@ -25,7 +28,11 @@ fn look() {
             let mut model = stage::model(w, h);
             stage::act(&scene, &mut model, &[pane(*id)]);
             println!("=== {name} {}", id.id());
-            for row in stage::text(&stage::draw(&scene, &model, &ncclscope::theme::Theme::probe(false))) {
+            for row in stage::text(&stage::draw(
+                &scene,
+                &model,
+                &ncclscope::theme::Theme::probe(false),
+            )) {
                 println!("{row}");
             }
         }

@@ -16,11 +16,19 @@ use ratatui::style::Color;
 
 /// 03:10:00 on some day, and seconds after it.
 pub fn at(seconds: i64) -> At {
-    At { ns: (1_790_000_000 / 86_400 * 86_400 + 3 * 3_600 + 600 + seconds) * 1_000_000_000, exact: true }
+    At {
+        ns: (1_790_000_000 / 86_400 * 86_400 + 3 * 3_600 + 600 + seconds) * 1_000_000_000,
+        exact: true,
+    }
 }
 
 pub fn line(source: u32, number: u64, seconds: i64, text: &str) -> LineRef {
-    LineRef { source, number, at: Some(at(seconds)), text: Arc::from(text) }
+    LineRef {
+        source,
+        number,
+        at: Some(at(seconds)),
+        text: Arc::from(text),
+    }
 }
 
 /// What stands between two ranks of a communicator.
@@ -69,7 +77,12 @@ impl Job {
             global.0 % self.gpus
         );
         let net = family == Family::Net;
-        let side = Side { device: 0, gdr: link == Link::Gdr, pxn_rank: None, shared: false };
+        let side = Side {
+            device: 0,
+            gdr: link == Link::Gdr,
+            pxn_rank: None,
+            shared: false,
+        };
         let channels: Vec<u16> = (0..16).collect();
         let first = line(source, 800 + u64::from(global.0), 30, &text);
         Edge {
@@ -79,15 +92,33 @@ impl Job {
             transport: transport.into(),
             via: None,
             family,
-            network: net.then(|| if link == Link::Gdr { "IB".into() } else { "Socket".into() }),
+            network: net.then(|| {
+                if link == Link::Gdr {
+                    "IB".into()
+                } else {
+                    "Socket".into()
+                }
+            }),
             gdr: net.then_some(link == Link::Gdr),
             channels: channels.clone(),
             same_host: Some(link != Link::Gdr),
             attribution: Attribution::Exact,
-            paths: if net { vec![Path { send: Some(side), receive: Some(side), channels }] } else { Vec::new() },
+            paths: if net {
+                vec![Path {
+                    send: Some(side),
+                    receive: Some(side),
+                    channels,
+                }]
+            } else {
+                Vec::new()
+            },
             lines: vec![first.clone()],
             line: first,
-            rating: if link == (Link::Tcp { bad: true }) { Rating::Downgraded } else { Rating::Fine },
+            rating: if link == (Link::Tcp { bad: true }) {
+                Rating::Downgraded
+            } else {
+                Rating::Fine
+            },
         }
     }
 
@@ -97,7 +128,11 @@ impl Job {
         let mut edges = Vec::new();
         for i in 0..n {
             for j in [(i + n - 1) % n, (i + 1) % n] {
-                if i != j && !edges.iter().any(|e: &Edge| e.from == Some(i) && e.to == Some(j)) {
+                if i != j
+                    && !edges
+                        .iter()
+                        .any(|e: &Edge| e.from == Some(i) && e.to == Some(j))
+                {
                     edges.push(self.edge(i, j, (members[i as usize], members[j as usize])));
                 }
             }
@@ -131,7 +166,11 @@ impl Job {
                 .collect(),
             edges,
             rings: (0..2)
-                .map(|channel| Ring { channel, order: (0..n).collect(), complete: true })
+                .map(|channel| Ring {
+                    channel,
+                    order: (0..n).collect(),
+                    complete: true,
+                })
                 .collect(),
             trees: (0..n)
                 .map(|rank| TreeView {
@@ -150,10 +189,14 @@ impl Job {
 
     pub fn scene(&self) -> Scene {
         let ranks = self.pods * self.gpus;
-        let groups: Vec<Vec<u32>> =
-            (0..ranks / self.tp).map(|g| (g * self.tp..(g + 1) * self.tp).collect()).collect();
-        let mut comms: Vec<Communicator> =
-            groups.iter().enumerate().map(|(i, m)| self.communicator(&format!("tp:{i}"), m)).collect();
+        let groups: Vec<Vec<u32>> = (0..ranks / self.tp)
+            .map(|g| (g * self.tp..(g + 1) * self.tp).collect())
+            .collect();
+        let mut comms: Vec<Communicator> = groups
+            .iter()
+            .enumerate()
+            .map(|(i, m)| self.communicator(&format!("tp:{i}"), m))
+            .collect();
         if groups.len() > 1 {
             let pp: Vec<u32> = groups.iter().map(|g| g[0]).collect();
             comms.push(self.communicator("pp:0", &pp));
@@ -180,7 +223,12 @@ impl Job {
             for (e, edge) in comm.edges.iter().enumerate() {
                 let (a, b) = (edge.from.unwrap(), edge.to.unwrap());
                 own.push(cell(e, edge, a, b));
-                merged.push(cell(e, edge, comm.ranks[a as usize].process, comm.ranks[b as usize].process));
+                merged.push(cell(
+                    e,
+                    edge,
+                    comm.ranks[a as usize].process,
+                    comm.ranks[b as usize].process,
+                ));
             }
             matrices.push(Matrix {
                 name: comm.key.clone(),
@@ -188,7 +236,12 @@ impl Job {
                 slots: comm
                     .ranks
                     .iter()
-                    .map(|m| Slot { number: m.rank, proven: true, process: Some(m.process), host: self.host(m.process) })
+                    .map(|m| Slot {
+                        number: m.rank,
+                        proven: true,
+                        process: Some(m.process),
+                        host: self.host(m.process),
+                    })
                     .collect(),
                 cells: own,
                 groups: Vec::new(),
@@ -202,12 +255,22 @@ impl Job {
             name: "all".into(),
             label: "all".into(),
             slots: (0..ranks)
-                .map(|r| Slot { number: r, proven: true, process: Some(r), host: self.host(r) })
+                .map(|r| Slot {
+                    number: r,
+                    proven: true,
+                    process: Some(r),
+                    host: self.host(r),
+                })
                 .collect(),
             cells: merged,
-            groups: comms.iter().map(|c| c.ranks.iter().map(|m| m.process).collect()).collect(),
+            groups: comms
+                .iter()
+                .map(|c| c.ranks.iter().map(|m| m.process).collect())
+                .collect(),
             headline: match self.broken {
-                Some(p) => format!("{bad} edges inside mixtral-0-{p} use TCP; everything else is as the hardware allows"),
+                Some(p) => format!(
+                    "{bad} edges inside mixtral-0-{p} use TCP; everything else is as the hardware allows"
+                ),
                 None => "every connection is as its place allows".into(),
             },
         };
@@ -229,9 +292,17 @@ impl Job {
                     tp: Some(r % self.tp),
                     pp: Some(r / self.tp),
                     nccl_step: Some(NcclStep::Completion),
-                    stage: Some(if late { Stage::NcclInit } else { Stage::Weights }),
+                    stage: Some(if late {
+                        Stage::NcclInit
+                    } else {
+                        Stage::Weights
+                    }),
                     stage_since: Some(at(if late { 20 } else { 70 })),
-                    progress: (!late).then_some(Progress { done: 31, total: 59, unit: "shards" }),
+                    progress: (!late).then_some(Progress {
+                        done: 31,
+                        total: 59,
+                        unit: "shards",
+                    }),
                     last_at: Some(at(140)),
                     ..ProcessView::default()
                 }
@@ -255,10 +326,15 @@ impl Job {
             f
         });
         let findings: Vec<Finding> = findings.into_iter().collect();
-        let verdict = if findings.is_empty() { Verdict::Starting } else { Verdict::Degraded };
-        let summary = findings
-            .first()
-            .map_or_else(|| format!("{ranks} of {ranks} ranks load weights, nothing is wrong"), |f| f.title.clone());
+        let verdict = if findings.is_empty() {
+            Verdict::Starting
+        } else {
+            Verdict::Degraded
+        };
+        let summary = findings.first().map_or_else(
+            || format!("{ranks} of {ranks} ranks load weights, nothing is wrong"),
+            |f| f.title.clone(),
+        );
         Scene {
             now: Some(at(144)),
             verdict,
@@ -272,7 +348,10 @@ impl Job {
                     lines: 4_310,
                     nccl_lines: 2_200,
                     vllm_lines: 160,
-                    last_stamp: Some(At { ns: at(143).ns + 600_000_000, exact: true }),
+                    last_stamp: Some(At {
+                        ns: at(143).ns + 600_000_000,
+                        exact: true,
+                    }),
                     ..SourceView::default()
                 })
                 .collect(),
@@ -324,22 +403,46 @@ fn merged_line(comms: &[Communicator], pod: u32, job: &Job) -> LineRef {
 
 /// Two pods of four GPUs, all well.
 pub fn healthy() -> Scene {
-    Job { pods: 2, gpus: 4, tp: 8, broken: None }.scene()
+    Job {
+        pods: 2,
+        gpus: 4,
+        tp: 8,
+        broken: None,
+    }
+    .scene()
 }
 
 /// Two pods of eight GPUs, sockets between the GPUs of the second.
 pub fn sockets() -> Scene {
-    Job { pods: 2, gpus: 8, tp: 8, broken: Some(1) }.scene()
+    Job {
+        pods: 2,
+        gpus: 8,
+        tp: 8,
+        broken: Some(1),
+    }
+    .scene()
 }
 
 /// 64 ranks in eight pods.
 pub fn sixty_four() -> Scene {
-    Job { pods: 8, gpus: 8, tp: 16, broken: Some(3) }.scene()
+    Job {
+        pods: 8,
+        gpus: 8,
+        tp: 16,
+        broken: Some(3),
+    }
+    .scene()
 }
 
 /// 1,024 ranks in 128 pods.
 pub fn thousand() -> Scene {
-    Job { pods: 128, gpus: 8, tp: 8, broken: Some(77) }.scene()
+    Job {
+        pods: 128,
+        gpus: 8,
+        tp: 8,
+        broken: Some(77),
+    }
+    .scene()
 }
 
 /// A model whose screen has this size, on a cluster.
@@ -386,7 +489,11 @@ pub fn text(buf: &Buffer) -> Vec<String> {
                 if !std::mem::take(&mut skip) {
                     row.push_str(symbol);
                 }
-                skip = symbol.chars().next().and_then(unicode_width::UnicodeWidthChar::width) == Some(2);
+                skip = symbol
+                    .chars()
+                    .next()
+                    .and_then(unicode_width::UnicodeWidthChar::width)
+                    == Some(2);
             }
             row.trim_end().to_owned()
         })
@@ -407,7 +514,9 @@ pub fn photograph(scene: &Scene, model: &Model) -> String {
     for (row, y) in rows.iter().zip(area.top()..) {
         let mut runs: Vec<(String, u16, u16)> = Vec::new();
         for x in area.left()..area.right() {
-            let Some(cell) = buf.cell((x, y)) else { continue };
+            let Some(cell) = buf.cell((x, y)) else {
+                continue;
+            };
             let mut role = name(cell.fg).unwrap_or("-").to_owned();
             if let Some(over) = name(cell.bg) {
                 role = format!("{role}+{over}");
@@ -423,10 +532,19 @@ pub fn photograph(scene: &Scene, model: &Model) -> String {
         let runs: Vec<String> = runs
             .into_iter()
             .filter(|(r, ..)| r != "text")
-            .map(|(r, a, b)| if a == b { format!("{r}@{a}") } else { format!("{r}@{a}-{b}") })
+            .map(|(r, a, b)| {
+                if a == b {
+                    format!("{r}@{a}")
+                } else {
+                    format!("{r}@{a}-{b}")
+                }
+            })
             .collect();
         let pad = widest - row.chars().count();
         let _ = writeln!(out, "{row}{} │ {}", " ".repeat(pad), runs.join(" "));
     }
-    out.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    out.lines()
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -98,17 +98,30 @@ impl<'a> Grid<'a> {
     pub fn of_nodes(matrix: &'a Matrix, a: u32, b: u32, filter: &str) -> Self {
         let (hosts, of) = Self::hosts(matrix);
         let of_too = of.clone();
-        let keep = move |i: usize| of_too.get(i).is_some_and(|h| *h == a || *h == b) && matches(matrix, i, filter);
+        let keep = move |i: usize| {
+            of_too.get(i).is_some_and(|h| *h == a || *h == b) && matches(matrix, i, filter)
+        };
         Self::single(matrix, hosts, &of, keep)
     }
 
-    fn single(matrix: &'a Matrix, hosts: Vec<&'a str>, of: &[u32], keep: impl Fn(usize) -> bool) -> Self {
-        let entries = matrix.slots.iter().zip(of).enumerate().filter(|(i, _)| keep(*i)).map(|(i, (slot, host))| Entry {
-            number: slot.number,
-            proven: slot.proven,
-            slots: vec![u32::try_from(i).unwrap_or(u32::MAX)],
-            host: *host,
-        });
+    fn single(
+        matrix: &'a Matrix,
+        hosts: Vec<&'a str>,
+        of: &[u32],
+        keep: impl Fn(usize) -> bool,
+    ) -> Self {
+        let entries = matrix
+            .slots
+            .iter()
+            .zip(of)
+            .enumerate()
+            .filter(|(i, _)| keep(*i))
+            .map(|(i, (slot, host))| Entry {
+                number: slot.number,
+                proven: slot.proven,
+                slots: vec![u32::try_from(i).unwrap_or(u32::MAX)],
+                host: *host,
+            });
         Self::finish(matrix, entries.collect(), hosts, false)
     }
 
@@ -117,14 +130,21 @@ impl<'a> Grid<'a> {
     pub fn by_node(matrix: &'a Matrix, filter: &str) -> Self {
         let (hosts, of) = Self::hosts(matrix);
         let mut entries: Vec<Entry> = (0..u32::try_from(hosts.len()).unwrap_or(u32::MAX))
-            .map(|h| Entry { number: h, proven: true, slots: Vec::new(), host: h })
+            .map(|h| Entry {
+                number: h,
+                proven: true,
+                slots: Vec::new(),
+                host: h,
+            })
             .collect();
         for (i, host) in of.iter().enumerate() {
             if let Some(e) = entries.get_mut(*host as usize) {
                 e.slots.push(u32::try_from(i).unwrap_or(u32::MAX));
             }
         }
-        entries.retain(|e| filter.is_empty() || e.slots.iter().any(|s| matches(matrix, *s as usize, filter)));
+        entries.retain(|e| {
+            filter.is_empty() || e.slots.iter().any(|s| matches(matrix, *s as usize, filter))
+        });
         Self::finish(matrix, entries, hosts, true)
     }
 
@@ -145,7 +165,14 @@ impl<'a> Grid<'a> {
                 }
             }
         }
-        Self { matrix, entries, hosts, folded, entry_of, groups_of }
+        Self {
+            matrix,
+            entries,
+            hosts,
+            folded,
+            entry_of,
+            groups_of,
+        }
     }
 
     /// Numbers along the axes, ascending.
@@ -167,7 +194,9 @@ impl<'a> Grid<'a> {
     }
 
     fn index(&self, number: u32) -> Option<usize> {
-        self.entries.binary_search_by_key(&number, |e| e.number).ok()
+        self.entries
+            .binary_search_by_key(&number, |e| e.number)
+            .ok()
     }
 
     /// Host of an entry.
@@ -202,7 +231,12 @@ impl<'a> Grid<'a> {
     }
 
     fn numbers(&self, entry: &Entry) -> Vec<u32> {
-        entry.slots.iter().filter_map(|s| self.matrix.slots.get(*s as usize)).map(|s| s.number).collect()
+        entry
+            .slots
+            .iter()
+            .filter_map(|s| self.matrix.slots.get(*s as usize))
+            .map(|s| s.number)
+            .collect()
     }
 
     /// The cells that a slot sends on.
@@ -210,7 +244,8 @@ impl<'a> Grid<'a> {
         let cells = &self.matrix.cells;
         let start = cells.partition_point(|c| c.from < slot);
         let rest = cells.get(start..).unwrap_or_default();
-        rest.get(..rest.partition_point(|c| c.from == slot)).unwrap_or_default()
+        rest.get(..rest.partition_point(|c| c.from == slot))
+            .unwrap_or_default()
     }
 
     /// The cells behind a position.
@@ -231,8 +266,14 @@ impl<'a> Grid<'a> {
             let entry = self.entry_of.get(slot as usize)?;
             self.entries.get(*entry as usize).map(|e| e.number)
         };
-        let bad = self.matrix.cells.iter().filter(|c| c.downgraded || c.disagree);
-        let mut out: Vec<(u32, u32)> = bad.filter_map(|c| Some((number(c.from)?, number(c.to)?))).collect();
+        let bad = self
+            .matrix
+            .cells
+            .iter()
+            .filter(|c| c.downgraded || c.disagree);
+        let mut out: Vec<(u32, u32)> = bad
+            .filter_map(|c| Some((number(c.from)?, number(c.to)?)))
+            .collect();
         out.sort_unstable();
         out.dedup();
         out
@@ -240,20 +281,49 @@ impl<'a> Grid<'a> {
 
     /// What a whole row shows.
     fn row(&self, entry: &Entry, looks: &mut Vec<Look>) {
-        let blank = Look { glyph: None, downgraded: false, disagree: false, open: false };
+        let blank = Look {
+            glyph: None,
+            downgraded: false,
+            disagree: false,
+            open: false,
+        };
         looks.clear();
-        let share = if self.matrix.groups.is_empty() { Some(Glyph::Missing) } else { None };
-        looks.resize(self.entries.len(), Look { glyph: share, ..blank });
-        let at = |slot: u32| self.entry_of.get(slot as usize).map_or(usize::MAX, |e| *e as usize);
+        let share = if self.matrix.groups.is_empty() {
+            Some(Glyph::Missing)
+        } else {
+            None
+        };
+        looks.resize(
+            self.entries.len(),
+            Look {
+                glyph: share,
+                ..blank
+            },
+        );
+        let at = |slot: u32| {
+            self.entry_of
+                .get(slot as usize)
+                .map_or(usize::MAX, |e| *e as usize)
+        };
         for slot in &entry.slots {
-            let groups = self.groups_of.get(*slot as usize).map(Vec::as_slice).unwrap_or_default();
-            for member in groups.iter().filter_map(|g| self.matrix.groups.get(*g as usize)).flatten() {
+            let groups = self
+                .groups_of
+                .get(*slot as usize)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            for member in groups
+                .iter()
+                .filter_map(|g| self.matrix.groups.get(*g as usize))
+                .flatten()
+            {
                 if let Some(look) = looks.get_mut(at(*member)) {
                     look.glyph = look.glyph.or(Some(Glyph::Missing));
                 }
             }
             for cell in self.cells_from(*slot) {
-                let Some(look) = looks.get_mut(at(cell.to)) else { continue };
+                let Some(look) = looks.get_mut(at(cell.to)) else {
+                    continue;
+                };
                 look.glyph = Some(worse(look.glyph, cell.glyph));
                 look.downgraded |= cell.downgraded;
                 look.disagree |= cell.disagree;
@@ -274,7 +344,9 @@ impl<'a> Grid<'a> {
     /// Draws into a rectangle; says how many rows it took.
     pub fn draw(&self, area: Rect, cursor: Option<(u32, u32)>, fit: Fit, pen: &mut Pen<'_>) -> u16 {
         let cursor = cursor.and_then(|(a, b)| Some((self.index(a)?, self.index(b)?)));
-        let Some(plan) = Plan::of(self, area, cursor, fit) else { return 0 };
+        let Some(plan) = Plan::of(self, area, cursor, fit) else {
+            return 0;
+        };
         plan.draw(self, area, cursor, pen)
     }
 }
@@ -325,10 +397,25 @@ impl Plan {
         if n == 0 || area.width < 8 || area.height < 3 {
             return None;
         }
-        let widest = grid.entries.iter().map(|e| parts::columns(&number(e))).max().unwrap_or(1);
-        let longest = grid.hosts.iter().map(|h| parts::columns(h)).max().unwrap_or(1);
+        let widest = grid
+            .entries
+            .iter()
+            .map(|e| parts::columns(&number(e)))
+            .max()
+            .unwrap_or(1);
+        let longest = grid
+            .hosts
+            .iter()
+            .map(|h| parts::columns(h))
+            .max()
+            .unwrap_or(1);
         let ranks = if grid.folded {
-            grid.entries.iter().map(|e| parts::columns(&grid.ranks(e)).min(12)).max().unwrap_or(0) + 1
+            grid.entries
+                .iter()
+                .map(|e| parts::columns(&grid.ranks(e)).min(12))
+                .max()
+                .unwrap_or(0)
+                + 1
         } else {
             0
         };
@@ -337,7 +424,11 @@ impl Plan {
         let borders = if grid.folded { 0 } else { changes(grid, 0, n) };
         let left = names + 1 + numbers;
         let wide = |cell: u16, border: u16| {
-            u32::from(left) + u32::try_from(n).unwrap_or(u32::MAX).saturating_mul(u32::from(cell)) + borders * u32::from(border)
+            u32::from(left)
+                + u32::try_from(n)
+                    .unwrap_or(u32::MAX)
+                    .saturating_mul(u32::from(cell))
+                + borders * u32::from(border)
         };
         let fits = |cell: u16, border: u16| wide(cell, border) <= u32::from(area.width);
         let roomy = (widest + 1).max(2);
@@ -356,7 +447,9 @@ impl Plan {
         let (mut across, mut down) = (n, n.min(lines));
         if fitting.is_none() {
             // Borders inside the window take room too; a bound is enough.
-            across = room.saturating_sub(usize::from(border) * (room / 8 + 1) / usize::from(cell)).clamp(1, n);
+            across = room
+                .saturating_sub(usize::from(border) * (room / 8 + 1) / usize::from(cell))
+                .clamp(1, n);
         }
         if n > lines && lines > 1 {
             // One line says what is left out.
@@ -398,7 +491,13 @@ impl Plan {
             .collect()
     }
 
-    fn draw(&self, grid: &Grid<'_>, area: Rect, cursor: Option<(usize, usize)>, pen: &mut Pen<'_>) -> u16 {
+    fn draw(
+        &self,
+        grid: &Grid<'_>,
+        area: Rect,
+        cursor: Option<(usize, usize)>,
+        pen: &mut Pen<'_>,
+    ) -> u16 {
         let xs = self.xs(grid, area);
         let (first, count) = self.columns;
         let end = area.x + area.width;
@@ -424,13 +523,22 @@ impl Plan {
             }
             let label = number(entry);
             let at = area.x + self.names + 1;
-            pen.right(at, y, self.numbers - 1, &label, if on_row { Role::Strong } else { Role::Label });
+            pen.right(
+                at,
+                y,
+                self.numbers - 1,
+                &label,
+                if on_row { Role::Strong } else { Role::Label },
+            );
             if on_row {
                 pen.overlay(at, y, self.numbers - 1, Role::Selected);
             }
             grid.row(entry, &mut looks);
             let mut before = None;
-            for (x, (j, look)) in xs.iter().zip(looks.iter().enumerate().skip(first).take(count)) {
+            for (x, (j, look)) in xs
+                .iter()
+                .zip(looks.iter().enumerate().skip(first).take(count))
+            {
                 if *x >= end {
                     break;
                 }
@@ -446,10 +554,19 @@ impl Plan {
         }
         let hidden = grid.entries.len().saturating_sub(rows);
         if hidden > 0 && y < bottom {
-            let what = if grid.folded { ("node", "nodes") } else { ("rank", "ranks") };
+            let what = if grid.folded {
+                ("node", "nodes")
+            } else {
+                ("rank", "ranks")
+            };
             let shown = grid.entries.get(top).zip(grid.entries.get(top + rows - 1));
             let text = shown.map_or(String::new(), |(a, b)| {
-                format!("rows {}-{} of {}", number(a), number(b), parts::count(grid.entries.len() as u64, what.0, what.1))
+                format!(
+                    "rows {}-{} of {}",
+                    number(a),
+                    number(b),
+                    parts::count(grid.entries.len() as u64, what.0, what.1)
+                )
             });
             pen.text(area.x, y, area.width, &format!("… {text}"), Role::Quiet);
             y += 1;
@@ -458,30 +575,76 @@ impl Plan {
     }
 
     fn name(&self, grid: &Grid<'_>, entry: &Entry, x: u16, y: u16, pen: &mut Pen<'_>) {
-        let ranks = if grid.folded { grid.ranks(entry) } else { String::new() };
-        let kept = if grid.folded { (parts::columns(&ranks) + 1).min(13) } else { 0 };
+        let ranks = if grid.folded {
+            grid.ranks(entry)
+        } else {
+            String::new()
+        };
+        let kept = if grid.folded {
+            (parts::columns(&ranks) + 1).min(13)
+        } else {
+            0
+        };
         let host = parts::tail(grid.host(entry), self.names.saturating_sub(kept));
         pen.text(x, y, self.names.saturating_sub(kept), &host, Role::Text);
-        pen.right(x + self.names.saturating_sub(kept), y, kept, &ranks, Role::Quiet);
+        pen.right(
+            x + self.names.saturating_sub(kept),
+            y,
+            kept,
+            &ranks,
+            Role::Quiet,
+        );
     }
 
-    fn heads(&self, grid: &Grid<'_>, area: Rect, xs: &[u16], cursor: Option<(usize, usize)>, pen: &mut Pen<'_>) {
+    fn heads(
+        &self,
+        grid: &Grid<'_>,
+        area: Rect,
+        xs: &[u16],
+        cursor: Option<(usize, usize)>,
+        pen: &mut Pen<'_>,
+    ) {
         let (first, count) = self.columns;
         let end = area.x + area.width;
-        let visible: Vec<(usize, &Entry)> = grid.entries.iter().enumerate().skip(first).take(count).collect();
+        let visible: Vec<(usize, &Entry)> = grid
+            .entries
+            .iter()
+            .enumerate()
+            .skip(first)
+            .take(count)
+            .collect();
         if self.head_names > 0 {
             let mut start = 0;
             while let Some((_, entry)) = visible.get(start) {
-                let run = visible.iter().skip(start).take_while(|(_, e)| e.host == entry.host).count();
+                let run = visible
+                    .iter()
+                    .skip(start)
+                    .take_while(|(_, e)| e.host == entry.host)
+                    .count();
                 if let Some(x) = xs.get(start) {
-                    let room = u16::try_from(run).unwrap_or(1) * self.cell + self.border.saturating_sub(1);
-                    let room = room.saturating_sub(u16::from(start + run < visible.len())).min(end.saturating_sub(*x));
-                    pen.text(*x, area.y, room, &parts::tail(grid.host(entry), room), Role::Text);
+                    let room =
+                        u16::try_from(run).unwrap_or(1) * self.cell + self.border.saturating_sub(1);
+                    let room = room
+                        .saturating_sub(u16::from(start + run < visible.len()))
+                        .min(end.saturating_sub(*x));
+                    pen.text(
+                        *x,
+                        area.y,
+                        room,
+                        &parts::tail(grid.host(entry), room),
+                        Role::Text,
+                    );
                 }
                 start += run;
             }
             if let Some(x) = xs.last().filter(|_| first + count < grid.entries.len()) {
-                pen.text(x + self.cell, area.y, end.saturating_sub(x + self.cell), "…", Role::Quiet);
+                pen.text(
+                    x + self.cell,
+                    area.y,
+                    end.saturating_sub(x + self.cell),
+                    "…",
+                    Role::Quiet,
+                );
             }
         }
         let y = area.y + self.head_names;
@@ -509,10 +672,19 @@ impl Plan {
                 }
             }
         }
-        if let Some((_, last)) = visible.last().filter(|_| first > 0 || first + count < grid.entries.len()) {
+        if let Some((_, last)) = visible
+            .last()
+            .filter(|_| first > 0 || first + count < grid.entries.len())
+        {
             let from = visible.first().map(|(_, e)| number(e)).unwrap_or_default();
             let text = format!("{from}-{}", number(last));
-            pen.text(area.x, y, self.names, &format!("columns {text}"), Role::Quiet);
+            pen.text(
+                area.x,
+                y,
+                self.names,
+                &format!("columns {text}"),
+                Role::Quiet,
+            );
         }
     }
 
@@ -526,7 +698,9 @@ impl Plan {
     }
 
     fn rule(&self, grid: &Grid<'_>, area: Rect, xs: &[u16], y: u16, pen: &mut Pen<'_>) {
-        let (Some(start), Some(last)) = (xs.first(), xs.last()) else { return };
+        let (Some(start), Some(last)) = (xs.first(), xs.last()) else {
+            return;
+        };
         let end = (last + self.cell).min(area.x + area.width);
         pen.fill(*start, y, end.saturating_sub(*start), '─', Role::Rule);
         if self.border == 0 {
@@ -536,7 +710,13 @@ impl Plan {
         let mut before = None;
         for (x, host) in xs.iter().zip(hosts) {
             if before.is_some_and(|b| b != host) && *x < end {
-                pen.fill(x - if self.border == 1 { 1 } else { 2 }, y, 1, '┼', Role::Rule);
+                pen.fill(
+                    x - if self.border == 1 { 1 } else { 2 },
+                    y,
+                    1,
+                    '┼',
+                    Role::Rule,
+                );
             }
             before = Some(host);
         }
@@ -550,7 +730,9 @@ impl Plan {
         pen.fill(x, y, 1, c, role);
         let wide = self.cell >= 2;
         let mark = match look {
-            Look { downgraded: true, .. } => Some(('!', role)),
+            Look {
+                downgraded: true, ..
+            } => Some(('!', role)),
             Look { disagree: true, .. } => Some(('≠', Role::Warn)),
             Look { open: true, .. } => Some(('?', Role::Doubt)),
             _ => None,

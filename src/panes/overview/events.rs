@@ -39,14 +39,21 @@ pub fn of(scene: &Scene) -> Vec<Happened> {
     for ((_, word), (at, mut ranks)) in stages {
         ranks.sort_unstable();
         ranks.dedup();
-        out.push((at, format!("ranks {} reached {word}", parts::ranges(&ranks)), Role::Text));
+        out.push((
+            at,
+            format!("ranks {} reached {word}", parts::ranges(&ranks)),
+            Role::Text,
+        ));
     }
     // Communicators by what they are and how they stand.
     let mut comms: BTreeMap<(&str, CommState), (At, usize, &str)> = BTreeMap::new();
     for c in &scene.communicators {
         let Some(at) = c.since else { continue };
         let name = c.group.as_deref().unwrap_or(&c.key);
-        let kind = c.group.as_deref().map_or("", |g| g.split(':').next().unwrap_or(g));
+        let kind = c
+            .group
+            .as_deref()
+            .map_or("", |g| g.split(':').next().unwrap_or(g));
         let entry = comms.entry((kind, c.state)).or_insert((at, 0, name));
         entry.0 = entry.0.max(at);
         entry.1 += 1;
@@ -54,12 +61,20 @@ pub fn of(scene: &Scene) -> Vec<Happened> {
     for ((kind, state), (at, n, name)) in comms {
         let (word, role) = parts::comm_state(state);
         let role = if role == Role::Ok { Role::Text } else { role };
-        let who = if n == 1 { format!("communicator {name}") } else { format!("{n} {kind} communicators").replace("  ", " ") };
+        let who = if n == 1 {
+            format!("communicator {name}")
+        } else {
+            format!("{n} {kind} communicators").replace("  ", " ")
+        };
         out.push((at, format!("{who} began, {word}"), role));
     }
     for pod in &scene.pods {
         if let Some(ns) = pod.created {
-            out.push((At { ns, exact: true }, format!("pod {} created", pod.name), Role::Text));
+            out.push((
+                At { ns, exact: true },
+                format!("pod {} created", pod.name),
+                Role::Text,
+            ));
         }
     }
     out.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
@@ -73,7 +88,13 @@ pub fn draw(events: &[Happened], area: Rect, pen: &mut Pen<'_>) {
     }
     pen.text(area.x, area.y, area.width, "EVENTS", Role::Label);
     if events.is_empty() {
-        pen.text(area.x, area.y + 1, area.width, "nothing with a time stamp yet", Role::Quiet);
+        pen.text(
+            area.x,
+            area.y + 1,
+            area.width,
+            "nothing with a time stamp yet",
+            Role::Quiet,
+        );
     }
     for ((at, text, role), y) in events.iter().zip(area.y + 1..area.y + area.height) {
         pen.text(area.x, y, 8, &parts::clock(*at), Role::Quiet);

@@ -46,7 +46,9 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
     let numbers = numbers(scene);
     let mut rungs: Vec<Rung> = Vec::new();
     for (p, number) in scene.processes.iter().zip(numbers) {
-        let (Some((word, at, of)), Some(number)) = (place(p), number) else { continue };
+        let (Some((word, at, of)), Some(number)) = (place(p), number) else {
+            continue;
+        };
         let ended = p.alive == Some(false);
         let progress = p.progress.as_ref().map(|g| (g.done, g.total, g.unit));
         // Ranks that are more than a tenth apart in one stage are not alike.
@@ -71,7 +73,9 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
                     since: None,
                     progress: progress.map(|(done, total, unit)| (done, done, total, unit)),
                 });
-                let Some(last) = rungs.last_mut() else { continue };
+                let Some(last) = rungs.last_mut() else {
+                    continue;
+                };
                 last
             }
         };
@@ -105,8 +109,17 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         return 0;
     }
     let (x, width) = (area.x, area.width);
-    let ranks: Vec<String> = rungs.iter().map(|r| format!("ranks {}", parts::ranges(&r.ranks))).collect();
-    let who = ranks.iter().map(|r| parts::columns(r)).max().unwrap_or(0).max(8).min(width / 4);
+    let ranks: Vec<String> = rungs
+        .iter()
+        .map(|r| format!("ranks {}", parts::ranges(&r.ranks)))
+        .collect();
+    let who = ranks
+        .iter()
+        .map(|r| parts::columns(r))
+        .max()
+        .unwrap_or(0)
+        .max(8)
+        .min(width / 4);
     let places: Vec<String> = rungs
         .iter()
         .map(|r| match r.places.as_slice() {
@@ -114,8 +127,18 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             many => parts::count(many.len() as u64, "place", "places"),
         })
         .collect();
-    let place = places.iter().map(|p| parts::columns(p)).max().unwrap_or(0).min(width / 6);
-    let word = rungs.iter().map(|r| parts::columns(r.word)).max().unwrap_or(0).max(8);
+    let place = places
+        .iter()
+        .map(|p| parts::columns(p))
+        .max()
+        .unwrap_or(0)
+        .min(width / 6);
+    let word = rungs
+        .iter()
+        .map(|r| parts::columns(r.word))
+        .max()
+        .unwrap_or(0)
+        .max(8);
     let bar: u16 = match width {
         0..=69 => 0,
         70..=109 => 10,
@@ -130,19 +153,40 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
     let end = x + width;
     pen.text(x, area.y, who, "START-UP", Role::Label);
     pen.text(at_word, area.y, word, "stage", Role::Label);
-    pen.right(at_time, area.y, 9.min(end.saturating_sub(at_time)), "in stage", Role::Label);
-    pen.text(at_progress, area.y, end.saturating_sub(at_progress), "progress", Role::Label);
+    pen.right(
+        at_time,
+        area.y,
+        9.min(end.saturating_sub(at_time)),
+        "in stage",
+        Role::Label,
+    );
+    pen.text(
+        at_progress,
+        area.y,
+        end.saturating_sub(at_progress),
+        "progress",
+        Role::Label,
+    );
     if rungs.is_empty() {
-        let text = "no rank has said where it is: neither vLLM stages nor NCCL steps in these lines";
+        let text =
+            "no rank has said where it is: neither vLLM stages nor NCCL steps in these lines";
         pen.text(x, area.y + 1, width, text, Role::Quiet);
         return 2;
     }
     let lines = usize::from(area.height - 1);
     let hidden = rungs.len() > lines;
     let lines = if hidden { lines - 1 } else { lines };
-    let waits = rungs.iter().any(|r| r.at != rungs.first().map_or(0, |f| f.at));
+    let waits = rungs
+        .iter()
+        .any(|r| r.at != rungs.first().map_or(0, |f| f.at));
     let mut y = area.y + 1;
-    for (i, ((rung, ranks), where_)) in rungs.iter().zip(&ranks).zip(&places).take(lines).enumerate() {
+    for (i, ((rung, ranks), where_)) in rungs
+        .iter()
+        .zip(&ranks)
+        .zip(&places)
+        .take(lines)
+        .enumerate()
+    {
         let slowest = i == 0 && waits;
         let role = match (rung.ended, slowest, rung.at == rung.of) {
             (true, ..) => Role::Fail,
@@ -150,37 +194,75 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             (_, _, true) => Role::Ok,
             _ => Role::Waiting,
         };
-        pen.text(x, y, who, ranks, if slowest || rung.ended { Role::Strong } else { Role::Text });
+        pen.text(
+            x,
+            y,
+            who,
+            ranks,
+            if slowest || rung.ended {
+                Role::Strong
+            } else {
+                Role::Text
+            },
+        );
         pen.text(at_place, y, place, &parts::tail(where_, place), Role::Quiet);
         pen.text(at_word, y, word, rung.word, role);
         if bar > 0 {
             let (done, total) = match rung.progress {
-                Some((low, _, total, _)) if total > 0 => ((rung.at - 1) * total + low.min(total), rung.of * total),
+                Some((low, _, total, _)) if total > 0 => {
+                    ((rung.at - 1) * total + low.min(total), rung.of * total)
+                }
                 _ => (rung.at, rung.of),
             };
             pen.bar(at_bar, y, bar, done, total);
         }
-        if let Some(ns) = rung.since.zip(view.scene.now).map(|(s, n)| n.ns.saturating_sub(s.ns)) {
-            pen.right(at_time, y, 9.min(end.saturating_sub(at_time)), &parts::duration(ns), Role::Text);
+        if let Some(ns) = rung
+            .since
+            .zip(view.scene.now)
+            .map(|(s, n)| n.ns.saturating_sub(s.ns))
+        {
+            pen.right(
+                at_time,
+                y,
+                9.min(end.saturating_sub(at_time)),
+                &parts::duration(ns),
+                Role::Text,
+            );
         }
         let mut said = Vec::new();
         if rung.ended {
             said.push("ended".to_owned());
         }
         if let Some((low, high, total, unit)) = rung.progress {
-            let done = if low == high { low.to_string() } else { format!("{low}-{high}") };
+            let done = if low == high {
+                low.to_string()
+            } else {
+                format!("{low}-{high}")
+            };
             said.push(format!("{done}/{total} {unit}"));
         }
         if slowest && !rung.ended {
             said.push("the others wait for it".into());
         }
         let room = end.saturating_sub(at_progress);
-        pen.text(at_progress, y, room, &said.join("   "), if slowest { role } else { Role::Text });
+        pen.text(
+            at_progress,
+            y,
+            room,
+            &said.join("   "),
+            if slowest { role } else { Role::Text },
+        );
         y += 1;
     }
     if hidden {
         let left = rungs.len().saturating_sub(lines);
-        pen.text(x, y, width, &format!("… {left} more lines in ranks"), Role::Quiet);
+        pen.text(
+            x,
+            y,
+            width,
+            &format!("… {left} more lines in ranks"),
+            Role::Quiet,
+        );
         y += 1;
     }
     y - area.y
