@@ -11,7 +11,7 @@ use super::runloop::{Outcome, Stage};
 use super::terminal::Terminal;
 use crate::model::Model;
 use crate::model::event::{Effect, Event};
-use crate::panes::{self, View};
+use crate::panes;
 use crate::parse::Nanos;
 use crate::rules::scene::Scene;
 use crate::theme::{self, Theme};
@@ -107,13 +107,9 @@ impl RealStage {
     }
 
     fn count(&self, model: &mut Model) {
-        let counts = panes::counts(&view(&self.scene, model, &self.theme));
+        let counts = panes::counts(&self.scene, model);
         model.screen.counts = counts;
     }
-}
-
-fn view<'a>(scene: &'a Scene, model: &'a Model, theme: &'a Theme) -> View<'a> {
-    View { scene, screen: &model.screen, session: &model.session, theme }
 }
 
 impl Stage for RealStage {
@@ -136,7 +132,7 @@ impl Stage for RealStage {
         let (w, h) = model.screen.size;
         let area = Rect::new(0, 0, w, h);
         let mut frame = self.output.canvas(area);
-        panes::draw(&view(&self.scene, model, &self.theme), area, &mut frame);
+        panes::view(&self.scene, model, &self.theme, area, &mut frame);
         self.last.clone_from(&frame);
         self.output.post(frame);
     }
