@@ -63,10 +63,16 @@ fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// To a file, when asked for; never to the terminal.
 fn log(args: &LogArgs) -> anyhow::Result<()> {
-    let Some(filter) = &args.log else { return Ok(()) };
+    let Some(filter) = &args.log else {
+        return Ok(());
+    };
     let name = args.log_file.display();
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
-    let file = OpenOptions::new().create(true).append(true).open(&args.log_file).with_context(|| name.to_string())?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&args.log_file)
+        .with_context(|| name.to_string())?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
@@ -87,7 +93,11 @@ fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: what can't be read is said on a line, not on a screen.
     let inputs = files::Inputs::find(&args.paths)?;
     let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
-    let session = Session { feed: Feed::Files, workload: Some(paths.join(" ")), ..Session::default() };
+    let session = Session {
+        feed: Feed::Files,
+        workload: Some(paths.join(" ")),
+        ..Session::default()
+    };
     screen(&args.screen, session, Clock::Lines, move |bus| {
         for skipped in &inputs.skipped {
             tracing::info!(skipped, "not a log");
@@ -100,12 +110,19 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
     if args.list {
         let list = sim::list();
         let width = list.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        let lines: Vec<String> = list.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect();
+        let lines: Vec<String> = list
+            .iter()
+            .map(|(name, about)| format!("{name:width$}  {about}\n"))
+            .collect();
         return print(lines.concat().as_bytes());
     }
     let scenario = sim::load(&args.scenario)?;
     let speed = args.speed;
-    let clock = Clock::Scenario { start: scenario.start_ns(), begun: Instant::now(), speed };
+    let clock = Clock::Scenario {
+        start: scenario.start_ns(),
+        begun: Instant::now(),
+        speed,
+    };
     let session = sim::session(&scenario);
     screen(&args.screen, session, clock, move |bus| {
         tokio::spawn(sim::play(scenario, speed, bus));
@@ -124,8 +141,12 @@ fn screen(
     start: impl FnOnce(mpsc::Sender<Event>) -> anyhow::Result<Source>,
 ) -> anyhow::Result<ExitCode> {
     let can = capabilities(args);
-    let theme = Theme::bundled(&args.theme, can).ok_or_else(|| anyhow!("no theme {}: {}", args.theme, theme::names()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let theme = Theme::bundled(&args.theme, can)
+        .ok_or_else(|| anyhow!("no theme {}: {}", args.theme, theme::names()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
     let code = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;
@@ -135,7 +156,10 @@ fn screen(
         model.session = session;
         model.screen = Screen::new(w, h);
         model.screen.theme.clone_from(&args.theme);
-        model.screen.themes = theme::BUNDLED.iter().map(|(name, _)| (*name).to_owned()).collect();
+        model.screen.themes = theme::BUNDLED
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
         model.screen.apply(&Command::Pane(args.pane.clone()));
         let mut stage = RealStage::new(terminal, clock, theme, can)?;
         let (tx, bus) = mpsc::channel(BUS);
@@ -160,10 +184,15 @@ fn capabilities(args: &ScreenArgs) -> theme::Terminal {
         var("TERM").as_deref(),
     );
     // The order in which the C library asks.
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| var(name));
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| var(name));
     let utf8 = locale.is_none_or(|l| {
         let l = l.to_ascii_lowercase();
         l.contains("utf-8") || l.contains("utf8")
     });
-    theme::Terminal { depth, ascii: args.ascii || !utf8 }
+    theme::Terminal {
+        depth,
+        ascii: args.ascii || !utf8,
+    }
 }

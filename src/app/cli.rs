@@ -16,7 +16,13 @@ use crate::theme;
 ///
 /// Every flag with a variable beside it can be set in the environment; a flag wins over its variable.
 #[derive(Debug, Parser)]
-#[command(name = "ncclscope", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "ncclscope",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -79,7 +85,11 @@ pub struct DemoArgs {
 }
 
 fn speed(text: &str) -> Result<f64, String> {
-    match text.trim_start_matches('x').trim_end_matches('x').parse::<f64>() {
+    match text
+        .trim_start_matches('x')
+        .trim_end_matches('x')
+        .parse::<f64>()
+    {
         Ok(speed) if speed >= 0.0 && speed.is_finite() => Ok(speed),
         _ => Err("a factor of 0 or more, for instance 10".into()),
     }
@@ -112,7 +122,13 @@ pub struct LogArgs {
     #[arg(long, env = "NCCLSCOPE_LOG", value_name = "FILTER", global = true)]
     pub log: Option<String>,
     /// Where to; the terminal never sees it
-    #[arg(long, env = "NCCLSCOPE_LOG_FILE", value_name = "PATH", global = true, default_value = "ncclscope.log")]
+    #[arg(
+        long,
+        env = "NCCLSCOPE_LOG_FILE",
+        value_name = "PATH",
+        global = true,
+        default_value = "ncclscope.log"
+    )]
     pub log_file: PathBuf,
 }
 

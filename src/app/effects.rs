@@ -18,7 +18,10 @@ pub fn clipboard(text: &str) -> Result<Vec<u8>, String> {
 
 fn osc52(text: &str, tmux: bool, screen: bool) -> Result<Vec<u8>, String> {
     if text.len() > MOST {
-        return Err(format!("{} bytes are too many for a terminal's clipboard", text.len()));
+        return Err(format!(
+            "{} bytes are too many for a terminal's clipboard",
+            text.len()
+        ));
     }
     let plain = format!("\x1b]52;c;{}\x07", base64(text.as_bytes()));
     let mut out = plain.clone().into_bytes();
@@ -44,7 +47,10 @@ fn base64(bytes: &[u8]) -> String {
         let at = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
         let word = at(0) << 16 | at(1) << 8 | at(2);
         for i in 0..4 {
-            let digit = DIGITS.get((word >> (18 - 6 * i) & 63) as usize).copied().unwrap_or(b'=');
+            let digit = DIGITS
+                .get((word >> (18 - 6 * i) & 63) as usize)
+                .copied()
+                .unwrap_or(b'=');
             out.push(char::from(if i > chunk.len() { b'=' } else { digit }));
         }
     }
@@ -57,7 +63,9 @@ pub fn save(path: &Path, text: &str) -> Result<String, String> {
     let made = OpenOptions::new().write(true).create_new(true).open(path);
     match made.and_then(|mut file| file.write_all(text.as_bytes())) {
         Ok(()) => Ok(format!("saved {name}")),
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(format!("{name} exists; nothing was written")),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            Err(format!("{name} exists; nothing was written"))
+        }
         Err(e) => Err(format!("{name} can't be written: {e}")),
     }
 }
@@ -88,7 +96,14 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_rfc() {
-        let known = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy"), ("ÿ", "w78=")];
+        let known = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+            ("ÿ", "w78="),
+        ];
         for (text, encoded) in known {
             assert_eq!(base64(text.as_bytes()), encoded);
         }
@@ -98,7 +113,10 @@ mod tests {
     fn the_clipboard_is_reached_through_tmux_and_screen() {
         assert_eq!(osc52("hi", false, false).unwrap(), b"\x1b]52;c;aGk=\x07");
         let tmux = String::from_utf8(osc52("hi", true, false).unwrap()).unwrap();
-        assert!(tmux.ends_with("\x1bPtmux;\x1b\x1b]52;c;aGk=\x07\x1b\\"), "{tmux:?}");
+        assert!(
+            tmux.ends_with("\x1bPtmux;\x1b\x1b]52;c;aGk=\x07\x1b\\"),
+            "{tmux:?}"
+        );
         let screen = osc52(&"x".repeat(3_000), false, true).unwrap();
         assert!(screen.split(|b| *b == b'\\').all(|piece| piece.len() < 768));
         assert!(osc52(&"x".repeat(100_000), false, false).is_err());

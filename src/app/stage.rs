@@ -45,11 +45,20 @@ impl Clock {
         match self {
             Self::Lines => 0,
             Self::Wall => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
             }
-            Self::Scenario { start, begun, speed } => {
-                #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and a demo runs for no century")]
+            Self::Scenario {
+                start,
+                begun,
+                speed,
+            } => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "`as` saturates, and a demo runs for no century"
+                )]
                 let passed = (begun.elapsed().as_secs_f64() * speed * 1e9) as Nanos;
                 start.saturating_add(passed)
             }
@@ -75,7 +84,12 @@ pub struct RealStage {
 
 impl RealStage {
     /// Takes over a terminal.
-    pub fn new(terminal: Terminal, clock: Clock, theme: Theme, can: theme::Terminal) -> std::io::Result<Self> {
+    pub fn new(
+        terminal: Terminal,
+        clock: Clock,
+        theme: Theme,
+        can: theme::Terminal,
+    ) -> std::io::Result<Self> {
         let output = Output::start(terminal.writer())?;
         Ok(Self {
             terminal,
