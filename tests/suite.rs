@@ -10,5 +10,9 @@ mod runloop;
 mod scenarios;
 #[path = "suite/screen.rs"]
 mod screen;
+#[path = "suite/screens.rs"]
+mod screens;
+#[path = "suite/stage.rs"]
+mod stage;
 #[path = "suite/vllm.rs"]
 mod vllm;
