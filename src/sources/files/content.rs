@@ -153,8 +153,9 @@ fn binary(first: &[u8]) -> Option<&'static str> {
         }
         last = byte;
     }
-    // A twentieth of control bytes, or NULs strewn all over: no terminal ever printed that.
-    (odd * 20 > odd + text || holes * 50 > first.len()).then_some("binary data")
+    // A twentieth of control bytes, or NULs as numbers have them: no terminal ever printed
+    // that.
+    (odd * 20 > odd + text || holes * 10 > first.len()).then_some("binary data")
 }
 
 /// UTF-16 with a byte-order mark, as PowerShell writes it, turned into UTF-8.
