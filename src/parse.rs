@@ -4,9 +4,21 @@
 //! splits glued heads, and turns what is worth knowing into [`Fact`]s. Most lines leave at a literal
 //! prefilter without an allocation.
 
+mod bytes;
+mod clean;
+mod envelope;
 pub mod fact;
+mod graph;
+mod head;
+mod json;
+mod nccl;
+mod net;
+mod stamp;
 pub mod vllm;
+mod walk;
+mod warn;
 
+pub use clean::clean;
 pub use fact::{At, Fact, Level, Nanos};
 
 /// Index into [`Block::heads`].
@@ -107,11 +119,11 @@ impl Block {
     /// `first_line`.
     #[must_use]
     pub fn new(first_line: u64, text: Vec<u8>) -> Self {
+        let found = walk::Walk::new(&text).run();
         Self {
             first_line,
             text,
-            outers: vec![Outer::default()],
-            ..Self::default()
+            ..found
         }
     }
 }

@@ -1,1 +1,4 @@
 //! One binary for the whole suite.
+
+#[path = "suite/parse.rs"]
+mod parse;
