@@ -1,3 +1,102 @@
 //! Events in, state out. Deterministic: no clock, no hash order, no I/O.
+//!
+//! [`update`] only routes; the work is done by a reducer per topic.
 
+pub mod commands;
+pub mod edges;
 pub mod event;
+pub mod keys;
+pub mod logs;
+pub mod pods;
+pub mod procs;
+pub mod screen;
+pub mod sources;
+pub mod speakers;
+
+use std::collections::BTreeMap;
+
+use event::{EdgeState, Effect, Event, Session, Stamped, WorkloadView};
+
+use crate::parse::Nanos;
+
+/// Everything known.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    /// Raised by every change that can alter the scene.
+    pub rev: u64,
+    /// Newest time that entered with an event; 0 when events carry none (files).
+    pub now: Nanos,
+    /// What this run is about.
+    pub session: Session,
+    /// Log sources.
+    pub sources: sources::Sources,
+    /// Kept lines for the logs pane; off for reports.
+    pub logs: Option<logs::Logs>,
+    /// NCCL processes.
+    pub procs: procs::Procs,
+    /// vLLM processes.
+    pub speakers: speakers::Speakers,
+    /// Pods of the workload and the events about them.
+    pub pods: pods::Pods,
+    /// State of each connection to the cluster.
+    pub edges: BTreeMap<String, EdgeState>,
+    /// Workloads that discovery found.
+    pub workloads: Vec<WorkloadView>,
+    /// What the person in front of the screen did to it.
+    pub screen: screen::Screen,
+}
+
+impl Model {
+    /// A model for a screen: keeps the tail of every log.
+    #[must_use]
+    pub fn for_screen() -> Self {
+        Self {
+            logs: Some(logs::Logs::default()),
+            ..Self::default()
+        }
+    }
+}
+
+/// Applies one event and says what the shell must do.
+pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
+    model.now = model.now.max(stamped.at);
+    // What the person does to the screen leaves the scene as it is.
+    match stamped.event {
+        Event::Do(_) | Event::Resize { .. } | Event::Note { .. } => {}
+        // Ages grow, where time doesn't come from the lines.
+        Event::Tick => model.rev += u64::from(stamped.at > 0),
+        _ => model.rev += 1,
+    }
+    match stamped.event {
+        Event::Session(session) => model.session = session,
+        Event::Source(event) => model.sources.apply(event),
+        Event::Log(log) => {
+            model.sources.count(log.source, &log.block);
+            model.procs.fold(log.source, &log.block);
+            model.speakers.fold(log.source, &log.block);
+            if let Some(logs) = &mut model.logs {
+                logs.keep(log.source, &log.block);
+            }
+        }
+        Event::Edge(edge) => {
+            model.edges.insert(edge.edge, edge.state);
+        }
+        Event::Workloads(list) => {
+            if let [one] = list.as_slice() {
+                model.pods.watch(one.clone());
+            }
+            model.workloads = list;
+        }
+        Event::Do(command) => return model.screen.apply(&command),
+        Event::Resize { w, h } => model.screen.resize(w, h),
+        Event::Note { text, bad } => model.screen.say(text, bad),
+        Event::Tick => {
+            model.screen.tick();
+        }
+        Event::Pod(event) => {
+            model.pods.apply(&event);
+        }
+        Event::KubeEvent(event) => model.pods.kube_event(&event),
+    }
+    Vec::new()
+}

@@ -5,7 +5,6 @@
 //! prefilter without an allocation.
 
 mod bytes;
-mod clean;
 mod envelope;
 pub mod fact;
 mod graph;
@@ -14,12 +13,13 @@ mod json;
 mod nccl;
 mod net;
 mod stamp;
+mod text;
 pub mod vllm;
 mod walk;
 mod warn;
 
-pub use clean::clean;
 pub use fact::{At, Fact, Level, Nanos};
+pub use text::clean;
 
 /// Index into [`Block::heads`].
 pub type HeadIx = u32;
@@ -119,11 +119,21 @@ impl Block {
     /// `first_line`.
     #[must_use]
     pub fn new(first_line: u64, text: Vec<u8>) -> Self {
-        let found = walk::Walk::new(&text).run();
-        Self {
+        let mut block = Self {
             first_line,
             text,
-            ..found
-        }
+            ..Self::default()
+        };
+        block.parse();
+        block
+    }
+
+    /// Finds everything in `text`, replacing what was found in an earlier text: a block used again keeps
+    /// its memory. Nothing found depends on `first_line`, which may be set later.
+    pub fn parse(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        let first_line = self.first_line;
+        *self = walk::Walk::new(&text, std::mem::take(self)).run();
+        (self.first_line, self.text) = (first_line, text);
     }
 }

@@ -1,3 +1,14 @@
 //! Model in, conclusions out: the scene that panes draw and the report prints.
 
+mod assemble;
+pub mod comms;
+pub mod edges;
+pub mod findings;
+pub mod layout;
+pub mod matrix;
+pub mod pods;
+pub mod rating;
 pub mod scene;
+mod verdict;
+
+pub use findings::KNOWN;

@@ -39,6 +39,13 @@ pub enum Event {
     Edge(EdgeEvent),
     /// What the user meant.
     Do(Command),
+    /// An answer of the shell to an effect, or a sentence of a source, for the footer.
+    Note {
+        /// The sentence.
+        text: String,
+        /// Something went wrong.
+        bad: bool,
+    },
     /// The terminal has this size now.
     Resize {
         /// Columns.
@@ -412,6 +419,8 @@ pub enum Effect {
     Copy(String),
     /// Write text to a file.
     Save(PathBuf, String),
+    /// Write what is on screen to a file, as text.
+    SaveScreen(PathBuf),
     /// Use another theme.
     Theme(String),
     /// Watch this workload from now on.

@@ -11,7 +11,8 @@ use super::envelope::{self, Peeled, Prefix};
 use super::fact::{At, Fact, Level};
 use super::head::{self, Tail};
 use super::stamp::{self, Clock};
-use super::{Block, Head, HeadIx, Outer, OuterIx, Rec, clean, json, nccl, vllm};
+use super::text;
+use super::{Block, Head, HeadIx, Outer, OuterIx, Rec, json, nccl, vllm};
 
 /// Longest part of a line without NCCL's word that is read: vLLM's longest records are its configurations.
 const READ: usize = 16 * 1024;
@@ -71,11 +72,24 @@ pub(super) struct Walk<'t> {
 }
 
 impl<'t> Walk<'t> {
-    pub(super) fn new(text: &'t [u8]) -> Self {
+    /// Walks over `text`; the lists of `used`, an earlier block, are emptied and filled anew.
+    pub(super) fn new(text: &'t [u8], used: Block) -> Self {
+        let Block {
+            mut heads,
+            mut outers,
+            mut recs,
+            ..
+        } = used;
+        heads.clear();
+        outers.clear();
+        outers.push(Outer::default());
+        recs.clear();
         Self {
             text,
             out: Block {
-                outers: vec![Outer::default()],
+                heads,
+                outers,
+                recs,
                 ..Block::default()
             },
             clock: Clock::default(),
@@ -172,7 +186,7 @@ impl<'t> Walk<'t> {
                 continue;
             }
             copy.clear();
-            clean::strip(piece, &mut copy);
+            text::strip(piece, &mut copy);
             let hits = if hits == 0 { 0 } else { self.hits(&copy) };
             self.line(&copy, place, hits, false);
         }

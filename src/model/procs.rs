@@ -1,0 +1,880 @@
+//! Processes and what each of them said about its communicators, in the order it said it.
+//!
+//! Only what one process proves is kept here; which communicators of different processes are the same,
+//! and whose a deferred connection is, the rules work out from the whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::edges::{QuickMap, Quote, RingLine, Run};
+use super::event::SourceId;
+use crate::parse::fact::{Dir, Fact, InitFunc, InitLine, Life, NetDevice, WarnKind};
+use crate::parse::{self, At, Block, Head, Level, Outer, Rec};
+
+/// Warnings kept per process: the first ones tell the cause.
+const WARNINGS_KEPT: usize = 64;
+/// Runs kept per process; beyond them deferred lines are only counted.
+const RUNS_KEPT: usize = 4096;
+
+/// Index of a process in [`Procs::list`].
+pub type ProcIx = u32;
+
+/// A communicator as one process sees it.
+#[derive(Debug, Clone)]
+pub struct CommRec {
+    /// Pointer.
+    pub ptr: Option<u64>,
+    /// Rank inside it.
+    pub rank: u32,
+    /// Size.
+    pub nranks: u32,
+    /// CUDA ordinal.
+    pub cuda_dev: Option<u32>,
+    /// NVML index.
+    pub nvml_dev: Option<u32>,
+    /// PCI bus id.
+    pub bus_id: Option<u64>,
+    /// Hash of the unique id.
+    pub comm_id: Option<u64>,
+    /// How it was made.
+    pub func: InitFunc,
+    /// Parent record in the same process and what distinguishes the child.
+    pub parent: Option<ParentRec>,
+    /// `Init START`.
+    pub start: Option<Quote>,
+    /// `Init COMPLETE`.
+    pub complete: Option<Quote>,
+    /// How it ended.
+    pub end: Option<(Life, Quote)>,
+    /// The line that shows an error ended its init.
+    pub failed: Option<Quote>,
+    /// `comm … nNodes …` seen: peers exchanged.
+    pub placed: bool,
+    /// `Bootstrap timings` seen: the rendezvous is done.
+    pub met: bool,
+    /// Channels, connections or milestones seen in its window.
+    pub connecting: bool,
+    /// Seconds.
+    pub init_seconds: Option<f64>,
+    /// Network chosen for it.
+    pub network: Option<String>,
+    /// Version of the library that printed it.
+    pub version: Option<String>,
+    /// Calls by operation: how many lines, last opCount.
+    pub calls: BTreeMap<parse::fact::CollOp, (u64, u64)>,
+}
+
+/// Parentage inside one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParentRec {
+    /// Record of the parent, if its pointer was known.
+    pub record: Option<u32>,
+    /// `splitCount`/`childCount`, or the order of appearance where none is printed.
+    pub count: u32,
+    /// Colour.
+    pub color: i64,
+}
+
+impl CommRec {
+    /// First line about it.
+    #[must_use]
+    pub fn first(&self) -> Option<&Quote> {
+        self.start
+            .as_ref()
+            .or(self.complete.as_ref())
+            .or(self.end.as_ref().map(|(_, q)| q))
+    }
+
+    fn open(&self) -> bool {
+        self.complete.is_none() && self.end.is_none()
+    }
+}
+
+/// A warning, or an INFO that reports trouble.
+#[derive(Debug, Clone)]
+pub struct Warning {
+    /// Kind.
+    pub kind: WarnKind,
+    /// WARN rather than INFO.
+    pub warn: bool,
+    /// Thread.
+    pub tid: u64,
+    /// Record whose init window was open on that thread, or the only open one.
+    pub comm: Option<u32>,
+    /// Where it stands.
+    pub quote: Quote,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Thread {
+    /// Record opened by START and not yet complete.
+    window: Option<u32>,
+    /// Record last completed here: `Init timings` follow it.
+    last: Option<u32>,
+    /// Run that is being filled.
+    run: Option<u32>,
+    /// First run since the last boundary of a window: what a COMPLETE without START claims.
+    unclaimed: u32,
+    /// `Using network` before START.
+    network: Option<String>,
+    met: bool,
+}
+
+/// One life of one pid on one host.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Source.
+    pub source: SourceId,
+    /// Host as NCCL prints it; unknown for vLLM-only processes.
+    pub host: Option<Arc<str>>,
+    /// Process id.
+    pub pid: Option<u64>,
+    /// 1, 2, … under the same identity.
+    pub incarnation: u32,
+    /// Outer prefix of its first line.
+    pub outer: Outer,
+    /// First line.
+    pub first_line: u64,
+    /// First stamp.
+    pub first_at: Option<At>,
+    /// Last stamp.
+    pub last_at: Option<At>,
+    /// Library versions in order of appearance.
+    pub versions: Vec<(String, Quote)>,
+    /// CUDA of the build.
+    pub cuda: Option<String>,
+    /// `cudaDriverVersion`.
+    pub driver: Option<u32>,
+    /// Last `Using network`.
+    pub network: Option<(String, Quote)>,
+    /// Bootstrap interface and address.
+    pub bootstrap: Option<(String, String, Quote)>,
+    /// RDMA devices listed by `NET/IB : Using`.
+    pub rdma: Option<(Vec<NetDevice>, Quote)>,
+    /// `NET/IB : No device found.`
+    pub no_rdma: Option<Quote>,
+    /// Environment the log proves.
+    pub env: BTreeMap<String, (String, Quote)>,
+    /// Communicators in order of their first line.
+    pub comms: Vec<CommRec>,
+    /// Runs of connection lines in order of their first line.
+    pub runs: Vec<Run>,
+    /// Lines not gathered because there were too many runs.
+    pub runs_dropped: u64,
+    /// First warnings.
+    pub warnings: Vec<Warning>,
+    /// Warnings beyond those kept.
+    pub warnings_dropped: u64,
+    /// GPUDirect RDMA lines: (enabled, distance, limit) of the first of each kind.
+    pub gdr_off: Option<(Option<u32>, Option<u32>, Quote)>,
+    /// NVLS usable.
+    pub nvls: Option<bool>,
+    /// A connect that is retried: last seen.
+    pub retrying: Option<(Option<String>, String, Quote)>,
+    by_ptr: QuickMap<u64, u32>,
+    threads: QuickMap<u64, Thread>,
+    last_coll: Option<u32>,
+    splits: BTreeMap<u32, u32>,
+    last_fact_version: bool,
+}
+
+/// All processes.
+#[derive(Debug, Clone, Default)]
+pub struct Procs {
+    /// In order of their first line.
+    pub list: Vec<Process>,
+    /// Bare version lines, which name no process: version and place, per source.
+    pub bare_versions: BTreeMap<SourceId, Vec<(String, Quote)>>,
+    /// Lines with damaged heads: per source, how many told something that no process could be given.
+    pub orphans: BTreeMap<SourceId, u64>,
+    by_key: BTreeMap<(SourceId, Arc<str>, u64, i32), ProcIx>,
+    hosts: BTreeMap<SourceId, BTreeSet<Arc<str>>>,
+}
+
+impl Procs {
+    /// Folds the NCCL facts of a block.
+    pub fn fold(&mut self, source: SourceId, block: &Block) {
+        let hosts = self.hosts.entry(source).or_default();
+        for head in block.heads.iter().filter(|h| h.clean && !h.host.is_empty()) {
+            if !hosts.contains(head.host.as_str()) {
+                hosts.insert(head.host.as_str().into());
+            }
+        }
+        let names: Vec<Option<Arc<str>>> =
+            block.heads.iter().map(|h| known_host(hosts, h)).collect();
+        // Processes of this block's heads; pid 0 of write-ups is told apart by the device of the line.
+        let mut cache: Vec<Option<ProcIx>> = vec![None; block.heads.len()];
+        for rec in &block.recs {
+            if matches!(rec.fact, Fact::Vllm(_)) {
+                continue;
+            }
+            let Some(ix) = rec.head else {
+                self.headless(source, block, rec);
+                continue;
+            };
+            let ix = ix as usize;
+            let Some(head) = block.heads.get(ix) else {
+                continue;
+            };
+            let proc = match cache.get(ix).copied().flatten() {
+                Some(p) => p,
+                None => {
+                    let (Some(Some(host)), Some(pid)) = (names.get(ix), head.pid) else {
+                        *self.orphans.entry(source).or_default() += 1;
+                        continue;
+                    };
+                    let p = self.find(source, host, pid, block, rec);
+                    if pid != 0
+                        && let Some(slot) = cache.get_mut(ix)
+                    {
+                        *slot = Some(p);
+                    }
+                    p
+                }
+            };
+            let Some(process) = self.list.get_mut(proc as usize) else {
+                continue;
+            };
+            if process.reborn(&rec.fact) {
+                let next = Process::new(
+                    source,
+                    process.host.clone(),
+                    process.pid,
+                    process.incarnation + 1,
+                    block,
+                    rec,
+                );
+                let at = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+                if let (Some(host), Some(pid)) = (next.host.clone(), next.pid) {
+                    self.by_key
+                        .insert((source, host, pid, if pid == 0 { rec.dev } else { 0 }), at);
+                }
+                if let Some(slot) = cache.get_mut(ix) {
+                    *slot = Some(at);
+                }
+                self.list.push(next);
+            }
+            let proc = cache.get(ix).copied().flatten().unwrap_or(proc);
+            if let Some(process) = self.list.get_mut(proc as usize) {
+                process.apply(block, rec);
+            }
+        }
+    }
+
+    fn find(
+        &mut self,
+        source: SourceId,
+        host: &Arc<str>,
+        pid: u64,
+        block: &Block,
+        rec: &Rec,
+    ) -> ProcIx {
+        let key = (
+            source,
+            Arc::clone(host),
+            pid,
+            if pid == 0 { rec.dev } else { 0 },
+        );
+        if let Some(ix) = self.by_key.get(&key) {
+            return *ix;
+        }
+        let ix = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        self.list.push(Process::new(
+            source,
+            Some(Arc::clone(host)),
+            Some(pid),
+            1,
+            block,
+            rec,
+        ));
+        self.by_key.insert(key, ix);
+        ix
+    }
+
+    fn headless(&mut self, source: SourceId, block: &Block, rec: &Rec) {
+        if let Fact::Version { nccl, .. } = &rec.fact {
+            let list = self.bare_versions.entry(source).or_default();
+            if list.len() < 16 && !list.iter().any(|(v, _)| v == nccl) {
+                list.push((nccl.clone(), quote(block, rec)));
+            }
+        } else {
+            *self.orphans.entry(source).or_default() += 1;
+        }
+    }
+}
+
+/// The known-host rule (nccl-logs.md 1.3): a host that never begins a line and ends in a known name is that name.
+fn known_host(hosts: &BTreeSet<Arc<str>>, head: &Head) -> Option<Arc<str>> {
+    if head.host.is_empty() {
+        return None;
+    }
+    if let Some(h) = hosts.get(head.host.as_str()) {
+        return Some(Arc::clone(h));
+    }
+    let longest = hosts
+        .iter()
+        .filter(|h| head.host.ends_with(&***h))
+        .max_by_key(|h| h.len());
+    Some(longest.map_or_else(|| head.host.as_str().into(), Arc::clone))
+}
+
+/// The place and text of a fact.
+#[must_use]
+pub fn quote(block: &Block, rec: &Rec) -> Quote {
+    let raw = block
+        .text
+        .get(rec.start as usize..rec.end as usize)
+        .unwrap_or_default();
+    Quote {
+        line: block.first_line + u64::from(rec.line),
+        at: rec.at,
+        text: parse::clean(raw).into(),
+    }
+}
+
+impl Process {
+    fn new(
+        source: SourceId,
+        host: Option<Arc<str>>,
+        pid: Option<u64>,
+        incarnation: u32,
+        block: &Block,
+        rec: &Rec,
+    ) -> Self {
+        Self {
+            source,
+            host,
+            pid,
+            incarnation,
+            outer: block
+                .outers
+                .get(rec.outer as usize)
+                .cloned()
+                .unwrap_or_default(),
+            first_line: block.first_line + u64::from(rec.line),
+            first_at: rec.at,
+            last_at: rec.at,
+            versions: Vec::new(),
+            cuda: None,
+            driver: None,
+            network: None,
+            bootstrap: None,
+            rdma: None,
+            no_rdma: None,
+            env: BTreeMap::new(),
+            comms: Vec::new(),
+            runs: Vec::new(),
+            runs_dropped: 0,
+            warnings: Vec::new(),
+            warnings_dropped: 0,
+            gdr_off: None,
+            nvls: None,
+            retrying: None,
+            by_ptr: QuickMap::default(),
+            threads: QuickMap::default(),
+            last_coll: None,
+            splits: BTreeMap::new(),
+            last_fact_version: false,
+        }
+    }
+
+    /// A first-of-life line of the same library after communicators were made: the pid lives again.
+    fn reborn(&self, fact: &Fact) -> bool {
+        match fact {
+            Fact::Version { nccl, .. } => {
+                !self.last_fact_version
+                    && !self.comms.is_empty()
+                    && self.versions.iter().any(|(v, _)| v == nccl)
+            }
+            _ => false,
+        }
+    }
+
+    fn apply(&mut self, block: &Block, rec: &Rec) {
+        self.last_at = rec.at.or(self.last_at);
+        self.last_fact_version = matches!(rec.fact, Fact::Version { .. });
+        let line = block.first_line + u64::from(rec.line);
+        let q = || quote(block, rec);
+        match &rec.fact {
+            Fact::Channel(c) => {
+                let local = if c.dir == Dir::Receive { c.to } else { c.from };
+                let comm = c.comm;
+                if let Some(run) = self.run(rec.tid, local, c.index, comm, line) {
+                    run.channel(c, line, q);
+                }
+            }
+            Fact::CollNet(c) => {
+                if let Some(run) = self.run(rec.tid, c.rank, None, c.comm, line) {
+                    run.collnet(c, line, q);
+                }
+            }
+            Fact::Coll {
+                op, op_count, comm, ..
+            } => {
+                // A call is a boundary between runs and tells which communicator is being used.
+                if let Some(t) = self.threads.get_mut(&rec.tid) {
+                    t.run = None;
+                }
+                if let Some(ix) = self.by_ptr.get(comm).copied() {
+                    self.last_coll = Some(ix);
+                    if let Some(c) = self.comms.get_mut(ix as usize) {
+                        let calls = c.calls.entry(*op).or_default();
+                        calls.0 += 1;
+                        calls.1 = *op_count;
+                    }
+                }
+            }
+            Fact::Ring {
+                channel,
+                order,
+                cut,
+                comm,
+                ..
+            } => {
+                if let Some(run) = self.run(rec.tid, 0, None, *comm, line) {
+                    run.max_rank = run.max_rank.max(order.iter().copied().max().unwrap_or(0));
+                    if !run.rings.iter().any(|r| r.channel == *channel) {
+                        run.rings.push(RingLine {
+                            channel: *channel,
+                            order: order.clone(),
+                            cut: *cut,
+                        });
+                    }
+                }
+            }
+            Fact::RingNeighbours {
+                channel,
+                prev,
+                rank,
+                next,
+            } => {
+                if let Some(run) = self.run(rec.tid, *rank, None, None, line) {
+                    let row = (*channel, *prev, *rank, *next);
+                    if !run.neighbours.contains(&row) {
+                        run.neighbours.push(row);
+                    }
+                }
+            }
+            Fact::Trees { rank, trees, comm } => {
+                if let Some(run) = self.run(rec.tid, *rank, None, *comm, line) {
+                    for tree in trees {
+                        if !run
+                            .trees
+                            .iter()
+                            .any(|(r, t)| r == rank && t.channel == tree.channel)
+                        {
+                            run.trees.push((*rank, tree.clone()));
+                        }
+                    }
+                }
+            }
+            Fact::Connected { what, comm, .. } => {
+                if let Some(ix) = comm
+                    .and_then(|p| self.by_ptr.get(&p).copied())
+                    .or(self.window(rec.tid))
+                {
+                    if let Some(c) = self.comms.get_mut(ix as usize) {
+                        c.connecting = true;
+                    }
+                }
+                if let Some(t) = self.threads.get_mut(&rec.tid)
+                    && let Some(run) = t.run.take().and_then(|r| self.runs.get_mut(r as usize))
+                {
+                    run.closing = run.closing.or(Some(*what));
+                }
+            }
+            Fact::ChannelCounts {
+                coll,
+                nvls,
+                p2p,
+                p2p_per_peer,
+            } => {
+                let counts = (*coll, *nvls, *p2p, *p2p_per_peer);
+                if let Some(run) = self.side_run(rec.tid, line) {
+                    run.counts.get_or_insert(counts);
+                }
+            }
+            Fact::P2pChunk(bytes) => {
+                if let Some(run) = self.side_run(rec.tid, line) {
+                    run.chunk.get_or_insert(*bytes);
+                }
+            }
+            Fact::Tuned => {
+                if let Some(run) = self.side_run(rec.tid, line) {
+                    run.tuned = true;
+                }
+            }
+            Fact::Init(init) => self.init(init, rec, q()),
+            Fact::Placement { comm, .. } => {
+                if let Some(ix) = self.by_ptr.get(comm).copied()
+                    && let Some(c) = self.comms.get_mut(ix as usize)
+                {
+                    c.placed = true;
+                }
+            }
+            Fact::InitTimings {
+                rank,
+                nranks,
+                total,
+            } => {
+                let ix = self.threads.get(&rec.tid).and_then(|t| t.last.or(t.window));
+                if let Some(c) = ix.and_then(|i| self.comms.get_mut(i as usize))
+                    && c.rank == *rank
+                    && c.nranks == *nranks
+                {
+                    c.init_seconds = Some(*total);
+                }
+            }
+            Fact::BootstrapTimings { .. } => {
+                let thread = self.threads.entry(rec.tid).or_default();
+                match thread.window.and_then(|i| self.comms.get_mut(i as usize)) {
+                    Some(c) => c.met = true,
+                    None => thread.met = true,
+                }
+            }
+            Fact::SplitNoColor { .. } => {
+                // The parent is not named; a rank left out still consumes a split number where none is printed.
+                if let Some(parent) = self.last_parent() {
+                    *self.splits.entry(parent).or_default() += 1;
+                }
+            }
+            Fact::Version { nccl, cuda, .. } => {
+                if !self.versions.iter().any(|(v, _)| v == nccl) {
+                    self.versions.push((nccl.clone(), q()));
+                }
+                if self.cuda.is_none() {
+                    self.cuda.clone_from(cuda);
+                }
+            }
+            Fact::CudaDriver(v) => self.driver = self.driver.or(Some(*v)),
+            Fact::Bootstrap { interface, address } => {
+                if self.bootstrap.is_none() {
+                    self.bootstrap = Some((interface.clone(), address.clone(), q()));
+                }
+            }
+            Fact::NetDevices { plugin, devices } => {
+                if plugin != "Socket" && self.rdma.as_ref().is_none_or(|(d, _)| d.is_empty()) {
+                    self.rdma = Some((devices.clone(), q()));
+                }
+            }
+            Fact::NoIbDevice => {
+                if self.no_rdma.is_none() {
+                    self.no_rdma = Some(q());
+                }
+            }
+            Fact::UsingNetwork(name) => {
+                if self.network.is_none() {
+                    self.network = Some((name.clone(), q()));
+                }
+                let thread = self.threads.entry(rec.tid).or_default();
+                match thread.window.and_then(|i| self.comms.get_mut(i as usize)) {
+                    Some(c) => c.network = Some(name.clone()),
+                    None => thread.network = Some(name.clone()),
+                }
+            }
+            Fact::Env { name, value } => {
+                if !self.env.contains_key(name) && self.env.len() < 512 {
+                    self.env.insert(name.clone(), (value.clone(), q()));
+                }
+            }
+            Fact::Gdr {
+                enabled,
+                distance,
+                limit,
+            } => {
+                if !enabled && self.gdr_off.is_none() {
+                    self.gdr_off = Some((*distance, *limit, q()));
+                }
+            }
+            Fact::Nvls { available } => self.nvls = self.nvls.or(Some(*available)),
+            Fact::Warn { kind, .. } => self.warn(kind.clone(), rec, q()),
+            Fact::P2pDisabled { .. } => self.warn(WarnKind::P2pDisabled, rec, q()),
+            Fact::ConnectRetry { peer, error } => {
+                self.retrying = Some((peer.clone(), error.clone(), q()))
+            }
+            Fact::Backtrace { code } => {
+                if *code != 0 && *code != 7 {
+                    self.fail(rec.tid, &q);
+                }
+            }
+            Fact::VirtualDevice { .. } | Fact::Plugin(_) | Fact::Vllm(_) => {}
+        }
+    }
+
+    fn warn(&mut self, kind: WarnKind, rec: &Rec, quote: Quote) {
+        if self.warnings.iter().any(|w| w.quote.text == quote.text) {
+            return;
+        }
+        if self.warnings.len() >= WARNINGS_KEPT {
+            self.warnings_dropped += 1;
+            return;
+        }
+        let comm = self.window(rec.tid).or_else(|| self.only_open());
+        self.warnings.push(Warning {
+            kind,
+            warn: rec.level == Level::Warn,
+            tid: rec.tid,
+            comm,
+            quote,
+        });
+    }
+
+    /// An error ends the init whose window is open on this thread (or the only open one).
+    fn fail(&mut self, tid: u64, q: &impl Fn() -> Quote) {
+        let ix = self.window(tid).or_else(|| self.only_open());
+        if let Some(c) = ix.and_then(|i| self.comms.get_mut(i as usize))
+            && c.open()
+            && c.failed.is_none()
+        {
+            c.failed = Some(q());
+        }
+    }
+
+    fn only_open(&self) -> Option<u32> {
+        let mut open = self.comms.iter().enumerate().filter(|(_, c)| c.open());
+        let first = open.next()?.0;
+        if open.next().is_some() {
+            None
+        } else {
+            u32::try_from(first).ok()
+        }
+    }
+
+    fn window(&self, tid: u64) -> Option<u32> {
+        self.threads.get(&tid).and_then(|t| t.window)
+    }
+
+    fn last_parent(&self) -> Option<u32> {
+        self.comms
+            .iter()
+            .rev()
+            .find_map(|c| c.parent.and_then(|p| p.record))
+            .or_else(|| {
+                self.comms
+                    .iter()
+                    .position(|c| c.parent.is_none())
+                    .and_then(|i| u32::try_from(i).ok())
+            })
+    }
+
+    /// The run that takes a line of this thread, local rank and index; begins one where a boundary lies.
+    fn run(
+        &mut self,
+        tid: u64,
+        local: u32,
+        index: Option<u8>,
+        ptr: Option<u64>,
+        line: u64,
+    ) -> Option<&mut Run> {
+        let named = ptr.and_then(|p| self.by_ptr.get(&p).copied());
+        let thread = self.threads.entry(tid).or_default();
+        let comm = named.or(thread.window);
+        let current = thread
+            .run
+            .and_then(|r| self.runs.get(r as usize))
+            .is_some_and(|r| r.comm == comm && r.takes(local, index));
+        if !current {
+            if self.runs.len() >= RUNS_KEPT {
+                self.runs_dropped += 1;
+                return None;
+            }
+            thread.run = u32::try_from(self.runs.len()).ok();
+            self.runs.push(Run {
+                tid,
+                comm,
+                window: named.is_none() && comm.is_some(),
+                known: u32::try_from(self.comms.len()).unwrap_or(u32::MAX),
+                hint: self.last_coll,
+                first_line: line,
+                ..Run::default()
+            });
+        }
+        let run = thread.run?;
+        self.runs.get_mut(run as usize)
+    }
+
+    /// The run for lines that name no rank: the thread's present one, or a new one.
+    fn side_run(&mut self, tid: u64, line: u64) -> Option<&mut Run> {
+        let thread = self.threads.entry(tid).or_default();
+        let comm = thread.window;
+        let present = thread
+            .run
+            .filter(|r| self.runs.get(*r as usize).is_some_and(|r| r.comm == comm));
+        let latest = present.or_else(|| {
+            // After a milestone the numbers still belong to the window's last run.
+            let at = self
+                .runs
+                .iter()
+                .rposition(|r| r.tid == tid && r.comm == comm)?;
+            (at >= thread.unclaimed as usize).then(|| u32::try_from(at).ok())?
+        });
+        if let Some(at) = latest {
+            return self.runs.get_mut(at as usize);
+        }
+        if self.runs.len() >= RUNS_KEPT {
+            self.runs_dropped += 1;
+            return None;
+        }
+        thread.run = u32::try_from(self.runs.len()).ok();
+        self.runs.push(Run {
+            tid,
+            comm,
+            window: comm.is_some(),
+            known: u32::try_from(self.comms.len()).unwrap_or(u32::MAX),
+            hint: self.last_coll,
+            first_line: line,
+            ..Run::default()
+        });
+        self.runs.last_mut()
+    }
+
+    fn init(&mut self, line: &InitLine, rec: &Rec, quote: Quote) {
+        match line.life {
+            Life::InitStart => self.start(line, rec, quote),
+            Life::InitComplete => self.complete(line, rec, quote),
+            life => {
+                let ix = line
+                    .comm
+                    .and_then(|p| self.by_ptr.get(&p).copied())
+                    .unwrap_or_else(|| self.record(line));
+                if let Some(c) = self.comms.get_mut(ix as usize)
+                    && c.end.as_ref().is_none_or(|(old, _)| *old < life)
+                {
+                    c.end = Some((life, quote));
+                }
+                let thread = self.threads.entry(rec.tid).or_default();
+                thread.run = None;
+                if thread.window == Some(ix) {
+                    thread.window = None;
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, line: &InitLine, rec: &Rec, quote: Quote) {
+        // The same START again while its window is open is a repeat, not another life.
+        if let Some(ix) = line.comm.and_then(|p| self.by_ptr.get(&p).copied())
+            && let Some(c) = self.comms.get(ix as usize)
+            && c.open()
+            && c.start.is_some()
+            && c.rank == line.rank
+            && c.nranks == line.nranks
+            && c.comm_id == line.comm_id
+        {
+            return;
+        }
+        let ix = self.record(line);
+        let thread = self.threads.entry(rec.tid).or_default();
+        thread.window = Some(ix);
+        thread.run = None;
+        let network = thread.network.take();
+        let met = std::mem::take(&mut thread.met);
+        if let Some(c) = self.comms.get_mut(ix as usize) {
+            c.start = Some(quote);
+            c.network = network;
+            c.met = met;
+        }
+    }
+
+    fn complete(&mut self, line: &InitLine, rec: &Rec, quote: Quote) {
+        let known = match line.comm {
+            Some(p) => self.by_ptr.get(&p).copied(),
+            None => self.window(rec.tid),
+        };
+        let same = known.filter(|ix| {
+            self.comms
+                .get(*ix as usize)
+                .is_some_and(|c| c.rank == line.rank && c.nranks == line.nranks && c.end.is_none())
+        });
+        let repeat = same.is_some_and(|ix| {
+            self.comms
+                .get(ix as usize)
+                .is_some_and(|c| c.complete.is_some() && c.comm_id == line.comm_id.or(c.comm_id))
+        });
+        if repeat {
+            return;
+        }
+        let ix = same.unwrap_or_else(|| self.record(line));
+        let thread = self.threads.entry(rec.tid).or_default();
+        let mut claims = false;
+        if let Some(c) = self.comms.get_mut(ix as usize) {
+            claims = c.start.is_none();
+            c.complete = Some(quote);
+            if c.parent.is_none() {
+                c.comm_id = c.comm_id.or(line.comm_id);
+            }
+            c.bus_id = c.bus_id.or(line.bus_id);
+            c.nvml_dev = c.nvml_dev.or(line.nvml_dev);
+            c.cuda_dev = c.cuda_dev.or(line.cuda_dev);
+            if claims {
+                c.network = c.network.take().or(thread.network.take());
+            }
+        }
+        if claims && !self.comms.iter().any(|c| c.start.is_some()) {
+            // Up to 2.18.1 no START is printed: what this thread said since the last boundary was this init.
+            // Where the process does print START, a missing one was lost, and nothing can be claimed.
+            let from = thread.unclaimed as usize;
+            for run in self
+                .runs
+                .iter_mut()
+                .skip(from)
+                .filter(|r| r.tid == rec.tid && r.comm.is_none())
+            {
+                if run.local_rank.is_none_or(|r| r == line.rank) && run.max_rank < line.nranks {
+                    run.comm = Some(ix);
+                    run.window = true;
+                }
+            }
+        }
+        thread.window = None;
+        thread.run = None;
+        thread.last = Some(ix);
+        thread.unclaimed = u32::try_from(self.runs.len()).unwrap_or(u32::MAX);
+    }
+
+    fn record(&mut self, line: &InitLine) -> u32 {
+        let ix = u32::try_from(self.comms.len()).unwrap_or(u32::MAX);
+        let parent = line.parent.map(|p| {
+            let record = p.comm.and_then(|ptr| self.by_ptr.get(&ptr).copied());
+            let count = p.count.unwrap_or_else(|| {
+                let seen = record.map_or(0, |r| {
+                    let n = self.splits.entry(r).or_default();
+                    *n += 1;
+                    *n
+                });
+                seen.saturating_sub(1)
+            });
+            ParentRec {
+                record,
+                count,
+                color: p.color,
+            }
+        });
+        if let Some(ptr) = line.comm {
+            self.by_ptr.insert(ptr, ix);
+        }
+        self.comms.push(CommRec {
+            ptr: line.comm,
+            rank: line.rank,
+            nranks: line.nranks,
+            cuda_dev: line.cuda_dev,
+            nvml_dev: line.nvml_dev,
+            bus_id: line.bus_id,
+            comm_id: line.comm_id,
+            func: line.func,
+            parent,
+            start: None,
+            complete: None,
+            end: None,
+            failed: None,
+            placed: false,
+            met: false,
+            connecting: false,
+            init_seconds: None,
+            network: None,
+            version: self.versions.last().map(|(v, _)| v.clone()),
+            calls: BTreeMap::new(),
+        });
+        ix
+    }
+}

@@ -1,0 +1,917 @@
+//! What the person in front of the screen did to it: pane, selection, filters, what is typed, what lies on top.
+//!
+//! [`Screen::apply`] is the only thing that changes it. It knows nothing of the data on screen except [`Counts`],
+//! which the shell takes from the panes after each new scene and before each key (`screen.counts = …`): so a key
+//! always moves in the rows that the person sees, and selection is clamped where it is read, never where rows come
+//! and go. A selected row is an absolute number: panes that forget old rows raise [`Counts::first`] and the
+//! selection stays on its row. [`LAST`] is the last row, whatever comes: that is how logs are followed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::commands::{self, Order};
+use super::event::{Command, Effect};
+/// Selects the last row, also when more come.
+pub const LAST: usize = usize::MAX;
+
+/// How many ticks (seconds) a message stays: long enough to be read aloud.
+const NOTE_FOR: u8 = 6;
+
+/// Command lines remembered.
+const HISTORY: usize = 100;
+
+/// A pane. The numbers of the keys are those of the design, so that they stay when panes join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum PaneId {
+    /// Is it well?
+    #[default]
+    Overview,
+    /// Pods of the workload.
+    Pods,
+    /// Rank by rank.
+    Matrix,
+    /// All containers.
+    Logs,
+}
+
+impl PaneId {
+    /// Every pane, in the order of the tabs.
+    pub const ALL: &'static [Self] = &[Self::Overview, Self::Pods, Self::Matrix, Self::Logs];
+
+    /// Name, as typed and shown.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Overview => "overview",
+            Self::Pods => "pods",
+            Self::Matrix => "matrix",
+            Self::Logs => "logs",
+        }
+    }
+
+    /// The digit that opens it.
+    #[must_use]
+    pub fn digit(self) -> char {
+        match self {
+            Self::Overview => '0',
+            Self::Pods => '1',
+            Self::Matrix => '3',
+            Self::Logs => '8',
+        }
+    }
+
+    /// The pane of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|p| p.id() == name)
+    }
+
+    /// All names.
+    #[must_use]
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.iter().map(|p| p.id()).collect()
+    }
+
+    fn beside(self, step: isize) -> Self {
+        let here = Self::ALL.iter().position(|p| *p == self).unwrap_or(0);
+        let len = Self::ALL.len().cast_signed();
+        let there = (here.cast_signed() + step).rem_euclid(len).cast_unsigned();
+        Self::ALL.get(there).copied().unwrap_or_default()
+    }
+}
+
+/// What a yes would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Leave the program.
+    Quit,
+}
+
+/// What the keys talk to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The pane.
+    Normal,
+    /// A filter is typed.
+    Filter,
+    /// A command is typed.
+    CommandLine,
+    /// The help lies on top.
+    Help,
+    /// A question waits.
+    Confirm(Ask),
+    /// The explanation of what is selected lies on top.
+    Explain,
+    /// The details of what is selected.
+    Drill,
+}
+
+/// Where one is in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cursor {
+    /// Absolute number of the selected row, or [`LAST`]. Read it through [`Cursor::row`].
+    pub selected: usize,
+    /// Absolute number of the first visible row. Read it through [`Cursor::top`].
+    pub scroll: usize,
+    /// Columns scrolled to the right.
+    pub x: usize,
+}
+
+impl Cursor {
+    /// The selected row among `rows` rows from `first` on; `None` when there are none.
+    #[must_use]
+    pub fn row(&self, first: usize, rows: usize) -> Option<usize> {
+        (rows > 0).then(|| self.selected.clamp(first, first.saturating_add(rows - 1)))
+    }
+
+    /// The first row to draw so that the selected one is among `height` visible ones.
+    #[must_use]
+    pub fn top(&self, first: usize, rows: usize, height: usize) -> usize {
+        let Some(row) = self.row(first, rows) else {
+            return first;
+        };
+        let last_top = first.saturating_add(rows.saturating_sub(height));
+        let top = self.scroll.clamp(first, last_top);
+        top.min(row).max((row + 1).saturating_sub(height.max(1)))
+    }
+
+    fn step(&mut self, counts: &Counts, by: isize, sticky: bool) {
+        let Some(row) = self.row(counts.first, counts.rows) else {
+            return;
+        };
+        let last = counts.first + counts.rows - 1;
+        let to = row.saturating_add_signed(by).clamp(counts.first, last);
+        self.selected = if sticky && by > 0 && to == last {
+            LAST
+        } else {
+            to
+        };
+        self.keep_visible(counts);
+    }
+
+    fn keep_visible(&mut self, counts: &Counts) {
+        self.scroll = self.top(counts.first, counts.rows, counts.page.max(1));
+    }
+}
+
+/// What the keys act on, as the last scene has it; filled by the panes for the mode the screen is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Absolute number of the first row there is (greater than 0 where old rows were forgotten).
+    pub first: usize,
+    /// Rows in the list that has the keys: the pane's after its filter, or those of what lies on top.
+    pub rows: usize,
+    /// Rows that fit on the screen at once.
+    pub page: usize,
+    /// Absolute numbers of the rows that are problems, ascending.
+    pub problems: Vec<usize>,
+    /// Labels of the matrices, the merged one first.
+    pub tabs: Vec<String>,
+    /// Numbers along the axes of the matrix as it is drawn, ascending: ranks, or nodes when `folded`.
+    pub axis: Vec<u32>,
+    /// The matrix is drawn node by node.
+    pub folded: bool,
+    /// Problem cells of that matrix by (row, column) number, ascending.
+    pub bad_cells: Vec<(u32, u32)>,
+    /// Findings there are.
+    pub findings: usize,
+    /// What `c` copies: the text of what is selected.
+    pub copy: Option<String>,
+}
+
+/// A list's state: one per pane.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PaneState {
+    /// Where one is.
+    pub cursor: Cursor,
+    /// What is filtered for; empty: nothing.
+    pub filter: String,
+}
+
+/// State of the matrix pane.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MatrixState {
+    /// Which matrix, as an index into the scene's; clamp it where it is read.
+    pub tab: usize,
+    /// (row, column) numbers of the cursor rank by rank; nothing until it was moved: the pane starts at what matters.
+    pub cell: Option<(u32, u32)>,
+    /// The same node by node.
+    pub node: Option<(u32, u32)>,
+    /// Pair of nodes that is looked into, rank by rank.
+    pub zoom: Option<(u32, u32)>,
+}
+
+impl MatrixState {
+    /// The cursor's numbers on this axis: the cell it was left at, else the first problem, else the first cell.
+    #[must_use]
+    pub fn at(&self, counts: &Counts) -> Option<(u32, u32)> {
+        let near = |n: u32| {
+            let i = counts
+                .axis
+                .partition_point(|a| *a < n)
+                .min(counts.axis.len().saturating_sub(1));
+            counts.axis.get(i).copied()
+        };
+        let left = if counts.folded { self.node } else { self.cell };
+        match left {
+            Some((from, to)) => near(from).zip(near(to)),
+            None => counts.bad_cells.first().copied().or_else(|| {
+                let first = counts.axis.first().copied()?;
+                Some((first, counts.axis.get(1).copied().unwrap_or(first)))
+            }),
+        }
+    }
+
+    fn set(&mut self, counts: &Counts, to: (u32, u32)) {
+        if counts.folded {
+            self.node = Some(to);
+        } else {
+            self.cell = Some(to);
+        }
+    }
+
+    fn step(&mut self, counts: &Counts, rows: isize, columns: isize) {
+        let Some((from, to)) = self.at(counts) else {
+            return;
+        };
+        let beside = |n: u32, by: isize| {
+            let i = counts.axis.binary_search(&n).unwrap_or_else(|i| i);
+            let i = i
+                .saturating_add_signed(by)
+                .min(counts.axis.len().saturating_sub(1));
+            counts.axis.get(i).copied().unwrap_or(n)
+        };
+        self.set(counts, (beside(from, rows), beside(to, columns)));
+    }
+}
+
+/// A line that is typed, with the place of the cursor between its two halves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Typed {
+    /// Left of the cursor.
+    pub before: String,
+    /// Right of it.
+    pub after: String,
+}
+
+impl Typed {
+    /// The whole line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{}{}", self.before, self.after)
+    }
+
+    fn set(&mut self, text: &str) {
+        self.before = text.to_owned();
+        self.after.clear();
+    }
+
+    /// Whether the command was one for a line.
+    fn edit(&mut self, command: &Command) -> bool {
+        match command {
+            Command::Insert(c) if !c.is_control() => self.before.push(*c),
+            Command::Paste(text) => self.before.extend(text.chars().filter(|c| !c.is_control())),
+            Command::Erase => {
+                self.before.pop();
+            }
+            Command::EraseWord => {
+                let kept = self.before.trim_end();
+                let cut = kept.rfind(' ').map_or(0, |i| i + 1);
+                self.before.truncate(cut);
+            }
+            Command::Left => {
+                if let Some(c) = self.before.pop() {
+                    self.after.insert(0, c);
+                }
+            }
+            Command::Right => {
+                if !self.after.is_empty() {
+                    self.before.push(self.after.remove(0));
+                }
+            }
+            Command::Home => self.after.insert_str(0, &std::mem::take(&mut self.before)),
+            Command::End => self.before.push_str(&std::mem::take(&mut self.after)),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// A message in the footer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What it says.
+    pub text: String,
+    /// Something went wrong.
+    pub bad: bool,
+    left: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Layer {
+    mode: Mode,
+    cursor: Cursor,
+    /// The filter as it was before it was typed at.
+    undo: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Completion {
+    lines: Vec<String>,
+    at: usize,
+}
+
+/// State of the screen; see the module's text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Screen {
+    /// Columns and rows of the terminal.
+    pub size: (u16, u16),
+    /// The pane on screen.
+    pub pane: PaneId,
+    /// State of the matrix.
+    pub matrix: MatrixState,
+    /// What is typed in a filter or a command.
+    pub typed: Typed,
+    /// The message in the footer.
+    pub note: Option<Note>,
+    /// Theme in use.
+    pub theme: String,
+    /// Themes there are, for completion.
+    pub themes: Vec<String>,
+    /// What the keys act on.
+    pub counts: Counts,
+    panes: BTreeMap<PaneId, PaneState>,
+    toggles: BTreeSet<String>,
+    trail: Vec<PaneId>,
+    layers: Vec<Layer>,
+    history: Vec<String>,
+    recalled: Option<usize>,
+    completion: Option<Completion>,
+}
+
+impl Screen {
+    /// A screen of that size; logs are followed.
+    #[must_use]
+    pub fn new(w: u16, h: u16) -> Self {
+        let mut screen = Self {
+            size: (w, h),
+            ..Self::default()
+        };
+        screen
+            .panes
+            .entry(PaneId::Logs)
+            .or_default()
+            .cursor
+            .selected = LAST;
+        screen
+    }
+
+    /// What the keys talk to.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.layers.last().map_or(Mode::Normal, |l| l.mode)
+    }
+
+    /// Everything that lies on the pane, lowest first.
+    pub fn modes(&self) -> impl Iterator<Item = Mode> + '_ {
+        self.layers.iter().map(|l| l.mode)
+    }
+
+    /// State of a pane.
+    #[must_use]
+    pub fn list(&self, pane: PaneId) -> PaneState {
+        self.panes.get(&pane).cloned().unwrap_or_default()
+    }
+
+    /// Where one is in the list that has the keys: that of the pane, or of the details, explanation or help above it.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.layers
+            .iter()
+            .rev()
+            .find(|l| l.scrolls())
+            .map_or_else(|| self.list(self.pane).cursor, |l| l.cursor)
+    }
+
+    /// What this pane is filtered for.
+    #[must_use]
+    pub fn filter(&self) -> &str {
+        self.panes.get(&self.pane).map_or("", |p| p.filter.as_str())
+    }
+
+    /// Whether something that can be toggled is: `nodes`, `rings`, `trees`, `wrap`.
+    #[must_use]
+    pub fn is_on(&self, toggle: &str) -> bool {
+        self.toggles.contains(toggle)
+    }
+
+    /// Lines that the command being typed could become, and which of them is in place.
+    #[must_use]
+    pub fn completions(&self) -> (&[String], usize) {
+        self.completion
+            .as_ref()
+            .map_or((&[], 0), |c| (c.lines.as_slice(), c.at))
+    }
+
+    /// Whether a command would do something now; the footer shows only those.
+    #[must_use]
+    pub fn can(&self, command: &Command) -> bool {
+        let c = &self.counts;
+        let something = if self.pane == PaneId::Matrix {
+            !c.axis.is_empty()
+        } else {
+            c.rows > 0
+        };
+        match command {
+            Command::Enter => something,
+            Command::Explain => something && self.mode() != Mode::Explain,
+            Command::Copy => c.copy.is_some(),
+            Command::NextProblem | Command::PrevProblem => {
+                !c.problems.is_empty() || !c.bad_cells.is_empty()
+            }
+            Command::NextTab | Command::PrevTab => {
+                self.mode() == Mode::CommandLine || c.tabs.len() > 1
+            }
+            Command::StartFilter => self.mode() == Mode::Normal,
+            Command::Help => self.mode() != Mode::Help,
+            Command::Toggle(_) if self.pane == PaneId::Matrix => something,
+            _ => true,
+        }
+    }
+
+    /// The screen as it is beneath the help.
+    #[must_use]
+    pub fn below_help(&self) -> Self {
+        let mut below = self.clone();
+        below.layers.retain(|l| l.mode != Mode::Help);
+        below
+    }
+
+    /// Shows a message.
+    pub fn say(&mut self, text: impl Into<String>, bad: bool) {
+        self.note = Some(Note {
+            text: text.into(),
+            bad,
+            left: NOTE_FOR,
+        });
+    }
+
+    /// The terminal has another size.
+    pub fn resize(&mut self, w: u16, h: u16) {
+        self.size = (w, h);
+    }
+
+    /// A second passed. True when that changed the screen. Seconds are counted rather than read from a clock, so that
+    /// a recording shows a message for as long as the live screen did.
+    pub fn tick(&mut self) -> bool {
+        let Some(note) = &mut self.note else {
+            return false;
+        };
+        note.left = note.left.saturating_sub(1);
+        let over = note.left == 0;
+        if over {
+            self.note = None;
+        }
+        over
+    }
+
+    /// Does what the person meant.
+    pub fn apply(&mut self, command: &Command) -> Vec<Effect> {
+        match self.mode() {
+            Mode::Filter if self.edit_filter(command) => return Vec::new(),
+            Mode::CommandLine if self.edit_command(command) => return Vec::new(),
+            Mode::Help if opens(command) => self.layers.retain(|l| l.mode != Mode::Help),
+            _ => {}
+        }
+        match command {
+            Command::Quit => return vec![Effect::Quit],
+            Command::AskQuit => {
+                if !self.back() {
+                    self.open(Mode::Confirm(Ask::Quit));
+                }
+            }
+            Command::Confirm(yes) => return self.confirm(*yes),
+            Command::Back => {
+                self.back();
+            }
+            Command::Pane(name) => match PaneId::named(name) {
+                Some(pane) => self.visit(pane),
+                None => self.say(format!("no pane `{name}`"), true),
+            },
+            Command::NextPane => self.visit(self.pane.beside(1)),
+            Command::PrevPane => self.visit(self.pane.beside(-1)),
+            Command::Up => self.step(-1, 0),
+            Command::Down => self.step(1, 0),
+            Command::Left => self.step(0, -1),
+            Command::Right => self.step(0, 1),
+            Command::PageUp => self.step(-self.page(), 0),
+            Command::PageDown => self.step(self.page(), 0),
+            Command::Home => self.step(isize::MIN, 0),
+            Command::End => self.step(isize::MAX, 0),
+            Command::Enter => self.enter(),
+            Command::NextTab => self.turn(1),
+            Command::PrevTab => self.turn(-1),
+            Command::StartFilter if self.mode() == Mode::Normal => {
+                let filter = self.filter().to_owned();
+                self.typed.set(&filter);
+                self.open(Mode::Filter);
+            }
+            Command::StartCommand => {
+                self.typed = Typed::default();
+                self.recalled = None;
+                self.completion = None;
+                self.open(Mode::CommandLine);
+            }
+            Command::Submit => return self.submit(),
+            Command::Help => self.open(Mode::Help),
+            Command::Explain if self.can(command) => self.open(Mode::Explain),
+            Command::Copy => return self.copy(),
+            Command::NextProblem => self.problem(true),
+            Command::PrevProblem => self.problem(false),
+            Command::Toggle(what) => self.toggle(what),
+            Command::Line(line) => return self.run(line),
+            Command::Theme(name) => return vec![Effect::Theme(name.clone())],
+            Command::Redraw => return vec![Effect::Redraw],
+            Command::Suspend => return vec![Effect::Suspend],
+            Command::StartFilter
+            | Command::Explain
+            | Command::Insert(_)
+            | Command::Paste(_)
+            | Command::Erase
+            | Command::EraseWord => {}
+        }
+        Vec::new()
+    }
+
+    fn open(&mut self, mode: Mode) {
+        if self.mode() != mode {
+            let undo = self.filter().to_owned();
+            self.layers.push(Layer {
+                mode,
+                cursor: Cursor::default(),
+                undo,
+            });
+        }
+    }
+
+    /// One step back; false when there is nowhere to go.
+    fn back(&mut self) -> bool {
+        if let Some(top) = self.layers.pop() {
+            if top.mode == Mode::Filter {
+                self.set_filter(top.undo);
+            }
+            return true;
+        }
+        if !self.filter().is_empty() {
+            self.set_filter(String::new());
+            return true;
+        }
+        if self.pane == PaneId::Matrix && self.matrix.zoom.take().is_some() {
+            return true;
+        }
+        if let Some(pane) = self.trail.pop() {
+            self.pane = pane;
+            return true;
+        }
+        let moved = self.pane != PaneId::Overview;
+        self.pane = PaneId::Overview;
+        moved
+    }
+
+    fn visit(&mut self, pane: PaneId) {
+        self.trail.clear();
+        self.layers.clear();
+        self.pane = pane;
+    }
+
+    /// Goes to a pane from which `back` returns here.
+    fn jump(&mut self, pane: PaneId) {
+        self.layers.clear();
+        if self.pane != pane {
+            self.trail.push(self.pane);
+            self.pane = pane;
+        }
+    }
+
+    fn page(&self) -> isize {
+        self.counts.page.saturating_sub(1).max(1).cast_signed()
+    }
+
+    fn step(&mut self, rows: isize, columns: isize) {
+        let sticky = self.pane == PaneId::Logs && self.layers.is_empty();
+        if self.pane == PaneId::Matrix && self.layers.is_empty() {
+            self.matrix.step(&self.counts, rows, columns);
+            return;
+        }
+        let cursor = match self.layers.iter_mut().rev().find(|l| l.scrolls()) {
+            Some(layer) => &mut layer.cursor,
+            None => &mut self.panes.entry(self.pane).or_default().cursor,
+        };
+        if columns != 0 {
+            // Wide rows move by a third of what people read at once, not by a cell.
+            cursor.x = cursor.x.saturating_add_signed(columns.saturating_mul(8));
+        }
+        if rows == isize::MAX {
+            cursor.selected = LAST;
+            cursor.keep_visible(&self.counts);
+        } else if rows != 0 {
+            cursor.step(&self.counts, rows, sticky);
+        }
+    }
+
+    fn enter(&mut self) {
+        if self.mode() != Mode::Normal || !self.can(&Command::Enter) {
+            return;
+        }
+        if self.pane == PaneId::Matrix && self.counts.folded {
+            self.matrix.zoom = self.matrix.at(&self.counts);
+            self.matrix.cell = None;
+            return;
+        }
+        self.open(Mode::Drill);
+    }
+
+    fn turn(&mut self, by: isize) {
+        let tabs = self.counts.tabs.len();
+        if self.pane != PaneId::Matrix || tabs == 0 {
+            return;
+        }
+        let here = self.matrix.tab.min(tabs - 1).cast_signed();
+        self.show_tab((here + by).rem_euclid(tabs.cast_signed()).cast_unsigned());
+    }
+
+    fn show_tab(&mut self, tab: usize) {
+        if tab != self.matrix.tab {
+            self.matrix = MatrixState {
+                tab,
+                ..MatrixState::default()
+            };
+        }
+        // The details of a cell of another matrix would be those of a stranger.
+        self.layers
+            .retain(|l| !matches!(l.mode, Mode::Drill | Mode::Explain));
+    }
+
+    fn toggle(&mut self, what: &str) {
+        let now = !self.toggles.remove(what);
+        if now {
+            self.toggles.insert(what.to_owned());
+        }
+        match what {
+            "rings" => drop(self.toggles.remove("trees")),
+            "trees" => drop(self.toggles.remove("rings")),
+            "nodes" => self.matrix.zoom = None,
+            _ => {}
+        }
+    }
+
+    fn copy(&mut self) -> Vec<Effect> {
+        match self.counts.copy.clone() {
+            Some(text) => {
+                let shown: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                self.say(format!("copied: {shown}"), false);
+                vec![Effect::Copy(text)]
+            }
+            None => {
+                self.say("nothing to copy here", false);
+                Vec::new()
+            }
+        }
+    }
+
+    fn problem(&mut self, forward: bool) {
+        if self.pane == PaneId::Matrix && self.layers.is_empty() {
+            let here = self.matrix.at(&self.counts);
+            let started = if self.counts.folded {
+                self.matrix.node
+            } else {
+                self.matrix.cell
+            }
+            .is_some();
+            // Before the first move the cursor already stands on the first problem.
+            match next_in(&self.counts.bad_cells, here.filter(|_| started), forward) {
+                Some(cell) => self.matrix.set(&self.counts.clone(), cell),
+                None => self.say("no problem in this matrix", false),
+            }
+            return;
+        }
+        let here = self.cursor().row(self.counts.first, self.counts.rows);
+        let Some(row) = next_in(&self.counts.problems, here, forward) else {
+            self.say("no problem here", false);
+            return;
+        };
+        let cursor = match self.layers.iter_mut().rev().find(|l| l.scrolls()) {
+            Some(layer) => &mut layer.cursor,
+            None => &mut self.panes.entry(self.pane).or_default().cursor,
+        };
+        cursor.selected = row;
+        cursor.keep_visible(&self.counts);
+    }
+
+    fn confirm(&mut self, yes: bool) -> Vec<Effect> {
+        let Mode::Confirm(ask) = self.mode() else {
+            return Vec::new();
+        };
+        self.layers.pop();
+        match (ask, yes) {
+            (Ask::Quit, true) => vec![Effect::Quit],
+            (Ask::Quit, false) => Vec::new(),
+        }
+    }
+
+    fn set_filter(&mut self, filter: String) {
+        let state = self.panes.entry(self.pane).or_default();
+        if state.filter != filter {
+            state.filter = filter;
+            // Row numbers of another list mean nothing; the newest line of a followed log stays the newest.
+            if state.cursor.selected != LAST {
+                state.cursor = Cursor::default();
+            }
+        }
+    }
+
+    fn edit_filter(&mut self, command: &Command) -> bool {
+        let edited = self.typed.edit(command);
+        if edited {
+            self.set_filter(self.typed.text());
+        }
+        edited
+    }
+
+    fn edit_command(&mut self, command: &Command) -> bool {
+        match command {
+            Command::NextTab | Command::PrevTab => {
+                self.complete(matches!(command, Command::NextTab))
+            }
+            Command::Up | Command::Down => self.recall(matches!(command, Command::Up)),
+            // Erasing at the start of an empty line leaves it, as in vi.
+            Command::Erase if self.typed == Typed::default() => drop(self.layers.pop()),
+            _ => {
+                if !self.typed.edit(command) {
+                    return false;
+                }
+                self.completion = None;
+                self.recalled = None;
+            }
+        }
+        true
+    }
+
+    fn complete(&mut self, forward: bool) {
+        let len = match &mut self.completion {
+            Some(c) if !c.lines.is_empty() => {
+                let step = if forward { 1 } else { c.lines.len() - 1 };
+                c.at = (c.at + step) % c.lines.len();
+                c.lines.len()
+            }
+            _ => {
+                let lines = commands::complete(&self.typed.before, &self.themes, &self.counts.tabs);
+                let len = lines.len();
+                self.completion = Some(Completion { lines, at: 0 });
+                len
+            }
+        };
+        if let Some(line) = self
+            .completion
+            .as_ref()
+            .and_then(|c| c.lines.get(c.at))
+            .cloned()
+        {
+            self.typed.set(&line);
+        }
+        if len <= 1 {
+            self.completion = None;
+        }
+    }
+
+    fn recall(&mut self, older: bool) {
+        let last = self.history.len().checked_sub(1);
+        self.recalled = match (self.recalled, older) {
+            (None, true) => last,
+            (Some(i), true) => Some(i.saturating_sub(1)),
+            (Some(i), false) if Some(i) < last => Some(i + 1),
+            (_, false) => None,
+        };
+        let line = self
+            .recalled
+            .and_then(|i| self.history.get(i))
+            .cloned()
+            .unwrap_or_default();
+        self.typed.set(&line);
+        self.completion = None;
+    }
+
+    fn submit(&mut self) -> Vec<Effect> {
+        match self.mode() {
+            Mode::Filter => {
+                self.layers.pop();
+                Vec::new()
+            }
+            Mode::CommandLine => {
+                self.layers.pop();
+                let line = self.typed.text().trim().to_owned();
+                if line.is_empty() {
+                    return Vec::new();
+                }
+                if self.history.last() != Some(&line) {
+                    self.history.push(line.clone());
+                    let over = self.history.len().saturating_sub(HISTORY);
+                    self.history.drain(..over);
+                }
+                self.run(&line)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn run(&mut self, line: &str) -> Vec<Effect> {
+        match commands::parse(line) {
+            Err(why) => self.say(why, true),
+            Ok(Order::Do(command)) => return self.apply(&command),
+            Ok(Order::Cell(from, to)) => self.go_to_cell(from, to),
+            Ok(Order::Rank(rank)) => self.go_to_cell(rank, rank),
+            Ok(Order::Finding(n)) if n <= self.counts.findings => {
+                self.jump(PaneId::Overview);
+                self.panes
+                    .entry(PaneId::Overview)
+                    .or_default()
+                    .cursor
+                    .selected = n - 1;
+                self.open(Mode::Drill);
+            }
+            Ok(Order::Finding(n)) => {
+                let text = match self.counts.findings {
+                    0 => "there are no findings".to_owned(),
+                    1 => format!("no finding {n}: there is one"),
+                    many => format!("no finding {n}: there are {many}"),
+                };
+                self.say(text, true);
+            }
+            Ok(Order::Filter(text)) => self.set_filter(text),
+            Ok(Order::Tab(which)) => {
+                let tabs = &self.counts.tabs;
+                let found = tabs
+                    .iter()
+                    .position(|t| *t == which)
+                    .or_else(|| which.parse().ok().filter(|n| *n < tabs.len()));
+                match found {
+                    Some(tab) => {
+                        self.jump(PaneId::Matrix);
+                        self.show_tab(tab);
+                    }
+                    None => self.say(format!("no communicator `{which}`"), true),
+                }
+            }
+            Ok(Order::Save(path)) => return self.save(path),
+        }
+        Vec::new()
+    }
+
+    fn save(&mut self, path: PathBuf) -> Vec<Effect> {
+        vec![Effect::SaveScreen(path)]
+    }
+
+    /// The numbers may be of ranks that are not there (yet): the pane shows the nearest and the axis says so.
+    fn go_to_cell(&mut self, from: u32, to: u32) {
+        self.jump(PaneId::Matrix);
+        self.matrix.cell = Some((from, to));
+        self.matrix.zoom = None;
+        self.toggles.remove("rings");
+        self.toggles.remove("trees");
+    }
+}
+
+impl Layer {
+    fn scrolls(&self) -> bool {
+        matches!(self.mode, Mode::Help | Mode::Explain | Mode::Drill)
+    }
+}
+
+/// Commands that open something else than the help.
+fn opens(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Explain | Command::StartFilter | Command::NextProblem | Command::PrevProblem
+    )
+}
+
+/// The next (or the one before) in an ascending list, around the end.
+fn next_in<T: Copy + Ord>(sorted: &[T], here: Option<T>, forward: bool) -> Option<T> {
+    let around = if forward {
+        sorted.first()
+    } else {
+        sorted.last()
+    };
+    let Some(here) = here else {
+        return around.copied();
+    };
+    let found = if forward {
+        sorted.get(sorted.partition_point(|x| *x <= here))
+    } else {
+        sorted
+            .partition_point(|x| *x < here)
+            .checked_sub(1)
+            .and_then(|i| sorted.get(i))
+    };
+    found.or(around).copied()
+}

@@ -1,0 +1,542 @@
+//! `Scene::of`: the whole picture from a model, in one pass over what is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::comms::{Joined, line_ref};
+use super::edges::{Wiring, wire};
+use super::scene::{
+    CommState, Communicator, Member, NcclStep, ProcessView, Scene, SourceView, Workload,
+};
+use super::{findings, matrix, rating, verdict};
+use crate::model::Model;
+use crate::model::event::{Feed, SourceId};
+use crate::model::procs::Procs;
+use crate::model::sources::Flow;
+use crate::parse::At;
+
+/// Unseen ranks listed at most.
+const UNSEEN_LISTED: usize = 4096;
+
+impl Scene {
+    /// Derives everything from the model. Pure: the same model gives the same scene.
+    #[must_use]
+    pub fn of(model: &Model) -> Self {
+        let mut scene = Self {
+            now: now(model),
+            sources: sources(model),
+            ..Self::default()
+        };
+        let name = |id: SourceId| {
+            model
+                .sources
+                .get(id)
+                .map_or_else(String::new, |s| s.info.name.clone())
+        };
+        let joined = Joined::of(&model.procs, &name);
+        let (wirings, open) = wire(&model.procs, &joined);
+        scene.processes = (0..joined.units.len())
+            .map(|u| process(model, &joined, u))
+            .collect();
+        scene.unattributed = open;
+        let order = communicators(&mut scene, model, &joined, &wirings);
+        for u in &mut scene.unattributed {
+            u.candidates.sort();
+        }
+        scene.unattributed.sort_by(|a, b| {
+            (a.source, a.from, a.to, &a.transport, a.sample.number).cmp(&(
+                b.source,
+                b.from,
+                b.to,
+                &b.transport,
+                b.sample.number,
+            ))
+        });
+        rating::rate(&mut scene);
+        scene.workloads = workloads(&scene, model);
+        findings::find(&mut scene, model, &joined, &order);
+        verdict::judge(&mut scene, model);
+        scene.matrices = matrix::all(&scene);
+        scene.pods = super::pods::rows(&model.pods, scene.now.map(|a| a.ns));
+        for row in &mut scene.pods {
+            row.ranks = ranks_in(&scene.processes, &row.name);
+        }
+        scene
+    }
+}
+
+/// Global ranks of the processes in a pod.
+fn ranks_in(processes: &[ProcessView], pod: &str) -> Vec<u32> {
+    let mut ranks: Vec<u32> = processes
+        .iter()
+        .filter(|p| p.place() == pod)
+        .filter_map(|p| p.global_rank)
+        .collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    ranks
+}
+
+/// Files: the newest stamp of any line. Live: the time that came with the events.
+fn now(model: &Model) -> Option<At> {
+    if model.now > 0 && model.session.feed != Feed::Files {
+        return Some(At {
+            ns: model.now,
+            exact: true,
+        });
+    }
+    model
+        .sources
+        .iter()
+        .filter_map(|(_, s)| s.last_at)
+        .max_by_key(|a| (a.exact, a.ns))
+}
+
+fn sources(model: &Model) -> Vec<SourceView> {
+    model
+        .sources
+        .iter()
+        .map(|(id, s)| SourceView {
+            name: s.info.name.clone(),
+            pod: s
+                .info
+                .container
+                .as_ref()
+                .map(|c| format!("{}/{}", c.pod.namespace, c.pod.name)),
+            container: s.info.container.as_ref().map(|c| c.container.clone()),
+            bytes: s.bytes,
+            lines: s.lines,
+            nccl_lines: s.nccl_lines,
+            vllm_lines: s.vllm_lines,
+            dropped_lines: s.lost,
+            head_missing: head_missing(model, id),
+            last_stamp: s.last_at,
+            trouble: match &s.flow {
+                Flow::Retrying(why) => Some(format!("reconnecting: {why}")),
+                Flow::Ended(Some(why)) => Some(format!("ended: {why}")),
+                _ => s.lost_uncounted.clone(),
+            },
+        })
+        .collect()
+}
+
+/// A log that begins in mid-life: connections, completions or calls of communicators whose start it does not hold.
+fn head_missing(model: &Model, id: SourceId) -> Option<bool> {
+    let source = model.sources.get(id)?;
+    let started = source.info.started.zip(source.first_at.filter(|a| a.exact));
+    // The kubelet's first stamp can't be much younger than the container unless the log was rotated.
+    if let Some((start, first)) = started
+        && first.ns - start > 120 * 1_000_000_000
+        && source.lost > 0
+    {
+        return Some(true);
+    }
+    let mut seen = false;
+    for p in model.procs.list.iter().filter(|p| p.source == id) {
+        seen = true;
+        let late = p
+            .comms
+            .iter()
+            .any(|c| c.start.is_none() && c.complete.is_none())
+            || p.runs
+                .iter()
+                .any(|r| r.comm.is_none() && r.known == 0 && !r.edges.is_empty());
+        let began = !p.versions.is_empty()
+            || p.bootstrap.is_some()
+            || p.comms.iter().any(|c| c.start.is_some());
+        if late && !began {
+            return Some(true);
+        }
+    }
+    seen.then_some(false)
+}
+
+fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
+    let procs: &Procs = &model.procs;
+    let mut view = ProcessView::default();
+    let Some(unit) = joined.units.get(u) else {
+        return view;
+    };
+    let tellers = || {
+        unit.procs
+            .iter()
+            .filter_map(|i| procs.list.get(*i as usize))
+    };
+    let Some(first) = tellers().next() else {
+        return view;
+    };
+    view.source = first.source.0;
+    view.sources = tellers()
+        .map(|p| p.source.0)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    view.first_line = first.first_line;
+    view.incarnation = first.incarnation;
+    view.host = first.host.as_deref().map(str::to_owned);
+    view.pid = first.pid;
+    if let Some(c) = model
+        .sources
+        .get(first.source)
+        .and_then(|s| s.info.container.as_ref())
+    {
+        view.pod = Some(c.pod.name.clone());
+        view.namespace = Some(c.pod.namespace.clone());
+        view.container = Some(c.container.clone());
+    }
+    for p in tellers() {
+        for (v, _) in &p.versions {
+            if !view.nccl_versions.contains(v) {
+                view.nccl_versions.push(v.clone());
+            }
+        }
+        view.cuda_version = view.cuda_version.or_else(|| p.cuda.clone());
+        view.cuda_driver = view
+            .cuda_driver
+            .or_else(|| p.driver.map(|d| format!("{}.{}", d / 1000, d % 1000 / 10)));
+        view.network = view
+            .network
+            .or_else(|| p.network.as_ref().map(|(n, _)| n.clone()));
+        if view.bootstrap_interface.is_none()
+            && let Some((interface, address, _)) = &p.bootstrap
+        {
+            view.bootstrap_interface = Some(interface.clone());
+            view.bootstrap_address = Some(address.clone()).filter(|a| !a.is_empty());
+        }
+        if view.rdma_devices.is_empty()
+            && let Some((devices, _)) = &p.rdma
+        {
+            view.rdma_devices = devices.iter().map(|d| d.name.clone()).collect();
+        }
+        for (k, (v, _)) in &p.env {
+            if !view.env.iter().any(|(have, _)| have == k) {
+                view.env.push((k.clone(), v.clone()));
+            }
+        }
+        view.last_at = view.last_at.max(p.last_at);
+        view.first_error = view.first_error.or_else(|| {
+            p.warnings
+                .iter()
+                .find(|w| w.warn)
+                .map(|w| line_ref(p.source, &w.quote))
+        });
+        view.vllm_label = view.vllm_label.or_else(|| p.outer.label.clone());
+    }
+    // A bare version line names no process; with one process in the source it is that one's.
+    if view.nccl_versions.is_empty()
+        && procs
+            .list
+            .iter()
+            .filter(|p| p.source == first.source)
+            .count()
+            == 1
+        && let Some(list) = procs.bare_versions.get(&first.source)
+    {
+        view.nccl_versions = list.iter().map(|(v, _)| v.clone()).collect();
+    }
+    view.env.sort();
+    for r in 0..unit.recs.len() {
+        let (u, r) = (u32::try_from(u).unwrap_or(0), u32::try_from(r).unwrap_or(0));
+        if let Some(m) = joined.member(procs, u, r) {
+            view.nccl_step = view.nccl_step.max(Some(m.step));
+        }
+    }
+    if view.nccl_step.is_none()
+        && (!view.nccl_versions.is_empty()
+            || view.bootstrap_interface.is_some()
+            || view.network.is_some())
+    {
+        view.nccl_step = Some(NcclStep::Initialization);
+    }
+    view
+}
+
+/// Fills `scene.communicators`, sorted by key; returns group index by position.
+fn communicators(
+    scene: &mut Scene,
+    model: &Model,
+    joined: &Joined,
+    wirings: &[Wiring],
+) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..u32::try_from(joined.groups.len()).unwrap_or(0)).collect();
+    order.sort_by(|a, b| {
+        let key = |i: &u32| joined.groups.get(*i as usize).map(|g| &g.key);
+        key(a).cmp(&key(b))
+    });
+    let bare: BTreeMap<u32, String> = model
+        .procs
+        .bare_versions
+        .iter()
+        .filter_map(|(s, list)| Some((s.0, list.first()?.0.clone())))
+        .collect();
+    for g in &order {
+        let (Some(group), Some(wiring)) =
+            (joined.groups.get(*g as usize), wirings.get(*g as usize))
+        else {
+            continue;
+        };
+        let members: Vec<Member> = group
+            .members
+            .values()
+            .filter_map(|(u, r)| joined.member(&model.procs, *u, *r))
+            .collect();
+        let hosts: BTreeMap<u32, String> = members
+            .iter()
+            .filter_map(|m| {
+                let p = scene.processes.get(m.process as usize)?;
+                let id = p
+                    .env
+                    .iter()
+                    .find(|(k, _)| k == "NCCL_HOSTID")
+                    .map(|(_, v)| format!("hostid {v}"));
+                Some((m.rank, id.or_else(|| p.host.clone())?))
+            })
+            .collect();
+        let (unseen_ranks, unseen_count) = unseen(group.nranks, &members);
+        let complete = members
+            .iter()
+            .any(|m| m.state == CommState::Complete || m.state == CommState::Destroyed);
+        let incomplete_ranks = if complete {
+            members
+                .iter()
+                .filter(|m| matches!(m.state, CommState::Starting | CommState::Failed))
+                .map(|m| m.rank)
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let recs = || {
+            group.members.values().flat_map(|(u, r)| {
+                joined
+                    .tellings(&model.procs, *u, *r)
+                    .map(|(_, p, c)| (p, c))
+            })
+        };
+        let version = recs()
+            .find_map(|(p, c)| {
+                c.version
+                    .clone()
+                    .or_else(|| p.versions.first().map(|(v, _)| v.clone()))
+            })
+            .or_else(|| {
+                members.iter().find_map(|m| {
+                    bare.get(&scene.processes.get(m.process as usize)?.source)
+                        .cloned()
+                })
+            });
+        scene.communicators.push(Communicator {
+            key: group.key.clone(),
+            comm_id: group.comm_id.map(|id| format!("{id:x}")),
+            parent: group
+                .parent
+                .and_then(|p| joined.groups.get(p as usize))
+                .map(|p| p.key.clone()),
+            nranks: group.nranks,
+            nccl_version: version,
+            group: None,
+            state: state(&members),
+            unseen_ranks,
+            unseen_count,
+            missing_ranks: None,
+            incomplete_ranks,
+            edges: wiring.edges(&|rank| hosts.get(&rank).cloned()),
+            rings: wiring.rings(group.nranks),
+            trees: wiring.trees(),
+            channel_counts: wiring.counts,
+            p2p_chunk_bytes: wiring.chunk,
+            init_seconds: recs().filter_map(|(_, c)| c.init_seconds).reduce(f64::max),
+            since: recs()
+                .filter_map(|(_, c)| c.first().and_then(|q| q.at))
+                .min_by_key(|a| a.ns),
+            ranks: members,
+        });
+    }
+    for i in 0..scene.communicators.len() {
+        let missing = missing(scene, model, joined, &order, i);
+        if let Some(c) = scene.communicators.get_mut(i) {
+            c.missing_ranks = missing;
+        }
+    }
+    order
+}
+
+fn unseen(nranks: u32, members: &[Member]) -> (Vec<u32>, u32) {
+    let seen: BTreeSet<u32> = members.iter().map(|m| m.rank).collect();
+    let count = u32::try_from(seen.len()).map_or(0, |n| nranks.saturating_sub(n));
+    let list = (0..nranks)
+        .filter(|r| !seen.contains(r))
+        .take(UNSEEN_LISTED)
+        .collect();
+    (list, count)
+}
+
+/// Failed or aborted if any member is; destroyed if all seen are; complete if any completed; else starting.
+fn state(members: &[Member]) -> CommState {
+    let worst = members.iter().map(|m| m.state).max().unwrap_or_default();
+    if worst >= CommState::Revoked {
+        return worst;
+    }
+    if !members.is_empty() && members.iter().all(|m| m.state == CommState::Destroyed) {
+        return CommState::Destroyed;
+    }
+    if members
+        .iter()
+        .any(|m| matches!(m.state, CommState::Complete | CommState::Destroyed))
+    {
+        return CommState::Complete;
+    }
+    CommState::Starting
+}
+
+/// 2.18.3–2.22.3 print START after the rendezvous, 2.23.4 and later before it.
+pub(super) fn start_before_rendezvous(version: &str) -> Option<bool> {
+    let mut parts = version.split('.').map(|p| p.parse::<u32>().ok());
+    let v = (parts.next()??, parts.next()??);
+    if v >= (2, 23) {
+        Some(true)
+    } else if v >= (2, 18) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Ranks proven absent, as the contract defines it.
+fn missing(
+    scene: &Scene,
+    model: &Model,
+    joined: &Joined,
+    order: &[u32],
+    i: usize,
+) -> Option<Vec<u32>> {
+    let c = scene.communicators.get(i)?;
+    if c.unseen_count == 0 {
+        return Some(Vec::new());
+    }
+    let early = c.nccl_version.as_deref().and_then(start_before_rendezvous);
+    let group = joined.groups.get(*order.get(i)? as usize)?;
+    let recs = || {
+        group
+            .members
+            .values()
+            .flat_map(|(u, r)| joined.tellings(&model.procs, *u, *r).map(|(_, _, c)| c))
+    };
+    let arrived = recs().any(|c| c.complete.is_some() || c.met || c.placed || c.end.is_some());
+    let started = recs().any(|c| c.start.is_some());
+    if arrived || (early == Some(false) && started) {
+        // Everyone was there, whether their logs are here or not.
+        return Some(Vec::new());
+    }
+    if early != Some(true) || !started || c.comm_id.is_none() {
+        return None;
+    }
+    // A rank is proven absent if its own log is here and silent: processes that speak but never joined a
+    // communicator, or sources without any NCCL process, when they account for all ranks unseen.
+    let busy: BTreeSet<u32> = joined
+        .units
+        .iter()
+        .enumerate()
+        .filter(|(_, u)| !u.recs.is_empty())
+        .filter_map(|(i, _)| u32::try_from(i).ok())
+        .collect();
+    let idle = joined
+        .units
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| u32::try_from(*i).is_ok_and(|i| !busy.contains(&i)))
+        .count();
+    let mut per_source: BTreeMap<u32, u32> = BTreeMap::new();
+    for m in &c.ranks {
+        if let Some(p) = scene.processes.get(m.process as usize) {
+            *per_source.entry(p.source).or_default() += 1;
+        }
+    }
+    let speaking: BTreeSet<u32> = scene
+        .processes
+        .iter()
+        .flat_map(|p| p.sources.iter().copied())
+        .collect();
+    let silent = model
+        .sources
+        .iter()
+        .filter(|(id, s)| s.lines > 0 && s.vllm_lines > 0 && !speaking.contains(&id.0))
+        .count();
+    let unseen = c.unseen_count as usize;
+    let even = per_source
+        .values()
+        .next()
+        .copied()
+        .filter(|n| per_source.values().all(|m| m == n))
+        .unwrap_or(0) as usize;
+    if unseen == idle
+        || (silent > 0 && even > 0 && unseen == silent * even)
+        || (silent > 0 && unseen == idle + silent * even)
+    {
+        Some(c.unseen_ranks.clone())
+    } else {
+        None
+    }
+}
+
+/// Connected components of processes over communicators; what is alone stays alone.
+fn workloads(scene: &Scene, model: &Model) -> Vec<Workload> {
+    let n = scene.processes.len();
+    let mut root: Vec<usize> = (0..n).collect();
+    fn top(root: &mut [usize], mut i: usize) -> usize {
+        while let Some(up) = root.get(i).copied() {
+            if up == i {
+                break;
+            }
+            let grand = root.get(up).copied().unwrap_or(up);
+            if let Some(slot) = root.get_mut(i) {
+                *slot = grand;
+            }
+            i = grand;
+        }
+        i
+    }
+    let mut join = |a: usize, b: usize| {
+        let (a, b) = (top(&mut root, a), top(&mut root, b));
+        let (low, high) = (a.min(b), a.max(b));
+        if let Some(slot) = root.get_mut(high) {
+            *slot = low;
+        }
+    };
+    for c in &scene.communicators {
+        for pair in c.ranks.windows(2) {
+            if let [a, b] = pair {
+                join(a.process as usize, b.process as usize);
+            }
+        }
+    }
+    // Live: discovery says what belongs together.
+    if model.session.feed != Feed::Files || model.workloads.len() == 1 {
+        for i in 1..n {
+            join(0, i);
+        }
+    }
+    let mut by_root: BTreeMap<usize, Workload> = BTreeMap::new();
+    for i in 0..n {
+        let r = top(&mut root, i);
+        by_root
+            .entry(r)
+            .or_default()
+            .processes
+            .push(u32::try_from(i).unwrap_or(0));
+    }
+    for (i, c) in scene.communicators.iter().enumerate() {
+        if let Some(m) = c.ranks.first() {
+            let r = top(&mut root, m.process as usize);
+            by_root
+                .entry(r)
+                .or_default()
+                .communicators
+                .push(u32::try_from(i).unwrap_or(0));
+        }
+    }
+    let live = model.session.workload.clone();
+    let mut list: Vec<Workload> = by_root.into_values().collect();
+    for w in &mut list {
+        w.name = live.clone().filter(|_| model.session.feed != Feed::Files);
+    }
+    list
+}

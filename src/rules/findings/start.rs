@@ -1,0 +1,327 @@
+//! What keeps a communicator from coming up, and what the logs do not hold.
+
+use std::collections::BTreeMap;
+
+use super::{View, earlier, first_lines, ranges};
+use crate::parse::fact::WarnKind;
+use crate::rules::comms::line_ref;
+use crate::rules::scene::{Class, Confidence, Evidence, Finding, LineRef, Severity};
+
+/// A rank may be this late before its absence is an error, seconds (contract: 90 s since the first START).
+const GRACE: i64 = 90;
+
+/// Ranks proven absent.
+pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
+    for c in &view.scene.communicators {
+        let Some(missing) = c.missing_ranks.as_ref().filter(|m| !m.is_empty()) else {
+            continue;
+        };
+        let lines = first_lines(c.ranks.iter().map(|m| m.line.clone()).collect());
+        let Some(first) = lines.iter().min_by_key(|l| l.at.map_or(i64::MAX, |a| a.ns)) else {
+            continue;
+        };
+        let age = match (view.scene.now, c.since) {
+            (Some(now), Some(since)) if now.exact == since.exact => {
+                Some((now.ns - since.ns) / 1_000_000_000)
+            }
+            _ => None,
+        };
+        let young = age.is_some_and(|a| a <= GRACE);
+        let severity = if young {
+            Severity::Info
+        } else {
+            Severity::Error
+        };
+        let mut f = Finding::new(
+            "nccl.missing-ranks",
+            &c.key,
+            severity,
+            Class::Application,
+            Evidence::Line(first.clone()),
+        );
+        for l in &lines {
+            f.prove(Evidence::Line(l.clone()));
+        }
+        // Without stamps nobody can say how long they have been waiting.
+        f.confidence = if age.is_some() {
+            Confidence::Certain
+        } else {
+            Confidence::Possible
+        };
+        f.since = c.since;
+        f.ranks.clone_from(missing);
+        f.communicator = Some(c.key.clone());
+        let n = missing.len();
+        let (are, s) = if n == 1 { ("has", "") } else { ("have", "s") };
+        f.title = format!(
+            "rank{s} {} of {} {are} not come to the rendezvous",
+            ranges(missing),
+            c.nranks
+        );
+        let waited = age.map_or_else(String::new, |a| format!(" for {a} s"));
+        f.cause = format!(
+            "{} of {} ranks printed Init START and wait{waited}; none has finished the bootstrap, and the logs that would hold the others are silent.",
+            c.ranks.len(),
+            c.nranks
+        );
+        f.fix.push("look at the processes of the missing ranks first: not started, crashed, or unable to reach the others".into());
+        f.fix.push(
+            "kubectl get pods -o wide, then kubectl logs --previous of the pod that holds them"
+                .into(),
+        );
+        out.push(f);
+    }
+}
+
+/// Two library versions.
+pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
+    let procs = &view.model.procs;
+    for (i, c) in view.scene.communicators.iter().enumerate() {
+        let Some(group) = view
+            .order
+            .get(i)
+            .and_then(|g| view.joined.groups.get(*g as usize))
+        else {
+            continue;
+        };
+        let mut by_version: BTreeMap<String, Vec<(u32, LineRef)>> = BTreeMap::new();
+        let mut warned: Vec<LineRef> = Vec::new();
+        for (rank, (u, r)) in &group.members {
+            for (_, p, rec) in view.joined.tellings(procs, *u, *r) {
+                if let Some(v) = &rec.version
+                    && let Some((_, q)) = p.versions.iter().find(|(have, _)| have == v)
+                {
+                    by_version
+                        .entry(v.clone())
+                        .or_default()
+                        .push((*rank, line_ref(p.source, q)));
+                }
+                for w in p
+                    .warnings
+                    .iter()
+                    .filter(|w| matches!(w.kind, WarnKind::VersionMismatch { .. }))
+                {
+                    let here = w
+                        .comm
+                        .and_then(|x| p.comms.get(x as usize))
+                        .is_none_or(|x| x.ptr == rec.ptr);
+                    if here {
+                        warned.push(line_ref(p.source, &w.quote));
+                    }
+                }
+            }
+        }
+        if by_version.len() < 2 && warned.is_empty() {
+            continue;
+        }
+        let mut lines = first_lines(warned);
+        // The fewest first: they are the odd ones out.
+        let mut sides: Vec<(&String, &Vec<(u32, LineRef)>)> = by_version.iter().collect();
+        sides.sort_by_key(|(v, l)| (l.len(), (*v).clone()));
+        for (_, list) in &sides {
+            lines.extend(list.first().map(|(_, l)| l.clone()));
+        }
+        let Some(proof) = lines.first().cloned() else {
+            continue;
+        };
+        let mut f = Finding::new(
+            "nccl.version-mismatch",
+            &c.key,
+            Severity::Error,
+            Class::Configuration,
+            Evidence::Line(proof),
+        );
+        for l in lines {
+            f.since = earlier(f.since, l.at);
+            f.prove(Evidence::Line(l));
+        }
+        f.communicator = Some(c.key.clone());
+        let told: Vec<String> = sides
+            .iter()
+            .map(|(v, l)| {
+                let mut ranks: Vec<u32> = l.iter().map(|(r, _)| *r).collect();
+                ranks.dedup();
+                format!("{v} on ranks {}", ranges(&ranks))
+            })
+            .collect();
+        if let Some((_, odd)) = sides.first().filter(|_| sides.len() > 1) {
+            f.ranks = odd.iter().map(|(r, _)| *r).collect();
+            f.ranks.dedup();
+        }
+        f.title = match sides.as_slice() {
+            [(a, _), .., (b, _)] => format!("ranks of one communicator run NCCL {a} and {b}"),
+            _ => "ranks of one communicator run different NCCL versions".into(),
+        };
+        f.cause = if told.is_empty() {
+            "NCCL itself reports the mismatch.".into()
+        } else {
+            format!(
+                "{}. Ranks of one communicator must load the same library.",
+                told.join(", ")
+            )
+        };
+        f.fix.push("run the same image digest in every pod; if VLLM_NCCL_SO_PATH or LD_LIBRARY_PATH is set, make it equal everywhere".into());
+        out.push(f);
+    }
+    across(view, out);
+}
+
+/// Different versions that do not meet in one communicator are worth knowing, no more.
+fn across(view: &View<'_>, out: &mut Vec<Finding>) {
+    if out.iter().any(|f| f.id == "nccl.version-mismatch") {
+        return;
+    }
+    let mut first: BTreeMap<&str, LineRef> = BTreeMap::new();
+    for p in &view.model.procs.list {
+        for (v, q) in &p.versions {
+            first.entry(v).or_insert_with(|| line_ref(p.source, q));
+        }
+    }
+    let mut lines = first.iter();
+    let (Some((a, line)), Some((b, other))) = (lines.next(), lines.next()) else {
+        return;
+    };
+    let mut f = Finding::new(
+        "nccl.version-mismatch",
+        "job",
+        Severity::Info,
+        Class::Configuration,
+        Evidence::Line(line.clone()),
+    );
+    f.prove(Evidence::Line(other.clone()));
+    f.title = format!("NCCL {a} and {b} are both loaded, in different communicators");
+    f.cause = "torch and vLLM's own NCCL binding can load two libraries; that is allowed as long as no communicator mixes them.".into();
+    f.fix.push("nothing, unless a communicator fails: then make VLLM_NCCL_SO_PATH point at torch's library".into());
+    out.push(f);
+}
+
+/// Connects to a peer that failed for good.
+pub fn connect_timeout(view: &View<'_>, out: &mut Vec<Finding>) {
+    // One finding per communicator that waited; without one, per process.
+    let mut by_subject: BTreeMap<
+        (Option<String>, String),
+        Vec<(u32, LineRef, Option<String>, String)>,
+    > = BTreeMap::new();
+    for (i, p) in view.model.procs.list.iter().enumerate() {
+        let i = u32::try_from(i).unwrap_or(0);
+        for w in p.warnings.iter().filter(|w| w.warn) {
+            let WarnKind::Connect { peer, error } = &w.kind else {
+                continue;
+            };
+            let place = w.comm.and_then(|rec| view.joined.place.get(&(i, rec)));
+            let group = place
+                .and_then(|(u, r)| view.joined.units.get(*u as usize)?.recs.get(*r as usize))
+                .map(|r| r.group);
+            let key = group
+                .and_then(|g| view.joined.groups.get(g as usize))
+                .map(|g| g.key.clone());
+            let place = p.host.as_deref().unwrap_or("?").to_owned();
+            let subject = if key.is_some() { String::new() } else { place };
+            let unit = view.joined.unit_of.get(i as usize).copied().unwrap_or(0);
+            by_subject.entry((key, subject)).or_default().push((
+                unit,
+                line_ref(p.source, &w.quote),
+                peer.clone(),
+                error.clone(),
+            ));
+        }
+    }
+    for ((key, subject), list) in by_subject {
+        let lines = first_lines(list.iter().map(|(_, l, _, _)| l.clone()).collect());
+        let Some(proof) = lines.first() else { continue };
+        let name = key.clone().unwrap_or_else(|| subject.clone());
+        let mut f = Finding::new(
+            "nccl.connect-timeout",
+            &name,
+            Severity::Error,
+            Class::Network,
+            Evidence::Line(proof.clone()),
+        );
+        for l in lines {
+            f.since = earlier(f.since, l.at);
+            f.prove(Evidence::Line(l));
+        }
+        let mut hosts: Vec<String> = list
+            .iter()
+            .filter_map(|(u, ..)| view.scene.processes.get(*u as usize)?.host.clone())
+            .collect();
+        hosts.sort();
+        hosts.dedup();
+        if let Some(c) = key
+            .as_ref()
+            .and_then(|k| view.scene.communicators.iter().find(|c| &c.key == k))
+        {
+            f.ranks = c
+                .ranks
+                .iter()
+                .filter(|m| list.iter().any(|(u, ..)| *u == m.process))
+                .map(|m| m.rank)
+                .collect();
+        }
+        let mut peers: Vec<String> = list.iter().filter_map(|(_, _, p, _)| p.clone()).collect();
+        peers.sort();
+        peers.dedup();
+        let error = list.first().map_or("", |(_, _, _, e)| e.as_str());
+        let to = match peers.as_slice() {
+            [] => "a peer".to_owned(),
+            [one] => one.clone(),
+            [one, rest @ ..] => format!("{one} and {} more", rest.len()),
+        };
+        f.title = format!("{} can't connect to {to}: {error}", hosts.join(", "));
+        let refused = error.to_ascii_lowercase().contains("refused");
+        f.cause = if refused {
+            "The peer's address answers but nothing listens there: its process died, has not started, or its pod was replaced under another address.".into()
+        } else {
+            "Packets to the peer are dropped or have no route: a NetworkPolicy or firewall (NCCL's ports are ephemeral), the wrong interface, or a dead peer.".into()
+        };
+        if refused {
+            f.fix.push("look at the peer's pod first: kubectl get pods -o wide, then its log and kubectl logs --previous".into());
+        } else {
+            f.fix
+                .push("allow all TCP between the pods of this workload in NetworkPolicies".into());
+            f.fix.push("set NCCL_SOCKET_IFNAME to the interface that carries the pod's address, for example eth0".into());
+        }
+        f.hosts = hosts;
+        f.communicator = key;
+        out.push(f);
+    }
+}
+
+/// Logs whose beginning is gone.
+pub fn rotated_away(view: &View<'_>, out: &mut Vec<Finding>) {
+    for (i, s) in view.scene.sources.iter().enumerate() {
+        if s.head_missing != Some(true) {
+            continue;
+        }
+        let source = u32::try_from(i).unwrap_or(0);
+        let first = view
+            .model
+            .procs
+            .list
+            .iter()
+            .filter(|p| p.source.0 == source)
+            .flat_map(|p| {
+                let runs = p
+                    .runs
+                    .iter()
+                    .flat_map(|r| r.edges.values().map(|e| &e.first));
+                let comms = p.comms.iter().filter_map(|c| c.first());
+                runs.chain(comms).map(|q| line_ref(p.source, q))
+            })
+            .min_by_key(|l| l.number);
+        let Some(line) = first else { continue };
+        let mut f = Finding::new(
+            "log.rotated-away",
+            &s.name,
+            Severity::Info,
+            Class::Platform,
+            Evidence::Line(line.clone()),
+        );
+        f.since = line.at;
+        f.confidence = Confidence::Likely;
+        f.title = format!("the beginning of {} is gone", s.name);
+        f.cause = "The log starts in mid-life: connections or calls of communicators whose start it does not hold. Rotation or a late attach causes that; nothing is concluded from what is missing.".into();
+        f.fix.push("raise containerLogMaxSize on the nodes, or write NCCL's log to a file: NCCL_DEBUG_FILE=/dev/shm/nccl.%h.%p".into());
+        out.push(f);
+    }
+}

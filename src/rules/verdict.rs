@@ -1,0 +1,145 @@
+//! The verdict over each workload and over all, and the sentence that goes with it.
+
+use super::findings::ranges;
+use super::scene::{CommState, Scene, Severity, Stage, Verdict, Workload};
+use crate::model::Model;
+
+/// Judges every workload, then the whole.
+pub fn judge(scene: &mut Scene, _model: &Model) {
+    let judged: Vec<(Verdict, String)> = scene.workloads.iter().map(|w| one(scene, w)).collect();
+    for (w, (verdict, summary)) in scene.workloads.iter_mut().zip(judged) {
+        w.verdict = verdict;
+        w.summary = summary;
+    }
+    let worst = scene.workloads.iter().max_by_key(|w| severity(w.verdict));
+    (scene.verdict, scene.summary) = match worst {
+        Some(w) => (w.verdict, w.summary.clone()),
+        None => (Verdict::Unknown, nothing(scene)),
+    };
+}
+
+/// failed > degraded > unknown > starting > healthy.
+fn severity(v: Verdict) -> u8 {
+    match v {
+        Verdict::Healthy => 0,
+        Verdict::Starting => 1,
+        Verdict::Unknown => 2,
+        Verdict::Degraded => 3,
+        Verdict::Failed => 4,
+    }
+}
+
+fn nothing(scene: &Scene) -> String {
+    let lines: u64 = scene.sources.iter().map(|s| s.lines).sum();
+    if lines == 0 {
+        return "nothing read yet".into();
+    }
+    format!(
+        "no NCCL line in {lines} lines: set NCCL_DEBUG=INFO in the pods to see which transports NCCL chooses"
+    )
+}
+
+fn one(scene: &Scene, w: &Workload) -> (Verdict, String) {
+    let comms = || {
+        w.communicators
+            .iter()
+            .filter_map(|i| scene.communicators.get(*i as usize))
+    };
+    let processes = || {
+        w.processes
+            .iter()
+            .filter_map(|i| scene.processes.get(*i as usize))
+    };
+    let mine = |f: &&super::scene::Finding| match &f.communicator {
+        Some(key) => comms().any(|c| &c.key == key),
+        None => {
+            f.hosts.is_empty()
+                || processes().any(|p| p.host.as_ref().is_some_and(|h| f.hosts.contains(h)))
+        }
+    };
+    let worst = scene
+        .findings
+        .iter()
+        .filter(mine)
+        .filter(|f| f.severity >= Severity::Warning)
+        .max_by_key(|f| f.severity);
+    if let Some(c) = comms()
+        .filter(|c| c.state >= CommState::Aborted)
+        .max_by_key(|c| c.state)
+    {
+        let what = if c.state == CommState::Failed {
+            "could not come up"
+        } else {
+            "was aborted"
+        };
+        let ranks: Vec<u32> = c
+            .ranks
+            .iter()
+            .filter(|m| m.state == c.state)
+            .map(|m| m.rank)
+            .collect();
+        let why = worst.map_or_else(
+            || format!("ranks {} report it", ranges(&ranks)),
+            |f| f.title.clone(),
+        );
+        return (
+            Verdict::Failed,
+            format!("a communicator of {} ranks {what}: {why}", c.nranks),
+        );
+    }
+    if let Some(p) = processes().find(|p| p.alive == Some(false)) {
+        return (
+            Verdict::Failed,
+            format!(
+                "process {} on {} has ended",
+                p.pid.map_or_else(|| "?".into(), |p| p.to_string()),
+                p.place()
+            ),
+        );
+    }
+    if let Some(f) = worst {
+        return (Verdict::Degraded, f.title.clone());
+    }
+    let stages: Vec<Stage> = processes().filter_map(|p| p.stage).collect();
+    if !stages.is_empty() {
+        let serving = stages.iter().filter(|s| **s == Stage::Serving).count();
+        let all = w.expected_ranks.map_or(stages.len(), |n| n as usize);
+        return if serving >= all {
+            (Verdict::Healthy, format!("all {all} ranks serve"))
+        } else {
+            (Verdict::Starting, format!("{serving} of {all} ranks serve"))
+        };
+    }
+    let starting: Vec<_> = comms().filter(|c| c.state == CommState::Starting).collect();
+    if let Some(c) = starting.first() {
+        let seen = c.ranks.len();
+        let n = starting.len();
+        let s = if n == 1 { "" } else { "s" };
+        return (
+            Verdict::Starting,
+            format!(
+                "{n} communicator{s} starting: {seen} of {} ranks of the first have begun",
+                c.nranks
+            ),
+        );
+    }
+    let n = comms().count();
+    if n > 0 && comms().all(|c| matches!(c.state, CommState::Complete | CommState::Destroyed)) {
+        let ranks = processes().count();
+        let unseen: u32 = comms().map(|c| c.unseen_count).sum();
+        let rest = if unseen > 0 {
+            ", as far as these logs show: some ranks' logs are not here"
+        } else {
+            ""
+        };
+        let s = if n == 1 { "" } else { "s" };
+        return (
+            Verdict::Healthy,
+            format!("{n} communicator{s} over {ranks} processes complete{rest}"),
+        );
+    }
+    (
+        Verdict::Unknown,
+        "NCCL ran, but no communicator can be seen in these lines".into(),
+    )
+}

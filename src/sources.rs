@@ -1,0 +1,7 @@
+//! The world in, events out. Sources read clocks, files and sockets; they conclude nothing.
+//!
+//! Adding a source: one file here that sends [`crate::model::event::Event`]s, and one arm in the shell.
+
+pub mod files;
+pub mod sim;
+pub mod simlog;

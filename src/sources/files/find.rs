@@ -1,0 +1,237 @@
+//! Arguments into a list of things to read.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::content::{self, Patience, Refused};
+use super::{SourceError, reason};
+
+/// Where bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Standard input.
+    Stdin,
+    /// A regular file: can be opened again.
+    File(PathBuf),
+    /// A pipe or device: opened once.
+    Stream(PathBuf),
+}
+
+/// One thing to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Unique: the path as given, with what a folder adds; `-` for standard input.
+    pub name: String,
+    /// Where.
+    pub place: Place,
+    /// Size on disk, before decompression; 0 for streams.
+    pub size: u64,
+    /// Found in a folder, so that trouble with it is a note and not an error.
+    pub in_folder: bool,
+}
+
+/// What is to be read, sorted by name: the index is the source's id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// The inputs.
+    pub list: Vec<Input>,
+    /// What was passed over, in words.
+    pub skipped: Vec<String>,
+    /// The paths that were given, for finding what appears later in a followed folder.
+    pub(super) roots: Vec<PathBuf>,
+}
+
+impl Inputs {
+    /// Looks at every path: files, folders with all below them, pipes, `-` for standard input.
+    ///
+    /// In folders, hidden entries and what is no text are passed over with a word. The same file named
+    /// twice is read once.
+    ///
+    /// # Errors
+    /// The first path that can't be read, that is no text, or that is a folder without any log.
+    pub fn find(paths: &[PathBuf]) -> Result<Self, SourceError> {
+        let mut walk = Walk::default();
+        for path in paths {
+            if path.as_os_str() == "-" {
+                walk.add("-".to_owned(), Place::Stdin, 0, false);
+                continue;
+            }
+            let name = path.to_string_lossy().into_owned();
+            let meta = fs::metadata(path).map_err(|e| SourceError::io(&name, &e))?;
+            if meta.is_dir() {
+                let (before, skipped) = (walk.found.len() + walk.doubles, walk.skipped.len());
+                let entries = fs::read_dir(path).map_err(|e| SourceError::io(&name, &e))?;
+                walk.visited.extend(fs::canonicalize(path).ok());
+                walk.folder(entries);
+                if walk.found.len() + walk.doubles == before {
+                    let passed = walk.skipped.get(skipped..).unwrap_or_default();
+                    let skipped = passed.first().map_or_else(String::new, |first| {
+                        let s = if passed.len() == 1 { "" } else { "s" };
+                        format!(" ({} file{s} skipped, the first: {first})", passed.len())
+                    });
+                    return Err(SourceError::Nothing {
+                        path: name,
+                        skipped,
+                    });
+                }
+            } else if meta.is_file() {
+                look(path).map_err(|refused| match refused {
+                    Refused::Binary(what) => SourceError::Binary {
+                        path: name.clone(),
+                        what,
+                    },
+                    Refused::Io(e) => SourceError::io(&name, &e),
+                })?;
+                walk.file(name, path.clone(), meta.len(), false);
+            } else {
+                walk.add(name, Place::Stream(path.clone()), 0, false);
+            }
+        }
+        let mut list = walk.found;
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut names = BTreeSet::new();
+        for input in &mut list {
+            // Two names that differ only in bytes that are no UTF-8 look alike.
+            let mut copy = 2;
+            let plain = input.name.clone();
+            while !names.insert(input.name.clone()) {
+                input.name = format!("{plain}#{copy}");
+                copy += 1;
+            }
+        }
+        walk.skipped.sort();
+        Ok(Self {
+            list,
+            skipped: walk.skipped,
+            roots: paths.to_vec(),
+        })
+    }
+
+    /// Size of all regular files on disk; streams add nothing.
+    #[must_use]
+    pub fn raw_bytes(&self) -> u64 {
+        self.list.iter().map(|input| input.size).sum()
+    }
+
+    /// Whether every input has a known size.
+    #[must_use]
+    pub fn sized(&self) -> bool {
+        self.list
+            .iter()
+            .all(|input| matches!(input.place, Place::File(_)))
+    }
+
+    /// Order of reading: by name, but the rotated parts of a log from the oldest to the newest.
+    pub(super) fn reading_order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.list.len()).collect();
+        order.sort_by_cached_key(|&i| self.list.get(i).map(|input| age(&input.name)));
+        order
+    }
+}
+
+/// Opens a regular file just to see whether it is a log.
+fn look(path: &Path) -> Result<(), Refused> {
+    content::open(File::open(path)?, Patience::Enough).map(drop)
+}
+
+#[derive(Default)]
+struct Walk {
+    found: Vec<Input>,
+    skipped: Vec<String>,
+    /// Canonical paths, against links that lead back and files named twice.
+    visited: BTreeSet<PathBuf>,
+    doubles: usize,
+}
+
+impl Walk {
+    fn folder(&mut self, entries: fs::ReadDir) {
+        let mut paths: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok().map(|e| e.path()))
+            .collect();
+        paths.sort();
+        for path in paths {
+            let name = path.to_string_lossy().into_owned();
+            if path
+                .file_name()
+                .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."))
+            {
+                self.skipped.push(format!("{name}: hidden"));
+                continue;
+            }
+            let meta = match fs::metadata(&path) {
+                Ok(meta) => meta,
+                Err(e) => {
+                    self.skipped.push(format!("{name}: {}", reason(&e)));
+                    continue;
+                }
+            };
+            if meta.is_dir() {
+                let new = fs::canonicalize(&path).is_ok_and(|real| self.visited.insert(real));
+                match fs::read_dir(&path) {
+                    Ok(below) if new => self.folder(below),
+                    Ok(_) => {}
+                    Err(e) => self.skipped.push(format!("{name}: {}", reason(&e))),
+                }
+            } else if meta.is_file() {
+                match look(&path) {
+                    Ok(()) => self.file(name, path, meta.len(), true),
+                    Err(Refused::Binary(what)) => self.skipped.push(format!("{name}: {what}")),
+                    // It is a log for all we know: listed, with the reason, rather than passed over.
+                    Err(Refused::Io(_)) => self.file(name, path, meta.len(), true),
+                }
+            } else {
+                self.skipped
+                    .push(format!("{name}: neither file nor folder"));
+            }
+        }
+    }
+
+    fn file(&mut self, name: String, path: PathBuf, size: u64, in_folder: bool) {
+        if let Ok(real) = fs::canonicalize(&path)
+            && !self.visited.insert(real)
+        {
+            self.doubles += 1;
+            return;
+        }
+        self.add(name, Place::File(path), size, in_folder);
+    }
+
+    fn add(&mut self, name: String, place: Place, size: u64, in_folder: bool) {
+        let once = !matches!(place, Place::File(_));
+        if once && self.found.iter().any(|input| input.place == place) {
+            self.doubles += 1;
+            return;
+        }
+        self.found.push(Input {
+            name,
+            place,
+            size,
+            in_folder,
+        });
+    }
+}
+
+/// Sort key that puts `x.log.2.gz`, `x.log.1` and `x.log.20250131-101500` before `x.log`.
+fn age(name: &str) -> (&str, bool, std::cmp::Reverse<u64>, &str) {
+    use std::cmp::Reverse;
+    let bare = [".gz", ".zst", ".zstd"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end))
+        .unwrap_or(name);
+    match bare.rsplit_once('.') {
+        Some((stem, number)) if number.len() <= 4 && number.bytes().all(|b| b.is_ascii_digit()) => {
+            (stem, false, Reverse(number.parse().unwrap_or(0)), name)
+        }
+        Some((stem, stamp))
+            if stamp.len() >= 8
+                && stamp
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'T' | b'Z'))
+                && stamp.starts_with(|c: char| c.is_ascii_digit()) =>
+        {
+            (stem, false, Reverse(0), name)
+        }
+        _ => (bare, true, Reverse(0), name),
+    }
+}

@@ -1,0 +1,461 @@
+//! Files for a screen: read once, then followed through growth, rotation and truncation.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Sender;
+
+use super::blocks::{Lines, Pace, Rest};
+use super::content::{Patience, Refused};
+use super::find::{Inputs, Place};
+use super::pipeline::{self, Purpose, Stop, source_id};
+use super::{Progress, reason};
+use crate::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo};
+use crate::parse::Block;
+
+/// How often a followed file is looked at. A quarter of a second is what a person calls at once, and a
+/// thousand `stat` calls a second for 256 files is nothing.
+const POLL: Duration = Duration::from_millis(250);
+
+/// A folder is searched for new files every so many polls.
+const RESCAN: u32 = 8;
+
+/// Reading in the background; ends when dropped, when everything was read and nothing is followed, or
+/// when nobody receives any more.
+#[derive(Debug)]
+pub struct Follower {
+    stop: Arc<AtomicBool>,
+    /// How far reading has come.
+    pub progress: Arc<Progress>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sends everything in `inputs` through `tx`, waiting whenever it is full, then, with `go_on`, what is
+/// appended to the files and what appears in the folders.
+///
+/// Compressed files are read once. A log that is rotated by renaming is read to its end before the new
+/// file is begun; one that is truncated starts again, with a `Lost` that says so. Line numbers go on.
+///
+/// # Errors
+/// No thread could be started.
+pub fn follow(inputs: Inputs, go_on: bool, tx: Sender<Event>) -> io::Result<Follower> {
+    let follower = Follower {
+        stop: Arc::default(),
+        progress: Arc::default(),
+    };
+    let task = Task {
+        tx,
+        stop: Arc::clone(&follower.stop),
+        progress: Arc::clone(&follower.progress),
+    };
+    thread::Builder::new()
+        .name("files".to_owned())
+        .spawn(move || {
+            // A receiver that is gone is the ordinary end.
+            let _ = task.run(&inputs, go_on);
+        })?;
+    Ok(follower)
+}
+
+#[derive(Clone)]
+struct Task {
+    tx: Sender<Event>,
+    stop: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+}
+
+impl Task {
+    fn send(&self, event: Event) -> ControlFlow<()> {
+        if self.stop.load(Ordering::Relaxed) || self.tx.blocking_send(event).is_err() {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn source(&self, event: SourceEvent) -> ControlFlow<()> {
+        self.send(Event::Source(event))
+    }
+
+    fn run(&self, inputs: &Inputs, go_on: bool) -> ControlFlow<()> {
+        pipeline::announce(inputs, &mut |event| self.send(event))?;
+        let is_file = |&i: &usize| {
+            inputs
+                .list
+                .get(i)
+                .is_some_and(|input| matches!(input.place, Place::File(_)))
+        };
+        let (files, streams): (Vec<usize>, Vec<usize>) =
+            inputs.reading_order().into_iter().partition(is_file);
+        for index in streams {
+            let (task, input) = (self.clone(), inputs.list.get(index).cloned());
+            let Some(input) = input else { continue };
+            let id = source_id(index);
+            let spawned = thread::Builder::new()
+                .name("pipe".to_owned())
+                .spawn(move || {
+                    let counters = [Arc::clone(&task.progress), Arc::default()];
+                    let why = match pipeline::open(&input, Patience::FirstBytes, counters) {
+                        Ok(text) => match task.pipe(id, Lines::new(text, Pace::Eager, false)) {
+                            Ok(ControlFlow::Break(())) => return,
+                            Ok(ControlFlow::Continue(())) => None,
+                            Err(e) => Some(reason(&e)),
+                        },
+                        Err(Refused::Binary(what)) => Some(format!("it looks like {what}")),
+                        Err(Refused::Io(e)) => Some(reason(&e)),
+                    };
+                    let _ = task.source(SourceEvent::Ended { id, why });
+                });
+            if let Err(e) = spawned {
+                self.source(SourceEvent::Ended {
+                    id,
+                    why: Some(reason(&e)),
+                })?;
+            }
+        }
+        let purpose = if go_on {
+            Purpose::Follow
+        } else {
+            Purpose::Screen
+        };
+        let read = pipeline::read(inputs, &files, purpose, 0, &self.progress, &mut |event| {
+            self.send(event)
+        });
+        let stops = match read {
+            Ok((_, stops)) => stops,
+            Err(broken) => {
+                for &index in &files {
+                    self.source(SourceEvent::Ended {
+                        id: source_id(index),
+                        why: Some(broken.to_string()),
+                    })?;
+                }
+                return ControlFlow::Break(());
+            }
+        };
+        if go_on {
+            return self.watch(inputs, &files, stops);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A pipe to its end: every whole line at once, however slowly they come.
+    fn pipe<R: io::Read>(&self, id: SourceId, mut lines: Lines<R>) -> io::Result<ControlFlow<()>> {
+        let mut next = 1;
+        loop {
+            let (flow, end) = self.step(id, &mut lines, &mut next)?;
+            if flow.is_break() || end {
+                return Ok(flow);
+            }
+        }
+    }
+
+    /// One block; says whether the data ended.
+    fn step<R: io::Read>(
+        &self,
+        id: SourceId,
+        lines: &mut Lines<R>,
+        next: &mut u64,
+    ) -> io::Result<(ControlFlow<()>, bool)> {
+        let mut text = Vec::new();
+        let fill = lines.fill(&mut text)?;
+        let mut flow = ControlFlow::Continue(());
+        if !text.is_empty() {
+            // A trickle would keep a whole buffer alive per line.
+            text.shrink_to_fit();
+            let block = Block::new(*next, text);
+            *next += u64::from(block.lines);
+            flow = self.send(Event::Log(LogBlock {
+                source: id,
+                block: Arc::new(block),
+            }));
+        }
+        if fill.cut > 0 && flow.is_continue() {
+            let why = format!("a line longer than {} MiB was cut", super::LINE_BYTES >> 20);
+            flow = self.source(SourceEvent::Lost {
+                id,
+                lines: Some(fill.cut),
+                why,
+            });
+        }
+        Ok((flow, fill.end))
+    }
+
+    fn watch(&self, inputs: &Inputs, files: &[usize], stops: Vec<Stop>) -> ControlFlow<()> {
+        let mut known: BTreeSet<PathBuf> = BTreeSet::new();
+        let mut watched: Vec<Watched> = Vec::new();
+        for (&index, stop) in files.iter().zip(stops) {
+            let Some(Place::File(path)) = inputs.list.get(index).map(|input| &input.place) else {
+                continue;
+            };
+            known.insert(path.clone());
+            if stop.troubled {
+                continue;
+            }
+            match Watched::resume(source_id(index), path, stop) {
+                Ok(Some(file)) => watched.push(file),
+                // Compressed: finished, and nothing will be appended.
+                Ok(None) => self.source(SourceEvent::Ended {
+                    id: source_id(index),
+                    why: None,
+                })?,
+                Err(e) => {
+                    self.source(SourceEvent::Ended {
+                        id: source_id(index),
+                        why: Some(reason(&e)),
+                    })?;
+                }
+            }
+        }
+        let mut sources = inputs.list.len();
+        let mut round = 0u32;
+        let folders = inputs.roots.iter().any(|root| root.is_dir());
+        loop {
+            for file in &mut watched {
+                file.poll(self)?;
+            }
+            round = round.wrapping_add(1);
+            if folders && round.is_multiple_of(RESCAN) {
+                self.rescan(inputs, &mut known, &mut watched, &mut sources)?;
+            }
+            if self.stop.load(Ordering::Relaxed) || self.tx.is_closed() {
+                return ControlFlow::Break(());
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Files that appeared in a followed folder.
+    fn rescan(
+        &self,
+        inputs: &Inputs,
+        known: &mut BTreeSet<PathBuf>,
+        watched: &mut Vec<Watched>,
+        sources: &mut usize,
+    ) -> ControlFlow<()> {
+        let roots: Vec<PathBuf> = inputs
+            .roots
+            .iter()
+            .filter(|root| root.is_dir())
+            .cloned()
+            .collect();
+        let Ok(now) = Inputs::find(&roots) else {
+            return ControlFlow::Continue(());
+        };
+        for input in now.list {
+            let Place::File(path) = input.place else {
+                continue;
+            };
+            if !known.insert(path.clone()) {
+                continue;
+            }
+            let Ok(meta) = fs::metadata(&path) else {
+                continue;
+            };
+            // Renamed by a rotation: its lines were read under the old name.
+            if watched.iter().any(|file| file.identity == identity(&meta)) {
+                continue;
+            }
+            // Packed by a rotation: the same.
+            let Ok(Some(mut file)) = Watched::resume(source_id(*sources), &path, Stop::default())
+            else {
+                continue;
+            };
+            *sources += 1;
+            let info = SourceInfo {
+                name: input.name,
+                container: None,
+                previous: false,
+                started: None,
+            };
+            self.source(SourceEvent::Opened(file.id, info))?;
+            file.poll(self)?;
+            watched.push(file);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A file that grows.
+struct Watched {
+    id: SourceId,
+    path: PathBuf,
+    file: Arc<File>,
+    identity: (u64, u64),
+    lines: Lines<Arc<File>>,
+    /// Number of the next line.
+    next: u64,
+    /// The path leads nowhere at present.
+    gone: bool,
+}
+
+impl Watched {
+    /// Goes on where reading stopped; `None` for a compressed file.
+    fn resume(id: SourceId, path: &Path, stop: Stop) -> io::Result<Option<Self>> {
+        let file = File::open(path)?;
+        let mut magic = [0; 4];
+        let mut have = 0;
+        while let Some(rest) = magic.get_mut(have..).filter(|rest| !rest.is_empty()) {
+            match io::Read::read(&mut &file, rest)? {
+                0 => break,
+                read => have += read,
+            }
+        }
+        if matches!(
+            magic,
+            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0xff, 0xfe, ..] | [0xfe, 0xff, ..]
+        ) {
+            return Ok(None);
+        }
+        (&file).seek(SeekFrom::Start(stop.raw))?;
+        let (file, identity) = (Arc::new(file), (0, 0));
+        let lines = Lines::resume(Arc::clone(&file), stop.rest, Pace::Full, true);
+        let mut watched = Self {
+            id,
+            path: path.to_owned(),
+            file,
+            identity,
+            lines,
+            next: stop.lines + 1,
+            gone: false,
+        };
+        watched.identity = identity_of(&watched.file)?;
+        Ok(Some(watched))
+    }
+
+    fn poll(&mut self, task: &Task) -> ControlFlow<()> {
+        if let Err(e) = self.truncated(task)? {
+            return task.source(SourceEvent::Retrying {
+                id: self.id,
+                why: reason(&e),
+                in_ms: millis(POLL),
+            });
+        }
+        self.drain(task)?;
+        let here = fs::metadata(&self.path);
+        match here {
+            Ok(meta) if identity(&meta) != self.identity => {
+                // Written between the last look and the rename.
+                self.drain(task)?;
+                self.last_line(task)?;
+                if let Err(e) = self.reopen() {
+                    return self.lost_sight(task, &e);
+                }
+                task.source(SourceEvent::Up(self.id))?;
+                self.drain(task)
+            }
+            Ok(_) if self.gone => {
+                self.gone = false;
+                task.source(SourceEvent::Up(self.id))
+            }
+            Ok(_) => ControlFlow::Continue(()),
+            Err(e) => self.lost_sight(task, &e),
+        }
+    }
+
+    fn lost_sight(&mut self, task: &Task, e: &io::Error) -> ControlFlow<()> {
+        if std::mem::replace(&mut self.gone, true) {
+            return ControlFlow::Continue(());
+        }
+        task.source(SourceEvent::Retrying {
+            id: self.id,
+            why: reason(e),
+            in_ms: millis(POLL),
+        })
+    }
+
+    /// Starts again when the file is shorter than what was read of it.
+    fn truncated(&mut self, task: &Task) -> ControlFlow<(), io::Result<()>> {
+        let shorter = || -> io::Result<bool> {
+            let at = (&*self.file).stream_position()?;
+            Ok(self.file.metadata()?.len() < at)
+        };
+        match shorter() {
+            Ok(false) => ControlFlow::Continue(Ok(())),
+            Ok(true) => {
+                self.last_line(task)?;
+                let why = "the file was truncated while it was followed".to_owned();
+                task.source(SourceEvent::Lost {
+                    id: self.id,
+                    lines: None,
+                    why,
+                })?;
+                ControlFlow::Continue((&*self.file).seek(SeekFrom::Start(0)).map(drop))
+            }
+            Err(e) => ControlFlow::Continue(Err(e)),
+        }
+    }
+
+    fn drain(&mut self, task: &Task) -> ControlFlow<()> {
+        loop {
+            match task.step(self.id, &mut self.lines, &mut self.next) {
+                Ok((ControlFlow::Continue(()), false)) => {}
+                Ok((flow, _)) => return flow,
+                Err(e) => {
+                    return task.source(SourceEvent::Retrying {
+                        id: self.id,
+                        why: reason(&e),
+                        in_ms: millis(POLL),
+                    });
+                }
+            }
+        }
+    }
+
+    /// An unfinished line that will never be finished.
+    fn last_line(&mut self, task: &Task) -> ControlFlow<()> {
+        let mut text = Vec::new();
+        self.lines.salvage(&mut text);
+        self.lines = Lines::resume(Arc::clone(&self.file), Rest::default(), Pace::Full, true);
+        if text.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let block = Block::new(self.next, text);
+        self.next += u64::from(block.lines);
+        task.send(Event::Log(LogBlock {
+            source: self.id,
+            block: Arc::new(block),
+        }))
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let file = Arc::new(File::open(&self.path)?);
+        self.identity = identity_of(&file)?;
+        self.lines = Lines::resume(Arc::clone(&file), Rest::default(), Pace::Full, true);
+        self.file = file;
+        self.gone = false;
+        Ok(())
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn identity_of(file: &File) -> io::Result<(u64, u64)> {
+    Ok(identity(&file.metadata()?))
+}
+
+/// Device and inode: two names with the same one are the same file.
+#[cfg(unix)]
+fn identity(meta: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (meta.dev(), meta.ino())
+}
+
+/// Elsewhere rotation shows as truncation.
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> (u64, u64) {
+    (0, 0)
+}

@@ -1,0 +1,197 @@
+//! The embedded cluster: a scenario file plays pods, Kubernetes events and log text.
+//!
+//! It emits what the world would say – objects and lines, never facts – so that a demo takes the very path that
+//! a real cluster takes: parser, join, rules. A scenario is fixture, demo and documentation at once; the same
+//! file gives the same stream, byte for byte.
+//!
+//! The clock of a scenario begins at [`Scenario::start_ns`], a fixed date: whoever plays one stamps its events
+//! with that clock and not with the wall's.
+
+pub mod plan;
+pub mod pods;
+pub mod rng;
+pub mod scenario;
+mod shipped;
+pub mod version;
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::model::event::{
+    ContainerKey, EdgeEvent, EdgeState, Event, Feed, Level, LogBlock, Session, SourceEvent,
+    SourceId, SourceInfo,
+};
+use crate::parse::{Block, Nanos};
+
+use super::simlog;
+use plan::{Plan, Pod};
+pub use scenario::{Expect, Scenario, ScenarioError, list, load, parse};
+
+/// Lines that stand closer together than this come in one block, as a reader on a busy stream gets them.
+const BATCH: Nanos = 100_000_000;
+
+/// Everything that happens in a scenario, in order of time.
+///
+/// The last entry is a tick at the scenario's end: rules that wait for time to pass see it.
+#[must_use]
+pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
+    let plan = Plan::new(s);
+    let mut out = vec![(plan.start, Event::Session(session(s)))];
+    for edge in ["pods", "events", "logs"] {
+        let edge = EdgeEvent {
+            edge: edge.into(),
+            state: EdgeState::Up,
+        };
+        out.push((plan.start, Event::Edge(edge)));
+    }
+    out.extend(pods::write(s, &plan));
+    for (pod, lines) in plan.pods.iter().zip(simlog::write(s, &plan)) {
+        source(s, &plan, pod, lines, &mut out);
+    }
+    out.retain(|(at, _)| *at <= plan.end);
+    // Stable: what happens at one moment keeps the order of writing.
+    out.sort_by_key(|(at, _)| *at);
+    out.push((plan.end, Event::Tick));
+    out
+}
+
+/// What the header shows.
+#[must_use]
+pub fn session(s: &Scenario) -> Session {
+    Session {
+        feed: Feed::Demo,
+        context: Some(format!("demo {}", s.name)),
+        namespace: Some(s.workload.namespace.clone()),
+        workload: Some(format!("{}/{}", pods::kind(s), s.workload.name)),
+        level: Level::Observe,
+        locked: false,
+    }
+}
+
+/// Plays a scenario into a channel at `speed` times its own pace, until it is over or nobody listens.
+///
+/// Deadlines are counted from the first event, so a slow receiver delays but never stretches the whole; a speed
+/// of 0 or less, or none, means as fast as the receiver takes it.
+pub async fn play(scenario: Scenario, speed: f64, tx: mpsc::Sender<Event>) {
+    let start = scenario.start_ns();
+    let begun = Instant::now();
+    for (at, event) in events(&scenario) {
+        if speed > 0.0 && speed.is_finite() {
+            #[allow(clippy::cast_precision_loss, reason = "a day of nanoseconds fits")]
+            let due = Duration::from_secs_f64(((at - start).max(0) as f64 / 1e9 / speed).min(1e9));
+            tokio::time::sleep_until(begun + due).await;
+        }
+        if tx.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One container's stream: opened when it starts, blocks of lines, ended with it.
+fn source(
+    s: &Scenario,
+    plan: &Plan,
+    pod: &Pod,
+    lines: Vec<(Nanos, String)>,
+    out: &mut Vec<(Nanos, Event)>,
+) {
+    let Some(started) = pod.started else { return };
+    let id = SourceId(u32::try_from(pod.index).unwrap_or(u32::MAX));
+    let key = ContainerKey {
+        pod: pods::key(s, pod),
+        container: s.workload.container.clone(),
+    };
+    let mut tell = |at: Nanos, e: SourceEvent| out.push((at, Event::Source(e)));
+    tell(
+        started,
+        SourceEvent::Opened(
+            id,
+            SourceInfo {
+                name: format!(
+                    "{}/{}/{}",
+                    s.workload.namespace, pod.name, s.workload.container
+                ),
+                container: Some(key),
+                previous: false,
+                started: Some(started),
+            },
+        ),
+    );
+    tell(started, SourceEvent::Up(id));
+    let exit = pod.exit.as_ref().map(|e| e.at);
+    let again = pods::restarts(plan, pod);
+    // A container that is started again says the same again.
+    let mut all = lines.clone();
+    for start in &again {
+        let shift = start - started;
+        all.extend(lines.iter().map(|(t, l)| (t + shift, l.clone())));
+        if let Some(exit) = exit {
+            let end = exit + shift - (start - exit).min(0);
+            tell(
+                start - 1,
+                SourceEvent::Retrying {
+                    id,
+                    why: "the container was restarted".into(),
+                    in_ms: 1000,
+                },
+            );
+            tell(*start, SourceEvent::Up(id));
+            let _ = end;
+        }
+    }
+    if again.is_empty()
+        && let Some(exit) = exit
+    {
+        tell(exit + 1, SourceEvent::Ended { id, why: None });
+    }
+    if let Some(from) = pod.rotated {
+        all.retain(|(t, _)| *t >= from);
+    }
+    let mut first_line = 1;
+    let mut text: Vec<u8> = Vec::new();
+    let (mut count, mut last, mut bucket) = (0, started, Nanos::MIN);
+    let mut stamps = Stamps::default();
+    let mut flush = |text: &mut Vec<u8>, count: &mut u64, last: Nanos| {
+        if *count > 0 {
+            let block = Arc::new(Block::new(first_line, std::mem::take(text)));
+            out.push((last, Event::Log(LogBlock { source: id, block })));
+            first_line += std::mem::take(count);
+        }
+    };
+    for (at, line) in all {
+        if at / BATCH != bucket {
+            flush(&mut text, &mut count, last);
+            bucket = at / BATCH;
+        }
+        stamps.write(at, &mut text);
+        text.extend_from_slice(line.as_bytes());
+        text.push(b'\n');
+        count += 1;
+        last = at;
+    }
+    flush(&mut text, &mut count, last);
+}
+
+/// The kubelet's stamp: RFC 3339 with nine digits; the second is formatted once.
+#[derive(Default)]
+struct Stamps {
+    second: Option<i64>,
+    text: String,
+}
+
+impl Stamps {
+    fn write(&mut self, at: Nanos, out: &mut Vec<u8>) {
+        let second = at.div_euclid(scenario::SEC);
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.text = simlog::vllm::strftime(second * scenario::SEC, "%Y-%m-%dT%H:%M:%S");
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        // Writing to a vector can't fail.
+        let _ = write!(out, ".{:09}Z ", at.rem_euclid(scenario::SEC));
+    }
+}

@@ -1,0 +1,714 @@
+//! The scenario file: one YAML that says what cluster, what job, what goes wrong, and what must be found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::parse::Nanos;
+
+use super::shipped::SHIPPED;
+use super::version::Version;
+
+/// One second in nanoseconds.
+pub const SEC: Nanos = 1_000_000_000;
+
+/// When a scenario begins unless it says otherwise: a Monday night, so that every run shows the same stamps.
+const START: &str = "2026-03-02T03:10:00Z";
+
+/// A scenario, as its file says it. Times are seconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scenario {
+    /// File name without its ending.
+    #[serde(skip)]
+    pub name: String,
+    /// One line for `demo --list`.
+    pub title: String,
+    /// What happens and what to look at, for people.
+    #[serde(default)]
+    pub about: String,
+    /// Chance: jitter, identifiers.
+    #[serde(default)]
+    pub seed: u64,
+    /// RFC 3339 time of the first event.
+    #[serde(default = "default_start")]
+    pub start: String,
+    /// How long it lasts.
+    pub lasts: f64,
+    /// The workload.
+    pub workload: Workload,
+    /// The nodes it runs on, one per pod unless `shared`.
+    pub nodes: Nodes,
+    /// Parallel layout.
+    #[serde(default)]
+    pub layout: Layout,
+    /// What the image contains.
+    pub versions: Versions,
+    /// The model.
+    pub model: Model,
+    /// How long each phase takes when nothing is wrong.
+    #[serde(default)]
+    pub phases: Phases,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// What the program must conclude at the end.
+    pub expect: Expect,
+}
+
+/// The workload and its pods.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Workload {
+    /// LeaderWorkerSet or StatefulSet.
+    pub kind: Kind,
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Number of pods.
+    pub pods: usize,
+    /// Container name.
+    #[serde(default = "default_container")]
+    pub container: String,
+    /// Image; by default the released one of the vLLM version.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Literal environment of every pod.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Memory limit of a pod, as a quantity.
+    #[serde(default = "default_memory")]
+    pub memory: String,
+}
+
+/// Kind of the workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// LeaderWorkerSet with one group.
+    Lws,
+    /// StatefulSet.
+    Sts,
+}
+
+/// What a node is made of.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Nodes {
+    /// GPUs a pod gets.
+    pub gpus: usize,
+    /// GPU product.
+    #[serde(default = "default_gpu")]
+    pub gpu: String,
+    /// Memory of one GPU, GiB.
+    #[serde(default = "default_gpu_memory")]
+    pub gpu_memory: f64,
+    /// NVLink between the GPUs of a node.
+    #[serde(default = "yes")]
+    pub nvlink: bool,
+    /// RDMA link layer, if there is any.
+    #[serde(default)]
+    pub rdma: Rdma,
+    /// RDMA devices in each pod.
+    #[serde(default)]
+    pub nics: usize,
+    /// GPUDirect RDMA works.
+    #[serde(default = "yes")]
+    pub gdr: bool,
+    /// Channels NCCL builds inside a node.
+    #[serde(default = "default_channels")]
+    pub channels: usize,
+    /// Channels NCCL builds between nodes.
+    #[serde(default = "default_net_channels")]
+    pub net_channels: usize,
+}
+
+/// RDMA link layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Rdma {
+    /// Only sockets.
+    #[default]
+    #[serde(rename = "none")]
+    None,
+    /// InfiniBand.
+    #[serde(rename = "IB")]
+    Ib,
+    /// RDMA over Ethernet.
+    #[serde(rename = "RoCE")]
+    Roce,
+}
+
+/// Sizes of the parallel groups; their product is the number of GPUs.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// Tensor parallel.
+    #[serde(default = "one")]
+    pub tp: usize,
+    /// Pipeline parallel.
+    #[serde(default = "one")]
+    pub pp: usize,
+    /// Data parallel.
+    #[serde(default = "one")]
+    pub dp: usize,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            tp: 1,
+            pp: 1,
+            dp: 1,
+        }
+    }
+}
+
+/// What the image contains.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Versions {
+    /// vLLM, 0.11.1 or newer: the first with a multi-node executor of its own.
+    pub vllm: Version,
+    /// NCCL, 2.18.3 or newer.
+    pub nccl: Version,
+    /// CUDA of the NCCL build.
+    #[serde(default = "default_cuda")]
+    pub cuda: String,
+}
+
+/// The model.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Directory or hub name.
+    pub name: String,
+    /// Architecture class.
+    pub architecture: String,
+    /// Safetensors files.
+    pub shards: u32,
+    /// Size of all of them, GiB.
+    pub gib: f64,
+    /// Mixture of experts.
+    #[serde(default)]
+    pub moe: bool,
+}
+
+/// Seconds each phase takes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Phases {
+    /// Created to scheduled.
+    pub schedule: f64,
+    /// Image pull; the image is on the node already when 0.
+    pub pull: f64,
+    /// Container start to workers up: imports, arguments, engine.
+    pub config: f64,
+    /// torch.distributed and gloo.
+    pub rendezvous: f64,
+    /// NCCL communicators.
+    pub nccl: f64,
+    /// Model load.
+    pub weights: f64,
+    /// torch.compile.
+    pub compile: f64,
+    /// Memory profile and KV cache.
+    pub profile: f64,
+    /// CUDA graphs.
+    pub graphs: f64,
+}
+
+impl Default for Phases {
+    fn default() -> Self {
+        Self {
+            schedule: 0.8,
+            pull: 4.0,
+            config: 7.0,
+            rendezvous: 2.5,
+            nccl: 6.0,
+            weights: 18.0,
+            compile: 8.0,
+            profile: 2.5,
+            graphs: 7.0,
+        }
+    }
+}
+
+/// A phase of a process's life, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Imports, arguments, engine start.
+    Config,
+    /// torch.distributed and gloo.
+    Rendezvous,
+    /// NCCL communicators.
+    Nccl,
+    /// Model load.
+    Weights,
+    /// torch.compile.
+    Compile,
+    /// Memory profile and KV cache.
+    Profile,
+    /// CUDA graphs.
+    Graphs,
+    /// Serving.
+    Serving,
+}
+
+/// Something that goes wrong. Pods and ranks are numbered from 0; an empty list means all.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Fault {
+    /// Environment that only some pods have.
+    Env {
+        /// Which pods.
+        pods: Vec<usize>,
+        /// Literal values.
+        set: BTreeMap<String, String>,
+    },
+    /// Other software in some pods.
+    Versions {
+        /// Which pods.
+        pods: Vec<usize>,
+        /// Their NCCL.
+        nccl: Option<Version>,
+        /// Their image.
+        image: Option<String>,
+    },
+    /// RDMA devices are not in the container, or NCCL prefers another network than the best.
+    Network {
+        /// Which pods.
+        pods: Vec<usize>,
+        /// Name after `Using network`.
+        using: String,
+        /// The devices are listed all the same.
+        #[serde(default = "yes")]
+        listed: bool,
+    },
+    /// GPUDirect RDMA refused in some pods.
+    NoGdr {
+        /// Which pods.
+        pods: Vec<usize>,
+    },
+    /// Never scheduled.
+    Pending {
+        /// Which pods.
+        pods: Vec<usize>,
+        /// What the scheduler says.
+        message: String,
+    },
+    /// The image can't be pulled.
+    ImagePull {
+        /// Which pods.
+        pods: Vec<usize>,
+        /// What the runtime says.
+        message: String,
+    },
+    /// Some pods share a node.
+    SameNode {
+        /// Which pods.
+        pods: Vec<usize>,
+    },
+    /// The start of the log was rotated away before we came: lines before this phase are gone.
+    Rotated {
+        /// Which pods.
+        pods: Vec<usize>,
+        /// First phase that is still there.
+        phase: Phase,
+    },
+    /// A step that some ranks take and others wait for: lines, then perhaps the end.
+    Rank {
+        /// Which ranks (global).
+        ranks: Vec<usize>,
+        /// In which phase.
+        phase: Phase,
+        /// Seconds after the phase began.
+        #[serde(default)]
+        after: f64,
+        /// What they print.
+        #[serde(default)]
+        say: Vec<Say>,
+        /// What becomes of them.
+        #[serde(default)]
+        then: Then,
+    },
+    /// The same for a whole pod: its main process.
+    Pod {
+        /// Which pods.
+        pods: Vec<usize>,
+        /// In which phase.
+        phase: Phase,
+        /// Seconds after the phase began.
+        #[serde(default)]
+        after: f64,
+        /// What its main process prints.
+        #[serde(default)]
+        say: Vec<Say>,
+        /// What becomes of it.
+        #[serde(default)]
+        then: Then,
+        /// Events the kubelet or a controller writes at that moment.
+        #[serde(default)]
+        events: Vec<Told>,
+    },
+}
+
+/// An event about a pod: `Reason: message`, a warning.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// `Evicted`, `Unhealthy`, …
+    pub reason: String,
+    /// Text.
+    pub message: String,
+    /// How often it was seen.
+    #[serde(default = "one_u32")]
+    pub count: u32,
+}
+
+/// A line of log. `{ip:N}`, `{host:N}`, `{rank}`, `{local}`, `{bus}`, `{pid}`, `{dns:N}` are filled in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Say {
+    /// `NCCL INFO` of that process.
+    NcclInfo(String),
+    /// `file.cc:line message`: a `NCCL WARN` of that process.
+    NcclWarn(String),
+    /// `LEVEL [file.py:line] message` with the worker's prefix.
+    Worker(String),
+    /// The same from the engine core of the first pod.
+    Engine(String),
+    /// The same from the API server of the first pod.
+    Api(String),
+    /// Verbatim text of that container: C++ output, tracebacks.
+    Raw(String),
+    /// Verbatim text with the worker's prefix.
+    Print(String),
+    /// Seconds pass.
+    Wait(f64),
+}
+
+/// What becomes of a process.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Then {
+    /// Nothing: it goes on.
+    #[default]
+    GoOn,
+    /// It stands still for ever and says nothing.
+    Hang,
+    /// It ends, and its container with it.
+    Exit {
+        /// Exit code of the container.
+        code: i32,
+        /// `Error`, `OOMKilled`, …
+        #[serde(default)]
+        reason: Option<String>,
+        /// The process is killed: it says nothing about its own end.
+        #[serde(default)]
+        killed: bool,
+        /// How often the kubelet starts it again.
+        #[serde(default)]
+        restarts: u32,
+        /// The pod itself is gone (`Evicted`): its phase is `Failed` with this message.
+        #[serde(default)]
+        evicted: Option<String>,
+    },
+}
+
+/// What the program must conclude when the scenario is over.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Verdict of the report.
+    pub verdict: String,
+    /// Ids of findings of severity warning and error: these and no others.
+    #[serde(default)]
+    pub findings: Vec<String>,
+    /// Ids of findings of severity info that must be among those raised.
+    #[serde(default)]
+    pub info: Vec<String>,
+    /// Checks that do not pass, with their verdict.
+    #[serde(default)]
+    pub checks: BTreeMap<String, String>,
+}
+
+fn default_start() -> String {
+    START.into()
+}
+fn default_container() -> String {
+    "vllm".into()
+}
+fn default_memory() -> String {
+    "512Gi".into()
+}
+fn default_gpu() -> String {
+    "NVIDIA-H100-80GB-HBM3".into()
+}
+fn default_gpu_memory() -> f64 {
+    79.1
+}
+fn default_cuda() -> String {
+    "12.8".into()
+}
+fn default_channels() -> usize {
+    16
+}
+fn default_net_channels() -> usize {
+    4
+}
+fn yes() -> bool {
+    true
+}
+fn one() -> usize {
+    1
+}
+fn one_u32() -> u32 {
+    1
+}
+
+/// Why a scenario can't be played: one sentence each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScenarioError {
+    /// No such name and no such file.
+    Unknown {
+        /// What was asked.
+        asked: String,
+    },
+    /// The file can't be read.
+    Unreadable {
+        /// Path.
+        path: PathBuf,
+        /// The system's words.
+        why: String,
+    },
+    /// The YAML is wrong, with line and column.
+    Yaml {
+        /// Name or path.
+        file: String,
+        /// Where, 1-based.
+        at: Option<(u64, u64)>,
+        /// What.
+        why: String,
+    },
+    /// The YAML is well formed and can't be true.
+    Impossible {
+        /// Name or path.
+        file: String,
+        /// What.
+        why: String,
+    },
+}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { asked } => {
+                write!(
+                    f,
+                    "there is no scenario {asked:?} and no such file; there are "
+                )?;
+                for (i, (name, _)) in SHIPPED.iter().enumerate() {
+                    write!(f, "{}{name}", if i == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Self::Unreadable { path, why } => {
+                write!(f, "can't read the scenario {}: {why}", path.display())
+            }
+            Self::Yaml {
+                file,
+                at: Some((line, column)),
+                why,
+            } => {
+                write!(f, "{file}: line {line}, column {column}: {why}")
+            }
+            Self::Yaml {
+                file,
+                at: None,
+                why,
+            } => write!(f, "{file}: {why}"),
+            Self::Impossible { file, why } => write!(f, "{file}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+/// Names and titles of the scenarios in the program, by name.
+#[must_use]
+pub fn list() -> Vec<(String, String)> {
+    SHIPPED
+        .iter()
+        .map(|(name, text)| {
+            let title = match parse(name, text) {
+                Ok(s) => s.title,
+                Err(e) => e.to_string(),
+            };
+            ((*name).to_owned(), title)
+        })
+        .collect()
+}
+
+/// A scenario of the program by name, or a file of the user's by path.
+///
+/// # Errors
+/// A name that is neither, a file that can't be read, YAML that is wrong or can't be true.
+pub fn load(name_or_path: &str) -> Result<Scenario, ScenarioError> {
+    if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
+        return parse(name, text);
+    }
+    let path = Path::new(name_or_path);
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let mut scenario = parse(name_or_path, &text)?;
+            if let Some(stem) = path.file_stem() {
+                scenario.name = stem.to_string_lossy().into_owned();
+            }
+            Ok(scenario)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ScenarioError::Unknown {
+            asked: name_or_path.to_owned(),
+        }),
+        Err(e) => Err(ScenarioError::Unreadable {
+            path: path.to_owned(),
+            why: e.to_string(),
+        }),
+    }
+}
+
+/// Reads and checks the text of a scenario; `file` stands in the errors.
+///
+/// # Errors
+/// YAML that is wrong or can't be true.
+pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+    let options = serde_yaml::options! { with_snippet: false };
+    let mut scenario: Scenario = serde_yaml::from_str_with_options(text, options).map_err(|e| {
+        let at = e.location().map(|l| (l.line(), l.column()));
+        ScenarioError::Yaml {
+            file: file.to_owned(),
+            at,
+            why: e.to_string(),
+        }
+    })?;
+    scenario.name = file.to_owned();
+    scenario.check().map_err(|why| ScenarioError::Impossible {
+        file: file.to_owned(),
+        why,
+    })?;
+    Ok(scenario)
+}
+
+impl Scenario {
+    /// Time of the first event, nanoseconds since the Unix epoch. A player's clock starts here.
+    #[must_use]
+    pub fn start_ns(&self) -> Nanos {
+        self.start
+            .parse::<jiff::Timestamp>()
+            .map_or(0, |t| i64::try_from(t.as_nanosecond()).unwrap_or(0))
+    }
+
+    /// Number of ranks.
+    #[must_use]
+    pub fn world(&self) -> usize {
+        self.workload.pods * self.nodes.gpus
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Layout { tp, pp, dp } = self.layout;
+        let world = self.world();
+        if !(1..=1024).contains(&self.workload.pods)
+            || !(1..=16).contains(&self.nodes.gpus)
+            || world > 8192
+        {
+            return Err("1 to 1024 pods of 1 to 16 GPUs, at most 8192 ranks, can be played".into());
+        }
+        if tp.saturating_mul(pp).saturating_mul(dp) != world {
+            return Err(format!(
+                "layout tp {tp} × pp {pp} × dp {dp} does not fit {} pods of {} GPUs",
+                self.workload.pods, self.nodes.gpus
+            ));
+        }
+        if self.start.parse::<jiff::Timestamp>().is_err() {
+            return Err(format!("start {:?} is no RFC 3339 time", self.start));
+        }
+        if self.versions.vllm < Version(0, 11, 1) {
+            return Err("versions.vllm must be 0.11.1 or newer".into());
+        }
+        if self.versions.nccl < Version(2, 18, 3) {
+            return Err("versions.nccl must be 2.18.3 or newer".into());
+        }
+        if self.nodes.rdma != Rdma::None && !(1..=16).contains(&self.nodes.nics) {
+            return Err("nodes.nics must be 1 to 16 where nodes.rdma is set".into());
+        }
+        if !(1..=32).contains(&self.nodes.channels) || !(1..=32).contains(&self.nodes.net_channels)
+        {
+            return Err("nodes.channels and nodes.net-channels must be 1 to 32".into());
+        }
+        if !(self.lasts > 0.0 && self.lasts <= 86_400.0) {
+            return Err("lasts must be more than 0 and at most 86400 seconds".into());
+        }
+        let p = &self.phases;
+        let all = [
+            p.schedule,
+            p.pull,
+            p.config,
+            p.rendezvous,
+            p.nccl,
+            p.weights,
+            p.compile,
+            p.profile,
+            p.graphs,
+        ];
+        if all.iter().any(|s| !(0.0..=86_400.0).contains(s)) {
+            return Err("phases must be 0 to 86400 seconds each".into());
+        }
+        if self.model.shards == 0 || self.model.shards > 10_000 {
+            return Err("model.shards must be 1 to 10000".into());
+        }
+        for fault in &self.faults {
+            let (pods, ranks) = fault.reach();
+            if let Some(p) = pods.iter().find(|p| **p >= self.workload.pods) {
+                return Err(format!(
+                    "a fault names pod {p}, there are {}",
+                    self.workload.pods
+                ));
+            }
+            if let Some(r) = ranks.iter().find(|r| **r >= world) {
+                return Err(format!("a fault names rank {r}, there are {world}"));
+            }
+            if let Fault::Versions { nccl: Some(v), .. } = fault
+                && *v < Version(2, 18, 3)
+            {
+                return Err("a fault's nccl must be 2.18.3 or newer".into());
+            }
+            if let Fault::Rank { after, .. } | Fault::Pod { after, .. } = fault
+                && !(0.0..=86_400.0).contains(after)
+            {
+                return Err("a fault's after must be 0 to 86400 seconds".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Fault {
+    /// Pods and ranks that it names.
+    fn reach(&self) -> (&[usize], &[usize]) {
+        match self {
+            Self::Env { pods, .. }
+            | Self::Versions { pods, .. }
+            | Self::Network { pods, .. }
+            | Self::NoGdr { pods }
+            | Self::Pending { pods, .. }
+            | Self::ImagePull { pods, .. }
+            | Self::SameNode { pods }
+            | Self::Rotated { pods, .. }
+            | Self::Pod { pods, .. } => (pods, &[]),
+            Self::Rank { ranks, .. } => (&[], ranks),
+        }
+    }
+}

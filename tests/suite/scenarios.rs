@@ -1,0 +1,165 @@
+//! The embedded cluster: every scenario loads, plays the same each time, and shows what it says it shows.
+
+use std::collections::BTreeSet;
+
+use ncclscope::model::event::Event;
+use ncclscope::sources::sim::{self, Scenario, ScenarioError};
+
+fn all() -> Vec<Scenario> {
+    sim::list()
+        .iter()
+        .map(|(name, _)| sim::load(name).unwrap_or_else(|e| panic!("{e}")))
+        .collect()
+}
+
+/// The text of every source, concatenated.
+fn log(events: &[(i64, Event)]) -> String {
+    let text: Vec<u8> = events
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Event::Log(l) => Some(l.block.text.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn the_shipped_list_is_the_folder() {
+    let folder: BTreeSet<String> =
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/scenarios"))
+            .unwrap()
+            .map(|e| {
+                e.unwrap()
+                    .path()
+                    .file_stem()
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+    let listed: BTreeSet<String> = sim::list().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(listed, folder);
+}
+
+#[test]
+fn the_same_file_gives_the_same_stream() {
+    for s in all().iter().filter(|s| s.world() <= 64) {
+        assert_eq!(
+            format!("{:?}", sim::events(s)),
+            format!("{:?}", sim::events(s)),
+            "{}",
+            s.name
+        );
+    }
+}
+
+/// A name that is neither shipped nor a file is answered with what there is.
+#[test]
+fn an_unknown_scenario_names_the_others() {
+    let e = sim::load("helthy").unwrap_err();
+    assert!(matches!(e, ScenarioError::Unknown { .. }));
+    let text = e.to_string();
+    assert!(
+        text.contains("helthy") && text.contains("healthy, "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_broken_file_is_answered_with_line_and_column() {
+    let good = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/scenarios/healthy.yaml"
+    ))
+    .unwrap();
+    let text = sim::parse("mine.yaml", &good.replace("seed: 7", "sead: 7"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.starts_with("mine.yaml: line 5, column 1: ") && text.contains("sead"),
+        "{text}"
+    );
+    let text = sim::parse("mine.yaml", &good.replace("tp: 4", "tp: 3"))
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("does not fit 2 pods of 4 GPUs"), "{text}");
+}
+
+/// Blocks are whole lines, numbered without a gap, stamped in order.
+#[test]
+fn blocks_are_whole_lines_in_order() {
+    for s in all() {
+        let mut next = std::collections::BTreeMap::new();
+        let mut last = std::collections::BTreeMap::new();
+        for (at, event) in sim::events(&s) {
+            let Event::Log(l) = event else { continue };
+            let line = next.entry(l.source).or_insert(1u64);
+            assert_eq!(l.block.first_line, *line, "{}", s.name);
+            assert_eq!(l.block.text.last(), Some(&b'\n'));
+            for text in l
+                .block
+                .text
+                .strip_suffix(b"\n")
+                .unwrap()
+                .split(|b| *b == b'\n')
+            {
+                *line += 1;
+                let stamp = String::from_utf8_lossy(text.get(..30).unwrap()).into_owned();
+                let ns = i64::try_from(stamp.parse::<jiff::Timestamp>().unwrap().as_nanosecond())
+                    .unwrap();
+                assert!(ns <= at, "{}: a line from the future", s.name);
+                let before = last.insert(l.source, ns);
+                assert!(
+                    before.is_none_or(|b| b <= ns),
+                    "{}: stamps run backwards at {stamp}",
+                    s.name
+                );
+            }
+        }
+    }
+}
+
+/// A minute from scheduled to serving, as the demo promises.
+#[test]
+fn the_healthy_start_serves_within_about_a_minute() {
+    let s = sim::load("healthy").unwrap();
+    let text = log(&sim::events(&s));
+    let up = text
+        .lines()
+        .find(|l| l.contains("Application startup complete."))
+        .unwrap();
+    let at = i64::try_from(
+        up.get(..30)
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .as_nanosecond(),
+    )
+    .unwrap();
+    let took = (at - s.start_ns()) as f64 / 1e9;
+    assert!((50.0..70.0).contains(&took), "{took} s");
+}
+
+/// Played at speed, in order, on a paused clock: the pace is that of the file.
+#[tokio::test(start_paused = true)]
+async fn playing_keeps_the_pace_and_the_order() {
+    let s = sim::load("healthy").unwrap();
+    let (want, lasts) = (sim::events(&s), s.lasts);
+    let (tx, mut rx) = tokio::sync::mpsc::channel(1);
+    let begun = tokio::time::Instant::now();
+    let player = tokio::spawn(sim::play(s, 10.0, tx));
+    let mut seen = 0;
+    while let Some(event) = rx.recv().await {
+        assert_eq!(format!("{event:?}"), format!("{:?}", want[seen].1));
+        seen += 1;
+    }
+    player.await.unwrap();
+    assert_eq!(seen, want.len());
+    let took = begun.elapsed().as_secs_f64();
+    assert!(
+        (took - lasts / 10.0).abs() < 0.01,
+        "{took} s for {lasts} s at ×10"
+    );
+}
