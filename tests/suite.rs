@@ -8,6 +8,8 @@ mod generator;
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/parse.rs"]
+mod parse;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
