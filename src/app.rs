@@ -1,0 +1,6 @@
+//! The shell: the only layer that knows everything.
+
+pub mod encode;
+pub mod output;
+pub mod runloop;
+pub mod terminal;
