@@ -11,6 +11,7 @@ pub mod pods;
 pub mod procs;
 pub mod screen;
 pub mod sources;
+pub mod stages;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,8 @@ pub struct Model {
     pub logs: Option<logs::Logs>,
     /// NCCL processes.
     pub procs: procs::Procs,
+    /// vLLM processes.
+    pub startups: stages::Startups,
     /// Pods of the workload and the events about them.
     pub pods: pods::Pods,
     /// State of each connection to the cluster.
@@ -70,6 +73,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Log(log) => {
             model.sources.count(log.source, &log.block);
             model.procs.fold(log.source, &log.block);
+            model.startups.fold(log.source, &log.block);
             if let Some(logs) = &mut model.logs {
                 logs.keep(log.source, &log.block);
             }

@@ -10,5 +10,7 @@ mod runloop;
 mod scenarios;
 #[path = "suite/screen.rs"]
 mod screen;
+#[path = "suite/stages.rs"]
+mod stages;
 #[path = "suite/vllm.rs"]
 mod vllm;

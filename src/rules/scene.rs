@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::parse::fact::{Life, Via};
 use crate::parse::{At, Nanos};
 
+pub use crate::model::stages::Stage;
+
 /// Verdict over a workload or all of them; ordered from best to worst as the contract ranks them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Verdict {
@@ -74,31 +76,6 @@ pub enum NcclStep {
     Transport,
     /// Init COMPLETE.
     Completion,
-}
-
-/// Start-up stage of a vLLM process, in the contract's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// P1
-    Started,
-    /// P0
-    Config,
-    /// P3
-    DistributedInit,
-    /// P4–P6
-    NcclInit,
-    /// Download of model files.
-    Download,
-    /// P7
-    Weights,
-    /// P9
-    Profile,
-    /// P8
-    Compile,
-    /// P10
-    Graphs,
-    /// P11–P13
-    Serving,
 }
 
 /// Progress inside a stage.

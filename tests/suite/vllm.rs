@@ -936,28 +936,3 @@ proptest! {
         let _ = Settings::from_argv(words.iter().map(String::as_str));
     }
 }
-
-#[test]
-#[ignore]
-fn adhoc_speed() {
-    let lines = [
-        "INFO 11-20 09:00:05 [loggers.py:248] Engine 000: Avg prompt throughput: 812.4 tokens/s, Avg generation throughput: 240.1 tokens/s, Running: 12 reqs, Waiting: 3 reqs, GPU KV cache usage: 8.3%, Prefix cache hit rate: 41.0%",
-        "INFO:     10.42.0.1:51230 - \"POST /v1/chat/completions HTTP/1.1\" 200 OK",
-        "INFO 11-20 09:00:05 [async_llm.py:270] Added request chatcmpl-1.",
-        "DEBUG 11-20 09:00:05 [v1/engine/core.py:412] EngineCore waiting for work, nothing of interest in this line at all, really nothing",
-        "some line of another program with ordinary words in it, Using a few of them, about a hundred bytes long",
-    ];
-    for l in lines {
-        let t = std::time::Instant::now();
-        for _ in 0..200_000 {
-            std::hint::black_box(line(std::hint::black_box(l.as_bytes()), &Outer::default()));
-        }
-        let e = t.elapsed();
-        println!(
-            "{:6.1} ns  {:5.0} MB/s {}",
-            e.as_nanos() as f64 / 2e5,
-            l.len() as f64 * 2e5 / e.as_secs_f64() / 1e6,
-            &l[..40]
-        );
-    }
-}
