@@ -14,6 +14,9 @@
 
 pub mod app;
 pub mod model;
+pub mod panes;
 pub mod parse;
+pub mod report;
 pub mod rules;
 pub mod sources;
+pub mod theme;

@@ -11,7 +11,7 @@ pub mod pods;
 pub mod procs;
 pub mod screen;
 pub mod sources;
-pub mod stages;
+pub mod speakers;
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub struct Model {
     /// NCCL processes.
     pub procs: procs::Procs,
     /// vLLM processes.
-    pub startups: stages::Startups,
+    pub speakers: speakers::Speakers,
     /// Pods of the workload and the events about them.
     pub pods: pods::Pods,
     /// State of each connection to the cluster.
@@ -73,7 +73,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Log(log) => {
             model.sources.count(log.source, &log.block);
             model.procs.fold(log.source, &log.block);
-            model.startups.fold(log.source, &log.block);
+            model.speakers.fold(log.source, &log.block);
             if let Some(logs) = &mut model.logs {
                 logs.keep(log.source, &log.block);
             }

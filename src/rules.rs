@@ -4,10 +4,12 @@ mod assemble;
 pub mod comms;
 pub mod edges;
 pub mod findings;
+pub mod layout;
 pub mod matrix;
 pub mod pods;
 pub mod rating;
 pub mod scene;
+pub mod startup;
 mod verdict;
 
 pub use findings::KNOWN;

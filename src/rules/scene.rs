@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
+pub use crate::model::speakers::Stage;
 use crate::parse::fact::{Life, Via};
 use crate::parse::{At, Nanos};
-
-pub use crate::model::stages::Stage;
 
 /// Verdict over a workload or all of them; ordered from best to worst as the contract ranks them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -435,6 +434,32 @@ pub struct Workload {
     pub sizes: [Option<u32>; 4],
 }
 
+/// A vLLM group and what carries its collectives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GroupView {
+    /// `tp:0`.
+    pub name: String,
+    /// `tp`, `pp`, `dp`, `ep`, `world`.
+    pub kind: &'static str,
+    /// Members in the order of their ranks inside the group.
+    pub global_ranks: Vec<u32>,
+    /// Key of its NCCL communicator.
+    pub communicator: Option<String>,
+    /// Path of an all-reduce by size, smallest first.
+    pub routes: Vec<RouteView>,
+}
+
+/// The path an all-reduce takes up to a size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteView {
+    /// Largest message on this path, bytes; `None`: everything above.
+    pub max_bytes: Option<u64>,
+    /// `custom`, `symm-multimem`, `symm-two-shot`, `nccl`, `gloo`.
+    pub path: &'static str,
+    /// The condition that decided.
+    pub because: String,
+}
+
 /// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -746,6 +771,8 @@ pub struct Scene {
     pub findings: Vec<Finding>,
     /// Merged matrix first, then one per communicator in the order of the tabs.
     pub matrices: Vec<Matrix>,
+    /// vLLM groups of the layout.
+    pub groups: Vec<GroupView>,
     /// Pods in rank order.
     pub pods: Vec<PodRow>,
     /// Checks in the order of the checklist.
