@@ -4,13 +4,13 @@
 
 use ncclscope::model::edges::Quote;
 use ncclscope::model::event::SourceId;
-use ncclscope::model::stages::{Stage, Startup, Startups};
-use ncclscope::parse::vllm::{FaultKind, header_stamp, line};
-use ncclscope::parse::{At, Outer};
+use ncclscope::model::speakers::{Speaker, Speakers, Stage};
+use ncclscope::parse::Outer;
+use ncclscope::parse::vllm::{header_stamp, line};
 
 /// Folds `(label, pid, line)`, a stamp wherever the header has one.
-fn fold(lines: &[(&str, u64, &str)]) -> Startups {
-    let mut all = Startups::default();
+fn fold(lines: &[(&str, u64, &str)]) -> Speakers {
+    let mut all = Speakers::default();
     for (n, (label, pid, text)) in lines.iter().enumerate() {
         let outer = Outer {
             label: (!label.is_empty()).then(|| (*label).to_owned()),
@@ -25,13 +25,15 @@ fn fold(lines: &[(&str, u64, &str)]) -> Startups {
             at: header_stamp(text.as_bytes()),
             text: (*text).into(),
         };
-        all.apply(SourceId(0), &fact, &outer, &quote);
+        all.apply(SourceId(0), Some(&outer), &fact, quote.at, &|| {
+            quote.clone()
+        });
     }
     all
 }
 
-fn stage(s: &Startup) -> Option<Stage> {
-    s.stage().map(|e| e.stage)
+fn stage(s: &Speaker) -> Option<Stage> {
+    s.stage.as_ref().map(|(stage, _)| *stage)
 }
 
 const WORKER: &[(&str, u64, &str)] = &[
@@ -126,22 +128,23 @@ fn the_stage_is_right_wherever_the_log_is_cut() {
 fn a_worker_tells_who_it_is_and_what_it_took() {
     let all = fold(WORKER);
     let w = &all.list[0];
-    assert_eq!(w.label.as_deref(), Some("Worker_TP9_EP9"));
+    assert_eq!(
+        w.label.as_ref().map(|(l, _)| l.as_str()),
+        Some("Worker_TP9_EP9")
+    );
     assert_eq!(w.global_rank(), Some(9));
-    assert_eq!(w.pynccl.as_ref().unwrap().0, "2.27.5");
+    assert_eq!(w.nccl.as_deref(), Some("2.27.5"));
     assert_eq!(w.routes.len(), 1);
-    assert_eq!(w.sizes.weights_gib, Some(17.04));
-    assert_eq!(w.sizes.kv_gib, Some(47.31));
-    assert_eq!(w.sizes.graphs_gib, Some(0.84));
+    assert_eq!(w.model_gib, Some(17.04));
+    assert_eq!(w.kv_gib, Some(47.31));
     assert_eq!(w.model.as_deref(), Some("/models/q"));
-    assert!(w.stage().unwrap().done, "capture is over");
     assert!(w.ended.is_none());
 }
 
 #[test]
 fn progress_belongs_to_the_furthest_stage() {
     let mid = fold(WORKER.get(..6).unwrap());
-    let p = mid.list[0].progress.as_ref().unwrap();
+    let (p, _) = mid.list[0].progress.as_ref().unwrap();
     assert_eq!((p.done, p.total, p.counted.unit()), (6, 59, "shards"));
     let later = fold(WORKER.get(..9).unwrap());
     assert_eq!(
@@ -173,44 +176,15 @@ fn a_second_start_under_one_prefix_is_another_life() {
     let lives: Vec<_> = all
         .list
         .iter()
-        .map(|s| {
-            (
-                s.incarnation,
-                s.version.as_deref(),
-                stage(s),
-                s.ended.is_some(),
-            )
-        })
+        .map(|s| (s.incarnation, s.version.as_deref(), stage(s)))
         .collect();
     assert_eq!(
         lives,
         [
-            (1, Some("0.11.2"), Some(Stage::Serving), true),
-            (2, Some("0.12.0"), Some(Stage::Config), false),
+            (1, Some("0.11.2"), Some(Stage::Serving)),
+            (2, Some("0.12.0"), Some(Stage::Config)),
         ]
     );
-}
-
-#[test]
-fn the_cause_stands_before_its_echoes() {
-    let all = fold(&[
-        (
-            "EngineCore_DP0",
-            271,
-            "ERROR 11-20 08:06:02 [core.py:844] EngineCore failed to start.",
-        ),
-        (
-            "EngineCore_DP0",
-            271,
-            "ERROR 11-20 08:06:02 [core.py:844] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 512.00 MiB. GPU 3 has a total capacity of 79.10 GiB of which 211.25 MiB is free.",
-        ),
-    ]);
-    let e = &all.list[0];
-    assert!(matches!(
-        e.trouble().unwrap().0.kind,
-        FaultKind::CudaOom { gpu: Some(3), .. }
-    ));
-    assert!(e.ended.is_some());
 }
 
 #[test]
@@ -249,28 +223,4 @@ fn a_stalled_server_shows_in_its_statistics() {
     };
     assert_eq!(of(&[idle, idle, idle]), 3);
     assert_eq!(of(&[idle, busy, idle]), 1);
-}
-
-#[test]
-fn a_stage_without_stamp_takes_the_first_one_known_in_it() {
-    let outer = Outer::default();
-    let mut all = Startups::default();
-    for (n, at) in [None, Some(7), Some(9)].into_iter().enumerate() {
-        let text =
-            "Loading safetensors checkpoint shards:  10% Completed | 6/59 [00:12<01:30,  1.71s/it]";
-        let quote = Quote {
-            line: n as u64,
-            at: at.map(|ns| At { ns, exact: true }),
-            text: text.into(),
-        };
-        all.apply(
-            SourceId(1),
-            &line(text.as_bytes(), &outer).unwrap(),
-            &outer,
-            &quote,
-        );
-    }
-    let s = &all.list[0];
-    assert_eq!(s.stage().unwrap().at.map(|a| a.ns), Some(7));
-    assert_eq!(s.last_at.map(|a| a.ns), Some(9));
 }
