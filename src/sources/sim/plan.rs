@@ -146,8 +146,10 @@ pub struct Comm {
 /// Everything that is known before the first line is written.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// First moment.
+    /// The pods are created.
     pub start: Nanos,
+    /// Somebody begins to watch.
+    pub watch: Nanos,
     /// Last moment.
     pub end: Nanos,
     /// By index.
@@ -189,9 +191,10 @@ impl Plan {
     /// Works out the plan of a scenario.
     #[must_use]
     pub fn new(s: &Scenario) -> Self {
-        let start = s.start_ns();
+        let start = s.origin_ns();
         let mut plan = Self {
             start,
+            watch: s.start_ns(),
             end: start + secs(s.lasts),
             pods: pods(s, start),
             ranks: ranks(s),
@@ -245,6 +248,7 @@ impl Plan {
         // The workers meet when the last pod is up; a pod that never comes holds everybody.
         let config = secs(p.config);
         self.stop(s, Phase::Config);
+        self.stop(s, Phase::Rendezvous);
         let ready: Option<Vec<Nanos>> = self
             .pods
             .iter()
@@ -441,7 +445,8 @@ impl Plan {
                 .collect::<std::collections::BTreeSet<_>>()
                 .len()
                 > 1;
-            comm.whole = through.is_some();
+            comm.whole = through.is_some() && self.reachable(s, &members);
+            let through = through.filter(|_| comm.whole);
             for m in &mut comm.members {
                 let jitter = Nanos::try_from(rng.below(40_000_000)).unwrap_or(0);
                 m.complete = through
@@ -470,6 +475,21 @@ impl Plan {
         let all: Option<Vec<Nanos>> = cursor.into_iter().collect();
         all.and_then(|all| all.into_iter().max())
             .map(|t| t.max(begin + length))
+    }
+
+    /// No fault stands between the members of a communicator.
+    fn reachable(&self, s: &Scenario, members: &[usize]) -> bool {
+        s.faults.iter().all(|fault| {
+            let Fault::Unreachable { pods } = fault else {
+                return true;
+            };
+            let mut sides = members
+                .iter()
+                .filter_map(|g| self.ranks.get(*g))
+                .map(|r| pods.contains(&r.pod));
+            let first = sides.next();
+            sides.all(|side| Some(side) == first)
+        })
     }
 
     /// Torch's own communicator for the logits of the last stage, made at the first forward pass.

@@ -37,6 +37,9 @@ pub struct Scenario {
     pub start: String,
     /// How long it lasts.
     pub lasts: f64,
+    /// When somebody begins to watch; what was before is known as far as a cluster still tells it.
+    #[serde(default)]
+    pub watch_from: f64,
     /// The workload.
     pub workload: Workload,
     /// The nodes it runs on, one per pod unless `shared`.
@@ -287,6 +290,11 @@ pub enum Fault {
         /// The devices are listed all the same.
         #[serde(default = "yes")]
         listed: bool,
+    },
+    /// Nothing gets through between these pods and the others once NCCL begins.
+    Unreachable {
+        /// Which pods.
+        pods: Vec<usize>,
     },
     /// GPUDirect RDMA refused in some pods.
     NoGdr {
@@ -603,12 +611,18 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
 }
 
 impl Scenario {
-    /// Time of the first event, nanoseconds since the Unix epoch. A player's clock starts here.
+    /// When the pods are created, nanoseconds since the Unix epoch.
     #[must_use]
-    pub fn start_ns(&self) -> Nanos {
+    pub fn origin_ns(&self) -> Nanos {
         self.start
             .parse::<jiff::Timestamp>()
             .map_or(0, |t| i64::try_from(t.as_nanosecond()).unwrap_or(0))
+    }
+
+    /// Time of the first event, nanoseconds since the Unix epoch. A player's clock starts here.
+    #[must_use]
+    pub fn start_ns(&self) -> Nanos {
+        self.origin_ns() + super::plan::secs(self.watch_from)
     }
 
     /// Number of ranks.
@@ -650,6 +664,9 @@ impl Scenario {
         }
         if !(self.lasts > 0.0 && self.lasts <= 86_400.0) {
             return Err("lasts must be more than 0 and at most 86400 seconds".into());
+        }
+        if !(0.0..self.lasts).contains(&self.watch_from) {
+            return Err("watch-from must be less than lasts".into());
         }
         let p = &self.phases;
         let all = [
@@ -702,6 +719,7 @@ impl Fault {
             Self::Env { pods, .. }
             | Self::Versions { pods, .. }
             | Self::Network { pods, .. }
+            | Self::Unreachable { pods }
             | Self::NoGdr { pods }
             | Self::Pending { pods, .. }
             | Self::ImagePull { pods, .. }
