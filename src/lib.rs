@@ -12,7 +12,11 @@
 //! | 5 | sources, jobs, worker, report | the world in, events out (use 1–3) |
 //! | 6 | app | the shell, the only one that knows all |
 
+pub mod app;
 pub mod model;
+pub mod panes;
 pub mod parse;
+pub mod report;
 pub mod rules;
 pub mod sources;
+pub mod theme;

@@ -11,6 +11,7 @@ pub mod pods;
 pub mod procs;
 pub mod screen;
 pub mod sources;
+pub mod speakers;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,8 @@ pub struct Model {
     pub logs: Option<logs::Logs>,
     /// NCCL processes.
     pub procs: procs::Procs,
+    /// vLLM processes.
+    pub speakers: speakers::Speakers,
     /// Pods of the workload and the events about them.
     pub pods: pods::Pods,
     /// State of each connection to the cluster.
@@ -57,8 +60,12 @@ impl Model {
 /// Applies one event and says what the shell must do.
 pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     model.now = model.now.max(stamped.at);
-    if !matches!(stamped.event, Event::Tick) {
-        model.rev += 1;
+    // What the person does to the screen leaves the scene as it is.
+    match stamped.event {
+        Event::Do(_) | Event::Resize { .. } | Event::Note { .. } => {}
+        // Ages grow, where time doesn't come from the lines.
+        Event::Tick => model.rev += u64::from(stamped.at > 0),
+        _ => model.rev += 1,
     }
     match stamped.event {
         Event::Session(session) => model.session = session,
@@ -66,6 +73,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Log(log) => {
             model.sources.count(log.source, &log.block);
             model.procs.fold(log.source, &log.block);
+            model.speakers.fold(log.source, &log.block);
             if let Some(logs) = &mut model.logs {
                 logs.keep(log.source, &log.block);
             }
@@ -80,12 +88,10 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             model.workloads = list;
         }
         Event::Do(command) => return model.screen.apply(&command),
-        Event::Resize { w, h } => model.screen.size = (w, h),
+        Event::Resize { w, h } => model.screen.resize(w, h),
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {
-            if model.screen.tick(model.now) {
-                model.rev += 1;
-            }
+            model.screen.tick();
         }
         Event::Pod(event) => {
             model.pods.apply(&event);

@@ -4,6 +4,7 @@ mod assemble;
 pub mod comms;
 pub mod edges;
 pub mod findings;
+pub mod layout;
 pub mod matrix;
 pub mod pods;
 pub mod rating;

@@ -11,13 +11,11 @@ use std::path::PathBuf;
 
 use super::commands::{self, Order};
 use super::event::{Command, Effect};
-use crate::parse::Nanos;
-
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
 
-/// How long a message stays: long enough to be read aloud.
-const NOTE_FOR: Nanos = 6_000_000_000;
+/// How many ticks (seconds) a message stays: long enough to be read aloud.
+const NOTE_FOR: u8 = 6;
 
 /// Command lines remembered.
 const HISTORY: usize = 100;
@@ -306,7 +304,7 @@ pub struct Note {
     pub text: String,
     /// Something went wrong.
     pub bad: bool,
-    born: Option<Nanos>,
+    left: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -454,7 +452,7 @@ impl Screen {
         self.note = Some(Note {
             text: text.into(),
             bad,
-            born: None,
+            left: NOTE_FOR,
         });
     }
 
@@ -463,21 +461,18 @@ impl Screen {
         self.size = (w, h);
     }
 
-    /// Time passes. True when that changed the screen.
-    pub fn tick(&mut self, now: Nanos) -> bool {
-        match &mut self.note {
-            Some(Note {
-                born: Some(born), ..
-            }) if now.saturating_sub(*born) >= NOTE_FOR => {
-                self.note = None;
-                true
-            }
-            Some(note @ Note { born: None, .. }) => {
-                note.born = Some(now);
-                false
-            }
-            _ => false,
+    /// A second passed. True when that changed the screen. Seconds are counted rather than read from a clock, so that
+    /// a recording shows a message for as long as the live screen did.
+    pub fn tick(&mut self) -> bool {
+        let Some(note) = &mut self.note else {
+            return false;
+        };
+        note.left = note.left.saturating_sub(1);
+        let over = note.left == 0;
+        if over {
+            self.note = None;
         }
+        over
     }
 
     /// Does what the person meant.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+pub use crate::model::speakers::Stage;
 use crate::parse::fact::{Life, Via};
 use crate::parse::{At, Nanos};
 
@@ -74,31 +75,6 @@ pub enum NcclStep {
     Transport,
     /// Init COMPLETE.
     Completion,
-}
-
-/// Start-up stage of a vLLM process, in the contract's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// P1
-    Started,
-    /// P0
-    Config,
-    /// P3
-    DistributedInit,
-    /// P4–P6
-    NcclInit,
-    /// Download of model files.
-    Download,
-    /// P7
-    Weights,
-    /// P9
-    Profile,
-    /// P8
-    Compile,
-    /// P10
-    Graphs,
-    /// P11–P13
-    Serving,
 }
 
 /// Progress inside a stage.
@@ -458,6 +434,32 @@ pub struct Workload {
     pub sizes: [Option<u32>; 4],
 }
 
+/// A vLLM group and what carries its collectives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GroupView {
+    /// `tp:0`.
+    pub name: String,
+    /// `tp`, `pp`, `dp`, `ep`, `world`.
+    pub kind: &'static str,
+    /// Members in the order of their ranks inside the group.
+    pub global_ranks: Vec<u32>,
+    /// Key of its NCCL communicator.
+    pub communicator: Option<String>,
+    /// Path of an all-reduce by size, smallest first.
+    pub routes: Vec<RouteView>,
+}
+
+/// The path an all-reduce takes up to a size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteView {
+    /// Largest message on this path, bytes; `None`: everything above.
+    pub max_bytes: Option<u64>,
+    /// `custom`, `symm-multimem`, `symm-two-shot`, `nccl`, `gloo`.
+    pub path: &'static str,
+    /// The condition that decided.
+    pub because: String,
+}
+
 /// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -769,6 +771,8 @@ pub struct Scene {
     pub findings: Vec<Finding>,
     /// Merged matrix first, then one per communicator in the order of the tabs.
     pub matrices: Vec<Matrix>,
+    /// vLLM groups of the layout.
+    pub groups: Vec<GroupView>,
     /// Pods in rank order.
     pub pods: Vec<PodRow>,
     /// Checks in the order of the checklist.

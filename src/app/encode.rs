@@ -1,0 +1,232 @@
+//! Cells to bytes: the shortest sequences that turn what the terminal shows into the next frame.
+
+use std::io::Write;
+
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::style::{Color, Modifier};
+use unicode_width::UnicodeWidthStr;
+
+/// The terminal shows nothing of a frame until its end, where it knows how (DEC private mode 2026).
+const BEGIN: &[u8] = b"\x1b[?2026h";
+const END: &[u8] = b"\x1b[?2026l";
+
+/// Blank cells at the end of a row from which erasing is shorter than printing them.
+const ERASE_FROM: usize = 5;
+
+type Look = (Color, Color, Modifier);
+
+const PLAIN: Look = (Color::Reset, Color::Reset, Modifier::empty());
+
+/// Remembers what the terminal shows.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    shown: Option<Buffer>,
+    /// `None`: not known.
+    look: Option<Look>,
+}
+
+impl Encoder {
+    /// Nothing is known of the terminal any more.
+    pub fn forget(&mut self) {
+        self.shown = None;
+        self.look = None;
+    }
+
+    /// Appends what turns the terminal into `next` (nothing, if it shows that already) and gives the old frame back.
+    pub fn frame(&mut self, next: Buffer, out: &mut Vec<u8>) -> Option<Buffer> {
+        let start = out.len();
+        out.extend_from_slice(BEGIN);
+        let body = out.len();
+        let old = match self.shown.take().filter(|old| old.area == next.area) {
+            Some(old) => old,
+            None => {
+                out.extend_from_slice(b"\x1b[0m\x1b[2J");
+                self.look = Some(PLAIN);
+                Buffer::empty(next.area)
+            }
+        };
+        self.difference(&old, &next, out);
+        if out.len() == body {
+            out.truncate(start);
+        } else {
+            out.extend_from_slice(END);
+        }
+        self.shown = Some(next);
+        Some(old)
+    }
+
+    /// Row by row; a column counts as changed also where half of a wide character was or will be, because
+    /// terminals disagree about what is left of the other half.
+    fn difference(&mut self, old: &Buffer, next: &Buffer, out: &mut Vec<u8>) {
+        let width = usize::from(next.area.width.max(1));
+        let mut at: Option<(usize, usize)> = None;
+        for (y, (old, row)) in old
+            .content
+            .chunks(width)
+            .zip(next.content.chunks(width))
+            .enumerate()
+        {
+            let blank = row
+                .iter()
+                .rposition(|c| !is_blank(c))
+                .map_or(0, |last| last + 1);
+            let (mut x, mut stale) = (0, 0);
+            while let (Some(was), Some(cell)) = (old.get(x), row.get(x)) {
+                let here = x;
+                let wide = columns(cell.symbol());
+                x += wide;
+                if was == cell && here >= stale {
+                    continue;
+                }
+                let covered = (here..x).filter_map(|c| Some(c + columns(old.get(c)?.symbol())));
+                stale = covered.max().unwrap_or(x).max(stale);
+                self.go(&mut at, (here, y), row, out);
+                if here >= blank && width - here >= ERASE_FROM {
+                    self.look(PLAIN, out);
+                    out.extend_from_slice(b"\x1b[K");
+                    break;
+                }
+                self.look((cell.fg, cell.bg, cell.modifier), out);
+                out.extend_from_slice(printable(cell.symbol(), width - here).as_bytes());
+                // Terminals disagree about the width of clusters, and about where the cursor is after the last column.
+                let sure = x < width && cell.symbol().chars().nth(1).is_none();
+                at = sure.then_some((x, y));
+            }
+        }
+    }
+
+    fn go(
+        &self,
+        at: &mut Option<(usize, usize)>,
+        to: (usize, usize),
+        row: &[Cell],
+        out: &mut Vec<u8>,
+    ) {
+        let (x, y) = to;
+        match *at {
+            Some(here) if here == to => {}
+            Some((from, line)) if line == y && from < x => {
+                // Unchanged cells between two changed ones: printing them again may be shorter than jumping.
+                let between = row.get(from..x).unwrap_or_default();
+                let same = |c: &Cell| {
+                    Some((c.fg, c.bg, c.modifier)) == self.look
+                        && matches!(c.symbol().as_bytes(), [0x20..0x7f])
+                };
+                if between.len() <= 4 && between.iter().all(same) {
+                    between
+                        .iter()
+                        .for_each(|c| out.extend_from_slice(c.symbol().as_bytes()));
+                } else {
+                    put(out, format_args!("\x1b[{}C", x - from));
+                }
+            }
+            _ => put(out, format_args!("\x1b[{};{}H", y + 1, x + 1)),
+        }
+        *at = Some(to);
+    }
+
+    fn look(&mut self, want: Look, out: &mut Vec<u8>) {
+        if self.look == Some(want) {
+            return;
+        }
+        let (fg, bg, modifier) = want;
+        let mut codes = String::new();
+        let mut have = self.look;
+        if want == PLAIN || have.is_none_or(|(_, _, m)| !modifier.contains(m)) {
+            codes.push('0');
+            have = Some(PLAIN);
+        }
+        let (had_fg, had_bg, had) = have.unwrap_or(PLAIN);
+        for (flag, code) in MODIFIERS {
+            if modifier.contains(*flag) && !had.contains(*flag) {
+                push(&mut codes, format_args!("{code}"));
+            }
+        }
+        if fg != had_fg {
+            colour(&mut codes, fg, 30);
+        }
+        if bg != had_bg {
+            colour(&mut codes, bg, 40);
+        }
+        put(out, format_args!("\x1b[{codes}m"));
+        self.look = Some(want);
+    }
+}
+
+const MODIFIERS: &[(Modifier, u8)] = &[
+    (Modifier::BOLD, 1),
+    (Modifier::DIM, 2),
+    (Modifier::ITALIC, 3),
+    (Modifier::UNDERLINED, 4),
+    (Modifier::SLOW_BLINK, 5),
+    (Modifier::RAPID_BLINK, 6),
+    (Modifier::REVERSED, 7),
+    (Modifier::HIDDEN, 8),
+    (Modifier::CROSSED_OUT, 9),
+];
+
+/// Columns that a symbol takes.
+fn columns(symbol: &str) -> usize {
+    if symbol.len() == 1 {
+        1
+    } else {
+        symbol.width().max(1)
+    }
+}
+
+/// Last line of defence: whatever a log contains, no control character gets out here, and nothing over the edge.
+fn printable(symbol: &str, room: usize) -> &str {
+    if symbol.chars().any(char::is_control) {
+        "?"
+    } else if columns(symbol) > room {
+        " "
+    } else {
+        symbol
+    }
+}
+
+/// Looks like an erased cell.
+fn is_blank(cell: &Cell) -> bool {
+    cell.symbol() == " " && (cell.fg, cell.bg, cell.modifier) == PLAIN
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing into memory can't fail.
+    let _ = out.write_fmt(text);
+}
+
+fn push(codes: &mut String, code: std::fmt::Arguments<'_>) {
+    if !codes.is_empty() {
+        codes.push(';');
+    }
+    codes.push_str(&code.to_string());
+}
+
+/// `base` is 30 for text, 40 for the ground behind it.
+fn colour(codes: &mut String, colour: Color, base: u8) {
+    let (ansi, bright) = match colour {
+        Color::Reset => (9, false),
+        Color::Black => (0, false),
+        Color::Red => (1, false),
+        Color::Green => (2, false),
+        Color::Yellow => (3, false),
+        Color::Blue => (4, false),
+        Color::Magenta => (5, false),
+        Color::Cyan => (6, false),
+        Color::Gray => (7, false),
+        Color::DarkGray => (0, true),
+        Color::LightRed => (1, true),
+        Color::LightGreen => (2, true),
+        Color::LightYellow => (3, true),
+        Color::LightBlue => (4, true),
+        Color::LightMagenta => (5, true),
+        Color::LightCyan => (6, true),
+        Color::White => (7, true),
+        Color::Indexed(n) => return push(codes, format_args!("{};5;{n}", base + 8)),
+        Color::Rgb(r, g, b) => return push(codes, format_args!("{};2;{r};{g};{b}", base + 8)),
+    };
+    push(
+        codes,
+        format_args!("{}", base + ansi + if bright { 60 } else { 0 }),
+    );
+}

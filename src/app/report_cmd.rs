@@ -1,0 +1,211 @@
+//! `ncclscope report`: sources in, report out, the verdict as exit code.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::model::event::{Event, Feed, Session, Stamped};
+use crate::model::{Model, update};
+use crate::report::{FailOn, Report, exit_code, json, text};
+use crate::rules::scene::Scene;
+use crate::sources::files::{Inputs, Progress, SourceError, read_all};
+
+/// Could not run.
+const FAILED_TO_RUN: u8 = 2;
+
+/// Ended by SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// How often the progress line is written.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// Form of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// For a person.
+    #[default]
+    Text,
+    /// For a program: schema `ncclscope.report/v1`.
+    Json,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReportArgs {
+    /// Log files, folders, gzip or zstd compressed or not; `-` for standard input
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+    /// From which severity on a degraded workload ends with exit code 1; `failed`: the verdict failed alone
+    #[arg(long, value_enum, default_value_t, value_name = "SEVERITY")]
+    pub fail_on: FailOn,
+    /// Threads that parse; 0 is one per core. The report does not depend on it
+    #[arg(short = 'j', long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+}
+
+/// Runs the command. Exit codes: 0, 1 by verdict, 2 could not run, 3 unknown; 130 after SIGINT.
+#[must_use]
+pub fn run(args: &ReportArgs) -> ExitCode {
+    end_on_interrupt();
+    let scene = match observe(args) {
+        Ok(scene) => scene,
+        Err(e) => {
+            complain(&format!("ncclscope: {e}"));
+            return ExitCode::from(FAILED_TO_RUN);
+        }
+    };
+    match print(args, &scene) {
+        Ok(()) => ExitCode::from(exit_code(&scene, args.fail_on)),
+        // Whoever read it has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(e) => {
+            complain(&format!("ncclscope: the report can't be written: {e}"));
+            ExitCode::from(FAILED_TO_RUN)
+        }
+    }
+}
+
+/// Folds all sources into a scene; notes go to standard error.
+fn observe(args: &ReportArgs) -> Result<Scene, SourceError> {
+    let inputs = Inputs::find(&args.paths)?;
+    for skipped in &inputs.skipped {
+        complain(&format!("skipped {skipped}"));
+    }
+    let mut model = Model::default();
+    let mut seq = 0;
+    let mut fold = |event: Event| {
+        seq += 1;
+        // Time comes from the lines.
+        update(&mut model, Stamped { seq, at: 0, event });
+        ControlFlow::Continue(())
+    };
+    let names: Vec<String> = args
+        .paths
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect();
+    let session = Session {
+        feed: Feed::Files,
+        workload: Some(names.join(" ")),
+        ..Session::default()
+    };
+    let _ = fold(Event::Session(session));
+    let progress = Arc::new(Progress::default());
+    let done = AtomicBool::new(false);
+    let totals = thread::scope(|scope| {
+        let line = io::stderr().is_terminal().then(|| {
+            let (inputs, progress, done) = (&inputs, &progress, &done);
+            scope.spawn(move || show_progress(inputs, progress, done))
+        });
+        let totals = read_all(&inputs, args.threads, &progress, &mut fold);
+        done.store(true, Ordering::Release);
+        if let Some(line) = line {
+            line.thread().unpark();
+        }
+        totals
+    })?;
+    for note in &totals.notes {
+        complain(note);
+    }
+    if totals.cut > 0 {
+        let s = if totals.cut == 1 { " was" } else { "s were" };
+        complain(&format!(
+            "{} line{s} longer than {} MiB and lost the rest",
+            totals.cut,
+            crate::sources::files::LINE_BYTES >> 20
+        ));
+    }
+    Ok(Scene::of(&model))
+}
+
+fn print(args: &ReportArgs, scene: &Scene) -> io::Result<()> {
+    let stdout = io::stdout();
+    let colour = stdout.is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
+    match args.format {
+        Format::Json => json::write(&mut out, &Report::of(scene, None))?,
+        Format::Text => text::write(&mut out, scene, text::Style { colour })?,
+    }
+    out.flush()
+}
+
+/// A message for the person; nobody to read it is no reason to fail.
+fn complain(message: &str) {
+    let message = crate::parse::clean(message.as_bytes());
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
+/// One line that is written over, until `done`.
+fn show_progress(inputs: &Inputs, progress: &Progress, done: &AtomicBool) {
+    let start = Instant::now();
+    let total = inputs.sized().then(|| inputs.raw_bytes());
+    let mut shown = false;
+    while !done.load(Ordering::Acquire) {
+        thread::park_timeout(PROGRESS);
+        let read = progress.raw();
+        let rate = read as f64 / start.elapsed().as_secs_f64();
+        let of = total
+            .map(|total| format!(" of {}", bytes(total as f64)))
+            .unwrap_or_default();
+        let _ = write!(
+            io::stderr(),
+            "\r\x1b[Kread {}{of}, {}/s",
+            bytes(read as f64),
+            bytes(rate)
+        );
+        shown = true;
+    }
+    if shown {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+}
+
+fn bytes(n: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut n = n;
+    let mut unit = "B";
+    for next in units {
+        unit = next;
+        if n < 1024.0 {
+            break;
+        }
+        n /= 1024.0;
+    }
+    if unit == "B" {
+        format!("{n:.0} B")
+    } else {
+        format!("{n:.1} {unit}")
+    }
+}
+
+/// Ends with 130 on SIGINT, however deep a read of a pipe hangs.
+fn end_on_interrupt() {
+    let watch = || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+        else {
+            return;
+        };
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            if io::stderr().is_terminal() {
+                let _ = write!(io::stderr(), "\r\x1b[K");
+            }
+            std::process::exit(INTERRUPTED);
+        }
+    };
+    // Without the thread SIGINT still ends the process, as the system does it.
+    let _ = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch);
+}

@@ -1,0 +1,405 @@
+//! vLLM's processes by what they print: API servers, engine cores, workers; how far each of them came.
+//!
+//! A speaker is told by the pid of its prefix inside one source; lines without a prefix belong to the
+//! source's own main process. Which NCCL process it is, the rules say.
+
+use std::collections::BTreeMap;
+
+use super::edges::Quote;
+use super::event::SourceId;
+use super::procs::quote;
+use crate::parse::fact::Fact;
+use crate::parse::vllm::{
+    Counted, Fault, Label, Phase, ProcKind, Progress, RankStart, Ranks, Route, Settings, Stats,
+    Torch, VllmFact,
+};
+use crate::parse::{At, Block, Outer};
+
+/// Failures kept per speaker: the first ones tell the cause.
+const FAULTS_KEPT: usize = 64;
+/// Speakers kept per source.
+const SPEAKERS_KEPT: usize = 4096;
+
+/// Start-up stage of a vLLM process, in the report contract's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// P1 and P2: the engine process starts.
+    Started,
+    /// P0: arguments and configuration.
+    Config,
+    /// P3: torch.distributed rendezvous.
+    DistributedInit,
+    /// P4–P6: NCCL communicators.
+    NcclInit,
+    /// Download of model files.
+    Download,
+    /// P7: weights.
+    Weights,
+    /// P9: memory profile and KV cache.
+    Profile,
+    /// P8: torch.compile.
+    Compile,
+    /// P10: warm-up and CUDA graphs.
+    Graphs,
+    /// P11–P13: ready.
+    Serving,
+}
+
+impl Stage {
+    /// The word of the contract.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Config => "config",
+            Self::DistributedInit => "distributed-init",
+            Self::NcclInit => "nccl-init",
+            Self::Download => "download",
+            Self::Weights => "weights",
+            Self::Profile => "profile",
+            Self::Compile => "compile",
+            Self::Graphs => "graphs",
+            Self::Serving => "serving",
+        }
+    }
+}
+
+/// The stage that a fact proves.
+#[must_use]
+pub fn stage_of(fact: &VllmFact) -> Option<Stage> {
+    if let VllmFact::Progress(p) = fact
+        && matches!(p.counted, Counted::Files | Counted::Bytes)
+    {
+        return Some(Stage::Download);
+    }
+    Some(match fact.phase()?.0 {
+        Phase::Config => Stage::Config,
+        Phase::Engine | Phase::Ray => Stage::Started,
+        Phase::Rendezvous => Stage::DistributedInit,
+        Phase::Nccl | Phase::Routes | Phase::Assigned => Stage::NcclInit,
+        Phase::Load => Stage::Weights,
+        Phase::Compile => Stage::Compile,
+        Phase::Profile => Stage::Profile,
+        Phase::Graphs => Stage::Graphs,
+        Phase::Ready | Phase::Http | Phase::Serving => Stage::Serving,
+        Phase::Hang | Phase::Shutdown => return None,
+    })
+}
+
+/// One vLLM process.
+#[derive(Debug, Clone)]
+pub struct Speaker {
+    /// Source.
+    pub source: SourceId,
+    /// Pid of its prefix; none for the main process of its source.
+    pub pid: Option<u64>,
+    /// Address in a Ray prefix.
+    pub ip: Option<String>,
+    /// 1 for the first life; raised when the main process of a source begins anew.
+    pub incarnation: u32,
+    /// Longest label seen: `Worker` becomes `Worker_TP1` once the groups exist.
+    pub label: Option<(String, Label)>,
+    /// First line.
+    pub first: Quote,
+    /// Last stamp.
+    pub last_at: Option<At>,
+    /// Version.
+    pub version: Option<String>,
+    /// Model.
+    pub model: Option<String>,
+    /// Command-line arguments and engine configuration.
+    pub settings: Settings,
+    /// `world_size=… rank=…`.
+    pub rank_start: Option<(RankStart, Quote)>,
+    /// `rank N in world size … is assigned as …`.
+    pub ranks: Option<(Ranks, Quote)>,
+    /// Furthest stage with the first line that proves it.
+    pub stage: Option<(Stage, Quote)>,
+    /// First line of every stage reached.
+    pub stages: BTreeMap<Stage, Quote>,
+    /// Newest progress of the present stage.
+    pub progress: Option<(Progress, Quote)>,
+    /// pynccl's version.
+    pub nccl: Option<String>,
+    /// All-reduce back ends.
+    pub routes: Vec<(Route, Quote)>,
+    /// Device memory that the model took, GiB.
+    pub model_gib: Option<f64>,
+    /// KV cache memory, GiB.
+    pub kv_gib: Option<f64>,
+    /// The engine finished its start.
+    pub engine_ready: Option<Quote>,
+    /// The HTTP server answers.
+    pub http_up: Option<Quote>,
+    /// Orderly or forced end.
+    pub shutdown: Option<(String, Quote)>,
+    /// First failures.
+    pub faults: Vec<(Fault, Quote)>,
+    /// Failures beyond those kept.
+    pub faults_dropped: u64,
+    /// torch's watchdog and its kin.
+    pub torch: Vec<(Torch, Quote)>,
+    /// Last statistics.
+    pub stats: Option<(Stats, Quote)>,
+    /// Waits for the shared-memory queue: how many, the last.
+    pub shm_waits: Option<(u32, u64, Quote)>,
+    /// Environment that lines prove.
+    pub env: BTreeMap<String, (String, Quote)>,
+}
+
+/// All speakers.
+#[derive(Debug, Clone, Default)]
+pub struct Speakers {
+    /// In order of their first line.
+    pub list: Vec<Speaker>,
+    by_key: BTreeMap<(SourceId, Option<u64>, Option<String>), u32>,
+    per_source: BTreeMap<SourceId, usize>,
+}
+
+impl Speakers {
+    /// Folds the vLLM facts of a block.
+    pub fn fold(&mut self, source: SourceId, block: &Block) {
+        for rec in &block.recs {
+            let Fact::Vllm(fact) = &rec.fact else {
+                continue;
+            };
+            let outer = block.outers.get(rec.outer as usize);
+            let at = || quote(block, rec);
+            let Some(ix) = self.find(source, outer, fact, &at) else {
+                continue;
+            };
+            if let Some(s) = self.list.get_mut(ix as usize) {
+                s.apply(fact, outer, rec.at, at);
+            }
+        }
+    }
+
+    fn find(
+        &mut self,
+        source: SourceId,
+        outer: Option<&Outer>,
+        fact: &VllmFact,
+        at: &dyn Fn() -> Quote,
+    ) -> Option<u32> {
+        let key = (
+            source,
+            outer.and_then(|o| o.pid),
+            outer.and_then(|o| o.ip.clone()),
+        );
+        let known = self.by_key.get(&key).copied();
+        // The first words of a main process, after it had gone further: it lives again.
+        let again = known
+            .and_then(|i| self.list.get(i as usize))
+            .is_some_and(|s| {
+                let first_words =
+                    matches!(fact, VllmFact::Version { .. } | VllmFact::Engine { .. });
+                let text = first_words.then(|| at().text);
+                first_words
+                    && s.stage
+                        .as_ref()
+                        .is_some_and(|(st, _)| *st >= Stage::DistributedInit)
+                    && text.is_some_and(|t| t != s.first.text)
+            });
+        if let (Some(i), false) = (known, again) {
+            return Some(i);
+        }
+        let count = self.per_source.entry(source).or_default();
+        if *count >= SPEAKERS_KEPT {
+            return None;
+        }
+        *count += 1;
+        let ix = u32::try_from(self.list.len()).ok()?;
+        let incarnation = known
+            .and_then(|i| self.list.get(i as usize))
+            .map_or(1, |s| s.incarnation + 1);
+        self.list.push(Speaker::new(
+            source,
+            key.1,
+            key.2.clone(),
+            incarnation,
+            at(),
+        ));
+        self.by_key.insert(key, ix);
+        Some(ix)
+    }
+}
+
+impl Speaker {
+    fn new(
+        source: SourceId,
+        pid: Option<u64>,
+        ip: Option<String>,
+        incarnation: u32,
+        first: Quote,
+    ) -> Self {
+        Self {
+            source,
+            pid,
+            ip,
+            incarnation,
+            label: None,
+            first,
+            last_at: None,
+            version: None,
+            model: None,
+            settings: Settings::default(),
+            rank_start: None,
+            ranks: None,
+            stage: None,
+            stages: BTreeMap::new(),
+            progress: None,
+            nccl: None,
+            routes: Vec::new(),
+            model_gib: None,
+            kv_gib: None,
+            engine_ready: None,
+            http_up: None,
+            shutdown: None,
+            faults: Vec::new(),
+            faults_dropped: 0,
+            torch: Vec::new(),
+            stats: None,
+            shm_waits: None,
+            env: BTreeMap::new(),
+        }
+    }
+
+    /// Kind of process by its label, or by what it said: whoever entered torch.distributed is a worker.
+    #[must_use]
+    pub fn kind(&self) -> Option<ProcKind> {
+        self.label.as_ref().map(|(_, l)| l.kind)
+    }
+
+    /// Whether it is a rank: it entered torch.distributed, was assigned a rank, or is labelled a worker.
+    #[must_use]
+    pub fn is_rank(&self) -> bool {
+        self.rank_start.is_some() || self.ranks.is_some() || self.kind() == Some(ProcKind::Worker)
+    }
+
+    fn apply(
+        &mut self,
+        fact: &VllmFact,
+        outer: Option<&Outer>,
+        at: Option<At>,
+        q: impl Fn() -> Quote,
+    ) {
+        self.last_at = at.or(self.last_at);
+        if let Some(text) = outer.and_then(|o| o.label.as_deref())
+            && self
+                .label
+                .as_ref()
+                .is_none_or(|(have, _)| text.len() > have.len())
+            && let Some(label) = Label::parse(text)
+        {
+            self.label = Some((text.to_owned(), label));
+        }
+        if let Some(stage) = stage_of(fact) {
+            self.stages.entry(stage).or_insert_with(&q);
+            if self.stage.as_ref().is_none_or(|(have, _)| *have < stage) {
+                self.stage = Some((stage, q()));
+                self.progress = None;
+            }
+        }
+        match fact {
+            VllmFact::Version { version, model } => {
+                self.version.get_or_insert_with(|| version.clone());
+                self.model = self.model.take().or_else(|| model.clone());
+            }
+            VllmFact::Model(model) | VllmFact::LoadBegin { model: Some(model) } => {
+                self.model.get_or_insert_with(|| model.clone());
+            }
+            VllmFact::Args(settings) => self.settle(settings),
+            VllmFact::Engine {
+                version, config, ..
+            } => {
+                self.version.get_or_insert_with(|| version.clone());
+                self.settle(config);
+            }
+            VllmFact::Headless {
+                version: Some(v), ..
+            } => {
+                self.version.get_or_insert_with(|| v.clone());
+            }
+            VllmFact::RankStart(start) => {
+                if self.rank_start.is_none() {
+                    self.rank_start = Some((start.clone(), q()));
+                }
+            }
+            VllmFact::Assigned(ranks) => {
+                if self.ranks.is_none() {
+                    self.ranks = Some((*ranks, q()));
+                }
+            }
+            VllmFact::Pynccl { version } => {
+                self.nccl.get_or_insert_with(|| version.clone());
+            }
+            VllmFact::Route(route) => {
+                if self.routes.len() < 32 && !self.routes.iter().any(|(r, _)| r == route) {
+                    self.routes.push((route.clone(), q()));
+                }
+            }
+            VllmFact::Progress(p) => {
+                if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) {
+                    self.progress = Some((p.clone(), q()));
+                }
+            }
+            VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
+            VllmFact::KvMemory { gib } => self.kv_gib = Some(*gib),
+            VllmFact::EngineReady { .. } => {
+                self.engine_ready.get_or_insert_with(q);
+            }
+            VllmFact::HttpUp => {
+                self.http_up.get_or_insert_with(q);
+            }
+            VllmFact::Shutdown { what } => {
+                if self.shutdown.is_none() {
+                    self.shutdown = Some((what.clone(), q()));
+                }
+            }
+            VllmFact::Stats(stats) => self.stats = Some((*stats, q())),
+            VllmFact::ShmWait { seconds } => {
+                let n = self.shm_waits.as_ref().map_or(0, |(n, _, _)| *n);
+                self.shm_waits = Some((n + 1, *seconds, q()));
+            }
+            VllmFact::Env { name, value } => {
+                if self.env.len() < 256 {
+                    self.env
+                        .entry(name.clone())
+                        .or_insert_with(|| (value.clone(), q()));
+                }
+            }
+            VllmFact::Fault(fault) => {
+                if self.faults.len() < FAULTS_KEPT {
+                    if !self.faults.iter().any(|(f, _)| f == &**fault) {
+                        self.faults.push(((**fault).clone(), q()));
+                    }
+                } else {
+                    self.faults_dropped += 1;
+                }
+            }
+            VllmFact::Torch(t) => {
+                if self.torch.len() < FAULTS_KEPT && !self.torch.iter().any(|(have, _)| have == t) {
+                    self.torch.push((t.clone(), q()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, settings: &Settings) {
+        for (name, value) in &settings.pairs {
+            if !self
+                .settings
+                .pairs
+                .iter()
+                .any(|p| p.0 == *name && p.1 == *value)
+                && self.settings.pairs.len() < 256
+            {
+                self.settings.pairs.push((name, value.clone()));
+            }
+        }
+        if let Some(model) = settings.get("model") {
+            self.model.get_or_insert_with(|| model.to_owned());
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! What surrounds the panes: header, tabs, footer, help, dialogs, and the screen for terminals that are too small.
+
+use ratatui::layout::Rect;
+
+use super::parts::{self, Pen};
+use super::{PANES, Page, View, matrix};
+use crate::model::commands::VERBS;
+use crate::model::event::{Feed, Level};
+use crate::model::keys;
+use crate::model::screen::{Ask, Mode};
+use crate::parse::At;
+use crate::rules::scene::Scene;
+use crate::theme::Role;
+
+/// Who, where, how well, how old, what we may do.
+pub fn header(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    if area.height == 0 {
+        return;
+    }
+    let right = standing(view, area.width);
+    let right_width: u16 = right.iter().map(|(t, _)| parts::columns(t)).sum();
+    let x = area.x + area.width.saturating_sub(right_width);
+    let room = area.width.saturating_sub(right_width + 2);
+    let mut used = 0;
+    for (text, role, gap) in identity(view, room) {
+        used += gap;
+        used += pen.text(
+            area.x + used,
+            area.y,
+            room.saturating_sub(used),
+            &text,
+            role,
+        );
+    }
+    let spans: Vec<(&str, Role)> = right.iter().map(|(t, r)| (t.as_str(), *r)).collect();
+    pen.spans(x, area.y, area.width.min(right_width), &spans);
+}
+
+/// The left of the header: pieces with the gap before each. What matters least is left out first.
+fn identity(view: &View<'_>, room: u16) -> Vec<(String, Role, u16)> {
+    let s = view.session;
+    let mut path: Vec<&str> = Vec::new();
+    path.extend(s.namespace.as_deref());
+    path.extend(s.workload.as_deref().or(match s.feed {
+        Feed::Files => Some("files"),
+        Feed::Demo => Some("demo"),
+        Feed::Replay => Some("recording"),
+        Feed::Local => Some("this node"),
+        Feed::Cluster => None,
+    }));
+    let mut full = path.clone();
+    if let Some(context) = s.context.as_deref() {
+        full.insert(0, context);
+    }
+    let crumbs = |p: &[&str]| p.join(" › ");
+    let facts = size_of_job(view.scene);
+    let mut facts = facts.as_slice();
+    let width = |texts: &[&str], path: &str| {
+        let f: u16 = texts.iter().map(|t| parts::columns(t) + 2).sum();
+        10 + 3 + parts::columns(path) + 1 + f
+    };
+    let texts = |facts: &[String]| {
+        facts
+            .iter()
+            .map(String::as_str)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let mut where_ = crumbs(&full);
+    let fits = |facts: &[String], where_: &str| {
+        let t = texts(facts);
+        width(&t.iter().map(String::as_str).collect::<Vec<_>>(), where_) <= room
+    };
+    if !fits(facts, &where_) {
+        where_ = crumbs(&path);
+    }
+    while !fits(facts, &where_) {
+        let Some((_, rest)) = facts.split_last() else {
+            break;
+        };
+        facts = rest;
+    }
+    let mut out = vec![("ncclscope".to_owned(), Role::Title, 1)];
+    if !where_.is_empty() {
+        let left = room.saturating_sub(10 + 3);
+        out.push((
+            parts::tail(&where_, left),
+            Role::Text,
+            if room >= 60 { 3 } else { 2 },
+        ));
+    }
+    for (i, fact) in facts.iter().enumerate() {
+        out.push((fact.clone(), Role::Quiet, if i == 0 { 3 } else { 2 }));
+    }
+    out
+}
+
+/// `4 pods`, `32 ranks`, `TP 8 × PP 4`, the model; most important first.
+fn size_of_job(scene: &Scene) -> Vec<String> {
+    let mut out = Vec::new();
+    let seen = matrix::ranks_of(scene);
+    let expected: u32 = scene
+        .workloads
+        .iter()
+        .filter_map(|w| w.expected_ranks)
+        .sum();
+    if expected > seen {
+        out.push(format!("{seen} of {expected} ranks"));
+    } else if seen > 0 {
+        out.push(parts::count(u64::from(seen), "rank", "ranks"));
+    }
+    if !scene.pods.is_empty() {
+        out.insert(0, parts::count(scene.pods.len() as u64, "pod", "pods"));
+    }
+    if let [one] = scene.workloads.as_slice() {
+        let sizes: Vec<String> = ["TP", "PP", "DP", "EP"]
+            .iter()
+            .zip(one.sizes)
+            .filter_map(|(name, size)| size.filter(|n| *n > 1).map(|n| format!("{name} {n}")))
+            .collect();
+        if !sizes.is_empty() {
+            out.push(sizes.join(" × "));
+        }
+        out.extend(one.model.clone());
+    }
+    out
+}
+
+/// The right of the header: verdict, loss, age, level.
+fn standing(view: &View<'_>, width: u16) -> Vec<(String, Role)> {
+    let scene = view.scene;
+    let wide = width >= 100;
+    let gap = if wide { "   " } else { "  " };
+    let (word, role) = parts::verdict(scene.verdict);
+    let mut out = vec![(word.to_owned(), role)];
+    let lost: u64 = scene.sources.iter().map(|s| s.dropped_lines).sum();
+    if lost > 0 {
+        out.push((format!("{gap}lost {}", parts::grouped(lost)), Role::Warn));
+    }
+    let cut = scene.sources.iter().filter(|s| s.trouble.is_some()).count();
+    if cut > 0 {
+        out.push((format!("{gap}{cut} cut"), Role::Warn));
+    }
+    if let Some(age) = freshness(view) {
+        out.push((format!("{gap}{age}"), Role::Quiet));
+    }
+    let level = match (view.session.feed, view.session.locked, view.session.level) {
+        (Feed::Files, ..) => "files",
+        (Feed::Replay, ..) => "replay",
+        (_, true, _) => "locked",
+        (_, _, Level::Observe) => "observe",
+        (_, _, Level::Probe) => "probe",
+        (_, _, Level::Act) => "act",
+    };
+    if width >= 60 {
+        let role = if level == "act" {
+            Role::Warn
+        } else {
+            Role::Quiet
+        };
+        out.push((format!("{gap}{level}"), role));
+    }
+    out.push((" ".to_owned(), Role::Text));
+    out
+}
+
+/// How old the newest fact is; for files, where it ends.
+fn freshness(view: &View<'_>) -> Option<String> {
+    let newest: Option<At> = view.scene.sources.iter().filter_map(|s| s.last_stamp).max();
+    let newest = newest.or(view.scene.now)?;
+    match view.session.feed {
+        Feed::Files => Some(format!("until {}", parts::clock(newest))),
+        _ => {
+            let now = view.scene.now?;
+            Some(format!(
+                "facts {}",
+                parts::duration(now.ns.saturating_sub(newest.ns))
+            ))
+        }
+    }
+}
+
+/// Panes with their digits, and what is wrong in them.
+pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    if area.height == 0 {
+        return;
+    }
+    let names = |cut: usize, gap: u16| -> Vec<(String, Option<(usize, Role)>, bool, u16)> {
+        PANES
+            .iter()
+            .map(|p| {
+                let open = p.id == view.screen.pane;
+                let name: String = if open {
+                    p.id.id().into()
+                } else {
+                    p.id.id().chars().take(cut).collect()
+                };
+                (
+                    format!("{} {name}", p.id.digit()),
+                    (p.badge)(view.scene),
+                    open,
+                    gap,
+                )
+            })
+            .collect()
+    };
+    let width = |tabs: &[(String, Option<(usize, Role)>, bool, u16)]| -> u16 {
+        tabs.iter()
+            .map(|(t, b, _, gap)| {
+                parts::columns(t) + gap + b.map_or(0, |(n, _)| 1 + parts::columns(&n.to_string()))
+            })
+            .sum()
+    };
+    let filter = view.screen.filter();
+    let kept = if filter.is_empty() {
+        0
+    } else {
+        (parts::columns(filter) + 2).min(area.width / 3)
+    };
+    let room = area.width.saturating_sub(1 + kept);
+    let mut all = names(usize::MAX, 3);
+    for (cut, gap) in [(usize::MAX, 2), (usize::MAX, 1), (4, 1), (0, 1)] {
+        if width(&all) <= room {
+            break;
+        }
+        all = names(cut, gap);
+    }
+    let mut x = area.x + 1;
+    let end = area.x + 1 + room;
+    for (text, badge, open, gap) in &all {
+        let role = if *open { Role::Tab } else { Role::Quiet };
+        x += pen.text(x, area.y, end.saturating_sub(x), text.trim_end(), role);
+        if let Some((n, role)) = badge {
+            x += pen.text(
+                x + 1,
+                area.y,
+                end.saturating_sub(x + 1),
+                &n.to_string(),
+                *role,
+            ) + 1;
+        }
+        x += gap;
+    }
+    if kept > 0 {
+        pen.right(
+            area.x + area.width - kept,
+            area.y,
+            kept.saturating_sub(1),
+            &format!("/{filter}"),
+            Role::Input,
+        );
+    }
+}
+
+/// Keys that do something here; or what is typed; or what just happened.
+pub fn footer(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    if area.height == 0 {
+        return;
+    }
+    let screen = view.screen;
+    let typed = match screen.mode() {
+        Mode::Filter => Some('/'),
+        Mode::CommandLine => Some(':'),
+        _ => None,
+    };
+    let (x, y) = (area.x + 1, area.y);
+    let room = area.width.saturating_sub(2);
+    if let Some(sign) = typed {
+        let head = parts::tail(&screen.typed.before, room.saturating_sub(20).max(10));
+        let mut at = x + pen.text(x, y, 1, &sign.to_string(), Role::Key);
+        at += pen.text(at, y, room, &head, Role::Input);
+        let after = if screen.typed.after.is_empty() {
+            " "
+        } else {
+            screen.typed.after.as_str()
+        };
+        let wide = pen.text(at, y, (x + room).saturating_sub(at), after, Role::Input);
+        pen.overlay(at, y, 1.min(wide), Role::Cursor);
+        at += wide;
+        hints(view, at + 2, y, (x + room).saturating_sub(at + 2), pen);
+        let (lines, chosen) = screen.completions();
+        if lines.len() > 1 && y > 0 {
+            completions(lines, chosen, Rect { y: y - 1, ..area }, pen);
+        }
+        return;
+    }
+    let mut at = x;
+    if let Some(note) = &screen.note {
+        let role = if note.bad { Role::Fail } else { Role::Notice };
+        at += pen.text(x, y, room, &note.text, role) + 3;
+    }
+    hints(view, at, y, (x + room).saturating_sub(at), pen);
+}
+
+fn hints(view: &View<'_>, x: u16, y: u16, room: u16, pen: &mut Pen<'_>) {
+    let all = keys::hints(view.screen);
+    let width = |(k, w): &(String, &str)| parts::columns(k) + 1 + parts::columns(w) + 3;
+    let total: u16 = all.iter().map(width).sum();
+    // The help is the way to everything that does not fit, so it is the last to go.
+    let help = all.iter().find(|(k, _)| k == "?").map_or(0, width);
+    let short = total > room + 3;
+    let limit = if short {
+        (room + 3).saturating_sub(help)
+    } else {
+        room + 3
+    };
+    let mut used = 0;
+    for hint in &all {
+        let is_help = hint.0 == "?";
+        if short && !is_help && used + width(hint) > limit {
+            continue;
+        }
+        if used + width(hint) > room + 3 {
+            break;
+        }
+        let n = pen.text(x + used, y, room.saturating_sub(used), &hint.0, Role::Key);
+        pen.text(
+            x + used + n + 1,
+            y,
+            room.saturating_sub(used + n + 1),
+            hint.1,
+            Role::Quiet,
+        );
+        used += width(hint);
+    }
+}
+
+fn completions(lines: &[String], chosen: usize, area: Rect, pen: &mut Pen<'_>) {
+    pen.clear(area);
+    let mut x = area.x + 1;
+    let end = area.x + area.width;
+    // The chosen one stays in sight: start so that it is among those that fit.
+    let mut skip = 0;
+    while skip < chosen {
+        let width: u16 = lines
+            .iter()
+            .take(chosen + 1)
+            .skip(skip)
+            .map(|l| parts::columns(l) + 2)
+            .sum();
+        if width < area.width {
+            break;
+        }
+        skip += 1;
+    }
+    for (i, line) in lines.iter().enumerate().skip(skip) {
+        let n = pen.text(
+            x,
+            area.y,
+            end.saturating_sub(x),
+            line,
+            if i == chosen { Role::Tab } else { Role::Quiet },
+        );
+        x = x.saturating_add(n + 2);
+        if x >= end {
+            break;
+        }
+    }
+}
+
+/// Details, an explanation or the help, over the body.
+pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
+    let cursor = view.screen.cursor();
+    let rows = usize::from(area.height.saturating_sub(1));
+    let top = cursor.top(0, page.lines.len(), rows);
+    let n = pen.text(
+        area.x + 1,
+        area.y,
+        area.width.saturating_sub(2),
+        &page.title,
+        Role::Title,
+    );
+    if page.lines.len() > rows {
+        let place = format!(
+            "{}-{} of {}",
+            top + 1,
+            (top + rows).min(page.lines.len()),
+            page.lines.len()
+        );
+        let w = area.width.saturating_sub(n + 4);
+        pen.right(area.x + n + 2, area.y, w, &place, Role::Quiet);
+    }
+    for (i, line) in page.lines.iter().enumerate().skip(top).take(rows) {
+        let y = area.y + 1 + u16::try_from(i - top).unwrap_or(0);
+        let mut skip = cursor.x;
+        let mut x = area.x + 1;
+        let end = area.x + area.width;
+        for (text, role) in &line.spans {
+            let (cut, left) = drop_columns(text, skip);
+            skip = left;
+            x += pen.text(x, y, end.saturating_sub(x), cut, *role);
+        }
+        if cursor.row(0, page.lines.len()) == Some(i) {
+            pen.overlay(area.x, y, area.width, Role::Selected);
+        }
+    }
+}
+
+/// What is left of a text after `skip` columns, and how many columns are still to be skipped after it.
+pub(super) fn drop_columns(text: &str, skip: usize) -> (&str, usize) {
+    let mut left = skip;
+    for (at, c) in text.char_indices() {
+        if left == 0 {
+            return (text.get(at..).unwrap_or_default(), 0);
+        }
+        let w = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
+        left = left.saturating_sub(w);
+    }
+    ("", left)
+}
+
+/// A question in the middle of the body.
+pub fn dialog(ask: Ask, area: Rect, pen: &mut Pen<'_>) {
+    let (question, yes, no) = match ask {
+        Ask::Quit => ("Leave ncclscope?", "leave", "stay"),
+    };
+    let width = (parts::columns(question) + 30).min(area.width);
+    let rect = Rect {
+        x: area.x + (area.width - width) / 2,
+        y: area.y + area.height.saturating_sub(5) / 2,
+        width,
+        height: 5.min(area.height),
+    };
+    pen.clear(rect);
+    pen.fill(rect.x, rect.y, width, '─', Role::Rule);
+    pen.spans(
+        rect.x + 2,
+        rect.y + 2,
+        width.saturating_sub(4),
+        &[
+            (question, Role::Strong),
+            ("   ", Role::Text),
+            ("y", Role::Key),
+            (" ", Role::Text),
+            (yes, Role::Quiet),
+            ("   ", Role::Text),
+            ("n", Role::Key),
+            (" ", Role::Text),
+            (no, Role::Quiet),
+        ],
+    );
+    pen.fill(
+        rect.x,
+        rect.y + rect.height.saturating_sub(1),
+        width,
+        '─',
+        Role::Rule,
+    );
+}
+
+/// What can be said on a terminal that can't hold a pane: the verdict, and what size would do.
+pub fn too_small(view: &View<'_>, area: Rect, least: (u16, u16), pen: &mut Pen<'_>) {
+    let (word, role) = parts::verdict(view.scene.verdict);
+    let sizes = format!("{}x{} is too small", area.width, area.height);
+    let least = format!("needs {}x{}", least.0, least.1);
+    let lines: [(&str, Role); 3] = [(word, role), (&sizes, Role::Text), (&least, Role::Text)];
+    let top = area.height.saturating_sub(3) / 2;
+    for (i, (text, role)) in lines.iter().enumerate() {
+        let y = top + u16::try_from(i).unwrap_or(0);
+        if y < area.height {
+            let w = parts::columns(text).min(area.width);
+            pen.text(area.x + (area.width - w) / 2, area.y + y, w, text, *role);
+        }
+    }
+}
+
+/// A page for a key that has nothing to show.
+#[must_use]
+pub fn nothing(verb: &str) -> Page {
+    let mut page = Page::about(format!("nothing to {verb} here"));
+    page.line(&[("Select something that is there, or press esc.", Role::Quiet)]);
+    page
+}
+
+/// Keys that work where the help was called from, every glyph, every command.
+#[must_use]
+pub fn help(view: &View<'_>, width: u16) -> Page {
+    let mut page = Page::about("keys, signs and commands");
+    let mut context = None;
+    for line in keys::help(view.screen) {
+        if context != Some(line.context) {
+            page.head(line.context.title());
+            context = Some(line.context);
+        }
+        page.line(&[
+            (&format!("  {:<22} ", line.keys), Role::Key),
+            (line.doc, Role::Text),
+        ]);
+    }
+    page.head("Signs in the matrix");
+    for (sign, role, means) in matrix::SIGNS {
+        page.line(&[(&format!("  {sign:<22} "), role), (means, Role::Text)]);
+    }
+    page.head("Commands, after :");
+    for verb in VERBS {
+        let call = format!(
+            "{} {}",
+            verb.names.first().copied().unwrap_or_default(),
+            verb.args
+        );
+        page.line(&[
+            (&format!("  {call:<22} "), Role::Key),
+            (verb.doc, Role::Text),
+        ]);
+    }
+    page.head("Panes");
+    for pane in PANES {
+        let call = format!("{} {}", pane.id.digit(), pane.id.id());
+        page.line(&[
+            (&format!("  {call:<22} "), Role::Key),
+            (pane.title, Role::Text),
+        ]);
+    }
+    page.gap();
+    let level = "observe reads pods, events and logs; probe also runs commands that only read; act creates and \
+                 deletes, and asks each time. Files and recordings touch no cluster.";
+    page.prose(level, width.saturating_sub(2), 2, Role::Quiet);
+    page
+}

@@ -1,0 +1,764 @@
+//! The grid itself: an axis of ranks or nodes, the cells behind it, and how they are laid out in a rectangle.
+//!
+//! Cells are sparse: a row of the screen looks up its own run of them, so a frame costs what is visible and never
+//! the square of the ranks.
+
+use ratatui::layout::Rect;
+
+use super::sign;
+use crate::panes::parts::{self, Pen};
+use crate::rules::scene::{Cell, Glyph, Matrix};
+use crate::theme::Role;
+
+/// A row and column of the grid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Number said aloud: the rank, or the number of the node.
+    pub number: u32,
+    /// The number is proven (always for nodes).
+    pub proven: bool,
+    /// Slots behind it.
+    pub slots: Vec<u32>,
+    /// Index into the hosts.
+    pub host: u32,
+}
+
+/// What a position shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Transport; nothing where the two share no communicator.
+    pub glyph: Option<Glyph>,
+    /// Worse than its place allows.
+    pub downgraded: bool,
+    /// The two ends disagree.
+    pub disagree: bool,
+    /// Lines in doubt stand behind it too.
+    pub open: bool,
+}
+
+/// How a grid meets a rectangle that is too small for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Shows the part around the cursor.
+    Window,
+    /// Shows its beginning and says what is left out.
+    Cut,
+}
+
+/// What is drawn of a matrix.
+pub struct Grid<'a> {
+    matrix: &'a Matrix,
+    entries: Vec<Entry>,
+    hosts: Vec<&'a str>,
+    folded: bool,
+    /// Entry of each slot, `u32::MAX` where it is not drawn.
+    entry_of: Vec<u32>,
+    /// Groups of each slot.
+    groups_of: Vec<Vec<u32>>,
+}
+
+impl<'a> Grid<'a> {
+    /// Hosts of each slot, numbered by first appearance.
+    fn hosts(matrix: &'a Matrix) -> (Vec<&'a str>, Vec<u32>) {
+        let mut hosts: Vec<&str> = Vec::new();
+        let mut sorted: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
+        let of = matrix
+            .slots
+            .iter()
+            .map(|s| {
+                *sorted.entry(s.host.as_str()).or_insert_with(|| {
+                    hosts.push(s.host.as_str());
+                    u32::try_from(hosts.len() - 1).unwrap_or(u32::MAX)
+                })
+            })
+            .collect();
+        (hosts, of)
+    }
+
+    /// How many hosts a matrix spans.
+    #[must_use]
+    pub fn nodes_in(matrix: &Matrix) -> usize {
+        let mut names: Vec<&str> = matrix.slots.iter().map(|s| s.host.as_str()).collect();
+        names.dedup();
+        names.sort_unstable();
+        names.dedup();
+        names.len()
+    }
+
+    /// Every rank whose host or number matches the filter.
+    #[must_use]
+    pub fn by_rank(matrix: &'a Matrix, filter: &str) -> Self {
+        let (hosts, of) = Self::hosts(matrix);
+        let keep = |i: usize| matches(matrix, i, filter);
+        Self::single(matrix, hosts, &of, keep)
+    }
+
+    /// The ranks of two nodes.
+    #[must_use]
+    pub fn of_nodes(matrix: &'a Matrix, a: u32, b: u32, filter: &str) -> Self {
+        let (hosts, of) = Self::hosts(matrix);
+        let of_too = of.clone();
+        let keep = move |i: usize| {
+            of_too.get(i).is_some_and(|h| *h == a || *h == b) && matches(matrix, i, filter)
+        };
+        Self::single(matrix, hosts, &of, keep)
+    }
+
+    fn single(
+        matrix: &'a Matrix,
+        hosts: Vec<&'a str>,
+        of: &[u32],
+        keep: impl Fn(usize) -> bool,
+    ) -> Self {
+        let entries = matrix
+            .slots
+            .iter()
+            .zip(of)
+            .enumerate()
+            .filter(|(i, _)| keep(*i))
+            .map(|(i, (slot, host))| Entry {
+                number: slot.number,
+                proven: slot.proven,
+                slots: vec![u32::try_from(i).unwrap_or(u32::MAX)],
+                host: *host,
+            });
+        Self::finish(matrix, entries.collect(), hosts, false)
+    }
+
+    /// One entry a node.
+    #[must_use]
+    pub fn by_node(matrix: &'a Matrix, filter: &str) -> Self {
+        let (hosts, of) = Self::hosts(matrix);
+        let mut entries: Vec<Entry> = (0..u32::try_from(hosts.len()).unwrap_or(u32::MAX))
+            .map(|h| Entry {
+                number: h,
+                proven: true,
+                slots: Vec::new(),
+                host: h,
+            })
+            .collect();
+        for (i, host) in of.iter().enumerate() {
+            if let Some(e) = entries.get_mut(*host as usize) {
+                e.slots.push(u32::try_from(i).unwrap_or(u32::MAX));
+            }
+        }
+        entries.retain(|e| {
+            filter.is_empty() || e.slots.iter().any(|s| matches(matrix, *s as usize, filter))
+        });
+        Self::finish(matrix, entries, hosts, true)
+    }
+
+    fn finish(matrix: &'a Matrix, entries: Vec<Entry>, hosts: Vec<&'a str>, folded: bool) -> Self {
+        let mut entry_of = vec![u32::MAX; matrix.slots.len()];
+        for (i, entry) in entries.iter().enumerate() {
+            for slot in &entry.slots {
+                if let Some(e) = entry_of.get_mut(*slot as usize) {
+                    *e = u32::try_from(i).unwrap_or(u32::MAX);
+                }
+            }
+        }
+        let mut groups_of = vec![Vec::new(); matrix.slots.len()];
+        for (g, group) in matrix.groups.iter().enumerate() {
+            for slot in group {
+                if let Some(of) = groups_of.get_mut(*slot as usize) {
+                    of.push(u32::try_from(g).unwrap_or(u32::MAX));
+                }
+            }
+        }
+        Self {
+            matrix,
+            entries,
+            hosts,
+            folded,
+            entry_of,
+            groups_of,
+        }
+    }
+
+    /// Numbers along the axes, ascending.
+    #[must_use]
+    pub fn axis(&self) -> Vec<u32> {
+        self.entries.iter().map(|e| e.number).collect()
+    }
+
+    /// Node by node.
+    #[must_use]
+    pub fn folded(&self) -> bool {
+        self.folded
+    }
+
+    /// The entry with this number.
+    #[must_use]
+    pub fn entry(&self, number: u32) -> Option<&Entry> {
+        self.index(number).and_then(|i| self.entries.get(i))
+    }
+
+    fn index(&self, number: u32) -> Option<usize> {
+        self.entries
+            .binary_search_by_key(&number, |e| e.number)
+            .ok()
+    }
+
+    /// Host of an entry.
+    #[must_use]
+    pub fn host(&self, entry: &Entry) -> &'a str {
+        self.hosts.get(entry.host as usize).copied().unwrap_or("?")
+    }
+
+    /// Process of a single rank, if its lines are there.
+    #[must_use]
+    pub fn process(&self, entry: &Entry) -> Option<u32> {
+        match entry.slots.as_slice() {
+            [slot] => self.matrix.slots.get(*slot as usize)?.process,
+            _ => None,
+        }
+    }
+
+    /// How an entry is said aloud: `8`, `~8`, `node 1 (ranks 8-15)`.
+    #[must_use]
+    pub fn name(&self, entry: &Entry) -> String {
+        if self.folded {
+            format!("node {}", entry.number)
+        } else {
+            format!("{}{}", if entry.proven { "" } else { "~" }, entry.number)
+        }
+    }
+
+    /// The ranks behind an entry.
+    #[must_use]
+    pub fn ranks(&self, entry: &Entry) -> String {
+        parts::ranges(&self.numbers(entry))
+    }
+
+    fn numbers(&self, entry: &Entry) -> Vec<u32> {
+        entry
+            .slots
+            .iter()
+            .filter_map(|s| self.matrix.slots.get(*s as usize))
+            .map(|s| s.number)
+            .collect()
+    }
+
+    /// The cells that a slot sends on.
+    fn cells_from(&self, slot: u32) -> &'a [Cell] {
+        let cells = &self.matrix.cells;
+        let start = cells.partition_point(|c| c.from < slot);
+        let rest = cells.get(start..).unwrap_or_default();
+        rest.get(..rest.partition_point(|c| c.from == slot))
+            .unwrap_or_default()
+    }
+
+    /// The cells behind a position.
+    pub fn cells(&self, from: &Entry, to: &Entry) -> Vec<&'a Cell> {
+        let to = self.index(to.number).and_then(|i| u32::try_from(i).ok());
+        let entry = |slot: u32| self.entry_of.get(slot as usize).copied();
+        from.slots
+            .iter()
+            .flat_map(|s| self.cells_from(*s))
+            .filter(|c| to.is_some() && entry(c.to) == to)
+            .collect()
+    }
+
+    /// Positions (by number) that are worse than they should be, ascending.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(u32, u32)> {
+        let number = |slot: u32| {
+            let entry = self.entry_of.get(slot as usize)?;
+            self.entries.get(*entry as usize).map(|e| e.number)
+        };
+        let bad = self
+            .matrix
+            .cells
+            .iter()
+            .filter(|c| c.downgraded || c.disagree);
+        let mut out: Vec<(u32, u32)> = bad
+            .filter_map(|c| Some((number(c.from)?, number(c.to)?)))
+            .collect();
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
+    /// What a whole row shows.
+    fn row(&self, entry: &Entry, looks: &mut Vec<Look>) {
+        let blank = Look {
+            glyph: None,
+            downgraded: false,
+            disagree: false,
+            open: false,
+        };
+        looks.clear();
+        let share = if self.matrix.groups.is_empty() {
+            Some(Glyph::Missing)
+        } else {
+            None
+        };
+        looks.resize(
+            self.entries.len(),
+            Look {
+                glyph: share,
+                ..blank
+            },
+        );
+        let at = |slot: u32| {
+            self.entry_of
+                .get(slot as usize)
+                .map_or(usize::MAX, |e| *e as usize)
+        };
+        for slot in &entry.slots {
+            let groups = self
+                .groups_of
+                .get(*slot as usize)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            for member in groups
+                .iter()
+                .filter_map(|g| self.matrix.groups.get(*g as usize))
+                .flatten()
+            {
+                if let Some(look) = looks.get_mut(at(*member)) {
+                    look.glyph = look.glyph.or(Some(Glyph::Missing));
+                }
+            }
+            for cell in self.cells_from(*slot) {
+                let Some(look) = looks.get_mut(at(cell.to)) else {
+                    continue;
+                };
+                look.glyph = Some(worse(look.glyph, cell.glyph));
+                look.downgraded |= cell.downgraded;
+                look.disagree |= cell.disagree;
+                look.open |= !cell.open.is_empty() && cell.glyph != Glyph::Doubt;
+            }
+        }
+    }
+
+    /// Columns that it takes when nothing is in its way.
+    #[must_use]
+    pub fn width(&self) -> u16 {
+        let whole = Rect::new(0, 0, 400, 400);
+        Plan::of(self, whole, None, Fit::Cut)
+            .and_then(|p| p.xs(self, whole).last().map(|x| x.saturating_add(p.cell)))
+            .unwrap_or(0)
+    }
+
+    /// Draws into a rectangle; says how many rows it took.
+    pub fn draw(&self, area: Rect, cursor: Option<(u32, u32)>, fit: Fit, pen: &mut Pen<'_>) -> u16 {
+        let cursor = cursor.and_then(|(a, b)| Some((self.index(a)?, self.index(b)?)));
+        let Some(plan) = Plan::of(self, area, cursor, fit) else {
+            return 0;
+        };
+        plan.draw(self, area, cursor, pen)
+    }
+}
+
+fn matches(matrix: &Matrix, slot: usize, filter: &str) -> bool {
+    filter.is_empty()
+        || matrix.slots.get(slot).is_some_and(|s| {
+            s.host.to_lowercase().contains(&filter.to_lowercase()) || s.number.to_string() == filter
+        })
+}
+
+/// The one to show of two: a transport before a doubt, a doubt before nothing, then the worse transport.
+fn worse(a: Option<Glyph>, b: Glyph) -> Glyph {
+    let rank = |g: Glyph| match g {
+        Glyph::Missing => (0, g),
+        Glyph::Doubt => (1, g),
+        g => (2, g),
+    };
+    match a {
+        Some(a) if rank(a) >= rank(b) => a,
+        _ => b,
+    }
+}
+
+/// Where everything goes.
+struct Plan {
+    /// Columns of the names of hosts (0: none are drawn).
+    names: u16,
+    /// Columns of the numbers in front of the rows.
+    numbers: u16,
+    /// Columns of a cell.
+    cell: u16,
+    /// Columns between hosts (0: no borders), the border in the middle.
+    border: u16,
+    /// A row between hosts.
+    ruled: bool,
+    /// Rows of column heads: names of hosts, then numbers.
+    head_names: u16,
+    head_numbers: u16,
+    /// First and number of visible columns and rows.
+    columns: (usize, usize),
+    rows: (usize, usize),
+}
+
+impl Plan {
+    fn of(grid: &Grid<'_>, area: Rect, cursor: Option<(usize, usize)>, fit: Fit) -> Option<Self> {
+        let n = grid.entries.len();
+        if n == 0 || area.width < 8 || area.height < 3 {
+            return None;
+        }
+        let widest = grid
+            .entries
+            .iter()
+            .map(|e| parts::columns(&number(e)))
+            .max()
+            .unwrap_or(1);
+        let longest = grid
+            .hosts
+            .iter()
+            .map(|h| parts::columns(h))
+            .max()
+            .unwrap_or(1);
+        let ranks = if grid.folded {
+            grid.entries
+                .iter()
+                .map(|e| parts::columns(&grid.ranks(e)).min(12))
+                .max()
+                .unwrap_or(0)
+                + 1
+        } else {
+            0
+        };
+        let names = longest.min(area.width / 4).min(24) + ranks;
+        let numbers = widest + 1;
+        let borders = if grid.folded { 0 } else { changes(grid, 0, n) };
+        let left = names + 1 + numbers;
+        let wide = |cell: u16, border: u16| {
+            u32::from(left)
+                + u32::try_from(n)
+                    .unwrap_or(u32::MAX)
+                    .saturating_mul(u32::from(cell))
+                + borders * u32::from(border)
+        };
+        let fits = |cell: u16, border: u16| wide(cell, border) <= u32::from(area.width);
+        let roomy = (widest + 1).max(2);
+        let tries = [(roomy, 3), (2, 3), (2, 2), (2, 1), (1, 1)];
+        let fitting = tries.into_iter().find(|(c, b)| fits(*c, *b));
+        // Nothing fits: a window of readable cells.
+        let (cell, border) = fitting.unwrap_or((2, 2));
+        let border = if grid.folded { 0 } else { border };
+        let upright = cell < widest + 1 && widest > 1;
+        let head_numbers = if upright { widest } else { 1 };
+        let head_names = u16::from(!grid.folded && borders > 0 && area.height > head_numbers + 4);
+        let head = head_names + head_numbers;
+        let lines = usize::from(area.height.saturating_sub(head));
+        let ruled = !grid.folded && borders > 0 && n + borders as usize <= lines;
+        let room = usize::from(area.width.saturating_sub(left)) / usize::from(cell.max(1));
+        let (mut across, mut down) = (n, n.min(lines));
+        if fitting.is_none() {
+            // Borders inside the window take room too; a bound is enough.
+            across = room
+                .saturating_sub(usize::from(border) * (room / 8 + 1) / usize::from(cell))
+                .clamp(1, n);
+        }
+        if n > lines && lines > 1 {
+            // One line says what is left out.
+            down = lines - 1;
+        }
+        let (row, column) = cursor.filter(|_| fit == Fit::Window).unwrap_or((0, 0));
+        let window = |at: usize, size: usize| (parts::page(at, n, size), size);
+        Some(Self {
+            names,
+            numbers,
+            cell,
+            border,
+            ruled,
+            head_names,
+            head_numbers,
+            columns: window(column, across),
+            rows: window(row, down),
+        })
+    }
+
+    /// Column of the screen where a visible column starts.
+    fn xs(&self, grid: &Grid<'_>, area: Rect) -> Vec<u16> {
+        let (first, count) = self.columns;
+        let mut x = area.x + self.names + 1 + self.numbers;
+        let mut last = None;
+        grid.entries
+            .iter()
+            .skip(first)
+            .take(count)
+            .map(|e| {
+                if last.is_some_and(|h| h != e.host) {
+                    x += self.border;
+                }
+                last = Some(e.host);
+                let here = x;
+                x += self.cell;
+                here
+            })
+            .collect()
+    }
+
+    fn draw(
+        &self,
+        grid: &Grid<'_>,
+        area: Rect,
+        cursor: Option<(usize, usize)>,
+        pen: &mut Pen<'_>,
+    ) -> u16 {
+        let xs = self.xs(grid, area);
+        let (first, count) = self.columns;
+        let end = area.x + area.width;
+        self.heads(grid, area, &xs, cursor, pen);
+        let mut y = area.y + self.head_names + self.head_numbers;
+        let bottom = area.y + area.height;
+        let mut looks = Vec::new();
+        let mut last = None;
+        let (top, rows) = self.rows;
+        for (i, entry) in grid.entries.iter().enumerate().skip(top).take(rows) {
+            let new_host = last != Some(entry.host);
+            if last.is_some() && new_host && self.ruled && y < bottom {
+                self.rule(grid, area, &xs, y, pen);
+                y += 1;
+            }
+            last = Some(entry.host);
+            if y >= bottom {
+                break;
+            }
+            let on_row = cursor.is_some_and(|(r, _)| r == i);
+            if new_host || on_row || grid.folded {
+                self.name(grid, entry, area.x, y, pen);
+            }
+            let label = number(entry);
+            let at = area.x + self.names + 1;
+            pen.right(
+                at,
+                y,
+                self.numbers - 1,
+                &label,
+                if on_row { Role::Strong } else { Role::Label },
+            );
+            if on_row {
+                pen.overlay(at, y, self.numbers - 1, Role::Selected);
+            }
+            grid.row(entry, &mut looks);
+            let mut before = None;
+            for (x, (j, look)) in xs
+                .iter()
+                .zip(looks.iter().enumerate().skip(first).take(count))
+            {
+                if *x >= end {
+                    break;
+                }
+                let host = grid.entries.get(j).map(|e| e.host);
+                if before.is_some() && before != host {
+                    self.border(*x, y, pen);
+                }
+                before = host;
+                let here = cursor == Some((i, j));
+                self.cell(*x, y, look, i == j && !grid.folded, here, pen);
+            }
+            y += 1;
+        }
+        let hidden = grid.entries.len().saturating_sub(rows);
+        if hidden > 0 && y < bottom {
+            let what = if grid.folded {
+                ("node", "nodes")
+            } else {
+                ("rank", "ranks")
+            };
+            let shown = grid.entries.get(top).zip(grid.entries.get(top + rows - 1));
+            let text = shown.map_or(String::new(), |(a, b)| {
+                format!(
+                    "rows {}-{} of {}",
+                    number(a),
+                    number(b),
+                    parts::count(grid.entries.len() as u64, what.0, what.1)
+                )
+            });
+            pen.text(area.x, y, area.width, &format!("… {text}"), Role::Quiet);
+            y += 1;
+        }
+        y - area.y
+    }
+
+    fn name(&self, grid: &Grid<'_>, entry: &Entry, x: u16, y: u16, pen: &mut Pen<'_>) {
+        let ranks = if grid.folded {
+            grid.ranks(entry)
+        } else {
+            String::new()
+        };
+        let kept = if grid.folded {
+            (parts::columns(&ranks) + 1).min(13)
+        } else {
+            0
+        };
+        let host = parts::tail(grid.host(entry), self.names.saturating_sub(kept));
+        pen.text(x, y, self.names.saturating_sub(kept), &host, Role::Text);
+        pen.right(
+            x + self.names.saturating_sub(kept),
+            y,
+            kept,
+            &ranks,
+            Role::Quiet,
+        );
+    }
+
+    fn heads(
+        &self,
+        grid: &Grid<'_>,
+        area: Rect,
+        xs: &[u16],
+        cursor: Option<(usize, usize)>,
+        pen: &mut Pen<'_>,
+    ) {
+        let (first, count) = self.columns;
+        let end = area.x + area.width;
+        let visible: Vec<(usize, &Entry)> = grid
+            .entries
+            .iter()
+            .enumerate()
+            .skip(first)
+            .take(count)
+            .collect();
+        if self.head_names > 0 {
+            let mut start = 0;
+            while let Some((_, entry)) = visible.get(start) {
+                let run = visible
+                    .iter()
+                    .skip(start)
+                    .take_while(|(_, e)| e.host == entry.host)
+                    .count();
+                if let Some(x) = xs.get(start) {
+                    let room =
+                        u16::try_from(run).unwrap_or(1) * self.cell + self.border.saturating_sub(1);
+                    let room = room
+                        .saturating_sub(u16::from(start + run < visible.len()))
+                        .min(end.saturating_sub(*x));
+                    pen.text(
+                        *x,
+                        area.y,
+                        room,
+                        &parts::tail(grid.host(entry), room),
+                        Role::Text,
+                    );
+                }
+                start += run;
+            }
+            if let Some(x) = xs.last().filter(|_| first + count < grid.entries.len()) {
+                pen.text(
+                    x + self.cell,
+                    area.y,
+                    end.saturating_sub(x + self.cell),
+                    "…",
+                    Role::Quiet,
+                );
+            }
+        }
+        let y = area.y + self.head_names;
+        for ((j, entry), x) in visible.iter().zip(xs) {
+            if *x >= end {
+                break;
+            }
+            let label = number(entry);
+            let on = cursor.is_some_and(|(_, c)| c == *j);
+            let role = if on { Role::Strong } else { Role::Label };
+            if self.head_numbers == 1 {
+                let n = pen.text(*x, y, self.cell.min(end - x), &label, role);
+                if on {
+                    pen.overlay(*x, y, n, Role::Selected);
+                }
+                continue;
+            }
+            // Upright: the last digit stands next to the cells.
+            let pad = usize::from(self.head_numbers).saturating_sub(label.chars().count());
+            for (k, c) in label.chars().enumerate() {
+                let row = y + u16::try_from(pad + k).unwrap_or(0);
+                pen.text(*x, row, 1, c.encode_utf8(&mut [0; 4]), role);
+                if on {
+                    pen.overlay(*x, row, 1, Role::Selected);
+                }
+            }
+        }
+        if let Some((_, last)) = visible
+            .last()
+            .filter(|_| first > 0 || first + count < grid.entries.len())
+        {
+            let from = visible.first().map(|(_, e)| number(e)).unwrap_or_default();
+            let text = format!("{from}-{}", number(last));
+            pen.text(
+                area.x,
+                y,
+                self.names,
+                &format!("columns {text}"),
+                Role::Quiet,
+            );
+        }
+    }
+
+    fn border(&self, x: u16, y: u16, pen: &mut Pen<'_>) {
+        let back = match self.border {
+            0 => return,
+            1 => 1,
+            _ => 2,
+        };
+        pen.fill(x - back, y, 1, '│', Role::Rule);
+    }
+
+    fn rule(&self, grid: &Grid<'_>, area: Rect, xs: &[u16], y: u16, pen: &mut Pen<'_>) {
+        let (Some(start), Some(last)) = (xs.first(), xs.last()) else {
+            return;
+        };
+        let end = (last + self.cell).min(area.x + area.width);
+        pen.fill(*start, y, end.saturating_sub(*start), '─', Role::Rule);
+        if self.border == 0 {
+            return;
+        }
+        let hosts = grid.entries.iter().skip(self.columns.0).map(|e| e.host);
+        let mut before = None;
+        for (x, host) in xs.iter().zip(hosts) {
+            if before.is_some_and(|b| b != host) && *x < end {
+                pen.fill(
+                    x - if self.border == 1 { 1 } else { 2 },
+                    y,
+                    1,
+                    '┼',
+                    Role::Rule,
+                );
+            }
+            before = Some(host);
+        }
+    }
+
+    fn cell(&self, x: u16, y: u16, look: &Look, diagonal: bool, cursor: bool, pen: &mut Pen<'_>) {
+        let (mut c, mut role) = look.glyph.map_or((' ', Role::Missing), sign);
+        if diagonal && matches!(look.glyph, None | Some(Glyph::Missing)) {
+            (c, role) = ('/', Role::Rule);
+        }
+        pen.fill(x, y, 1, c, role);
+        let wide = self.cell >= 2;
+        let mark = match look {
+            Look {
+                downgraded: true, ..
+            } => Some(('!', role)),
+            Look { disagree: true, .. } => Some(('≠', Role::Warn)),
+            Look { open: true, .. } => Some(('?', Role::Doubt)),
+            _ => None,
+        };
+        let mut width = 1;
+        if let (Some((m, role)), true) = (mark, wide) {
+            pen.fill(x + 1, y, 1, m, role);
+            width = 2;
+        }
+        if look.downgraded {
+            pen.overlay(x, y, width, Role::Downgrade);
+        }
+        if cursor {
+            // Two columns wide, so that it is seen on a reversed cell as well.
+            pen.overlay(x, y, if wide { 2 } else { 1 }, Role::Cursor);
+        }
+    }
+}
+
+/// How many times the host changes along the axis.
+fn changes(grid: &Grid<'_>, from: usize, count: usize) -> u32 {
+    let hosts = grid.entries.iter().skip(from).take(count).map(|e| e.host);
+    let next = hosts.clone().skip(1);
+    u32::try_from(hosts.zip(next).filter(|(a, b)| a != b).count()).unwrap_or(u32::MAX)
+}
+
+fn number(entry: &Entry) -> String {
+    format!("{}{}", if entry.proven { "" } else { "~" }, entry.number)
+}

@@ -1,0 +1,313 @@
+//! Is it well? If not: why, where, since when, what to do.
+
+mod events;
+mod ladder;
+
+use ratatui::layout::Rect;
+
+use super::matrix::{Fit, Grid};
+use super::parts::{self, Pen};
+use super::{Page, Pane, View, findings};
+use crate::model::screen::{Counts, PaneId};
+use crate::rules::scene::{Finding, Scene, Severity, Verdict};
+use crate::theme::Role;
+
+/// The pane.
+pub static PANE: Pane = Pane {
+    id: PaneId::Overview,
+    title: "is it well, and if not: why, where, since when, what to do",
+    min: (36, 5),
+    draw,
+    counts,
+    drill,
+    explain: drill,
+    badge: |_| None,
+};
+
+/// Findings that the filter keeps, by their index.
+fn listed<'a>(view: &View<'a>) -> Vec<(usize, &'a Finding)> {
+    let filter = view.screen.filter().to_lowercase();
+    let all = view.scene.findings.iter().enumerate();
+    all.filter(|(_, f)| {
+        filter.is_empty() || f.title.to_lowercase().contains(&filter) || f.id.contains(&filter)
+    })
+    .collect()
+}
+
+fn counts(view: &View<'_>, body: Rect) -> Counts {
+    let rows = listed(view);
+    let selected = view
+        .screen
+        .cursor()
+        .row(0, rows.len())
+        .and_then(|r| rows.get(r));
+    Counts {
+        rows: rows.len(),
+        page: usize::from(body.height / 4).max(1),
+        problems: rows
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, f))| f.severity > Severity::Info)
+            .map(|(i, _)| i)
+            .collect(),
+        copy: selected.and_then(|(_, f)| f.fix.first().cloned().or_else(|| Some(f.title.clone()))),
+        ..Counts::default()
+    }
+}
+
+fn drill(view: &View<'_>, width: u16) -> Option<Page> {
+    let rows = listed(view);
+    let row = view
+        .screen
+        .list(PaneId::Overview)
+        .cursor
+        .row(0, rows.len())?;
+    findings::page(view.scene, rows.get(row)?.0, width)
+}
+
+fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    let inner = Rect {
+        x: area.x + 1,
+        width: area.width.saturating_sub(2),
+        ..area
+    };
+    let bottom = area.y + area.height;
+    let mut y = area.y;
+    y += sentence(
+        view,
+        Rect {
+            y,
+            height: bottom - y,
+            ..inner
+        },
+        pen,
+    );
+    y += problems(
+        view,
+        Rect {
+            y,
+            height: (bottom - y).min(area.height / 2),
+            ..inner
+        },
+        pen,
+    );
+    let rungs = ladder::rungs(view.scene);
+    let air = |y: u16| u16::from(area.height >= 14 && y > area.y);
+    if y + air(y) + 2 <= bottom {
+        y += air(y);
+        // The ladder may take what the matrix and the events don't need, and at least a quarter.
+        let most = ((bottom - y) / 2).max(4).min(bottom - y);
+        y += ladder::draw(
+            view,
+            &rungs,
+            Rect {
+                y,
+                height: most,
+                ..inner
+            },
+            pen,
+        );
+    }
+    if y + air(y) + 4 <= bottom {
+        y += air(y);
+        below(
+            view,
+            Rect {
+                y,
+                height: bottom - y,
+                ..inner
+            },
+            pen,
+        );
+    }
+}
+
+/// The sentence, unless the first finding says the same.
+fn sentence(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
+    let scene = view.scene;
+    if scene
+        .findings
+        .first()
+        .is_some_and(|f| f.title == scene.summary)
+        || area.height == 0
+    {
+        return 0;
+    }
+    let (word, role) = parts::verdict(scene.verdict);
+    let role = if scene.verdict == Verdict::Healthy {
+        Role::Strong
+    } else {
+        role
+    };
+    let text = if scene.summary.is_empty() {
+        word
+    } else {
+        scene.summary.as_str()
+    };
+    pen.wrapped(area.x, area.y, area.width, 2.min(area.height), text, role)
+}
+
+/// The findings: the selected one with its cause and its fix, the others a line each.
+fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
+    let rows = listed(view);
+    if rows.is_empty() || area.height == 0 {
+        return 0;
+    }
+    let chosen = view.screen.cursor().row(0, rows.len()).unwrap_or(0);
+    let detail: u16 = match area.height {
+        0..=2 => 0,
+        3..=4 => 1,
+        _ => 2,
+    };
+    let lines = usize::from(area.height - detail).min(rows.len());
+    let hidden = rows.len() > lines;
+    let lines = if hidden && lines > 1 {
+        lines - 1
+    } else {
+        lines
+    };
+    let top = view.screen.cursor().top(0, rows.len(), lines);
+    let mut y = area.y;
+    for (row, (index, finding)) in rows.iter().enumerate().skip(top).take(lines) {
+        title(
+            view,
+            *index,
+            finding,
+            Rect {
+                y,
+                height: 1,
+                ..area
+            },
+            pen,
+        );
+        if row == chosen && rows.len() > 1 {
+            pen.overlay(area.x - 1, y, area.width + 2, Role::Selected);
+        }
+        y += 1;
+        if row != chosen {
+            continue;
+        }
+        let x = area.x + 3;
+        let width = area.width.saturating_sub(3);
+        if detail >= 1 && !finding.cause.is_empty() {
+            pen.text(x, y, width, &finding.cause, Role::Text);
+            y += 1;
+        }
+        if let (true, Some(fix)) = (detail >= 2, finding.fix.first()) {
+            let n = pen.text(x, y, width, "fix   ", Role::Label);
+            pen.text(
+                x + n,
+                y,
+                width.saturating_sub(n),
+                fix.lines().next().unwrap_or_default(),
+                Role::Code,
+            );
+            y += 1;
+        }
+    }
+    if hidden {
+        let left = rows.len().saturating_sub(lines);
+        pen.text(
+            area.x + 3,
+            y,
+            area.width.saturating_sub(3),
+            &format!("… {left} more findings"),
+            Role::Quiet,
+        );
+        y += 1;
+    }
+    y - area.y
+}
+
+/// ` 1  GPUs of … talk over TCP            error   since 03:14:07`
+fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut Pen<'_>) {
+    let (word, role) = parts::severity(finding.severity);
+    let since = match (finding.since, view.scene.now) {
+        (Some(at), _) if area.width >= 60 => format!("   since {}", parts::clock(at)),
+        _ => String::new(),
+    };
+    let right = parts::columns(word) + parts::columns(&since);
+    let (x, y) = (area.x, area.y);
+    pen.text(x, y, 3, &format!("{}", index + 1), Role::Label);
+    let echo = if finding.consequence_of.is_some() {
+        "follows: "
+    } else {
+        ""
+    };
+    let room = area.width.saturating_sub(3 + right + 2);
+    let loud = if finding.severity == Severity::Info {
+        Role::Text
+    } else {
+        Role::Strong
+    };
+    let n = pen.text(x + 3, y, room, echo, Role::Quiet);
+    pen.text(x + 3 + n, y, room.saturating_sub(n), &finding.title, loud);
+    let at = x + area.width.saturating_sub(right);
+    let n = pen.text(at, y, right, word, role);
+    pen.text(at + n, y, right.saturating_sub(n), &since, Role::Quiet);
+}
+
+/// Small matrix and latest events, side by side.
+fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    let events = events::of(view.scene);
+    let mut x = area.x;
+    if let Some(matrix) = view.scene.matrices.first().filter(|m| !m.slots.is_empty()) {
+        let few = matrix.slots.len() <= 16 && usize::from(area.height) > matrix.slots.len() + 2;
+        let grid = if few || Grid::nodes_in(matrix) < 2 {
+            Grid::by_rank(matrix, "")
+        } else {
+            Grid::by_node(matrix, "")
+        };
+        let least = if events.is_empty() { 0 } else { 34 };
+        let width = grid
+            .width()
+            .min(area.width.saturating_sub(least))
+            .max(24)
+            .min(area.width);
+        let ranks = parts::count(matrix.slots.len() as u64, "rank", "ranks");
+        let n = pen.text(x, area.y, width, "MATRIX", Role::Label);
+        let how = if grid.folded() {
+            format!("  {ranks}, node by node")
+        } else {
+            format!("  {ranks}")
+        };
+        pen.text(x + n, area.y, width.saturating_sub(n), &how, Role::Quiet);
+        grid.draw(
+            Rect {
+                x,
+                y: area.y + 1,
+                width,
+                height: area.height - 1,
+            },
+            None,
+            Fit::Cut,
+            pen,
+        );
+        x += width + 3;
+    }
+    let room = (area.x + area.width).saturating_sub(x);
+    if room >= 24 {
+        events::draw(
+            &events,
+            Rect {
+                x,
+                width: room,
+                ..area
+            },
+            pen,
+        );
+    }
+}
+
+/// Numbers of the processes in the merged matrix, where a rank is proven.
+fn numbers(scene: &Scene) -> Vec<Option<u32>> {
+    let mut out: Vec<Option<u32>> = scene.processes.iter().map(|p| p.global_rank).collect();
+    if let Some(matrix) = scene.matrices.first() {
+        for slot in &matrix.slots {
+            if let Some(n) = slot.process.and_then(|p| out.get_mut(p as usize)) {
+                *n = n.or(Some(slot.number));
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,103 @@
+//! What happened last, as far as the scene knows when.
+
+use std::collections::BTreeMap;
+
+use ratatui::layout::Rect;
+
+use super::numbers;
+use crate::panes::parts::{self, Pen};
+use crate::parse::At;
+use crate::rules::scene::{CommState, Scene};
+use crate::theme::Role;
+
+/// When, what, how loud.
+pub type Happened = (At, String, Role);
+
+/// Milestones, newest first; alike ones that came together are one.
+#[must_use]
+pub fn of(scene: &Scene) -> Vec<Happened> {
+    let mut out: Vec<Happened> = Vec::new();
+    for (i, finding) in scene.findings.iter().enumerate() {
+        if let Some(at) = finding.since {
+            let (_, role) = parts::severity(finding.severity);
+            out.push((at, format!("finding {}  {}", i + 1, finding.title), role));
+        }
+    }
+    // Stages: the ranks of one, when the last of them arrived.
+    let mut stages: BTreeMap<(u64, &'static str), (At, Vec<u32>)> = BTreeMap::new();
+    for (p, number) in scene.processes.iter().zip(numbers(scene)) {
+        if let (Some(stage), Some(at), Some(number)) = (p.stage, p.stage_since, number) {
+            let (word, place) = parts::stage(stage);
+            let entry = stages.entry((place, word)).or_insert((at, Vec::new()));
+            entry.0 = entry.0.max(at);
+            entry.1.push(number);
+        }
+        if let Some((at, error)) = p.first_error.as_ref().and_then(|e| Some((e.at?, e))) {
+            out.push((at, format!("{}: {}", p.place(), error.text), Role::Fail));
+        }
+    }
+    for ((_, word), (at, mut ranks)) in stages {
+        ranks.sort_unstable();
+        ranks.dedup();
+        out.push((
+            at,
+            format!("ranks {} reached {word}", parts::ranges(&ranks)),
+            Role::Text,
+        ));
+    }
+    // Communicators by what they are and how they stand.
+    let mut comms: BTreeMap<(&str, CommState), (At, usize, &str)> = BTreeMap::new();
+    for c in &scene.communicators {
+        let Some(at) = c.since else { continue };
+        let name = c.group.as_deref().unwrap_or(&c.key);
+        let kind = c
+            .group
+            .as_deref()
+            .map_or("", |g| g.split(':').next().unwrap_or(g));
+        let entry = comms.entry((kind, c.state)).or_insert((at, 0, name));
+        entry.0 = entry.0.max(at);
+        entry.1 += 1;
+    }
+    for ((kind, state), (at, n, name)) in comms {
+        let (word, role) = parts::comm_state(state);
+        let role = if role == Role::Ok { Role::Text } else { role };
+        let who = if n == 1 {
+            format!("communicator {name}")
+        } else {
+            format!("{n} {kind} communicators").replace("  ", " ")
+        };
+        out.push((at, format!("{who} began, {word}"), role));
+    }
+    for pod in &scene.pods {
+        if let Some(ns) = pod.created {
+            out.push((
+                At { ns, exact: true },
+                format!("pod {} created", pod.name),
+                Role::Text,
+            ));
+        }
+    }
+    out.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    out
+}
+
+/// Draws as many as fit.
+pub fn draw(events: &[Happened], area: Rect, pen: &mut Pen<'_>) {
+    if area.height < 2 {
+        return;
+    }
+    pen.text(area.x, area.y, area.width, "EVENTS", Role::Label);
+    if events.is_empty() {
+        pen.text(
+            area.x,
+            area.y + 1,
+            area.width,
+            "nothing with a time stamp yet",
+            Role::Quiet,
+        );
+    }
+    for ((at, text, role), y) in events.iter().zip(area.y + 1..area.y + area.height) {
+        pen.text(area.x, y, 8, &parts::clock(*at), Role::Quiet);
+        pen.text(area.x + 10, y, area.width.saturating_sub(10), text, *role);
+    }
+}

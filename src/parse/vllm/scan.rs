@@ -1,0 +1,173 @@
+//! A cursor over bytes: every step either fits or says no, nothing panics, nothing is copied.
+
+/// Longest text that a fact keeps, in bytes.
+const KEEP: usize = 400;
+
+/// What is left to read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cur<'a> {
+    pub(super) rest: &'a [u8],
+}
+
+impl<'a> Cur<'a> {
+    pub(super) fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.rest = self.rest.get(n..).unwrap_or_default();
+    }
+
+    /// Goes past `lit` if it stands here.
+    pub(super) fn skip(&mut self, lit: &str) -> Option<()> {
+        self.rest = self.rest.strip_prefix(lit.as_bytes())?;
+        Some(())
+    }
+
+    /// Goes past `lit` if it stands here; says whether it did.
+    pub(super) fn eat(&mut self, lit: &str) -> bool {
+        self.skip(lit).is_some()
+    }
+
+    /// Goes past the next `lit` and gives what stood before it.
+    pub(super) fn seek(&mut self, lit: &str) -> Option<&'a [u8]> {
+        let at = memchr::memmem::find(self.rest, lit.as_bytes())?;
+        let before = self.rest.get(..at)?;
+        self.advance(at + lit.len());
+        Some(before)
+    }
+
+    pub(super) fn blanks(&mut self) {
+        self.rest = self.rest.trim_ascii_start();
+    }
+
+    /// Bytes as long as they please; may be empty.
+    pub(super) fn while_(&mut self, ok: impl Fn(u8) -> bool) -> &'a [u8] {
+        let n = self
+            .rest
+            .iter()
+            .position(|b| !ok(*b))
+            .unwrap_or(self.rest.len());
+        let (a, b) = self.rest.split_at_checked(n).unwrap_or_default();
+        self.rest = b;
+        a
+    }
+
+    /// Up to the next blank; empty is no word.
+    pub(super) fn word(&mut self) -> Option<&'a [u8]> {
+        let w = self.while_(|b| !b.is_ascii_whitespace());
+        (!w.is_empty()).then_some(w)
+    }
+
+    /// Letters, digits, `_`; empty is no name.
+    pub(super) fn name(&mut self) -> Option<&'a [u8]> {
+        let w = self.while_(|b| b.is_ascii_alphanumeric() || b == b'_');
+        (!w.is_empty()).then_some(w)
+    }
+
+    pub(super) fn uint<T: TryFrom<u64>>(&mut self) -> Option<T> {
+        T::try_from(self.number(false)?).ok()
+    }
+
+    /// Digits with thousands commas.
+    pub(super) fn grouped(&mut self) -> Option<u64> {
+        self.number(true)
+    }
+
+    fn number(&mut self, commas: bool) -> Option<u64> {
+        let mut n: u64 = 0;
+        let mut used = 0;
+        let mut digits = 0;
+        for (i, b) in self.rest.iter().enumerate() {
+            match b {
+                b'0'..=b'9' => {
+                    n = n.checked_mul(10)?.checked_add(u64::from(b - b'0'))?;
+                    digits += 1;
+                    used = i + 1;
+                }
+                b',' if commas && self.rest.get(i + 1).is_some_and(u8::is_ascii_digit) => {}
+                _ => break,
+            }
+        }
+        if digits == 0 {
+            return None;
+        }
+        self.advance(used);
+        Some(n)
+    }
+
+    pub(super) fn int(&mut self) -> Option<i64> {
+        let mut at = *self;
+        let minus = at.eat("-");
+        let n: i64 = at.uint()?;
+        *self = at;
+        Some(if minus { -n } else { n })
+    }
+
+    /// `12`, `12.5`, `-0.3`; a dot that ends a sentence is left alone.
+    pub(super) fn float(&mut self) -> Option<f64> {
+        let s = self.rest;
+        let mut n = usize::from(s.first() == Some(&b'-'));
+        let digits = |from: usize| {
+            s.get(from..)
+                .unwrap_or_default()
+                .iter()
+                .take_while(|b| b.is_ascii_digit())
+                .count()
+        };
+        let whole = digits(n);
+        if whole == 0 {
+            return None;
+        }
+        n += whole;
+        if s.get(n) == Some(&b'.') {
+            let frac = digits(n + 1);
+            if frac > 0 {
+                n += 1 + frac;
+            }
+        }
+        let v = std::str::from_utf8(s.get(..n)?).ok()?.parse().ok()?;
+        self.advance(n);
+        Some(v)
+    }
+}
+
+/// The first place of `lit`.
+pub(super) fn find(s: &[u8], lit: &str) -> Option<usize> {
+    memchr::memmem::find(s, lit.as_bytes())
+}
+
+/// Whether `lit` is in there.
+pub(super) fn has(s: &[u8], lit: &str) -> bool {
+    find(s, lit).is_some()
+}
+
+/// What stands after the first `lit`.
+pub(super) fn after<'a>(s: &'a [u8], lit: &str) -> Option<Cur<'a>> {
+    let mut c = Cur::new(s);
+    c.seek(lit)?;
+    Some(c)
+}
+
+/// Text to keep: valid, trimmed, without control characters, bounded.
+pub(super) fn text(s: &[u8]) -> String {
+    let s = s.trim_ascii();
+    let s = s.get(..KEEP).unwrap_or(s);
+    let mut t: String = String::from_utf8_lossy(s)
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    // A character cut in the middle became a replacement mark; do not show our own cut.
+    if s.len() == KEEP {
+        while t.ends_with('\u{fffd}') {
+            t.pop();
+        }
+    }
+    t
+}
+
+/// As [`text`], or nothing when empty.
+pub(super) fn some_text(s: &[u8]) -> Option<String> {
+    let t = text(s);
+    (!t.is_empty()).then_some(t)
+}

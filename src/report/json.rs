@@ -1,0 +1,85 @@
+//! The report as one JSON object: readable for a person too, small where there is much of it.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use super::Report;
+
+/// Writes the report and a line end.
+///
+/// # Errors
+/// What `out` says.
+pub fn write(mut out: impl Write, report: &Report<'_>) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Layout::default());
+    report.serialize(&mut serializer).map_err(io::Error::from)?;
+    out.write_all(b"\n")
+}
+
+/// Lists of plain values stay on one line, because a hundred channel numbers below each other help nobody.
+/// Objects are opened up to the second level; a deeper one, such as an edge, is a line of its own.
+#[derive(Default)]
+struct Layout {
+    /// Objects around what is written now.
+    depth: usize,
+    /// The value to come is an element of a list.
+    element: bool,
+}
+
+/// Levels of objects that are written a key a line.
+const OPEN_LEVELS: usize = 2;
+
+impl Layout {
+    fn line<W: ?Sized + Write>(&self, out: &mut W) -> io::Result<()> {
+        out.write_all(b"\n")?;
+        for _ in 0..self.depth {
+            out.write_all(b"  ")?;
+        }
+        Ok(())
+    }
+}
+
+impl Formatter for Layout {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.element = true;
+        if first { Ok(()) } else { out.write_all(b",") }
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.element = false;
+        Ok(())
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        if std::mem::take(&mut self.element) && self.depth <= OPEN_LEVELS {
+            self.line(out)?;
+        }
+        self.depth += 1;
+        out.write_all(b"{")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            out.write_all(b",")?;
+        }
+        match self.depth <= OPEN_LEVELS {
+            true => self.line(out),
+            false if first => Ok(()),
+            false => out.write_all(b" "),
+        }
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.element = false;
+        out.write_all(b": ")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        if self.depth < OPEN_LEVELS {
+            self.line(out)?;
+        }
+        out.write_all(b"}")
+    }
+}

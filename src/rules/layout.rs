@@ -1,0 +1,154 @@
+//! Parallel layout: which global ranks form which vLLM group, and which communicator is which group's.
+//!
+//! Global ranks are numbered row-major over (DP, PP, PCP, TP), TP fastest (vLLM,
+//! `distributed/parallel_state.py`, `initialize_model_parallel`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::scene::{Communicator, GroupView, Scene};
+
+/// Sizes of the parallel dimensions of one torch world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Tensor parallel.
+    pub tp: u32,
+    /// Prefill-context parallel.
+    pub pcp: u32,
+    /// Pipeline parallel.
+    pub pp: u32,
+    /// Data parallel inside one world.
+    pub dp: u32,
+    /// Expert parallelism is on.
+    pub ep: bool,
+}
+
+impl Sizes {
+    /// Ranks of the world.
+    #[must_use]
+    pub fn world(self) -> u32 {
+        self.tp
+            .saturating_mul(self.pcp)
+            .saturating_mul(self.pp)
+            .saturating_mul(self.dp)
+    }
+
+    /// Every group of more than one rank, world first, then in vLLM's order of creation.
+    #[must_use]
+    pub fn groups(self) -> Vec<GroupView> {
+        let world = self.world();
+        if world < 2 || world > 1 << 16 {
+            return Vec::new();
+        }
+        let mut list = vec![group("world", 0, (0..world).collect())];
+        // (kind, coordinates that a group holds fixed) for rank = ((d·PP + p)·PCP + c)·TP + t.
+        let parts = |r: u32| {
+            let (t, rest) = (r % self.tp, r / self.tp);
+            let (c, rest) = (rest % self.pcp, rest / self.pcp);
+            (t, c, rest % self.pp, rest / self.pp)
+        };
+        type Fixed = fn((u32, u32, u32, u32)) -> (u32, u32, u32);
+        let kinds: [(&'static str, u32, Fixed); 4] = [
+            ("tp", self.tp, |(_, c, p, d)| (d, p, c)),
+            ("pp", self.pp, |(t, c, _, d)| (d, c, t)),
+            ("dp", self.dp, |(t, c, p, _)| (p, c, t)),
+            (
+                "ep",
+                if self.ep {
+                    self.dp * self.pcp * self.tp
+                } else {
+                    1
+                },
+                |(_, _, p, _)| (p, 0, 0),
+            ),
+        ];
+        for (kind, size, fixed) in kinds {
+            if size < 2 {
+                continue;
+            }
+            let mut by: BTreeMap<(u32, u32, u32), Vec<u32>> = BTreeMap::new();
+            for r in 0..world {
+                by.entry(fixed(parts(r))).or_default().push(r);
+            }
+            let mut groups: Vec<Vec<u32>> = by.into_values().collect();
+            groups.sort();
+            list.extend(
+                groups
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, ranks)| group(kind, i, ranks)),
+            );
+        }
+        list
+    }
+}
+
+fn group(kind: &'static str, index: usize, global_ranks: Vec<u32>) -> GroupView {
+    GroupView {
+        name: format!("{kind}:{index}"),
+        kind,
+        global_ranks,
+        communicator: None,
+        routes: Vec::new(),
+    }
+}
+
+/// Names communicators after vLLM's groups where members, size and order leave no choice, and fills
+/// `scene.groups`.
+pub fn name(scene: &mut Scene, sizes: Option<Sizes>) {
+    let Some(sizes) = sizes else { return };
+    let mut groups = sizes.groups();
+    let ranks: Vec<Option<u32>> = scene.processes.iter().map(|p| p.global_rank).collect();
+    // Two engines with worlds of their own repeat their ranks: then a rank names no process.
+    let known: Vec<u32> = ranks.iter().flatten().copied().collect();
+    if known.iter().collect::<BTreeSet<_>>().len() != known.len() {
+        scene.groups = groups;
+        return;
+    }
+    let mut taken: BTreeSet<usize> = BTreeSet::new();
+    // In order of creation, so that of two groups with equal members the earlier takes the earlier communicator.
+    let mut order: Vec<usize> = (0..scene.communicators.len()).collect();
+    order.sort_by_key(|i| {
+        scene
+            .communicators
+            .get(*i)
+            .map(|c| (c.since.map_or(i64::MAX, |a| a.ns), first_line(c)))
+    });
+    for i in order {
+        let Some(c) = scene.communicators.get(i) else {
+            continue;
+        };
+        let fits = |g: &GroupView| {
+            g.kind != "world"
+                && g.global_ranks.len() == c.nranks as usize
+                && !c.ranks.is_empty()
+                && c.ranks.iter().all(|m| {
+                    let global = ranks.get(m.process as usize).copied().flatten();
+                    global.is_some() && g.global_ranks.get(m.rank as usize).copied() == global
+                })
+        };
+        let found = groups
+            .iter()
+            .enumerate()
+            .position(|(at, g)| !taken.contains(&at) && fits(g));
+        if let Some(at) = found {
+            taken.insert(at);
+            let key = c.key.clone();
+            if let Some(g) = groups.get_mut(at) {
+                g.communicator = Some(key);
+                let name = g.name.clone();
+                if let Some(c) = scene.communicators.get_mut(i) {
+                    c.group = Some(name);
+                }
+            }
+        }
+    }
+    scene.groups = groups;
+}
+
+fn first_line(c: &Communicator) -> u64 {
+    c.ranks
+        .iter()
+        .map(|m| m.line.number)
+        .min()
+        .unwrap_or(u64::MAX)
+}

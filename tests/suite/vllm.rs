@@ -1,0 +1,936 @@
+//! vLLM, torch, Ray and launcher lines of every era. Lines are composed from `reference/vllm.md`.
+
+use ncclscope::parse::Outer;
+use ncclscope::parse::vllm::{
+    Counted, Edge, Fault, FaultKind, Label, Notice, Phase, Printer, ProcKind, Route, Settings,
+    Severity, Style, Torch, VllmFact, header, header_stamp, host_of, line, release,
+};
+use proptest::prelude::*;
+
+fn read(text: &str) -> Option<VllmFact> {
+    line(text.as_bytes(), &Outer::default())
+}
+
+fn fault(text: &str) -> Fault {
+    match read(text) {
+        Some(VllmFact::Fault(f)) => *f,
+        other => panic!("{text}\n  gave {other:?}"),
+    }
+}
+
+macro_rules! says {
+    ($($text:expr => $pat:pat $(if $guard:expr)?,)+) => {$({
+        let text = $text;
+        let got = read(text);
+        assert!(
+            matches!(&got, Some($pat) $(if $guard)?),
+            "{text}\n  gave {got:?}\n  want {}",
+            stringify!($pat $(if $guard)?)
+        );
+    })+};
+}
+
+macro_rules! faults {
+    ($($text:expr => $pat:pat $(if $guard:expr)?,)+) => {$({
+        let text = $text;
+        let got = fault(text);
+        assert!(
+            matches!(&got.kind, $pat $(if $guard)?),
+            "{text}\n  gave {got:?}\n  want {}",
+            stringify!($pat $(if $guard)?)
+        );
+    })+};
+}
+
+fn phases(cases: &[(&str, Phase, Edge)]) {
+    for (text, phase, edge) in cases {
+        let got = read(text).and_then(|f| f.phase());
+        assert_eq!(got, Some((*phase, *edge)), "{text}");
+    }
+}
+
+#[test]
+fn headers_of_every_era() {
+    for (text, style, level, file, number, msg) in [
+        (
+            "INFO 06-10 21:32:17 pynccl.py:63] hello",
+            Style::Vllm,
+            Severity::Info,
+            "pynccl.py",
+            63,
+            "hello",
+        ),
+        (
+            "WARNING 11-20 08:04:55 [core.py:93] hello",
+            Style::Vllm,
+            Severity::Warning,
+            "core.py",
+            93,
+            "hello",
+        ),
+        (
+            "INFO 11-20 08:04:55.123 [core.py:93] hello",
+            Style::Vllm,
+            Severity::Info,
+            "core.py",
+            93,
+            "hello",
+        ),
+        (
+            "DEBUG 01-22 10:00:01 [v1/worker/gpu_worker.py:301] hello",
+            Style::Vllm,
+            Severity::Debug,
+            "v1/worker/gpu_worker.py",
+            301,
+            "hello",
+        ),
+        (
+            "TRACE 06-30 12:00:00 [cmd/src/main.rs:41] hello",
+            Style::Vllm,
+            Severity::Trace,
+            "cmd/src/main.rs",
+            41,
+            "hello",
+        ),
+        (
+            "llm-a INFO 11-20 08:04:55 [core.py:93] hello",
+            Style::Vllm,
+            Severity::Info,
+            "core.py",
+            93,
+            "hello",
+        ),
+        (
+            "[E118 07:41:30.120394556 ProcessGroupNCCL.cpp:685] hello",
+            Style::Torch,
+            Severity::Error,
+            "ProcessGroupNCCL.cpp",
+            685,
+            "hello",
+        ),
+        (
+            "[W socket.cpp:697] hello",
+            Style::Torch,
+            Severity::Warning,
+            "socket.cpp",
+            697,
+            "hello",
+        ),
+        (
+            "[rank5]:[E1202 07:41:30.1 ProcessGroupNCCL.cpp:685] hello",
+            Style::Torch,
+            Severity::Error,
+            "ProcessGroupNCCL.cpp",
+            685,
+            "hello",
+        ),
+        (
+            "W0305 08:14:20.112233 139900112233440 torch/distributed/run.py:766] hello",
+            Style::Glog,
+            Severity::Warning,
+            "torch/distributed/run.py",
+            766,
+            "hello",
+        ),
+        (
+            "2025-09-03 10:00:04,412\tINFO worker.py:1821 -- hello",
+            Style::Ray,
+            Severity::Info,
+            "worker.py",
+            1821,
+            "hello",
+        ),
+        (
+            "INFO:     hello",
+            Style::Uvicorn,
+            Severity::Info,
+            "",
+            0,
+            "hello",
+        ),
+        (
+            "ERROR core.run_engine_core: hello",
+            Style::Dynamo,
+            Severity::Error,
+            "core.run_engine_core",
+            0,
+            "hello",
+        ),
+    ] {
+        let h = header(text.as_bytes()).unwrap_or_else(|| panic!("no header: {text}"));
+        assert_eq!(
+            (h.style, h.level, h.file, h.line, h.msg),
+            (style, level, file.as_bytes(), number, msg.as_bytes()),
+            "{text}"
+        );
+    }
+    for text in [
+        "INFO this is prose",
+        "ERROR 404 not found",
+        "INFO 13-40 99:00:00 [core.py:1] x",
+        "[rank3]: Traceback (most recent call last):",
+        "[EP Rank 2/8] Expert parallelism is enabled.",
+        "nothing at all",
+    ] {
+        assert_eq!(header(text.as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
+fn stamps_order_lines_and_are_never_exact() {
+    let at = |t: &str| header_stamp(t.as_bytes()).unwrap();
+    let a = at("INFO 02-28 23:59:59 [core.py:93] x");
+    let b = at("INFO 02-29 00:00:00 [core.py:93] x");
+    let c = at("[E301 00:00:00.000000001 ProcessGroupNCCL.cpp:685] x");
+    assert_eq!(b.ns - a.ns, 1_000_000_000);
+    assert_eq!(c.ns - b.ns, 86_400_000_000_001);
+    assert!(!a.exact && !b.exact && !c.exact);
+    let dated = at("2026-03-01 00:00:00,500 INFO worker.py:1 -- x");
+    assert_eq!(dated.ns, 1_772_323_200_500_000_000);
+}
+
+#[test]
+fn labels_of_every_era() {
+    let of = |t: &str| Label::parse(t).unwrap_or_else(|| panic!("no label: {t}"));
+    let w = of("Worker_DP0_PP1_PCP2_TP3_DCP1_EP7");
+    assert_eq!(w.kind, ProcKind::Worker);
+    assert_eq!(
+        (w.dp, w.pp, w.pcp, w.tp, w.dcp, w.ep),
+        (Some(0), Some(1), Some(2), Some(3), Some(1), Some(7))
+    );
+    assert_eq!(of("VllmWorker TP2").tp, Some(2));
+    assert_eq!(of("VllmWorker PP1_TP2").pp, Some(1));
+    assert_eq!(of("VllmWorker rank=5").index, Some(5));
+    assert_eq!(of("VllmWorkerProcess").kind, ProcKind::Worker);
+    assert_eq!(of("RayWorkerWrapper").kind, ProcKind::Worker);
+    assert_eq!(of("EngineCore_DP3").dp, Some(3));
+    assert_eq!(of("EngineCore_3").dp, Some(3));
+    assert_eq!(of("EngineCore").dp, None);
+    assert_eq!(
+        (of("ApiServer_2").kind, of("ApiServer_2").index),
+        (ProcKind::ApiServer, Some(2))
+    );
+    assert_eq!(of("VLLM::Worker_TP0").tp, Some(0));
+    assert_eq!(of("ServeReplica:llm:LLMServer:q-4.5").kind, ProcKind::Ray);
+    assert_eq!(Label::parse("WorkerPool"), None);
+    assert_eq!(Label::parse("trainer"), None);
+}
+
+#[test]
+fn versions_and_models() {
+    says! {
+        "INFO 03-02 10:00:00 [api_server.py:1043] vLLM API server version 0.8.5" =>
+            VllmFact::Version { version, model: None } if version == "0.8.5",
+        "INFO 06-02 10:00:00 [api_utils.py:345] vLLM server version 0.22.0, serving model /models/q" =>
+            VllmFact::Version { version, model: Some(m) } if version == "0.22.0" && m == "/models/q",
+        "INFO 06-02 10:00:00 [api_utils.py:345]  ▄▄ ▄█ █     █     █ ▀▄▀ █  version 0.22.0" =>
+            VllmFact::Version { version, .. } if version == "0.22.0",
+        "INFO 06-02 10:00:00 [api_utils.py:345]   █▄█▀ █     █     █     █  model   /models/q" =>
+            VllmFact::Model(m) if m == "/models/q",
+        "INFO 11-20 08:04:55 [core.py:93] Initializing a V1 LLM engine (v0.11.2) with config: model='/models/q', speculative_config=None, tokenizer='/models/q', max_seq_len=32768, tensor_parallel_size=8, pipeline_parallel_size=2, data_parallel_size=1, disable_custom_all_reduce=False, quantization=None, compilation_config={'mode': 3, 'dtype': 'nope'}" =>
+            VllmFact::Engine { generation: Some(1), version, config } if version == "0.11.2"
+                && config.get("model") == Some("/models/q")
+                && config.num("tensor_parallel_size") == Some(8)
+                && config.num("max_model_len") == Some(32768)
+                && config.flag("disable_custom_all_reduce") == Some(false)
+                && config.get("quantization").is_none()
+                && config.get("dtype").is_none(),
+        "INFO 08-10 10:00:10 llm_engine.py:174] Initializing an LLM engine (v0.5.4) with config: model='/models/q', tensor_parallel_size=2" =>
+            VllmFact::Engine { generation: None, version, .. } if version == "0.5.4",
+        "INFO 01-21 10:00:02 [serve.py:212] Launching vLLM (v0.14.0) headless multiproc executor, with head node address 10.42.3.7:29501 for torch.distributed process group." =>
+            VllmFact::Headless { version: Some(v), engines: None, head } if v == "0.14.0" && head == "10.42.3.7:29501",
+        "INFO 08-30 10:00:02 [serve.py:227] Launching 1 data parallel engine(s) in headless mode, with head node address tcp://10.42.3.7:29550." =>
+            VllmFact::Headless { version: None, engines: Some(1), head } if head == "tcp://10.42.3.7:29550",
+    }
+    assert_eq!(release("0.11.2"), Some((0, 11, 2)));
+    assert_eq!(release("v0.11.2rc1.dev3+gabc"), Some((0, 11, 2)));
+    assert_eq!(release("0.20"), Some((0, 20, 0)));
+    assert_eq!(release("dev"), None);
+}
+
+#[test]
+fn settings_from_print_and_from_a_command_line() {
+    let printed = "INFO 06-02 10:00:00 [api_utils.py:273] non-default args: {'model_tag': '/models/q', 'tensor_parallel_size': 8, 'nnodes': 2, 'master_addr': 'vllm-0.vllm', 'gpu_memory_utilization': 0.85, 'api_key': ['hidden'], 'override': {'tensor_parallel_size': 99}}";
+    let Some(VllmFact::Args(s)) = read(printed) else {
+        panic!("no arguments");
+    };
+    assert_eq!(s.get("model"), Some("/models/q"));
+    assert_eq!(s.num("tensor_parallel_size"), Some(8));
+    assert_eq!(s.num("nnodes"), Some(2));
+    assert_eq!(s.get("master_addr"), Some("vllm-0.vllm"));
+    assert_eq!(s.get("gpu_memory_utilization"), Some("0.85"));
+    assert!(!format!("{s:?}").contains("hidden"));
+
+    let Some(VllmFact::Args(s)) = read(
+        "INFO 03-02 10:00:00 [api_server.py:1044] args: Namespace(host=None, port=8000, model='/models/q', enforce_eager=True, tensor_parallel_size=4)",
+    ) else {
+        panic!("no arguments");
+    };
+    assert_eq!(s.get("host"), None);
+    assert_eq!(
+        (
+            s.num("port"),
+            s.num("tensor_parallel_size"),
+            s.flag("enforce_eager")
+        ),
+        (Some(8000), Some(4), Some(true))
+    );
+
+    let s = Settings::from_argv([
+        "vllm",
+        "serve",
+        "/models/q",
+        "-tp=4",
+        "-pp",
+        "2",
+        "--nnodes",
+        "2",
+        "--node-rank",
+        "1",
+        "--master_addr=vllm-0.vllm",
+        "--headless",
+        "--enforce-eager",
+        "--max-model-len",
+        "4096",
+    ]);
+    assert_eq!(s.get("model"), Some("/models/q"));
+    assert_eq!(s.num("tensor_parallel_size"), Some(4));
+    assert_eq!(s.num("pipeline_parallel_size"), Some(2));
+    assert_eq!(s.num("node_rank"), Some(1));
+    assert_eq!(s.get("master_addr"), Some("vllm-0.vllm"));
+    assert_eq!(s.flag("headless"), Some(true));
+    assert_eq!(s.flag("enforce_eager"), Some(true));
+    assert_eq!(s.num("max_model_len"), Some(4096));
+
+    let s = Settings::from_argv([
+        "sh",
+        "-c",
+        "set -e; exec vllm serve '/models/q 1' --tensor-parallel-size 8 \\\n --node-rank $LWS_WORKER_INDEX; sleep 1",
+    ]);
+    assert_eq!(s.get("model"), Some("/models/q 1"));
+    assert_eq!(s.num("tensor_parallel_size"), Some(8));
+    assert_eq!(s.get("node_rank"), Some("$LWS_WORKER_INDEX"));
+
+    let s = Settings::from_argv([
+        "python3",
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        "/m",
+        "-dp",
+        "4",
+        "-dpr",
+        "2",
+    ]);
+    assert_eq!(
+        (
+            s.get("model"),
+            s.num("data_parallel_size"),
+            s.num("data_parallel_start_rank")
+        ),
+        (Some("/m"), Some(4), Some(2))
+    );
+}
+
+#[test]
+fn rank_assignment_of_every_era() {
+    says! {
+        "INFO 04-20 10:00:07 [parallel_state.py:1004] rank 0 in world size 8 is assigned as DP rank 0, PP rank 0, TP rank 0" =>
+            VllmFact::Assigned(r) if (r.rank, r.world, r.dp, r.pp, r.tp, r.ep) == (0, 8, 0, 0, 0, None),
+        "INFO 05-20 10:00:07 [parallel_state.py:1065] rank 3 in world size 8 is assigned as DP rank 0, PP rank 1, TP rank 1, EP rank 1" =>
+            VllmFact::Assigned(r) if (r.pp, r.tp, r.ep, r.pcp) == (1, 1, Some(1), None),
+        "INFO 04-20 10:00:07 [parallel_state.py:1713] rank 8 in world size 16 is assigned as DP rank 1, PP rank 0, PCP rank 0, TP rank 0, EP rank 8, EPLB rank N/A" =>
+            VllmFact::Assigned(r) if (r.rank, r.world, r.dp, r.pcp, r.ep, r.eplb) == (8, 16, 1, Some(0), Some(8), None),
+        "INFO 04-20 10:00:07 [parallel_state.py:1713] rank 1 in world size 2 is assigned as DP rank 0, PP rank 0, PCP rank 0, TP rank 1, EP rank N/A" =>
+            VllmFact::Assigned(r) if (r.tp, r.ep) == (1, None),
+        "INFO 05-03 11:20:07 [parallel_state.py:1400] world_size=16 rank=9 local_rank=1 distributed_init_method=tcp://10.42.3.7:29501 backend=nccl" =>
+            VllmFact::RankStart(r) if r.world == Some(16) && r.rank == Some(9) && r.local_rank == Some(1)
+                && r.init == "tcp://10.42.3.7:29501" && r.backend == "nccl",
+        "DEBUG 05-03 11:20:07 [distributed/parallel_state.py:1400] world_size=-1 rank=-1 local_rank=0 distributed_init_method=env:// backend=nccl" =>
+            VllmFact::RankStart(r) if r.world.is_none() && r.rank.is_none() && r.local_rank == Some(0),
+        "INFO 06-02 10:00:21 [multiproc_executor.py:140] DP group leader: node_rank=0, node_rank_within_dp=0, master_addr=vllm-0.vllm, mq_connect_ip=10.42.3.7 (local), world_size=16, local_world_size=8" =>
+            VllmFact::Leader(l) if l.connect_ip == "10.42.3.7" && l.world == 16 && l.local_world == 8 && l.master_addr == "vllm-0.vllm",
+        "INFO 08-02 10:00:00 [layer.py:1] [EP Rank 2/8] Expert parallelism is enabled. Expert placement strategy: linear. Local/global number of experts: 32/256." =>
+            VllmFact::Experts { ep: Some((2, 8)), local: Some((32, 256)) },
+    }
+    assert_eq!(host_of("tcp://10.42.3.7:29501"), Some("10.42.3.7"));
+    assert_eq!(host_of("tcp://[fd00::1]:29501"), Some("fd00::1"));
+    assert_eq!(host_of("vllm-0.vllm:29501"), Some("vllm-0.vllm"));
+    assert_eq!(host_of("env://"), None);
+}
+
+#[test]
+fn phases_of_v0() {
+    use {Edge::*, Phase::*};
+    phases(&[
+        (
+            "INFO 01-10 08:00:00 api_server.py:228] Started engine process with PID 77",
+            Engine,
+            Begin,
+        ),
+        (
+            "INFO 09-12 10:11:12 multiproc_worker_utils.py:215] Worker ready; awaiting tasks",
+            Rendezvous,
+            Edge::Progress,
+        ),
+        (
+            "INFO 06-10 21:32:17 utils.py:977] Found nccl from library libnccl.so.2",
+            Nccl,
+            Begin,
+        ),
+        (
+            "INFO 06-10 21:32:17 pynccl.py:63] vLLM is using nccl==2.20.5",
+            Nccl,
+            Begin,
+        ),
+        (
+            "INFO 08-10 10:00:20 model_runner.py:720] Starting to load model /models/q...",
+            Load,
+            Begin,
+        ),
+        (
+            "INFO 08-10 10:00:48 model_runner.py:732] Loading model weights took 14.9595 GB",
+            Load,
+            End,
+        ),
+        (
+            "INFO 01-10 08:03:00 worker.py:241] Memory profiling takes 4.71 seconds",
+            Profile,
+            Edge::Progress,
+        ),
+        (
+            "INFO 08-10 10:00:59 distributed_gpu_executor.py:56] # GPU blocks: 18523, # CPU blocks: 2048",
+            Profile,
+            End,
+        ),
+        (
+            "INFO 01-10 08:03:05 model_runner.py:1402] Capturing cudagraphs for decoding. This may lead to …",
+            Graphs,
+            Begin,
+        ),
+        (
+            "Capturing CUDA graph shapes:  91%|█████████▏| 32/35 [00:19<00:01,  1.67it/s]",
+            Graphs,
+            Edge::Progress,
+        ),
+        (
+            "INFO 01-10 08:03:25 model_runner.py:1530] Graph capturing finished in 20 secs, took 0.26 GiB",
+            Graphs,
+            End,
+        ),
+        (
+            "INFO 01-10 08:03:25 llm_engine.py:431] init engine (profile, create kv cache, warmup model) took 24.71 seconds",
+            Ready,
+            End,
+        ),
+        ("INFO:     Application startup complete.", Http, End),
+        (
+            "INFO 08-10 10:05:00 metrics.py:406] Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: 31.2 tokens/s, Running: 1 reqs, Swapped: 0 reqs, Pending: 2 reqs, GPU KV cache usage: 0.3%, CPU KV cache usage: 0.0%.",
+            Serving,
+            Edge::Progress,
+        ),
+    ]);
+    says! {
+        "INFO 01-10 08:03:00 worker.py:241] model weights take 14.99GiB; non_torch_memory takes 0.21GiB; PyTorch activation peak memory takes 1.42GiB; the rest of the memory reserved for KV Cache is -2.60GiB." =>
+            VllmFact::MemorySplit { kv, weights, .. } if *kv == -2.6 && *weights == 14.99,
+        "INFO 08-10 10:00:59 distributed_gpu_executor.py:56] # GPU blocks: 18523, # CPU blocks: 2048" =>
+            VllmFact::KvBlocks { gpu: 18523, cpu: Some(2048) },
+    }
+}
+
+#[test]
+fn phases_of_v1() {
+    use {Edge::*, Phase::*};
+    phases(&[
+        (
+            "INFO 03-02 09:59:55 [__init__.py:239] Automatically detected platform cuda.",
+            Config,
+            Begin,
+        ),
+        (
+            "DEBUG 08-30 10:00:30 [v1/engine/utils.py:1257] Waiting for 0 local, 1 remote core engine proc(s) to connect.",
+            Engine,
+            Edge::Progress,
+        ),
+        (
+            "INFO 04-30 10:00:30 [core_client.py:425] Waiting for 1 core engine proc(s) to start: {0}",
+            Engine,
+            Edge::Progress,
+        ),
+        (
+            "INFO 08-30 10:00:05 [utils.py:1127] Started DP Coordinator process (PID: 140)",
+            Engine,
+            Edge::Progress,
+        ),
+        (
+            "INFO 02-14 09:00:30 [ray_utils.py:214] No current placement group found. Creating a new placement group.",
+            Ray,
+            Begin,
+        ),
+        (
+            "INFO 11-20 08:05:12 [gpu_model_runner.py:3259] Starting to load model /models/q-72b...",
+            Load,
+            Begin,
+        ),
+        (
+            "INFO 11-20 08:09:40 [default_loader.py:314] Loading weights took 262.91 seconds",
+            Load,
+            Edge::Progress,
+        ),
+        (
+            "INFO 11-20 08:09:48 [gpu_model_runner.py:3338] Model loading took 17.04 GiB memory and 271.402188 seconds",
+            Load,
+            End,
+        ),
+        (
+            "INFO 11-20 08:10:20 [backends.py:631] Using cache directory: /root/.cache/vllm/torch_compile_cache/9fa1/rank_0_0/backbone for vLLM's torch.compile",
+            Compile,
+            Edge::Progress,
+        ),
+        (
+            "INFO 11-20 08:10:30 [backends.py:647] Dynamo bytecode transform time: 9.71 s",
+            Compile,
+            Edge::Progress,
+        ),
+        (
+            "INFO 11-20 08:11:00 [backends.py:200] Compiling a graph for dynamic shape takes 31.20 s",
+            Compile,
+            Edge::Progress,
+        ),
+        (
+            "INFO 11-20 08:11:00 [backends.py:200] Directly load the compiled graph(s) for dynamic shape from the cache",
+            Compile,
+            Edge::Progress,
+        ),
+        (
+            "INFO 11-20 08:11:02 [monitor.py:34] torch.compile takes 42.10 s in total",
+            Compile,
+            End,
+        ),
+        (
+            "INFO 04-20 08:11:05 [monitor.py:76] Initial profiling/warmup run took 3.20 s",
+            Profile,
+            Edge::Progress,
+        ),
+        (
+            "INFO 11-20 08:11:10 [gpu_worker.py:359] Available KV cache memory: 47.31 GiB",
+            Profile,
+            End,
+        ),
+        (
+            "INFO 06-01 08:11:07 [gpu_model_runner.py:6589] Estimated CUDA graph memory: 1.31 GiB total",
+            Profile,
+            Edge::Progress,
+        ),
+        (
+            "INFO 11-20 08:11:31 [gpu_model_runner.py:4244] Graph capturing finished in 19 secs, took 0.84 GiB",
+            Graphs,
+            End,
+        ),
+        (
+            "INFO 11-20 08:11:33 [core.py:210] init engine (profile, create kv cache, warmup model) took 104.71 seconds",
+            Ready,
+            End,
+        ),
+        (
+            "INFO 11-20 08:11:35 [api_server.py:1970] Starting vLLM API server 0 on http://0.0.0.0:8000",
+            Http,
+            Begin,
+        ),
+        (
+            "INFO 11-20 08:11:35 [launcher.py:46] Route: /health, Methods: GET",
+            Http,
+            Edge::Progress,
+        ),
+        (
+            "INFO:     Uvicorn running on http://0.0.0.0:8000 (Press CTRL+C to quit)",
+            Http,
+            End,
+        ),
+        (
+            "INFO 05-28 14:44:28 [shm_broadcast.py:681] No available shared memory broadcast block found in 60 seconds. This typically happens when …",
+            Hang,
+            Edge::Progress,
+        ),
+        (
+            "DEBUG 05-28 14:44:28 shm_broadcast.py:400] No available block found in 60 second. ",
+            Hang,
+            Edge::Progress,
+        ),
+        (
+            "WARNING 11-20 12:00:01 [multiproc_executor.py:711] WorkerProc was terminated",
+            Shutdown,
+            Begin,
+        ),
+        (
+            "INFO 06-01 12:00:00 [core.py:1212] [shutdown] EngineCore: trigger received signal=SIGTERM",
+            Shutdown,
+            Begin,
+        ),
+    ]);
+    says! {
+        "INFO 08-20 08:11:11 [kv_cache_utils.py:1864] GPU KV cache size: 310,112 tokens, Maximum concurrency for 32,768 tokens per request: 9.46x" =>
+            VllmFact::KvSize { tokens: Some(310_112), concurrency: Some((32_768, x)) } if *x == 9.46,
+        "INFO 11-20 08:11:11 [kv_cache_utils.py:1229] GPU KV cache size: 310,112 tokens" =>
+            VllmFact::KvSize { tokens: Some(310_112), concurrency: None },
+        "INFO 11-20 08:09:48 [gpu_model_runner.py:3338] Model loading took 17.04 GiB memory and 271.402188 seconds" =>
+            VllmFact::ModelDone { gib, seconds: Some(s) } if *gib == 17.04 && *s == 271.402188,
+        "INFO 11-20 09:00:05 [loggers.py:248] Engine 003: Avg prompt throughput: 812.4 tokens/s, Avg generation throughput: 240.1 tokens/s, Running: 12 reqs, Waiting: 3 reqs, GPU KV cache usage: 8.3%, Prefix cache hit rate: 41.0%" =>
+            VllmFact::Stats(s) if s.engine == Some(3) && s.running == 12 && s.waiting == 3 && s.kv_percent == Some(8.3),
+        "INFO 06-30 09:00:05 [cmd/src/main.rs:248] Avg prompt tput: 1.5 toks/s, Avg generation tput: 2.5 toks/s, Reqs Running: 1, Waiting: 0" =>
+            VllmFact::Stats(s) if s.generation_tps == 2.5 && s.running == 1,
+        "INFO 02-14 09:00:30 [ray_utils.py:214] Waiting for creating a placement group of specs for 30 seconds. specs=[{'node:10.42.3.7': 0.001, 'GPU': 1.0}, {'GPU': 1.0}]. Check …" =>
+            VllmFact::RayWaiting { seconds: 30, bundles: 2, nodes } if nodes == &["10.42.3.7"],
+        "WARNING 03-30 14:11:45 [ray_utils.py:352] Tensor parallel size (16) exceeds available GPUs (8). This may result in …" =>
+            VllmFact::RayShortage { want: Some(16), have: Some(8) },
+        "WARNING 02-14 09:00:41 [ray_utils.py:180] tensor_parallel_size=16 is bigger than a reserved number of GPUs (8 GPUs) in a node 3f2a…" =>
+            VllmFact::RayShortage { want: Some(16), have: Some(8) },
+        "Error: No available node types can fulfill resource request {'node:10.42.3.7': 0.001, 'GPU': 1.0}. Add suitable node types" =>
+            VllmFact::RayUnfulfillable { request } if request == "{'node:10.42.3.7': 0.001, 'GPU': 1.0}",
+        "INFO 05-01 10:00:03 [weight_utils.py:868] Filesystem type for checkpoints: NFS4. Checkpoint size: 640.12 GiB. Available RAM: 480.00 GiB." =>
+            VllmFact::Checkpoint { fs, gib, ram_gib } if fs == "NFS4" && *gib == 640.12 && *ram_gib == 480.0,
+        "INFO 05-01 10:09:03 [weight_utils.py:531] Time spent downloading weights for org/model: 412.331000 seconds" =>
+            VllmFact::Downloaded { model, seconds } if model == "org/model" && *seconds == 412.331,
+    }
+}
+
+#[test]
+fn progress_bars() {
+    says! {
+        "Loading safetensors checkpoint shards:  10% Completed | 6/59 [00:12<01:30,  1.71s/it]" =>
+            VllmFact::Progress(p) if p.counted == Counted::Shards && (p.done, p.total) == (6, 59)
+                && p.elapsed_s == Some(12) && p.remaining_s == Some(90) && p.rate == Some(1.0 / 1.71),
+        "Loading safetensors checkpoint shards (eager):   0% Completed | 0/59 [00:00<?, ?it/s]" =>
+            VllmFact::Progress(p) if (p.done, p.total, p.remaining_s, p.rate) == (0, 59, None, None),
+        "Multi-thread loading shards: 100% Completed | 30/30 [1:00:12<00:00,  7.90it/s]" =>
+            VllmFact::Progress(p) if p.counted == Counted::Shards && p.elapsed_s == Some(3612),
+        "Loading safetensors using Runai Model Streamer:  50% Completed | 200/400 [00:01<00:01, 200.00it/s]" =>
+            VllmFact::Progress(p) if p.counted == Counted::Tensors,
+        "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):  36%|███▌      | 24/67 [00:03<00:05,  7.91it/s]" =>
+            VllmFact::Progress(p) if p.counted == Counted::Graphs && (p.done, p.total) == (24, 67) && p.rate == Some(7.91),
+        "INFO 05-01 10:01:03 [weight_utils.py:801] Prefetching checkpoint files: 40% (8/20)" =>
+            VllmFact::Progress(p) if p.counted == Counted::Prefetch && (p.done, p.total) == (8, 20),
+        "model-00001-of-00030.safetensors:  12%|█▏        | 587M/4.98G [00:12<01:30, 45.2MB/s]" =>
+            VllmFact::Progress(p) if p.counted == Counted::Bytes && p.done == 587_000_000 && p.total == 4_980_000_000
+                && p.rate == Some(45_200_000.0),
+        "Fetching 30 files:  10%|█         | 3/30 [00:12<01:30,  4.00s/it]" =>
+            VllmFact::Progress(p) if p.counted == Counted::Files && p.done == 3,
+        // A fragment of a bar in front of another process's record: the bar is still read.
+        "Loading safetensors checkpoint shards:  10% Completed | 6/59 [00:12<01:30,  1.71s/it]INFO 11-20 08:05:12 [x.py:1] y" =>
+            VllmFact::Progress(p) if p.done == 6,
+    }
+    // Bars of requests are nobody's start-up.
+    assert_eq!(
+        read("Processed prompts:  50%|█████     | 5/10 [00:01<00:01,  5.00it/s]"),
+        None
+    );
+    assert_eq!(read("50%|"), None);
+}
+
+#[test]
+fn attention_is_not_moe() {
+    says! {
+        "INFO 02-01 10:00:02 [cuda.py:352] Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN']" =>
+            VllmFact::Attention { backend } if backend == "FLASH_ATTN",
+        "INFO 04-01 10:00:02 [cuda.py:221] Using Flash Attention backend on V1 engine." =>
+            VllmFact::Attention { backend } if backend == "Flash Attention",
+        "INFO 08-10 10:00:02 selector.py:120] Using XFormers backend." =>
+            VllmFact::Attention { backend } if backend == "XFormers",
+    }
+    for text in [
+        "INFO 02-01 10:00:02 [unquantized.py:291] Using TRITON Unquantized MoE backend out of potential backends: ['TRITON']",
+        "INFO 02-01 10:00:02 [mxfp4.py:131] Using Triton backend",
+        "INFO 02-01 10:00:02 [cuda.py:352] Using backend FLASH_ATTN for vit attention",
+    ] {
+        assert_eq!(read(text), None, "{text}");
+    }
+}
+
+#[test]
+fn all_reduce_routes() {
+    says! {
+        "WARNING 05-03 11:20:14 [custom_all_reduce.py:92] Custom allreduce is disabled because this process group spans across nodes." =>
+            VllmFact::Route(Route::CustomOff { why }) if why == "because this process group spans across nodes",
+        "WARNING 08-10 10:00:02 [custom_all_reduce.py:240] Custom collectives are disabled because this multi-node group does not support MNNVL multicast." =>
+            VllmFact::Route(Route::MultiNodeOff),
+        "INFO 04-01 10:00:03 [custom_all_reduce_utils.py:206] generating GPU P2P access cache in /root/.cache/vllm/gpu_p2p_access_cache_for_0,1,2,3.json" =>
+            VllmFact::Route(Route::P2pCache { generating: true, path }) if path.ends_with("0,1,2,3.json"),
+        "WARNING 11-01 10:00:00 [symm_mem.py:58] SymmMemCommunicator: Device capability 8.0 not supported, communicator is not available." =>
+            VllmFact::Route(Route::SymmMemOff { why }) if why == "Device capability 8.0 not supported",
+        "INFO 05-30 10:00:55 [flashinfer_all_reduce.py:111] Auto-selected flashinfer allreduce backend: mnnvl" =>
+            VllmFact::Route(Route::FlashInfer { on: true, detail }) if detail == "mnnvl",
+        "INFO 06-30 10:00:15 [cuda_communicator.py:240] Using ['CUSTOM', 'SYMM_MEM', 'PYNCCL'] all-reduce backends (in dispatch order) for group 'tp:0' out of potential backends: …" =>
+            VllmFact::Route(Route::Active { backends, group }) if backends == &["CUSTOM", "SYMM_MEM", "PYNCCL"] && group == "tp:0",
+        "INFO 12-10 10:00:00 [cuda_communicator.py:124] Using AgRsAll2AllManager all2all manager." =>
+            VllmFact::Route(Route::AllToAll { manager }) if manager == "AgRsAll2AllManager",
+        "WARNING 09-01 10:00:00 [quick_all_reduce.py:133] Custom quick allreduce is disabled due to an unsupported world size: 6. Supported world sizes: [2, 4, 8]." =>
+            VllmFact::Route(Route::QuickReduceOff { .. }),
+    }
+}
+
+#[test]
+fn who_prints_what_decides_what_silence_means() {
+    let assigned = read("INFO 04-20 10:00:07 [parallel_state.py:1] rank 0 in world size 8 is assigned as DP rank 0, PP rank 0, TP rank 0").unwrap();
+    assert_eq!(assigned.printer(Some((0, 18, 1))), Printer::EveryRank);
+    assert_eq!(assigned.printer(Some((0, 19, 0))), Printer::FirstOfNode);
+    assert_eq!(assigned.printer(None), Printer::FirstOfNode);
+    let weights =
+        read("INFO 11-20 08:09:40 [default_loader.py:314] Loading weights took 262.91 seconds")
+            .unwrap();
+    assert_eq!(weights.printer(Some((0, 11, 0))), Printer::EveryRank);
+    assert_eq!(weights.printer(Some((0, 11, 1))), Printer::FirstOfNode);
+    let start = read("INFO 05-03 11:20:07 [parallel_state.py:1400] world_size=16 rank=9 local_rank=1 distributed_init_method=tcp://10.42.3.7:29501 backend=nccl").unwrap();
+    assert_eq!(start.printer(Some((0, 11, 1))), Printer::EveryRank);
+    assert_eq!(start.printer(Some((0, 11, 0))), Printer::Anyone);
+}
+
+#[test]
+fn noise_says_nothing() {
+    for text in [
+        r#"INFO:     10.42.0.1:51230 - "GET /health HTTP/1.1" 200 OK"#,
+        r#"INFO:     10.42.0.1:51230 - "GET /?q=CUDA%20out%20of%20memory HTTP/1.1" 404 Not Found"#,
+        "INFO 11-20 09:00:05 [logger.py:40] Received request chatcmpl-1: prompt: 'CUDA out of memory. Traceback (most recent call last): Application startup complete'",
+        "INFO 11-20 09:00:05 [async_llm.py:270] Added request chatcmpl-1.",
+        "the error is not here",
+        "[default0]: ok",
+        "",
+    ] {
+        assert_eq!(read(text), None, "{text}");
+    }
+}
+
+#[test]
+fn faults_of_files_and_permissions() {
+    faults! {
+        r#"requests.exceptions.ConnectionError: (MaxRetryError("HTTPSConnectionPool(host='hub.example', port=443): Max retries exceeded with url: /org/model/resolve/main/config.json"))"# =>
+            FaultKind::HubUnreachable { host: Some(h) } if h == "hub.example",
+        "httpx.ConnectError: [Errno -3] Temporary failure in name resolution" => FaultKind::HubUnreachable { host: None },
+        "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk cache and outgoing traffic has been disabled." => FaultKind::NotCached,
+        "huggingface_hub.errors.OfflineModeIsEnabled: Cannot reach https://hub.example/api/models/org/model: offline mode is enabled. To disable it, …" =>
+            FaultKind::OfflineHit { url: Some(u) } if u == "https://hub.example/api/models/org/model",
+        "ERROR 05-01 10:00:04 [repo_utils.py:68] Error retrieving file list: (MaxRetryError(…)), retrying 1 of 2" => FaultKind::HubRetry { tries: (1, 2) },
+        "ValueError: Invalid repository ID or local directory specified: '/models/q'." => FaultKind::NoConfig,
+        "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/models/q'." =>
+            FaultKind::BadRepoId { id: Some(p) } if p == "/models/q",
+        "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo for url https://hub.example/org/model." => FaultKind::Unauthorised,
+        "RuntimeError: Cannot find any model weights with `/models/q`" => FaultKind::NoWeights { path } if path == "/models/q",
+        "FileNotFoundError: Weight files referenced in index but missing: ['/models/q/model-00007-of-00030.safetensors']" => FaultKind::ShardsMissing { .. },
+        "ValueError: Following weights were not initialized from checkpoint: {'model.layers.41.mlp.down_proj.weight'}" => FaultKind::WeightsMissing,
+        "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer" => FaultKind::ShardCorrupt { .. },
+        "OSError: Can't load tokenizer for '/models/q'. If you were trying to load it from …" => FaultKind::TokenizerMissing { path: Some(p) } if p == "/models/q",
+        "ValueError: As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template" => FaultKind::ChatTemplate,
+        "ValueError: Loading /models/q requires you to execute the configuration file; set the option trust_remote_code=True" => FaultKind::RemoteCode,
+        "ValueError: Model architectures ['NewForCausalLM'] are not supported for now. Supported architectures: …" => FaultKind::Architecture,
+        "KeyError: 'layers.0.self_attn.qkv_proj.weight_scale'" => FaultKind::WeightsMismatch,
+        "KeyError: 'getpwuid(): uid not found: 1000910000'" => FaultKind::NoPasswd { uid: 1_000_910_000 },
+        "PermissionError: [Errno 13] Permission denied: '/.cache'" => FaultKind::Permission { path: Some(p), read_only: false } if p == "/.cache",
+        "OSError: [Errno 30] Read-only file system: '/models/.locks'" => FaultKind::Permission { read_only: true, .. },
+        "OSError: [Errno 28] No space left on device: '/data/x'" => FaultKind::DiskFull { .. },
+        "OSError: [Errno 28] No space left on device: '/dev/shm/psm_4b1c22d0'" => FaultKind::Shm { attaching: false },
+    }
+}
+
+#[test]
+fn faults_of_gpu_and_memory() {
+    faults! {
+        "RuntimeError: Failed to infer device type, please set the environment variable …" => FaultKind::NoGpu,
+        "DEBUG 08-29 04:29:54 [__init__.py:82] Exception happens when checking CUDA platform: NVML Shared Library Not Found" => FaultKind::NvmlMissing,
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 12020). Please update …" => FaultKind::DriverOld,
+        "torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device" => FaultKind::NoKernel,
+        "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4 GPU has compute capability 7.5." => FaultKind::Dtype,
+        "torch.AcceleratorError: CUDA error: uncorrectable NVLink error detected during the execution" => FaultKind::Hardware { .. },
+        "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized" => FaultKind::FabricManager,
+        "[HAMI-core ERROR (pid:412 thread=139900112 multiprocess_memory_limit.c:831)]: Illegal device id: 812345001" => FaultKind::Interposer,
+        "ValueError: Free memory on device cuda:1 (19.77/79.10 GiB) on startup is less than desired GPU memory utilization (0.9, 71.19 GiB). Decrease …" =>
+            FaultKind::NotEnoughFree { device: Some(d), free, utilization, .. } if d == "cuda:1" && *free == 19.77 && *utilization == 0.9,
+        "ValueError: Free memory on device (19.77/79.10 GiB) on startup is less than desired GPU memory utilization (0.9, 71.19 GiB)." =>
+            FaultKind::NotEnoughFree { device: None, .. },
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 512.00 MiB. GPU 3 has a total capacity of 79.10 GiB of which 211.25 MiB is free. Including non-PyTorch memory …" =>
+            FaultKind::CudaOom { wanted: Some(536_870_912), gpu: Some(3), total: Some(_), free: Some(_) },
+        "ERROR 03-01 10:00:00 [gpu_model_runner.py:5241] Failed to load model - not enough GPU memory. Try lowering …" => FaultKind::LoadOom,
+        "ValueError: No available memory for the cache blocks. Try increasing …" => FaultKind::NoKvBlocks,
+        "ValueError: The model's max seq len (131072) is larger than the maximum number of tokens that can be stored in KV cache (62800). Try …" =>
+            FaultKind::KvTooSmall { len: Some(131_072), fits: Some(62_800), need: None, have: None },
+        "ValueError: To serve at least one request with the models's max seq len (131072), (16.00 GiB KV cache is needed, which is larger than the available KV cache memory (9.41 GiB). Based on the available memory, the estimated maximum model length is 77088. Try …" =>
+            FaultKind::KvTooSmall { fits: Some(77_088), need: Some(n), have: Some(h), .. } if *n == 16.0 && *h == 9.41,
+        "AssertionError: Error in memory profiling. Initial free memory 70.11 GiB, current free memory 71.90 GiB. This happens …" => FaultKind::ProfileDisturbed,
+    }
+}
+
+#[test]
+fn faults_of_layout_and_rendezvous() {
+    faults! {
+        "ValueError: Total number of attention heads (28) must be divisible by tensor parallel size (8)." => FaultKind::Heads { heads: 28, tp: 8 },
+        "AssertionError: 152064 is not divisible by 7" => FaultKind::Sharding,
+        "ValueError: World size (16) is larger than the number of available GPUs (8) in this node. If this is intentional …" => FaultKind::WorldSize { ranks: 16, gpus: 8 },
+        "ValueError: Tensor parallel size (16) cannot be larger than the number of available GPUs (8)." => FaultKind::WorldSize { ranks: 16, gpus: 8 },
+        "AssertionError: DP adjusted local rank 8 is out of bounds for 8 devices." => FaultKind::LocalRank,
+        "AssertionError: world_size=12 must be divisible by nnodes=5." => FaultKind::Layout,
+        "AssertionError: this nccl communicator is created to work on cuda:0, but the input tensor is on cuda:1" => FaultKind::DeviceMismatch,
+        "RuntimeError: Gloo connectFullMesh failed with [../third_party/gloo/gloo/transport/tcp/pair.cc:144] no error" => FaultKind::GlooMesh { .. },
+        "RuntimeError: [../gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 1800000ms for recv operation to complete" => FaultKind::GlooPeer { peer: None },
+        "torch.distributed.DistNetworkError: The client socket has timed out after 600000ms while trying to connect to (10.42.3.7, 29501)." =>
+            FaultKind::HeadUnreachable { to, timed_out: true } if to == "10.42.3.7:29501",
+        "[W socket.cpp:697] [c10d] The client socket has failed to connect to [vllm-0.vllm]:29501 (errno: 111 - Connection refused)." =>
+            FaultKind::HeadUnreachable { to, timed_out: false } if to == "vllm-0.vllm:29501",
+        "torch.distributed.DistStoreError: Timed out after 601 seconds waiting for clients. 8/16 clients joined." => FaultKind::NotAllJoined { have: 8, want: 16, seconds: 601 },
+        "torch.distributed.DistStoreError: wait timeout after 600000ms, keys: /default_pg/0//cuda//nccl/0" =>
+            FaultKind::StoreWait { ms: 600_000, key } if key == "/default_pg/0//cuda//nccl/0",
+        "[W TCPStore.cpp:131] [c10d] The IPv6 network addresses of (vllm-0.vllm, 29501) cannot be retrieved (gai error: -2 - Name or service not known)." =>
+            FaultKind::NameResolution { name: Some(n) } if n == "vllm-0.vllm",
+        "WARNING 01-01 10:00:00 [network_utils.py:36] The environment variable HOST_IP is deprecated and ignored, as it is …" => FaultKind::HostIpIgnored,
+        "RuntimeError: Every node should have a unique IP address. Got 2 nodes with node ids ['8a…', '41…'] and 1 unique IP addresses {'10.42.3.7'}. Please …" =>
+            FaultKind::HostIpShared { ips: Some(i) } if i == "'10.42.3.7'",
+        "torch.distributed.DistBackendError: [4] is setting up NCCL communicator and retrieving ncclUniqueId from [0] via c10d key-value store by key '0', but store->get('0') got error: Socket Timeout" =>
+            FaultKind::UniqueId { rank: 4, root: 0 },
+        "ValueError: VLLM_PORT 'tcp://10.96.4.4:8000' appears to be a URI. This may be caused by a Kubernetes service discovery issue,…" =>
+            FaultKind::PortVariable { value } if value == "tcp://10.96.4.4:8000",
+        "RuntimeError: Did not receive response from front-end process within 5 minutes" => FaultKind::DpHandshake { minutes: 5 },
+        "RuntimeError: Message from engine with unexpected data parallel rank: 3" => FaultKind::DpRoles,
+        "OSError: [Errno 98] Address already in use" => FaultKind::PortInUse,
+    }
+}
+
+#[test]
+fn faults_of_nccl_graphs_and_executor() {
+    faults! {
+        "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)" =>
+            FaultKind::TorchNccl { error, version: None } if error == "unhandled system error",
+        "torch.distributed.DistBackendError: NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, unhandled cuda error (run with NCCL_DEBUG=INFO for details), NCCL version 2.27.5" =>
+            FaultKind::TorchNccl { error, version: Some(v) } if error == "unhandled cuda error" && v == "2.27.5",
+        "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely." =>
+            FaultKind::NcclResult { name } if name == "ncclRemoteError",
+        "Last error:" => FaultKind::LastError { what: None },
+        "ERROR 09-03 02:21:36 pynccl_wrapper.py:196] Failed to load NCCL library from libnccl.so.2 .It is expected if …" =>
+            FaultKind::NcclLibrary { file } if file == "libnccl.so.2",
+        "[vllm-1:733 :0:733] Caught signal 11 (Segmentation fault: address not mapped to object at address 0x8)" =>
+            FaultKind::Crash { what } if what == "Segmentation fault",
+        "*** SIGSEGV received at time=1700000000 on cpu 3 ***" => FaultKind::Crash { what } if what == "SIGSEGV",
+        "Failed: Cuda error /build/csrc/custom_all_reduce.cuh:455 'invalid argument'" =>
+            FaultKind::CustomAllReduce { error } if error == "invalid argument",
+        "torch.AcceleratorError: CUDA error: an illegal memory access was encountered" => FaultKind::IllegalAccess,
+        "torch.AcceleratorError: CUDA error: operation failed due to a previous error during capture" => FaultKind::Capture,
+        "torch._inductor.exc.InductorError: RuntimeError: Failed to find C compiler. Please specify via CC …" => FaultKind::Compiler,
+        "ERROR 08-10 09:37:41 [multiproc_executor.py:314] Worker proc VllmWorker-3 died unexpectedly (exit code: -9), shutting down executor." =>
+            FaultKind::WorkerDied { rank: Some(3), code: Some(-9), .. },
+        "ERROR 11-10 09:37:41 [multiproc_executor.py:230] Worker proc VllmWorker-1 died unexpectedly, shutting down executor." =>
+            FaultKind::WorkerDied { rank: Some(1), code: None, .. },
+        "ERROR 07-15 12:34:40 multiproc_worker_utils.py:120] Worker VllmWorkerProcess pid 912 died, exit code: -6" =>
+            FaultKind::WorkerDied { pid: Some(912), code: Some(-6), .. },
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_DP0': 1}" =>
+            FaultKind::EngineStart { failed: Some(f) } if f == "{'EngineCore_DP0': 1}",
+        "TimeoutError: Timed out waiting for engine core processes to start. This is often caused by slow weight loading …" => FaultKind::ReadyTimeout,
+        "ERROR 01-02 10:05:00 [core.py:875] TimeoutError: RPC call to sample_tokens timed out." => FaultKind::RpcTimeout { method } if method == "sample_tokens",
+        "ERROR 01-02 10:05:01 [async_llm.py:480] EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause." => FaultKind::EngineDead,
+        "ValueError: Cannot provide a placement group requiring 16 GPUs (placement_group_specs=[{'GPU': 1.0}]) within 1800 seconds." => FaultKind::RayGaveUp { gpus: Some(16) },
+        "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task." => FaultKind::RayDied,
+        "ERROR 08-02 08:50:03 worker_base.py:382] Error executing method init_device. This might cause deadlock in distributed execution." =>
+            FaultKind::RayMethod { method: Some(m) } if m == "init_device",
+        "ERROR 08-02 19:43:44 [worker.py:767] NIXL transfer failure: handshake_failed | Context: {'request_id': 'c-1'}" => FaultKind::KvTransfer,
+        "some.module.StrangeError: it broke" => FaultKind::Exception,
+    }
+    let f = fault(
+        "ERROR 11-02 10:01:01 [core.py:844] RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)",
+    );
+    assert_eq!(f.class.as_deref(), Some("RuntimeError"));
+    assert_eq!(f.level, Some(Severity::Error));
+    // The engine's account of a worker's end is an echo; the worker's own is not.
+    assert!(
+        fault("ERROR 11-20 08:06:00 [multiproc_executor.py:703] WorkerProc failed to start.")
+            .is_echo()
+    );
+    assert!(!fault("ERROR 08-10 09:37:41 [m.py:314] Worker proc VllmWorker-3 died unexpectedly (exit code: -9)").is_echo());
+}
+
+#[test]
+fn watchdog_lines_name_the_process_by_the_outer_rank() {
+    let timeout = "[rank5]:[E118 07:41:30.120394556 ProcessGroupNCCL.cpp:685] [Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=88, OpType=GATHER, NumelIn=16032, NumelOut=0, Timeout(ms)=600000) ran for 600089 milliseconds before timing out.";
+    says! {
+        timeout => VllmFact::Torch(Torch::Timeout { rank: Some(5), tag, work, ran_ms: Some(600_089) })
+            if tag.rank == Some(1) && work.seq == 88 && work.op == "GATHER"
+                && work.numel == Some((16_032, 0)) && work.timeout_ms == Some(600_000),
+        "[rank5]:[E118 07:41:30.121 ProcessGroupNCCL.cpp:2168] [PG ID 2 PG GUID 3(tp) Rank 5] Exception (either an error or timeout) detected by watchdog at work: 88, last enqueued NCCL work: 89, last completed NCCL work: 87." =>
+            VllmFact::Torch(Torch::Position { tag, position, .. })
+            if tag.pg == Some(2) && tag.guid.as_deref() == Some("3(tp)") && position.enqueued == 89 && position.completed == 87,
+        "[rank2]:[E912 04:10:07.110022334 ProcessGroupNCCL.cpp:1746] [PG ID 0 PG GUID 0(default_pg) Rank 2] Received a dump signal due to a collective timeout from  rank 6 and we will try our best to dump the debug info. Last enqueued NCCL work: 4, last completed NCCL work: 3." =>
+            VllmFact::Torch(Torch::Dump { rank: Some(2), notice: Notice::Rank(6), position: Some(p), .. }) if p.completed == 3,
+        "[rank1]:[E403 02:22:41.500600700 ProcessGroupNCCL.cpp:1890] [PG ID 0 PG GUID 0(default_pg) Rank 1] Received a dump signal due to a collective timeout from this local rank and we will try our best to dump the debug info." =>
+            VllmFact::Torch(Torch::Dump { notice: Notice::ThisRank, .. }),
+        "[rank5]:[E118 07:41:31.001 ProcessGroupNCCL.cpp:699] [Rank 5] To avoid data inconsistency, we are taking the entire process down." =>
+            VllmFact::Torch(Torch::Killed { rank: Some(5), .. }),
+        "[rank1]:[E1202 14:03:25.480090010 ProcessGroupNCCL.cpp:542] [Rank 12] Collective WorkNCCL(SeqNum=1, OpType=BROADCAST, NumelIn=77856, NumelOut=77856, Timeout(ms)=1800000) raised the following async exception: NCCL error: remote process exited or there was a network error, NCCL version 2.21.5" =>
+            VllmFact::Torch(Torch::Async { work, why, .. }) if work.seq == 1 && why.starts_with("NCCL error: remote"),
+        "[W111 00:54:10.905768298 TCPStore.cpp:125] [c10d] recvValue failed on SocketImpl(fd=99, addr=[::ffff:10.42.3.9]:38760, remote=[::ffff:10.42.3.7]:42643): Failed to recv, got 0 bytes. Connection was likely closed." =>
+            VllmFact::Torch(Torch::StoreGone { remote: Some(r), .. }) if r == "[::ffff:10.42.3.7]:42643",
+    }
+    // The launcher's label was peeled off before: it arrives beside the line.
+    let outer = Outer {
+        rank: Some(7),
+        ..Outer::default()
+    };
+    let got = line(timeout.strip_prefix("[rank5]:").unwrap().as_bytes(), &outer);
+    assert!(
+        matches!(
+            got,
+            Some(VllmFact::Torch(Torch::Timeout { rank: Some(7), .. }))
+        ),
+        "{got:?}"
+    );
+}
+
+#[test]
+fn tracebacks() {
+    says! {
+        "Traceback (most recent call last):" => VllmFact::Traceback,
+        "ERROR 11-02 10:01:01 [core.py:844] Traceback (most recent call last):" => VllmFact::Traceback,
+    }
+    // Prose that ends in Error is no exception.
+    assert_eq!(read("MyError"), None);
+    assert_eq!(read("An Error: something"), None);
+}
+
+/// A line of every shape, for cutting.
+const SAMPLES: &[&str] = &[
+    "INFO 04-20 10:00:07 [parallel_state.py:1713] rank 8 in world size 16 is assigned as DP rank 1, PP rank 0, PCP rank 0, TP rank 0, EP rank 8, EPLB rank N/A",
+    "[rank2]:[E912 04:10:07.110022334 ProcessGroupNCCL.cpp:1746] [PG ID 0 PG GUID 0(default_pg) Rank 2] Received a dump signal due to a collective timeout from  rank 6 and. Last enqueued NCCL work: 4, last completed NCCL work: 3.",
+    "Loading safetensors checkpoint shards:  10% Completed | 6/59 [00:12<01:30,  1.71s/it]",
+    "INFO 06-02 10:00:00 [api_utils.py:273] non-default args: {'model_tag': '/models/q', 'tensor_parallel_size': 8}",
+    "ValueError: Free memory on device cuda:1 (19.77/79.10 GiB) on startup is less than desired GPU memory utilization (0.9, 71.19 GiB).",
+    "INFO 06-30 10:00:15 [cuda_communicator.py:240] Using ['CUSTOM', 'PYNCCL'] all-reduce backends (in dispatch order) for group 'tp:0' out of",
+];
+
+#[test]
+fn a_line_cut_anywhere_is_read_or_left() {
+    for text in SAMPLES {
+        for n in 0..text.len() {
+            let _ = line(text.as_bytes().get(..n).unwrap(), &Outer::default());
+            let _ = line(text.as_bytes().get(n..).unwrap(), &Outer::default());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = line(&bytes, &Outer::default());
+        let _ = header_stamp(&bytes);
+        let _ = Settings::from_python(&bytes);
+    }
+
+    #[test]
+    fn mutated_lines_are_survived(ix in 0..SAMPLES.len(), at in 0usize..200, byte in any::<u8>(), twice in any::<bool>()) {
+        let mut bytes = SAMPLES.get(ix).copied().unwrap_or_default().as_bytes().to_vec();
+        if let Some(b) = bytes.get_mut(at) {
+            *b = byte;
+        }
+        if twice {
+            bytes.extend_from_within(..);
+        }
+        let _ = line(&bytes, &Outer::default());
+    }
+
+    #[test]
+    fn any_text_is_a_command_line(words in proptest::collection::vec(".{0,40}", 0..12)) {
+        let _ = Settings::from_argv(words.iter().map(String::as_str));
+    }
+}
