@@ -596,10 +596,17 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
     let options = serde_yaml::options! { with_snippet: false };
     let mut scenario: Scenario = serde_yaml::from_str_with_options(text, options).map_err(|e| {
         let at = e.location().map(|l| (l.line(), l.column()));
+        // The reader of YAML says where as well, at the end.
+        let mut why = e.to_string();
+        if at.is_some()
+            && let Some(cut) = why.rfind(" at line ")
+        {
+            why.truncate(cut);
+        }
         ScenarioError::Yaml {
             file: file.to_owned(),
             at,
-            why: e.to_string(),
+            why,
         }
     })?;
     scenario.name = file.to_owned();
