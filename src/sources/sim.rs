@@ -7,6 +7,7 @@
 //! The clock of a scenario begins at [`Scenario::start_ns`], a fixed date: whoever plays one stamps its events
 //! with that clock and not with the wall's.
 
+pub mod load;
 pub mod plan;
 pub mod pods;
 pub mod rng;
@@ -28,8 +29,9 @@ use crate::model::event::{
 use crate::parse::{Block, Nanos};
 
 use super::simlog;
+pub use load::{ScenarioError, list, load, parse};
 use plan::{Plan, Pod};
-pub use scenario::{Expect, Scenario, ScenarioError, list, load, parse};
+pub use scenario::{Expect, Scenario};
 
 /// Lines that stand closer together than this come in one block, as a reader on a busy stream gets them.
 const BATCH: Nanos = 100_000_000;
