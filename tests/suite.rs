@@ -1,9 +1,15 @@
 //! One binary for the whole suite.
 
+#[path = "suite/files.rs"]
+mod files;
+#[path = "generator.rs"]
+mod generator;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/parse.rs"]
+mod parse;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
