@@ -4,6 +4,10 @@
 mod cluster;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
+#[path = "suite/files.rs"]
+mod files;
+#[path = "suite/generator.rs"]
+mod generator;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
