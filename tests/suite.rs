@@ -6,7 +6,7 @@ mod cluster;
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
-#[path = "suite/generator.rs"]
+#[path = "generator.rs"]
 mod generator;
 #[path = "suite/keys.rs"]
 mod keys;
