@@ -160,7 +160,6 @@ async fn serve(mut socket: TcpStream, log: Arc<Mutex<Vec<Asked>>>, rule: Arc<Rul
         let target = words.nth(1)?.to_string();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let mut asked = Asked {
-            method,
             path: path.into(),
             query: query.into(),
             authorization: None,
