@@ -121,6 +121,17 @@ fn source(
     };
     tell(opened, SourceEvent::Opened(id, info));
     tell(opened, SourceEvent::Up(id));
+    if pod.rotated.is_some() {
+        let why = "rotated away by the kubelet before anybody read it".into();
+        tell(
+            opened,
+            SourceEvent::Lost {
+                id,
+                lines: None,
+                why,
+            },
+        );
+    }
     // A container that is started again says the same again; its reader notices and attaches anew.
     let mut all = lines.clone();
     let again = pods::restarts(s, plan, pod);

@@ -218,10 +218,12 @@ impl Scenario {
             {
                 return Err("a fault's nccl must be 2.18.3 or newer".into());
             }
-            if let Fault::Rank { after, .. } | Fault::Pod { after, .. } = fault
+            if let Fault::Rank { after, .. }
+            | Fault::Pod { after, .. }
+            | Fault::Rotated { before: after, .. } = fault
                 && !(0.0..=86_400.0).contains(after)
             {
-                return Err("a fault's after must be 0 to 86400 seconds".into());
+                return Err("a fault's seconds must be 0 to 86400".into());
             }
         }
         Ok(())

@@ -473,7 +473,7 @@ fn told(s: &Scenario, plan: &Plan, pod: &Pod, out: &mut Vec<(Nanos, Event)>) {
                 return;
             }
             out.push((
-                at,
+                at.max(plan.watch),
                 Event::KubeEvent(KubeEvent {
                     uid: format!("{}-{n}", uid(s, pod)),
                     namespace: s.workload.namespace.clone(),

@@ -317,12 +317,12 @@ pub enum Fault {
         /// Which pods.
         pods: Vec<usize>,
     },
-    /// The start of the log was rotated away before we came: lines before this phase are gone.
+    /// The start of the log was rotated away before somebody watched.
     Rotated {
         /// Which pods.
         pods: Vec<usize>,
-        /// First phase that is still there.
-        phase: Phase,
+        /// Seconds from the beginning; lines before are gone.
+        before: f64,
     },
     /// A step that some ranks take and others wait for: lines, then perhaps the end.
     Rank {
