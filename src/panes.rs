@@ -5,6 +5,7 @@
 
 pub mod chrome;
 pub mod findings;
+pub mod logs;
 pub mod matrix;
 pub mod overview;
 pub mod parts;
@@ -68,7 +69,7 @@ pub struct Pane {
 }
 
 /// Every pane, in the order of the tabs.
-pub static PANES: &[&Pane] = &[&overview::PANE, &pods::PANE, &matrix::PANE];
+pub static PANES: &[&Pane] = &[&overview::PANE, &pods::PANE, &matrix::PANE, &logs::PANE];
 
 /// A line of a page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

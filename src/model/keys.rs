@@ -272,6 +272,13 @@ pub static BINDINGS: &[Binding] = {
             "wrap",
         ),
         bind(
+            &[c('u')],
+            In(PaneId::Logs),
+            || C::Toggle("unfold".into()),
+            "fold repeats, or show each",
+            "repeats",
+        ),
+        bind(
             &[c('f'), k(Tab)],
             In(PaneId::Logs),
             || C::End,
