@@ -1,7 +1,198 @@
-//! The shell: the only layer that knows everything.
+//! The shell: the only layer that knows everything. A verb is a choice of sources and of an ending.
 
+pub mod cli;
+pub mod effects;
 pub mod encode;
 pub mod output;
 pub mod report_cmd;
 pub mod runloop;
+pub mod stage;
 pub mod terminal;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::model::Model;
+use crate::model::event::{Command, Event, Feed, Session};
+use crate::model::screen::Screen;
+use crate::sources::{files, sim};
+use crate::theme::{self, Theme};
+use cli::{Cli, DemoArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
+use stage::{Clock, RealStage};
+use terminal::Terminal;
+
+/// Events under way between the sources and the loop. Blocks of files are a megabyte: few of them are enough to keep
+/// the loop busy, and this is what bounds memory.
+const BUS: usize = 32;
+
+/// Could not run.
+const FAILED: u8 = 2;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match verb(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // One sentence; where nobody listens it is lost.
+            let _ = writeln!(io::stderr(), "ncclscope: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
+    log(&cli.log)?;
+    match cli.verb {
+        Verb::Report(args) => Ok(report_cmd::run(&args)),
+        Verb::Open(args) => open(args),
+        Verb::Demo(args) => demo(args),
+        Verb::Completions { shell } => print(&cli::completions(shell)),
+        Verb::Man => print(&cli::man()?),
+    }
+}
+
+/// To a file, when asked for; never to the terminal.
+fn log(args: &LogArgs) -> anyhow::Result<()> {
+    let Some(filter) = &args.log else {
+        return Ok(());
+    };
+    let name = args.log_file.display();
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&args.log_file)
+        .with_context(|| name.to_string())?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::sync::Mutex::new(file))
+        .try_init()
+        .map_err(|e| anyhow!("{name}: {e}"))
+}
+
+/// A reader that has seen enough is no error.
+fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
+    match io::stdout().write_all(bytes) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("standard output"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
+    // Before the terminal is taken: what can't be read is said on a line, not on a screen.
+    let inputs = files::Inputs::find(&args.paths)?;
+    let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
+    let session = Session {
+        feed: Feed::Files,
+        workload: Some(paths.join(" ")),
+        ..Session::default()
+    };
+    screen(&args.screen, session, Clock::Lines, move |bus| {
+        for skipped in &inputs.skipped {
+            tracing::info!(skipped, "not a log");
+        }
+        Ok(Box::new(files::follow(inputs, args.follow, bus)?))
+    })
+}
+
+fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    if args.list {
+        let list = sim::list();
+        let width = list.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let lines: Vec<String> = list
+            .iter()
+            .map(|(name, about)| format!("{name:width$}  {about}\n"))
+            .collect();
+        return print(lines.concat().as_bytes());
+    }
+    let scenario = sim::load(&args.scenario)?;
+    let speed = args.speed;
+    let clock = Clock::Scenario {
+        start: scenario.start_ns(),
+        begun: Instant::now(),
+        speed,
+    };
+    let session = sim::session(&scenario);
+    screen(&args.screen, session, clock, move |bus| {
+        tokio::spawn(sim::play(scenario, speed, bus));
+        Ok(Box::new(()))
+    })
+}
+
+/// Whatever feeds the screen; ends when dropped.
+type Source = Box<dyn std::any::Any>;
+
+/// The dashboard on whatever `start` feeds it with.
+fn screen(
+    args: &ScreenArgs,
+    session: Session,
+    clock: Clock,
+    start: impl FnOnce(mpsc::Sender<Event>) -> anyhow::Result<Source>,
+) -> anyhow::Result<ExitCode> {
+    let can = capabilities(args);
+    let theme = Theme::bundled(&args.theme, can)
+        .ok_or_else(|| anyhow!("no theme {}: {}", args.theme, theme::names()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let code = runtime.block_on(async {
+        let crashed = CancellationToken::new();
+        let signals = terminal::signals(crashed.clone())?;
+        let terminal = Terminal::take(&crashed)?;
+        let (w, h) = terminal.size();
+        let mut model = Model::for_screen();
+        model.session = session;
+        model.screen = Screen::new(w, h);
+        model.screen.theme.clone_from(&args.theme);
+        model.screen.themes = theme::BUNDLED
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
+        model.screen.apply(&Command::Pane(args.pane.clone()));
+        let mut stage = RealStage::new(terminal, clock, theme, can)?;
+        let (tx, bus) = mpsc::channel(BUS);
+        let source = start(tx)?;
+        let code = runloop::run(&mut model, &mut stage, terminal::inputs(), signals, bus).await;
+        let stats = stage.leave();
+        tracing::info!(?stats, code, "left");
+        drop(source);
+        anyhow::Ok(code)
+    })?;
+    // Readers may sit in a read of a pipe that never ends.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    Ok(ExitCode::from(code))
+}
+
+/// What the terminal can show, asked of the environment once.
+fn capabilities(args: &ScreenArgs) -> theme::Terminal {
+    let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let depth = theme::Depth::detect(
+        var("NO_COLOR").as_deref(),
+        var("COLORTERM").as_deref(),
+        var("TERM").as_deref(),
+    );
+    // The order in which the C library asks.
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| var(name));
+    let utf8 = locale.is_none_or(|l| {
+        let l = l.to_ascii_lowercase();
+        l.contains("utf-8") || l.contains("utf8")
+    });
+    theme::Terminal {
+        depth,
+        ascii: args.ascii || !utf8,
+    }
+}

@@ -4,9 +4,19 @@
 //! splits glued heads, and turns what is worth knowing into [`Fact`]s. Most lines leave at a literal
 //! prefilter without an allocation.
 
+mod bytes;
+mod envelope;
 pub mod fact;
+mod graph;
+mod head;
+mod json;
+mod nccl;
+mod net;
+mod stamp;
 mod text;
 pub mod vllm;
+mod walk;
+mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
 pub use text::clean;
@@ -121,14 +131,9 @@ impl Block {
     /// Finds everything in `text`, replacing what was found in an earlier text: a block used again keeps
     /// its memory. Nothing found depends on `first_line`, which may be set later.
     pub fn parse(&mut self) {
-        self.heads.clear();
-        self.outers.clear();
-        self.outers.push(Outer::default());
-        self.recs.clear();
-        (self.nccl_lines, self.vllm_lines) = (0, 0);
-        (self.first_at, self.last_at) = (None, None);
-        let ends = memchr::memchr_iter(b'\n', &self.text).count();
-        let open = usize::from(self.text.last().is_some_and(|&last| last != b'\n'));
-        self.lines = u32::try_from(ends + open).unwrap_or(u32::MAX);
+        let text = std::mem::take(&mut self.text);
+        let first_line = self.first_line;
+        *self = walk::Walk::new(&text, std::mem::take(self)).run();
+        (self.first_line, self.text) = (first_line, text);
     }
 }

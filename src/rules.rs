@@ -9,6 +9,7 @@ pub mod matrix;
 pub mod pods;
 pub mod rating;
 pub mod scene;
+pub mod startup;
 mod verdict;
 
 pub use findings::KNOWN;

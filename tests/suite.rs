@@ -4,6 +4,8 @@
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/parse.rs"]
+mod parse;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::comms::{Joined, line_ref};
 use super::edges::{Wiring, wire};
+use super::layout::Sizes;
 use super::scene::{
     CommState, Communicator, Member, NcclStep, ProcessView, Scene, SourceView, Workload,
 };
@@ -32,7 +33,7 @@ impl Scene {
                 .get(id)
                 .map_or_else(String::new, |s| s.info.name.clone())
         };
-        let joined = Joined::of(&model.procs, &name);
+        let joined = Joined::of(&model.procs, &model.speakers, &name);
         let (wirings, open) = wire(&model.procs, &joined);
         scene.processes = (0..joined.units.len())
             .map(|u| process(model, &joined, u))
@@ -51,8 +52,11 @@ impl Scene {
                 b.sample.number,
             ))
         });
+        super::startup::finish(&mut scene, model, &joined.units);
+        let sizes = super::startup::sizes(model);
+        super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
-        scene.workloads = workloads(&scene, model);
+        scene.workloads = workloads(&scene, model, &joined, sizes);
         findings::find(&mut scene, model, &joined, &order);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
@@ -161,7 +165,9 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
             .iter()
             .filter_map(|i| procs.list.get(*i as usize))
     };
+    super::startup::fill(&mut view, model, unit);
     let Some(first) = tellers().next() else {
+        place(&mut view, model);
         return view;
     };
     view.source = first.source.0;
@@ -174,15 +180,7 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
     view.incarnation = first.incarnation;
     view.host = first.host.as_deref().map(str::to_owned);
     view.pid = first.pid;
-    if let Some(c) = model
-        .sources
-        .get(first.source)
-        .and_then(|s| s.info.container.as_ref())
-    {
-        view.pod = Some(c.pod.name.clone());
-        view.namespace = Some(c.pod.namespace.clone());
-        view.container = Some(c.container.clone());
-    }
+    place(&mut view, model);
     for p in tellers() {
         for (v, _) in &p.versions {
             if !view.nccl_versions.contains(v) {
@@ -248,6 +246,24 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
         view.nccl_step = Some(NcclStep::Initialization);
     }
     view
+}
+
+/// Pod, container, node and address, where the source is a container's.
+fn place(view: &mut ProcessView, model: &Model) {
+    let Some(c) = model
+        .sources
+        .get(SourceId(view.source))
+        .and_then(|s| s.info.container.as_ref())
+    else {
+        return;
+    };
+    view.pod = Some(c.pod.name.clone());
+    view.namespace = Some(c.pod.namespace.clone());
+    view.container = Some(c.container.clone());
+    if let Some(pod) = model.pods.get(&c.pod) {
+        view.node.clone_from(&pod.node);
+        view.ip.clone_from(&pod.pod_ip);
+    }
 }
 
 /// Fills `scene.communicators`, sorted by key; returns group index by position.
@@ -478,7 +494,7 @@ fn missing(
 }
 
 /// Connected components of processes over communicators; what is alone stays alone.
-fn workloads(scene: &Scene, model: &Model) -> Vec<Workload> {
+fn workloads(scene: &Scene, model: &Model, joined: &Joined, sizes: Option<Sizes>) -> Vec<Workload> {
     let n = scene.processes.len();
     let mut root: Vec<usize> = (0..n).collect();
     fn top(root: &mut [usize], mut i: usize) -> usize {
@@ -508,6 +524,7 @@ fn workloads(scene: &Scene, model: &Model) -> Vec<Workload> {
             }
         }
     }
+    super::startup::bonds(model, &joined.units, &mut join);
     // Live: discovery says what belongs together.
     if model.session.feed != Feed::Files || model.workloads.len() == 1 {
         for i in 1..n {
@@ -537,6 +554,16 @@ fn workloads(scene: &Scene, model: &Model) -> Vec<Workload> {
     let mut list: Vec<Workload> = by_root.into_values().collect();
     for w in &mut list {
         w.name = live.clone().filter(|_| model.session.feed != Feed::Files);
+        let speaks = w
+            .processes
+            .iter()
+            .filter_map(|p| scene.processes.get(*p as usize))
+            .any(|p| p.stage.is_some());
+        if let (Some(sizes), true) = (sizes, speaks) {
+            w.expected_ranks = super::startup::world(model).or(Some(sizes.world()));
+            w.sizes = [Some(sizes.tp), Some(sizes.pp), Some(sizes.dp), None];
+            w.model = model.speakers.list.iter().find_map(|s| s.model.clone());
+        }
     }
     list
 }

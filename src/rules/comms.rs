@@ -6,6 +6,7 @@ use super::scene::{CommState, LineRef, Member, NcclStep};
 use crate::model::edges::Quote;
 use crate::model::event::SourceId;
 use crate::model::procs::{CommRec, Process, Procs};
+use crate::model::speakers::{Speaker, Speakers};
 use crate::parse::fact::Life;
 
 /// A process over all sources that carry its lines.
@@ -15,6 +16,8 @@ pub struct Unit {
     pub procs: Vec<u32>,
     /// Its communicator records.
     pub recs: Vec<UnitRec>,
+    /// Indices into [`Speakers::list`]: what it says as a vLLM process.
+    pub speakers: Vec<u32>,
 }
 
 /// A communicator record of a unit: the same one may be told by several sources.
@@ -57,9 +60,11 @@ pub struct Joined {
 impl Joined {
     /// Joins everything the processes said.
     #[must_use]
-    pub fn of(procs: &Procs, name: &dyn Fn(SourceId) -> String) -> Self {
+    pub fn of(procs: &Procs, speakers: &Speakers, name: &dyn Fn(SourceId) -> String) -> Self {
         let mut joined = Self::default();
         joined.unite(procs);
+        joined.hear(procs, speakers);
+        joined.sort(procs, speakers);
         joined.group(procs, name);
         joined
     }
@@ -89,6 +94,7 @@ impl Joined {
                 self.units.push(Unit {
                     procs: Vec::new(),
                     recs: Vec::new(),
+                    speakers: Vec::new(),
                 });
                 if let (Some(h), Some(pid)) = (&p.host, p.pid) {
                     by_host.entry((h, pid)).or_default().push(u);
@@ -108,6 +114,131 @@ impl Joined {
                     .get(*i as usize)
                     .map(|p| (p.outer.depth > 0, p.source, p.first_line))
             });
+        }
+    }
+
+    /// Gives every vLLM process its NCCL process: the same pid in the same source. NCCL's own lines carry no
+    /// vLLM prefix under the multiprocessing executor, and carry the relaying engine's under Ray.
+    fn hear(&mut self, procs: &Procs, speakers: &Speakers) {
+        let mut heard: Vec<(u32, u32)> = Vec::new();
+        let number = |i: usize| u32::try_from(i).unwrap_or(u32::MAX);
+        for (s, speaker) in speakers
+            .list
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.pid.is_some())
+        {
+            if let Some(u) = self.voice(procs, speaker) {
+                heard.push((u, number(s)));
+            }
+        }
+        // A main process prints without a prefix: it is the one process of its source that nobody else is.
+        for (s, speaker) in speakers
+            .list
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.pid.is_none() && s.is_rank())
+        {
+            let mut free = (0..number(self.units.len())).filter(|u| {
+                !heard.iter().any(|(h, _)| h == u) && self.unit_in(procs, *u, speaker.source)
+            });
+            if let (Some(u), None) = (free.next(), free.next()) {
+                heard.push((u, number(s)));
+            }
+        }
+        for (u, s) in &heard {
+            if let Some(unit) = self.units.get_mut(*u as usize) {
+                unit.speakers.push(*s);
+            }
+        }
+        for s in (0..speakers.list.len())
+            .map(number)
+            .filter(|s| !heard.iter().any(|(_, h)| h == s))
+        {
+            self.units.push(Unit {
+                procs: Vec::new(),
+                recs: Vec::new(),
+                speakers: vec![s],
+            });
+        }
+    }
+
+    fn unit_in(&self, procs: &Procs, u: u32, source: SourceId) -> bool {
+        let list = self
+            .units
+            .get(u as usize)
+            .map(|x| x.procs.as_slice())
+            .unwrap_or_default();
+        list.iter().any(|p| {
+            procs
+                .list
+                .get(*p as usize)
+                .is_some_and(|p| p.source == source)
+        })
+    }
+
+    fn voice(&self, procs: &Procs, speaker: &Speaker) -> Option<u32> {
+        let in_source = |p: &&Process| p.source == speaker.source && p.pid == speaker.pid;
+        let fits = |u: &Unit, by_ip: bool| {
+            u.procs
+                .iter()
+                .filter_map(|p| procs.list.get(*p as usize))
+                .filter(in_source)
+                .any(|p| {
+                    !by_ip
+                        || (speaker.ip.is_some()
+                            && (p.outer.ip == speaker.ip
+                                || p.bootstrap.as_ref().map(|b| &b.1) == speaker.ip.as_ref()))
+                })
+        };
+        for by_ip in [true, false] {
+            let found: Vec<usize> = (0..self.units.len())
+                .filter(|u| self.units.get(*u).is_some_and(|u| fits(u, by_ip)))
+                .collect();
+            // Lives of one pid follow each other; the youngest is the one that still speaks.
+            let hosts: std::collections::BTreeSet<_> = found
+                .iter()
+                .filter_map(|u| self.units.get(*u)?.procs.first())
+                .filter_map(|p| procs.list.get(*p as usize)?.host.as_deref())
+                .collect();
+            if hosts.len() == 1 {
+                return found.last().and_then(|u| u32::try_from(*u).ok());
+            }
+        }
+        None
+    }
+
+    /// Units in order of their place, whoever told it first.
+    fn sort(&mut self, procs: &Procs, speakers: &Speakers) {
+        let place = |u: &Unit| {
+            let told = u
+                .procs
+                .first()
+                .and_then(|p| procs.list.get(*p as usize))
+                .map(|p| (p.source, p.first_line));
+            let said = u
+                .speakers
+                .first()
+                .and_then(|s| speakers.list.get(*s as usize))
+                .map(|s| (s.source, s.first.line));
+            match (told, said) {
+                (Some(a), Some(b)) if a.0 == b.0 => a.min(b),
+                (a, b) => a.or(b).unwrap_or((SourceId(u32::MAX), u64::MAX)),
+            }
+        };
+        self.units.sort_by_key(place);
+        self.place.clear();
+        for (u, unit) in self.units.iter().enumerate() {
+            let u = u32::try_from(u).unwrap_or(u32::MAX);
+            for p in &unit.procs {
+                if let Some(slot) = self.unit_of.get_mut(*p as usize) {
+                    *slot = u;
+                }
+            }
+            for (r, rec) in unit.recs.iter().enumerate() {
+                let r = u32::try_from(r).unwrap_or(u32::MAX);
+                self.place.extend(rec.told.iter().map(|t| (*t, (u, r))));
+            }
         }
     }
 

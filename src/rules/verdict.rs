@@ -100,12 +100,23 @@ fn one(scene: &Scene, w: &Workload) -> (Verdict, String) {
     if let Some(f) = worst {
         return (Verdict::Degraded, f.title.clone());
     }
-    let stages: Vec<Stage> = processes().filter_map(|p| p.stage).collect();
-    if !stages.is_empty() {
-        let serving = stages.iter().filter(|s| **s == Stage::Serving).count();
-        let all = w.expected_ranks.map_or(stages.len(), |n| n as usize);
-        return if serving >= all {
+    if processes().any(|p| p.stage.is_some()) {
+        // An API server or an engine core is no rank: it serves when its ranks do.
+        let is_rank =
+            |p: &&super::scene::ProcessView| p.global_rank.is_some() || p.nccl_step.is_some();
+        let ranks = processes().filter(is_rank).count();
+        let serving = processes()
+            .filter(is_rank)
+            .filter(|p| p.stage == Some(Stage::Serving))
+            .count();
+        let all = w.expected_ranks.map_or(ranks, |n| n as usize);
+        return if all > 0 && serving >= all {
             (Verdict::Healthy, format!("all {all} ranks serve"))
+        } else if all == 0 {
+            (
+                Verdict::Starting,
+                "vLLM starts, no rank has spoken yet".into(),
+            )
         } else {
             (Verdict::Starting, format!("{serving} of {all} ranks serve"))
         };

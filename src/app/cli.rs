@@ -1,0 +1,148 @@
+//! Arguments. The help text is the manual; what it says is what the program does.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::report_cmd::ReportArgs;
+use crate::model::screen::PaneId;
+use crate::theme;
+
+/// Terminal UI dashboard for live cluster debugging of distributed vLLM
+///
+/// Shows which transport NCCL chose for every pair of ranks, where each rank is in start-up, and what holds the
+/// others up: from a cluster, from log files and pipes, or from an embedded demo.
+///
+/// Every flag with a variable beside it can be set in the environment; a flag wins over its variable.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ncclscope",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// For the program's own log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The dashboard on log files, folders and pipes
+    ///
+    /// Keys come from the terminal also where the log comes from standard input:
+    /// `kubectl logs -f llm-0 | ncclscope open -`
+    Open(OpenArgs),
+    /// The dashboard on an embedded cluster: nothing to set up
+    Demo(DemoArgs),
+    /// Read logs, say what is wrong, exit with the verdict
+    Report(ReportArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Arguments of `open`.
+#[derive(Debug, Args)]
+pub struct OpenArgs {
+    /// Log files, folders, gzip or zstd compressed or not; `-` for standard input
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Go on with what is appended to the files and with new files in the folders
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The screen.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Name of a scenario, or a scenario file
+    #[arg(value_name = "SCENARIO", default_value = "healthy")]
+    pub scenario: String,
+    /// List the scenarios
+    #[arg(long)]
+    pub list: bool,
+    /// How many times faster than the world it runs; 0 shows the end at once
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
+    pub speed: f64,
+    /// The screen.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text
+        .trim_start_matches('x')
+        .trim_end_matches('x')
+        .parse::<f64>()
+    {
+        Ok(speed) if speed >= 0.0 && speed.is_finite() => Ok(speed),
+        _ => Err("a factor of 0 or more, for instance 10".into()),
+    }
+}
+
+/// How the screen looks.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Screen")]
+pub struct ScreenArgs {
+    /// Theme
+    #[arg(long, env = "NCCLSCOPE_THEME", value_name = "NAME", value_parser = a_theme(), default_value = theme::DEFAULT)]
+    pub theme: String,
+    /// Draw with ASCII alone; that is the default where the locale is not UTF-8
+    #[arg(long, env = "NCCLSCOPE_ASCII")]
+    pub ascii: bool,
+    /// Pane to start with
+    #[arg(long, env = "NCCLSCOPE_PANE", value_name = "PANE", value_parser = PaneId::names(), default_value = "overview")]
+    pub pane: String,
+}
+
+fn a_theme() -> Vec<&'static str> {
+    theme::BUNDLED.iter().map(|(name, _)| *name).collect()
+}
+
+/// The program's own log.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The program's own log")]
+pub struct LogArgs {
+    /// What to log, for instance `info` or `ncclscope=debug`; nothing unless asked for
+    #[arg(long, env = "NCCLSCOPE_LOG", value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+    /// Where to; the terminal never sees it
+    #[arg(
+        long,
+        env = "NCCLSCOPE_LOG_FILE",
+        value_name = "PATH",
+        global = true,
+        default_value = "ncclscope.log"
+    )]
+    pub log_file: PathBuf,
+}
+
+/// The completion script of a shell.
+#[must_use]
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ncclscope", &mut out);
+    out
+}
+
+/// The manual page.
+pub fn man() -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut out)?;
+    Ok(out)
+}

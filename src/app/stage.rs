@@ -1,0 +1,204 @@
+//! The real stage: scene, theme, panes and the writer.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use super::effects;
+use super::output::{Output, Stats};
+use super::runloop::{Outcome, Stage};
+use super::terminal::Terminal;
+use crate::model::Model;
+use crate::model::event::{Effect, Event};
+use crate::panes;
+use crate::parse::Nanos;
+use crate::rules::scene::Scene;
+use crate::theme::{self, Theme};
+
+/// A scene that takes longer than this to derive is not derived anew for a key: the key would come late.
+const QUICK: Duration = Duration::from_millis(5);
+
+/// How long leaving waits for a frame on its way.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where time comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Clock {
+    /// From the lines: files.
+    Lines,
+    /// From the system: a cluster.
+    Wall,
+    /// From a scenario that began at `start` and runs `speed` times as fast as the world.
+    Scenario {
+        /// Its first moment.
+        start: Nanos,
+        /// When it was begun.
+        begun: Instant,
+        /// Nothing: all of it at once.
+        speed: f64,
+    },
+}
+
+impl Clock {
+    fn now(&self) -> Nanos {
+        match self {
+            Self::Lines => 0,
+            Self::Wall => {
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
+            }
+            Self::Scenario {
+                start,
+                begun,
+                speed,
+            } => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "`as` saturates, and a demo runs for no century"
+                )]
+                let passed = (begun.elapsed().as_secs_f64() * speed * 1e9) as Nanos;
+                start.saturating_add(passed)
+            }
+        }
+    }
+}
+
+/// See [`Stage`].
+pub struct RealStage {
+    terminal: Terminal,
+    output: Output,
+    clock: Clock,
+    theme: Theme,
+    can: theme::Terminal,
+    scene: Scene,
+    /// Revision of the model that the scene was derived from.
+    rev: Option<u64>,
+    /// What deriving it took.
+    cost: Duration,
+    /// The newest frame, for `:save`.
+    last: Buffer,
+}
+
+impl RealStage {
+    /// Takes over a terminal.
+    pub fn new(
+        terminal: Terminal,
+        clock: Clock,
+        theme: Theme,
+        can: theme::Terminal,
+    ) -> std::io::Result<Self> {
+        let output = Output::start(terminal.writer())?;
+        Ok(Self {
+            terminal,
+            output,
+            clock,
+            theme,
+            can,
+            scene: Scene::default(),
+            rev: None,
+            cost: Duration::ZERO,
+            last: Buffer::default(),
+        })
+    }
+
+    /// Ends the writer and gives the terminal back.
+    pub fn leave(self) -> Stats {
+        let stats = self.output.close(PATIENCE);
+        drop(self.terminal);
+        stats
+    }
+
+    fn derive(&mut self, model: &Model) {
+        if self.rev != Some(model.rev) {
+            let start = Instant::now();
+            self.scene = Scene::of(model);
+            self.rev = Some(model.rev);
+            self.cost = start.elapsed();
+        }
+    }
+
+    fn count(&self, model: &mut Model) {
+        let counts = panes::counts(&self.scene, model);
+        model.screen.counts = counts;
+    }
+}
+
+impl Stage for RealStage {
+    fn ready(&self) -> bool {
+        self.output.is_free()
+    }
+
+    fn refresh(&mut self, model: &mut Model) {
+        if self.rev.is_none() || self.cost < QUICK {
+            self.derive(model);
+        }
+        self.count(model);
+    }
+
+    fn draw(&mut self, model: &mut Model, hurry: bool) {
+        if !hurry || self.rev.is_none() || self.cost < QUICK {
+            self.derive(model);
+        }
+        self.count(model);
+        let (w, h) = model.screen.size;
+        let area = Rect::new(0, 0, w, h);
+        let mut frame = self.output.canvas(area);
+        panes::view(&self.scene, model, &self.theme, area, &mut frame);
+        self.last.clone_from(&frame);
+        self.output.post(frame);
+    }
+
+    fn perform(&mut self, effect: Effect) -> Outcome {
+        let answer = |result: Result<String, String>| {
+            let (text, bad) = match result {
+                Ok(text) => (text, false),
+                Err(text) => (text, true),
+            };
+            Outcome::Answer(Event::Note { text, bad })
+        };
+        match effect {
+            Effect::Quit => Outcome::Quit(0),
+            Effect::Copy(text) => match effects::clipboard(&text) {
+                Ok(bytes) => {
+                    self.output.send(&bytes);
+                    Outcome::Done
+                }
+                Err(why) => answer(Err(why)),
+            },
+            Effect::Save(path, text) => answer(effects::save(&path, &text)),
+            Effect::SaveScreen(path) => answer(effects::save(&path, &effects::text(&self.last))),
+            Effect::Theme(name) => match Theme::bundled(&name, self.can) {
+                Some(theme) => {
+                    self.theme = theme;
+                    Outcome::Dirty
+                }
+                None => answer(Err(format!("no theme `{name}`: {}", theme::names()))),
+            },
+            Effect::Redraw => {
+                self.output.repaint();
+                Outcome::Dirty
+            }
+            Effect::Suspend => {
+                self.output.settle(PATIENCE);
+                self.terminal.stop();
+                Outcome::Done
+            }
+            // A workload is watched by the sources; the loop has none to tell.
+            Effect::Watch(_) => Outcome::Done,
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Err(error) = self.terminal.resume() {
+            tracing::error!(%error, "the terminal was not taken again");
+        }
+        self.output.repaint();
+    }
+
+    fn now(&self) -> Nanos {
+        self.clock.now()
+    }
+}

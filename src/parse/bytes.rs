@@ -1,0 +1,231 @@
+//! A cursor over bytes: a step either fits or says no. Nothing is copied, nothing panics.
+
+/// What is left to read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cur<'a>(pub(super) &'a [u8]);
+
+impl<'a> Cur<'a> {
+    /// Goes past `lit`, or stays and says `None`.
+    #[inline]
+    pub(super) fn lit(&mut self, lit: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(lit)?;
+        Some(())
+    }
+
+    /// Goes past `lit` if it stands here; says whether it did.
+    #[inline]
+    pub(super) fn eat(&mut self, lit: &[u8]) -> bool {
+        self.lit(lit).is_some()
+    }
+
+    /// The next byte, left where it is.
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    /// Goes past blanks and tabs.
+    #[inline]
+    pub(super) fn blanks(&mut self) {
+        while let Some((b' ' | b'\t', rest)) = self.0.split_first() {
+            self.0 = rest;
+        }
+    }
+
+    /// A decimal number of at most 19 digits.
+    #[inline]
+    pub(super) fn num(&mut self) -> Option<u64> {
+        let (mut value, mut digits) = (0_u64, 0_u32);
+        while let Some((byte, rest)) = self.0.split_first() {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            digits += 1;
+            self.0 = rest;
+        }
+        (1..=19).contains(&digits).then_some(value)
+    }
+
+    /// A decimal number that fits `T`.
+    #[inline]
+    pub(super) fn int<T: TryFrom<u64>>(&mut self) -> Option<T> {
+        T::try_from(self.num()?).ok()
+    }
+
+    /// A decimal number with an optional minus.
+    #[inline]
+    pub(super) fn signed(&mut self) -> Option<i64> {
+        let minus = self.eat(b"-");
+        let value = i64::try_from(self.num()?).ok()?;
+        Some(if minus { -value } else { value })
+    }
+
+    /// Lower or upper hexadecimal digits, at most 16: value, how many, and whether all were decimal.
+    #[inline]
+    pub(super) fn hex_digits(&mut self) -> Option<(u64, u8, bool)> {
+        let (mut value, mut digits, mut decimal) = (0_u64, 0_u8, true);
+        while let Some((byte, rest)) = self.0.split_first() {
+            let digit = match byte {
+                b'0'..=b'9' => byte - b'0',
+                b'a'..=b'f' => byte - b'a' + 10,
+                b'A'..=b'F' => byte - b'A' + 10,
+                _ => break,
+            };
+            decimal &= digit < 10;
+            value = (value << 4) | u64::from(digit);
+            digits = digits.saturating_add(1);
+            self.0 = rest;
+        }
+        (1..=16)
+            .contains(&digits)
+            .then_some((value, digits, decimal))
+    }
+
+    /// Hexadecimal without a prefix.
+    #[inline]
+    pub(super) fn hex(&mut self) -> Option<u64> {
+        self.hex_digits().map(|(value, ..)| value)
+    }
+
+    /// What `%p` prints: `0x…` or `(nil)`, which is 0.
+    #[inline]
+    pub(super) fn pointer(&mut self) -> Option<u64> {
+        if self.eat(b"(nil)") {
+            return Some(0);
+        }
+        self.lit(b"0x")?;
+        self.hex()
+    }
+
+    /// Everything up to the next blank, which is left standing. May be empty.
+    #[inline]
+    pub(super) fn word(&mut self) -> &'a [u8] {
+        self.until(b' ')
+            .unwrap_or_else(|| std::mem::take(&mut self.0))
+    }
+
+    /// Everything before the next `stop`, which is left standing.
+    #[inline]
+    pub(super) fn until(&mut self, stop: u8) -> Option<&'a [u8]> {
+        let at = self.0.iter().position(|b| *b == stop)?;
+        let (before, rest) = self.0.split_at_checked(at)?;
+        self.0 = rest;
+        Some(before)
+    }
+
+    /// Goes past the next `lit` and gives what stood before it.
+    pub(super) fn seek(&mut self, lit: &[u8]) -> Option<&'a [u8]> {
+        let at = memchr::memmem::find(self.0, lit)?;
+        let before = self.0.get(..at)?;
+        self.0 = self.0.get(at + lit.len()..)?;
+        Some(before)
+    }
+
+    /// The longest run of bytes that please.
+    #[inline]
+    pub(super) fn run(&mut self, ok: impl Fn(u8) -> bool) -> &'a [u8] {
+        let at = self.0.iter().position(|b| !ok(*b)).unwrap_or(self.0.len());
+        let (run, rest) = self.0.split_at_checked(at).unwrap_or((self.0, &[]));
+        self.0 = rest;
+        run
+    }
+
+    /// Whether a token may end here: at a blank or at the end.
+    #[inline]
+    pub(super) fn at_gap(&self) -> bool {
+        matches!(self.peek(), None | Some(b' '))
+    }
+}
+
+/// How far `inner`, a tail of `outer`, lies behind its start.
+pub(super) fn offset(outer: &[u8], tail: &[u8]) -> usize {
+    outer.len().saturating_sub(tail.len())
+}
+
+/// Whether `needle` stands anywhere in `hay`.
+pub(super) fn has(hay: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(hay, needle).is_some()
+}
+
+/// Bytes as text; what is not UTF-8 is replaced.
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What follows the first `lit`.
+pub(super) fn after<'a>(hay: &'a [u8], lit: &[u8]) -> Option<&'a [u8]> {
+    hay.get(memchr::memmem::find(hay, lit)? + lit.len()..)
+}
+
+/// What stands between the first `open` and the next `close`.
+pub(super) fn between<'a>(hay: &'a [u8], open: &[u8], close: &[u8]) -> Option<&'a [u8]> {
+    let tail = after(hay, open)?;
+    tail.get(..memchr::memmem::find(tail, close)?)
+}
+
+/// A hash for the small interning tables; not for anything that is stored.
+pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    const K: u64 = 0x517c_c1b7_2722_0a95;
+    let mut h = seed ^ (bytes.len() as u64).wrapping_mul(K);
+    let (words, tail) = bytes.as_chunks::<8>();
+    for word in words {
+        h = (h.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(K);
+    }
+    for byte in tail {
+        h = (h.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(K);
+    }
+    h ^ (h >> 32)
+}
+
+/// An open-addressing table of indices into some list, so that equal things are found without an allocation.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: Vec<u32>,
+    used: usize,
+}
+
+impl Table {
+    /// The index whose thing equals what is looked for, or the slot where it belongs.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, same: impl Fn(u32) -> bool) -> Option<u32> {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = usize::try_from(hash & 0xffff_ffff).unwrap_or(0) & mask;
+        for _ in 0..self.slots.len() {
+            match self.slots.get(at) {
+                None | Some(&u32::MAX) => return None,
+                Some(&index) if same(index) => return Some(index),
+                Some(_) => at = (at + 1) & mask,
+            }
+        }
+        None
+    }
+
+    /// Enters `index`; `hash_of` gives the hash of those that are there already when the table grows.
+    pub(super) fn enter(&mut self, hash: u64, index: u32, hash_of: impl Fn(u32) -> u64) {
+        if self.slots.len() < (self.used + 1) * 2 {
+            let bigger = (self.slots.len() * 2).max(64);
+            let old = std::mem::replace(&mut self.slots, vec![u32::MAX; bigger]);
+            for index in old.into_iter().filter(|i| *i != u32::MAX) {
+                self.place(hash_of(index), index);
+            }
+        }
+        self.place(hash, index);
+        self.used += 1;
+    }
+
+    fn place(&mut self, hash: u64, index: u32) {
+        let Some(mask) = self.slots.len().checked_sub(1) else {
+            return;
+        };
+        let mut at = usize::try_from(hash & 0xffff_ffff).unwrap_or(0) & mask;
+        while let Some(slot) = self.slots.get_mut(at) {
+            if *slot == u32::MAX {
+                *slot = index;
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! The prefixes that kubelets, viewers, launchers, vLLM and Ray put in front of a line (nccl-logs.md 1.4).
+
+use super::bytes::{Cur, hash, text};
+use super::fact::At;
+use super::stamp::{self, Clock};
+use super::{Outer, head};
+
+/// Longest prefix of one kind.
+const REACH: usize = 192;
+/// More prefixes than this are no prefixes.
+const DEEP: usize = 16;
+
+/// [`Outer`] before it is interned: nothing is copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Prefix<'a> {
+    label: Option<&'a [u8]>,
+    pid: Option<u64>,
+    ip: Option<&'a [u8]>,
+    rank: Option<u32>,
+    pod: Option<(&'a [u8], &'a [u8])>,
+    file: Option<&'a [u8]>,
+    pub(super) depth: u8,
+    pub(super) repeated: bool,
+}
+
+/// A line without its prefixes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Peeled<'a> {
+    pub(super) prefix: Prefix<'a>,
+    pub(super) at: Option<At>,
+    /// What is left.
+    pub(super) rest: &'a [u8],
+    /// CRI: written to standard error, and whether more of the line follows in a later record.
+    pub(super) cri: Option<(bool, bool)>,
+}
+
+impl Prefix<'_> {
+    pub(super) fn hash(&self) -> u64 {
+        let number = u64::from(self.rank.map_or(u32::MAX, |r| r))
+            ^ (self.pid.unwrap_or(0) << 8)
+            ^ u64::from(self.repeated);
+        let mut h = hash(number, self.label.unwrap_or_default());
+        h = hash(h, self.ip.unwrap_or_default());
+        if let Some((pod, container)) = self.pod {
+            h = hash(hash(h, pod), container);
+        }
+        hash(h ^ u64::from(self.depth), self.file.unwrap_or_default())
+    }
+
+    pub(super) fn of(outer: &Outer) -> Prefix<'_> {
+        Prefix {
+            label: outer.label.as_deref().map(str::as_bytes),
+            pid: outer.pid,
+            ip: outer.ip.as_deref().map(str::as_bytes),
+            rank: outer.rank,
+            pod: outer.pod.as_deref().map(|p| {
+                p.split_once('/')
+                    .map_or((p.as_bytes(), &b""[..]), |(p, c)| {
+                        (p.as_bytes(), c.as_bytes())
+                    })
+            }),
+            file: outer.file.as_deref().map(str::as_bytes),
+            depth: outer.depth,
+            repeated: outer.repeated,
+        }
+    }
+
+    pub(super) fn to_outer(self) -> Outer {
+        Outer {
+            label: self.label.map(text),
+            pid: self.pid,
+            ip: self.ip.map(text),
+            rank: self.rank,
+            pod: self.pod.map(|(p, c)| {
+                if c.is_empty() {
+                    text(p)
+                } else {
+                    format!("{}/{}", text(p), text(c))
+                }
+            }),
+            file: self.file.map(text),
+            depth: self.depth,
+            repeated: self.repeated,
+        }
+    }
+
+    /// The label is one of vLLM's API servers, which print no NCCL line of their own.
+    pub(super) fn is_api_server(&self) -> bool {
+        self.label
+            .is_some_and(|l| l.starts_with(b"APIServer") || l.starts_with(b"ApiServer"))
+    }
+}
+
+/// Takes every prefix off `line`, which holds no escape codes any more.
+pub(super) fn peel<'a>(line: &'a [u8], clock: &mut Clock) -> Peeled<'a> {
+    let mut p = Peeled {
+        rest: line,
+        ..Peeled::default()
+    };
+    for _ in 0..DEEP {
+        let before = p.rest.len();
+        match p.rest.first() {
+            Some(b'0'..=b'9') => number(&mut p, clock),
+            Some(b'(') => process(&mut p),
+            Some(b'[') => bracket(&mut p, clock),
+            Some(b' ' | b'\t') => indented(&mut p, clock),
+            Some(b'|') => column(&mut p),
+            Some(b'>') => quote(&mut p),
+            Some(b'E' | b'^' | b'\\' | 0xe2) if spelled_escape(p.rest).is_some() => escape(&mut p),
+            Some(b'.' | b'/' | b'_' | b'A'..=b'Z' | b'a'..=b'z') => word(&mut p),
+            _ => {}
+        }
+        if p.rest.len() == before {
+            break;
+        }
+    }
+    if p.prefix.depth > 0 {
+        repeated(&mut p);
+    }
+    p
+}
+
+/// A stamp, or the rank label of `srun -l`: `3: `.
+fn number(p: &mut Peeled<'_>, clock: &mut Clock) {
+    if let Some((at, rest)) = clock.date_time(p.rest) {
+        match rest {
+            // Ray's driver writes `10:00:04,412\tINFO …`: a header of its own, left to whoever reads those.
+            _ if p.rest.get(19) == Some(&b',') => {
+                p.at = p.at.or(Some(at));
+                return;
+            }
+            [b' ' | b'\t', after @ ..] => p.rest = after,
+            [b'[', ..] | [] => p.rest = rest,
+            _ => return,
+        }
+        if p.at.is_none_or(|old| at.exact && !old.exact) {
+            p.at = Some(at);
+        }
+        cri(p);
+        return;
+    }
+    let mut c = Cur(p.rest);
+    if let Some(rank) = c.int::<u32>()
+        && c.eat(b": ")
+        && rank < 1_000_000
+    {
+        p.prefix.rank = Some(rank);
+        p.rest = c.0;
+    }
+}
+
+/// `stdout F ` after a stamp.
+fn cri(p: &mut Peeled<'_>) {
+    let (err, rest) = match p.rest {
+        [b's', b't', b'd', b'o', b'u', b't', b' ', rest @ ..] => (false, rest),
+        [b's', b't', b'd', b'e', b'r', b'r', b' ', rest @ ..] => (true, rest),
+        _ => return,
+    };
+    match rest {
+        [tag @ (b'F' | b'P'), b' ', rest @ ..] => {
+            p.cri = Some((err, *tag == b'P'));
+            p.rest = rest;
+        }
+        [tag @ (b'F' | b'P')] => {
+            p.cri = Some((err, *tag == b'P'));
+            p.rest = &[];
+        }
+        _ => {}
+    }
+}
+
+/// `(NAME pid=N{, ip=A}) ` of vLLM and Ray, and Ray's names without pid.
+fn process(p: &mut Peeled<'_>) {
+    let Some(end) = p.rest.iter().take(REACH).position(|b| *b == b')') else {
+        return;
+    };
+    let Some(inside) = p.rest.get(1..end) else {
+        return;
+    };
+    let mut name = inside;
+    let (mut pid, mut ip) = (None, None);
+    if let Some(at) = inside.windows(4).position(|w| w == b"pid=") {
+        let mut c = Cur(inside.get(at + 4..).unwrap_or_default());
+        let Some(number) = c.num() else { return };
+        pid = Some(number);
+        if c.eat(b", ip=") {
+            ip = Some(std::mem::take(&mut c.0));
+        }
+        name = inside.get(..at).unwrap_or_default().trim_ascii_end();
+        name = name.strip_suffix(b",").unwrap_or(name);
+        let plain = name
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"_ =-:.,/+".contains(b));
+        if !c.0.is_empty() || !plain {
+            return;
+        }
+    } else {
+        if let Some(at) = inside.windows(5).position(|w| w == b", ip=") {
+            (name, ip) = (inside.get(..at).unwrap_or_default(), inside.get(at + 5..));
+        }
+        if !(name == b"raylet" || name == b"gcs_server" || name.starts_with(b"autoscaler ")) {
+            return;
+        }
+    }
+    if ip.is_some_and(|ip| {
+        !ip.iter()
+            .all(|b| b.is_ascii_hexdigit() || matches!(b, b'.' | b':'))
+    }) {
+        return;
+    }
+    p.prefix.label = (!name.is_empty()).then_some(name);
+    p.prefix.pid = pid;
+    p.prefix.ip = ip;
+    p.prefix.depth = p.prefix.depth.saturating_add(1);
+    let rest = p.rest.get(end + 1..).unwrap_or_default();
+    p.rest = rest.strip_prefix(b" ").unwrap_or(rest);
+}
+
+/// `[pod/llm-0/vllm] `, `[rank3]:`, `[default3]:`, `[node-a:0]:`, `[1,0]<stdout>:`, `[12] `, NCCL's own stamp,
+/// and colour codes that lost their ESC.
+fn bracket(p: &mut Peeled<'_>, clock: &mut Clock) {
+    if spelled_escape(p.rest).is_some() {
+        escape(p);
+        return;
+    }
+    let Some(end) = p.rest.iter().take(REACH).position(|b| *b == b']') else {
+        return;
+    };
+    let (Some(inside), Some(rest)) = (p.rest.get(1..end), p.rest.get(end + 1..)) else {
+        return;
+    };
+    if let Some(pod) = inside.strip_prefix(b"pod/") {
+        let mut c = Cur(pod);
+        let name = c.until(b'/').unwrap_or(pod);
+        p.prefix.pod = Some((name, c.0.strip_prefix(b"/").unwrap_or_default()));
+        p.rest = rest.strip_prefix(b" ").unwrap_or(rest);
+        return;
+    }
+    if let Some((at, left)) = clock.date_time(inside)
+        && left.trim_ascii().is_empty()
+    {
+        if p.at.is_none() {
+            p.at = Some(at);
+        }
+        p.rest = rest.strip_prefix(b" ").unwrap_or(rest);
+        return;
+    }
+    let colon = rest.strip_prefix(b":");
+    let mut c = Cur(inside);
+    if let Some(after) = colon {
+        c.0 = inside
+            .strip_prefix(b"rank")
+            .or_else(|| inside.strip_prefix(b"default"))
+            .unwrap_or(inside);
+        if c.0.len() == inside.len() {
+            // `[node-a:0]:` of torchx; the host's own colon is the last one.
+            let Some(at) = inside.iter().rposition(|b| *b == b':') else {
+                return;
+            };
+            c.0 = inside.get(at + 1..).unwrap_or_default();
+        }
+        // torch prints `[rank5[]: ` too.
+        if let Some(rank) = c.int()
+            && matches!(c.0, b"" | b"[")
+        {
+            p.prefix.rank = Some(rank);
+            p.rest = after.strip_prefix(b" ").unwrap_or(after);
+        }
+        return;
+    }
+    if let Some(after) = rest
+        .strip_prefix(b"<stdout>:")
+        .or_else(|| rest.strip_prefix(b"<stderr>:"))
+    {
+        if c.num().is_some()
+            && c.eat(b",")
+            && let Some(rank) = c.int()
+        {
+            p.prefix.rank = Some(rank);
+            p.rest = after.strip_prefix(b" ").unwrap_or(after);
+        }
+        return;
+    }
+    if let Some(rank) = c.int::<u32>()
+        && c.0.is_empty()
+        && let Some(after) = rest.strip_prefix(b" ")
+        && begins(after)
+    {
+        p.prefix.rank = Some(rank);
+        p.rest = after;
+    }
+}
+
+/// Blanks in front of another prefix or of a head; elsewhere they mean something to the reader.
+fn indented<'a>(p: &mut Peeled<'a>, clock: &mut Clock) {
+    let trimmed = p.rest.trim_ascii_start();
+    let mut inner = Peeled {
+        rest: trimmed,
+        ..*p
+    };
+    match trimmed.first() {
+        Some(b'0'..=b'9') => number(&mut inner, clock),
+        Some(b'|') => column(&mut inner),
+        Some(b'(') => process(&mut inner),
+        Some(b'[') => bracket(&mut inner, clock),
+        _ => {}
+    }
+    if inner.rest.len() < trimmed.len() || begins_nccl(trimmed) {
+        *p = inner;
+    }
+}
+
+/// The second column of a viewer: `| stamp | `.
+fn column(p: &mut Peeled<'_>) {
+    let rest = p.rest.get(1..).unwrap_or_default();
+    p.rest = rest.strip_prefix(b" ").unwrap_or(rest);
+}
+
+/// `> `, the mark of quoted mail and chat.
+fn quote(p: &mut Peeled<'_>) {
+    if let Some(rest) = p.rest.strip_prefix(b"> ") {
+        p.rest = rest;
+    }
+}
+
+fn escape(p: &mut Peeled<'_>) {
+    if let Some(rest) = spelled_escape(p.rest) {
+        p.rest = rest;
+    }
+}
+
+/// `[36m`, `ESC[36m`, `←[36m`, `^[[36m`: what copying makes of a colour code.
+fn spelled_escape(s: &[u8]) -> Option<&[u8]> {
+    const LEADS: [&[u8]; 5] = [b"ESC", "\u{2190}".as_bytes(), b"^[", b"\\x1b", b"\\u001b"];
+    let body = LEADS
+        .iter()
+        .find_map(|lead| s.strip_prefix(*lead))
+        .unwrap_or(s);
+    let mut c = Cur(body.strip_prefix(b"[")?);
+    let codes = c.run(|b| b.is_ascii_digit() || b == b';');
+    (codes.len() <= 11 && c.eat(b"m") && (!codes.is_empty() || body.len() < s.len())).then_some(c.0)
+}
+
+/// Prefixes that begin with a word: compose, grep, pdsh, stern, torchx, `ctime` stamps.
+fn word<'a>(p: &mut Peeled<'a>) {
+    let s = p.rest;
+    if is_header(s) || begins_nccl(s) {
+        return;
+    }
+    if let Some((at, rest)) = stamp::ctime(s) {
+        p.at = p.at.or(Some(at));
+        p.rest = rest.strip_prefix(b" ").unwrap_or(rest);
+        return;
+    }
+    let near = s.get(..REACH.min(s.len())).unwrap_or_default();
+    let Some(end) = near
+        .iter()
+        .position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/')))
+    else {
+        return;
+    };
+    let (Some(token), Some(rest)) = (s.get(..end), s.get(end..)) else {
+        return;
+    };
+    match rest {
+        [b':', b' ', after @ ..] if is_host(token) && begins(after) => p.rest = after,
+        // `rank_12.log:` or `rank_12.log:417:`
+        [b':', after @ ..] if token.contains(&b'.') || token.contains(&b'/') => {
+            let mut c = Cur(after);
+            let numbered = c.num().is_some() && c.eat(b":");
+            let after = if numbered && begins(c.0) { c.0 } else { after };
+            if begins(after) && !after.starts_with(b" ") {
+                p.prefix.file = Some(token);
+                p.rest = after;
+            }
+        }
+        [b' ', ..] => {
+            let trimmed = rest.trim_ascii_start();
+            if let Some(after) = trimmed.strip_prefix(b"| ") {
+                p.rest = after;
+            } else if trimmed == b"|" {
+                p.rest = &[];
+            } else if token.contains(&b'/') && trimmed.starts_with(b"[default") {
+                p.rest = trimmed;
+            } else if is_kube_name(token) {
+                let mut c = Cur(rest.get(1..).unwrap_or_default());
+                let container =
+                    c.run(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+                if !container.is_empty() && c.eat(b" ") && begins(c.0) {
+                    p.prefix.pod = Some((token, container));
+                    p.rest = c.0;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_host(token: &[u8]) -> bool {
+    !token.is_empty()
+        && token
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        && !token.ends_with(b"Error")
+}
+
+fn is_kube_name(token: &[u8]) -> bool {
+    token
+        .iter()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+}
+
+/// ` [repeated 7x across cluster]` at the end of a line that Ray forwarded.
+fn repeated(p: &mut Peeled<'_>) {
+    if p.rest.trim_ascii_end().ends_with(b"x across cluster]") {
+        p.prefix.repeated = true;
+    }
+}
+
+/// What stands before Ray's repeat suffix.
+pub(super) fn before_repeat(msg: &[u8]) -> &[u8] {
+    let end = msg.trim_ascii_end();
+    if !end.ends_with(b"x across cluster]") {
+        return msg;
+    }
+    memchr::memmem::rfind(end, b"[repeated ")
+        .and_then(|at| end.get(..at))
+        .unwrap_or(msg)
+        .trim_ascii_end()
+}
+
+/// A head, a bare version line, or another prefix or header begins here.
+fn begins(s: &[u8]) -> bool {
+    match s.first() {
+        None => true,
+        Some(b'(') => {
+            let near = s.get(..REACH.min(s.len())).unwrap_or_default();
+            near.windows(4).any(|w| w == b"pid=") || near.starts_with(b"(raylet")
+        }
+        Some(b'[') => {
+            s.starts_with(b"[rank")
+                || s.starts_with(b"[default")
+                || s.starts_with(b"[20")
+                || spelled_escape(s).is_some()
+                || head_after_dev(s)
+        }
+        Some(b'{') => s.starts_with(b"{\""),
+        Some(b'0'..=b'9') if is_date(s) => true,
+        _ => is_header(s) || begins_nccl(s),
+    }
+}
+
+fn head_after_dev(s: &[u8]) -> bool {
+    matches!(s, [b'[', b'0'..=b'9' | b'-', ..])
+        && s.get(..64.min(s.len()))
+            .is_some_and(|near| super::bytes::has(near, b"NCCL "))
+}
+
+fn is_date(s: &[u8]) -> bool {
+    matches!(
+        s,
+        [
+            b'0'..=b'9',
+            b'0'..=b'9',
+            b'0'..=b'9',
+            b'0'..=b'9',
+            b'-' | b'/',
+            b'0'..=b'9',
+            b'0'..=b'9',
+            b'-' | b'/',
+            ..
+        ]
+    )
+}
+
+/// An NCCL head or a bare version line begins here.
+pub(super) fn begins_nccl(s: &[u8]) -> bool {
+    head::at(s).is_some() || s.starts_with(b"NCCL ") || s.starts_with(b"RCCL version")
+}
+
+/// A record of Python's logging begins here: vLLM's header of any era, or uvicorn's `INFO:     `.
+pub(super) fn is_header(s: &[u8]) -> bool {
+    header(s).is_some()
+}
+
+/// What follows the level word of a Python record.
+pub(super) fn header(s: &[u8]) -> Option<&[u8]> {
+    const LEVELS: [&[u8]; 6] = [
+        b"INFO",
+        b"WARNING",
+        b"ERROR",
+        b"DEBUG",
+        b"CRITICAL",
+        b"TRACE",
+    ];
+    if !matches!(s.first(), Some(b'I' | b'W' | b'E' | b'D' | b'C' | b'T')) {
+        return None;
+    }
+    let rest = LEVELS.iter().find_map(|level| s.strip_prefix(*level))?;
+    matches!(rest.first(), Some(b' ' | b':')).then_some(rest)
+}

@@ -1,0 +1,657 @@
+//! NCCL's messages: the dispatch on the first word, and the lives of communicators (nccl-logs.md 4 to 6).
+
+use super::bytes::{Cur, after, has, text};
+use super::fact::{CollOp, Connected, Fact, InitFunc, InitLine, Level, Life, Parent, WarnKind};
+use super::head::Tail;
+use super::{graph, net, warn};
+
+/// Reads the message behind a head.
+#[inline]
+pub(super) fn fact(tail: &Tail<'_>, msg: &[u8]) -> Option<Fact> {
+    match tail.level {
+        Level::Info => info(msg),
+        Level::Warn => Some(warn::warn(tail.src, msg)),
+        Level::Trace | Level::Call | Level::Bare => None,
+    }
+}
+
+/// Reads an INFO message.
+#[inline]
+fn info(msg: &[u8]) -> Option<Fact> {
+    let c = Cur(msg);
+    match msg.first()? {
+        b'C' => capital_c(c),
+        b'A' | b'B' | b'R' | b'S' | b'G' | b'P' | b'W' => collective(c).or_else(|| other(msg)),
+        _ => other(msg),
+    }
+}
+
+#[inline]
+fn capital_c(c: Cur<'_>) -> Option<Fact> {
+    let mut rest = c;
+    if rest.eat(b"Channel ") {
+        return net::channel(rest).or_else(|| graph::ring(rest));
+    }
+    if rest.eat(b"CollNet ") || rest.eat(b"Coll ") {
+        return net::collnet(rest);
+    }
+    if rest.eat(b"Connected ") {
+        return connected(rest.0);
+    }
+    if rest.eat(b"Call to connect returned ") {
+        let error = text(before(rest.0, b", retrying")?);
+        return Some(Fact::ConnectRetry { peer: None, error });
+    }
+    if rest.eat(b"CommRevokeAsync ") {
+        return revoke_async(rest);
+    }
+    if rest.eat(b"Could not enable P2P between dev ") {
+        return p2p_devices(rest, b") and dev ");
+    }
+    if rest.0.starts_with(b"Count not open ") {
+        return Some(Fact::NoIbDevice);
+    }
+    other(c.0)
+}
+
+/// `OP: opCount %lx sendbuff %p recvbuff %p count %zu datatype %d op %d root %d comm %p [nranks=%d] stream %p`
+#[inline]
+fn collective(mut c: Cur<'_>) -> Option<Fact> {
+    let op = match c.run(|b| b.is_ascii_alphabetic()) {
+        b"AllReduce" => CollOp::AllReduce,
+        b"Broadcast" => CollOp::Broadcast,
+        b"Reduce" => CollOp::Reduce,
+        b"AllGather" => CollOp::AllGather,
+        b"ReduceScatter" => CollOp::ReduceScatter,
+        b"Send" => CollOp::Send,
+        b"Recv" => CollOp::Recv,
+        b"AlltoAll" | b"AllToAll" => CollOp::AlltoAll,
+        b"Gather" => CollOp::Gather,
+        b"Scatter" => CollOp::Scatter,
+        b"PutSignal" => CollOp::PutSignal,
+        b"Signal" => CollOp::Signal,
+        b"WaitSignal" => CollOp::WaitSignal,
+        _ => return None,
+    };
+    c.lit(b": opCount ")?;
+    let op_count = c.hex()?;
+    c.lit(b" sendbuff ")?;
+    c.word();
+    c.lit(b" recvbuff ")?;
+    c.word();
+    c.lit(b" count ")?;
+    let count = c.num()?;
+    c.lit(b" datatype ")?;
+    let datatype = c.int()?;
+    c.lit(b" op ")?;
+    // User-defined reductions have numbers of any size.
+    let redop = u8::try_from(c.num()?).unwrap_or(u8::MAX);
+    c.lit(b" root ")?;
+    let root = i32::try_from(c.signed()?).ok()?;
+    c.lit(b" comm ")?;
+    let comm = c.pointer()?;
+    c.lit(b" [nranks=")?;
+    let nranks = c.int()?;
+    c.lit(b"]")?;
+    Some(Fact::Coll {
+        op,
+        op_count,
+        count,
+        datatype,
+        redop,
+        root,
+        comm,
+        nranks,
+    })
+}
+
+/// The messages that are rare: once or a few times per process and communicator.
+fn other(msg: &[u8]) -> Option<Fact> {
+    let mut c = Cur(msg);
+    // 2.30.7 puts `file:line (func) ` in front of many messages.
+    let msg = without_place(msg);
+    if let Some(code) = msg.strip_prefix(b"-> ") {
+        return Cur(code).int().map(|code| Fact::Backtrace { code });
+    }
+    if msg.len() < c.0.len() {
+        return info(msg);
+    }
+    match msg.first()? {
+        b'c' => {
+            if c.eat(b"comm ") {
+                return life(c, InitFunc::Unnamed);
+            }
+            if c.eat(b"cudaDriverVersion ") {
+                return c.int().map(Fact::CudaDriver);
+            }
+        }
+        b'n' => {
+            if msg.starts_with(b"nccl")
+                && let Some(fact) = function(c)
+            {
+                return Some(fact);
+            }
+        }
+        b'[' => {
+            if c.eat(b"[Rank ") {
+                c.num()?;
+                c.lit(b"] ")?;
+                return function(c);
+            }
+        }
+        b'0'..=b'9' => return channel_counts(c),
+        b'T' => {
+            if c.eat(b"Trees ") {
+                return graph::trees(c);
+            }
+            if c.eat(b"Tree ") {
+                return graph::tree_line(c);
+            }
+            if msg.starts_with(b"Threads per block") {
+                return Some(Fact::Tuned);
+            }
+        }
+        b't' => return msg.starts_with(b"threadThresholds ").then_some(Fact::Tuned),
+        b'R' => {
+            if c.eat(b"Ring ") {
+                return graph::neighbours(c).or_else(|| net::channel(c));
+            }
+            if c.eat(b"Rank ") {
+                let rank = c.int()?;
+                return c
+                    .0
+                    .starts_with(b" has color with NCCL_SPLIT_NOCOLOR")
+                    .then_some(Fact::SplitNoColor { rank });
+            }
+            if let Some(fact) = version(msg) {
+                return Some(fact);
+            }
+        }
+        b'P' => {
+            if c.eat(b"P2P Chunksize set to ") {
+                return c.num().map(Fact::P2pChunk);
+            }
+            if let Some(fact) = p2p_disabled(msg) {
+                return Some(fact);
+            }
+        }
+        b'p' => {
+            if c.eat(b"peer query failed between dev ") {
+                return p2p_devices(c, b") and dev ");
+            }
+        }
+        b'r' => {
+            if c.eat(b"rank ") {
+                c.num()?;
+                return c
+                    .0
+                    .starts_with(b" Connected CollNet")
+                    .then(|| milestone(Connected::CollNet, c.0));
+            }
+        }
+        b'I' => {
+            if c.eat(b"Init timings") {
+                return init_timings(c.0);
+            }
+        }
+        b'B' => {
+            if c.eat(b"Bootstrap timings total ") {
+                return seconds(c.0).map(|total| Fact::BootstrapTimings { total });
+            }
+            if c.eat(b"Bootstrap : Using ") || c.eat(b"Bootstrap: Using ") {
+                return net::bootstrap(c);
+            }
+        }
+        b'N' => {
+            if let Some(fact) = version(msg) {
+                return Some(fact);
+            }
+            if msg.starts_with(b"NVLS multicast support is ") {
+                return Some(Fact::Nvls {
+                    available: !msg.starts_with(b"NVLS multicast support is not"),
+                });
+            }
+            if msg.starts_with(b"NVLS comm ") {
+                return Some(Fact::Nvls { available: true });
+            }
+        }
+        b'F' => {
+            if msg.starts_with(b"Failed to open libibverbs") {
+                return Some(Fact::NoIbDevice);
+            }
+            if msg.starts_with(b"Failed to bind NVLink SHARP") {
+                return Some(Fact::Warn {
+                    kind: WarnKind::NvlsFailed,
+                    file: None,
+                    text: text(msg),
+                });
+            }
+        }
+        b'L' => {
+            if msg.starts_with(b"Legacy IPC not supported") {
+                return Some(Fact::Warn {
+                    kind: WarnKind::P2pDisabled,
+                    file: None,
+                    text: text(msg),
+                });
+            }
+        }
+        b'H' => {
+            if msg.starts_with(b"HINT: ") {
+                return Some(Fact::Warn {
+                    kind: WarnKind::Other,
+                    file: None,
+                    text: text(msg),
+                });
+            }
+        }
+        _ => {}
+    }
+    echo(msg)
+        .or_else(|| retry(msg))
+        .or_else(|| net::info(msg))
+        .or_else(|| backtrace(msg))
+}
+
+/// Strips `\S+:\d+ \(\w+\) `.
+fn without_place(msg: &[u8]) -> &[u8] {
+    let Some(gap) = msg.iter().take(200).position(|b| *b == b' ') else {
+        return msg;
+    };
+    let Some((place, rest)) = msg.split_at_checked(gap) else {
+        return msg;
+    };
+    let line = place
+        .iter()
+        .rposition(|b| *b == b':')
+        .and_then(|at| place.get(at + 1..))
+        .unwrap_or_default();
+    if line.is_empty() || !line.iter().all(u8::is_ascii_digit) {
+        return msg;
+    }
+    let Some(rest) = rest.strip_prefix(b" (") else {
+        return msg;
+    };
+    let Some(end) = rest.iter().take(200).position(|b| *b == b')') else {
+        return msg;
+    };
+    match rest.get(end..) {
+        Some([b')', b' ', inner @ ..]) if inner.first().is_some_and(|b| *b > b' ') => inner,
+        _ => msg,
+    }
+}
+
+/// `misc/socket.cc:64 -> 6`, `init.cc:1722 -> 2 [Async thread]`
+fn backtrace(msg: &[u8]) -> Option<Fact> {
+    let mut c = Cur(msg);
+    let place = c.word();
+    let line = place.get(place.iter().rposition(|b| *b == b':')? + 1..)?;
+    if line.is_empty() || !line.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    c.lit(b" -> ")?;
+    c.int().map(|code| Fact::Backtrace { code })
+}
+
+/// What follows `Connected `.
+fn connected(rest: &[u8]) -> Option<Fact> {
+    const WHAT: [(&[u8], Connected); 5] = [
+        (b"all rings", Connected::Rings),
+        (b"all trees", Connected::Trees),
+        (b"binomial trees", Connected::Binomial),
+        (b"NVLS tree", Connected::Nvls),
+        (b"collnet + chain", Connected::CollNet),
+    ];
+    WHAT.iter()
+        .find(|(words, _)| rest.starts_with(words))
+        .map(|(_, what)| milestone(*what, rest))
+}
+
+fn milestone(what: Connected, rest: &[u8]) -> Fact {
+    let gdr = after(rest, b" GDR ").and_then(|s| match s.first() {
+        Some(b'0') => Some(false),
+        Some(b'1') => Some(true),
+        _ => None,
+    });
+    Fact::Connected {
+        what,
+        gdr,
+        comm: trailing_comm(rest),
+    }
+}
+
+/// RCCL ends many lines in ` comm 0x… nRanks 08`.
+pub(super) fn trailing_comm(rest: &[u8]) -> Option<u64> {
+    let mut c = Cur(after(rest, b" comm ")?);
+    c.pointer().filter(|p| *p != 0)
+}
+
+/// `ncclCommInitRankConfig comm …`
+fn function(mut c: Cur<'_>) -> Option<Fact> {
+    let name = c.run(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let func = if name.starts_with(b"ncclCommSplit") {
+        InitFunc::Split
+    } else if name.starts_with(b"ncclCommShrink") {
+        InitFunc::Shrink
+    } else if name.starts_with(b"ncclCommGrow") {
+        InitFunc::Grow
+    } else if name.starts_with(b"nccl") {
+        InitFunc::Init
+    } else {
+        InitFunc::Unnamed
+    };
+    if !name.is_empty() {
+        c.lit(b" ")?;
+    }
+    c.lit(b"comm ")?;
+    life(c, func)
+}
+
+/// What follows `comm `: every Init, Destroy, Abort and Revoke form, and the placement line.
+///
+/// Fields are read by name in any order, so that a version's extra field costs nothing.
+fn life(mut c: Cur<'_>, func: InitFunc) -> Option<Fact> {
+    // Write-ups shorten the pointer to `0x...`.
+    let comm = Cur(c.word()).pointer();
+    c.lit(b" rank ")?;
+    let rank = c.int()?;
+    if !c.eat(b" nranks ") {
+        c.lit(b" nRanks ")?;
+    }
+    let nranks = c.int()?;
+    let mut line = InitLine {
+        life: Life::InitStart,
+        func,
+        comm,
+        rank,
+        nranks,
+        cuda_dev: None,
+        nvml_dev: None,
+        bus_id: None,
+        comm_id: None,
+        parent: None,
+        result: None,
+    };
+    let mut parent = Parent {
+        comm: None,
+        count: None,
+        color: 0,
+        key: 0,
+    };
+    let mut is_child = false;
+    loop {
+        c.blanks();
+        let mut ended = false;
+        match c.word() {
+            b"" => return None,
+            b"nNodes" => return placement(c, comm?, rank, nranks),
+            b"cudaDev" => line.cuda_dev = value(&mut c).int(),
+            b"nvmlDev" => line.nvml_dev = value(&mut c).int(),
+            b"busId" => line.bus_id = value(&mut c).hex(),
+            b"used" => {
+                value(&mut c);
+            }
+            b"parent" => {
+                parent.comm = value(&mut c).pointer().filter(|p| *p != 0);
+                is_child = true;
+            }
+            b"splitCount" | b"childCount" => parent.count = value(&mut c).int(),
+            b"color" => parent.color = value(&mut c).signed().unwrap_or(0),
+            b"key" => {
+                // `key 0- Init START`: no blank before the dash.
+                let mut v = value(&mut c);
+                parent.key = v.signed().unwrap_or(0);
+                ended = v.0 == b"-";
+            }
+            b"commId" => {
+                let mut v = value(&mut c);
+                line.comm_id = v.eat(b"0x").then(|| v.hex()).flatten();
+            }
+            b"-" => ended = true,
+            _ => {}
+        }
+        if ended {
+            c.blanks();
+            line.life = what(&mut c)?;
+            line.parent = is_child.then_some(parent);
+            return Some(Fact::Init(Box::new(InitLine {
+                result: result(c.0),
+                ..line
+            })));
+        }
+    }
+}
+
+fn value<'a>(c: &mut Cur<'a>) -> Cur<'a> {
+    c.blanks();
+    Cur(c.word())
+}
+
+fn what(c: &mut Cur<'_>) -> Option<Life> {
+    const WHAT: [(&[u8], Life); 7] = [
+        (b"Init START", Life::InitStart),
+        (b"Init COMPLETE", Life::InitComplete),
+        (b"Destroy COMPLETE", Life::Destroyed),
+        (b"Abort START", Life::AbortStart),
+        (b"Abort COMPLETE", Life::Aborted),
+        (b"Revoke START", Life::RevokeStart),
+        (b"Revoke COMPLETE", Life::Revoked),
+    ];
+    WHAT.iter()
+        .find(|(words, _)| c.eat(words))
+        .map(|(_, life)| *life)
+}
+
+fn result(rest: &[u8]) -> Option<i32> {
+    Cur(after(rest, b"result ")?)
+        .signed()
+        .and_then(|n| i32::try_from(n).ok())
+}
+
+/// `… nNodes` was just read: ` 2 localRanks 4 localRank 2 MNNVL 0`
+fn placement(mut c: Cur<'_>, comm: u64, rank: u32, nranks: u32) -> Option<Fact> {
+    let nodes = value(&mut c).int()?;
+    c.lit(b" localRanks ")?;
+    let local_ranks = c.int()?;
+    c.lit(b" localRank ")?;
+    let local_rank = c.int()?;
+    c.lit(b" MNNVL ")?;
+    let mnnvl = c.num()? != 0;
+    Some(Fact::Placement {
+        comm,
+        rank,
+        nranks,
+        nodes,
+        local_ranks,
+        local_rank,
+        mnnvl,
+    })
+}
+
+/// `START comm %p rank %d nRanks %d …` or `END comm %p result %d`, which names neither rank nor size.
+fn revoke_async(mut c: Cur<'_>) -> Option<Fact> {
+    let start = c.eat(b"START comm ");
+    if !start {
+        c.lit(b"END comm ")?;
+    }
+    let comm = c.pointer().filter(|p| *p != 0);
+    let (mut rank, mut nranks, mut cuda_dev) = (0, 0, None);
+    if start {
+        c.lit(b" rank ")?;
+        rank = c.int()?;
+        c.lit(b" nRanks ")?;
+        nranks = c.int()?;
+        cuda_dev = after(c.0, b" cudaDev ").and_then(|s| Cur(s).int());
+    }
+    Some(Fact::Init(Box::new(InitLine {
+        life: if start {
+            Life::RevokeStart
+        } else {
+            Life::Revoked
+        },
+        func: InitFunc::Unnamed,
+        comm,
+        rank,
+        nranks,
+        cuda_dev,
+        nvml_dev: None,
+        bus_id: None,
+        comm_id: None,
+        parent: None,
+        result: result(c.0),
+    })))
+}
+
+/// `16 coll channels, {16 collnet channels, }{16 nvls channels, }16 p2p channels, 16 p2p channels per peer`
+fn channel_counts(mut c: Cur<'_>) -> Option<Fact> {
+    let coll = c.int()?;
+    c.lit(b" coll channels, ")?;
+    let mut nvls = None;
+    loop {
+        let n = c.int()?;
+        if c.eat(b" collnet channels, ") {
+            continue;
+        }
+        if c.eat(b" nvls channels, ") {
+            nvls = Some(n);
+            continue;
+        }
+        c.lit(b" p2p channels, ")?;
+        let p2p_per_peer = c.int()?;
+        return c
+            .0
+            .starts_with(b" p2p channels per peer")
+            .then_some(Fact::ChannelCounts {
+                coll,
+                nvls,
+                p2p: n,
+                p2p_per_peer,
+            });
+    }
+}
+
+/// What follows `Init timings`: `: rank …` (2.22.3) or ` - FUNC: rank …`.
+fn init_timings(rest: &[u8]) -> Option<Fact> {
+    let mut c = Cur(after(rest, b": rank ")?);
+    let rank = c.int()?;
+    c.lit(b" nranks ")?;
+    let nranks = c.int()?;
+    c.lit(b" total ")?;
+    Some(Fact::InitTimings {
+        rank,
+        nranks,
+        total: seconds(c.0)?,
+    })
+}
+
+/// A decimal fraction at the start of `s`.
+fn seconds(s: &[u8]) -> Option<f64> {
+    let number = Cur(s).run(|b| b.is_ascii_digit() || b == b'.');
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+/// `NCCL version 2.27.7+cuda12.8`, `RCCL version : 2.27.7-main:1a2b3c4`, `RCCL version 2.18.3+hip6.0 HEAD:…`,
+/// with or without a head.
+pub(super) fn version(msg: &[u8]) -> Option<Fact> {
+    let rccl = msg.starts_with(b"RCCL version");
+    let mut c = Cur(msg);
+    if rccl {
+        c.lit(b"RCCL version")?;
+        c.blanks();
+        c.eat(b":");
+        c.blanks();
+    } else {
+        c.lit(b"NCCL version ")?;
+    }
+    let start = c.0;
+    for dot in [true, true, false] {
+        c.num()?;
+        if dot {
+            c.lit(b".")?;
+        }
+    }
+    let nccl = text(start.get(..start.len() - c.0.len())?);
+    let cuda = c
+        .eat(b"+cuda")
+        .then(|| c.run(|b| b.is_ascii_digit() || b == b'.'))
+        .filter(|v| v.first().is_some_and(u8::is_ascii_digit));
+    Some(Fact::Version {
+        nccl,
+        cuda: cuda.map(text),
+        rccl,
+    })
+}
+
+/// `NCCL_X set by environment to V.`, with the trailing dot of numbers; also `NCCL_X set to V`.
+fn echo(msg: &[u8]) -> Option<Fact> {
+    let mut c = Cur(msg);
+    let name = c.run(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    if !(name.starts_with(b"NCCL_") || name.starts_with(b"RCCL_")) {
+        return None;
+    }
+    // An empty value leaves nothing behind the `to`.
+    if !c.eat(b" set by environment to") {
+        c.lit(b" set to")?;
+    }
+    let value = c.0.trim_ascii();
+    let number = value.strip_suffix(b".").filter(|v| {
+        let digits = v.strip_prefix(b"-").unwrap_or(v);
+        !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    });
+    Some(Fact::Env {
+        name: text(name),
+        value: text(number.unwrap_or(value)),
+    })
+}
+
+/// A connect that is tried again: `socketStartConnect: connect{ to PEER} returned ERROR, retrying (3/34) …`
+fn retry(msg: &[u8]) -> Option<Fact> {
+    let returned = after(msg, b": connect ")?;
+    let (peer, error) = match returned.strip_prefix(b"to ") {
+        Some(rest) => {
+            let mut c = Cur(rest);
+            let peer = c.seek(b" returned ")?;
+            (Some(text(peer)), c.0)
+        }
+        None => (None, returned.strip_prefix(b"returned ")?),
+    };
+    Some(Fact::ConnectRetry {
+        peer,
+        error: text(before(error, b", retrying")?),
+    })
+}
+
+/// `P2P is disabled between {NVLINK }connected GPUs 0 and 1. …`
+fn p2p_disabled(msg: &[u8]) -> Option<Fact> {
+    let mut c = Cur(msg);
+    c.lit(b"P2P is disabled between ")?;
+    let nvlink = c.eat(b"NVLINK ");
+    c.lit(b"connected GPUs ")?;
+    let a = c.int()?;
+    c.lit(b" and ")?;
+    Some(Fact::P2pDisabled {
+        a,
+        b: c.int()?,
+        nvlink,
+    })
+}
+
+/// `0(=3b000) and dev 1(=5e000)`
+fn p2p_devices(mut c: Cur<'_>, middle: &[u8]) -> Option<Fact> {
+    let a = c.int()?;
+    c.seek(middle)?;
+    Some(Fact::P2pDisabled {
+        a,
+        b: c.int()?,
+        nvlink: false,
+    })
+}
+
+fn before<'a>(s: &'a [u8], stop: &[u8]) -> Option<&'a [u8]> {
+    s.get(..memchr::memmem::find(s, stop)?)
+}
+
+/// Whether the message is one of the normal probes of plugins that are not there (trap 24).
+pub(super) fn is_probe(msg: &[u8]) -> bool {
+    has(msg, b"Failed to find ") || has(msg, b"symbols v4 and lower")
+}

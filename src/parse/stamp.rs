@@ -1,0 +1,200 @@
+//! Dates and times as logs write them, turned into nanoseconds by hand: no allocation, no time zone database.
+
+use super::bytes::Cur;
+use super::fact::At;
+
+/// Stamps without a year are placed in this one: a leap year, so early that nobody takes it for a date that
+/// a line proved. They order the lines of one process and nothing else.
+const NO_YEAR: i64 = 1972;
+
+/// Reads stamps; remembers the last minute, because consecutive lines share it.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    minute: [u8; 16],
+    base: i64,
+}
+
+impl Clock {
+    /// `YYYY-MM-DD{T| }HH:MM{:SS{.frac}}{zone}`, also with slashes; gives the stamp and what follows it.
+    /// With a zone it is exact.
+    pub(super) fn date_time<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
+        let (minute, rest) = s.split_first_chunk::<16>()?;
+        if *minute != self.minute || self.base == 0 {
+            self.base = minute_of(minute)?;
+            self.minute = *minute;
+        }
+        let mut ns = self.base;
+        let mut c = Cur(rest);
+        if let [b':', a @ b'0'..=b'6', b @ b'0'..=b'9', rest @ ..] = c.0 {
+            ns += i64::from((a - b'0') * 10 + (b - b'0')) * 1_000_000_000;
+            c.0 = rest;
+            if let [b'.' | b',', b'0'..=b'9', ..] = c.0 {
+                let digits = c.0.get(1..).unwrap_or_default();
+                let mut scale = 100_000_000;
+                let mut n = 0;
+                for byte in digits {
+                    if !byte.is_ascii_digit() {
+                        break;
+                    }
+                    ns += i64::from(byte - b'0') * scale;
+                    scale /= 10;
+                    n += 1;
+                }
+                c.0 = digits.get(n..).unwrap_or_default();
+            }
+        }
+        match zone(c.0) {
+            Some((offset, rest)) => Some((
+                At {
+                    ns: ns - offset,
+                    exact: true,
+                },
+                rest,
+            )),
+            None => Some((At { ns, exact: false }, c.0)),
+        }
+    }
+}
+
+/// `Z`, `+08:00`, `+0800`, ` +08:00`: nanoseconds east of Greenwich and what follows.
+fn zone(s: &[u8]) -> Option<(i64, &[u8])> {
+    if let [b'Z', rest @ ..] = s {
+        return Some((0, rest));
+    }
+    let s = s.strip_prefix(b" ").unwrap_or(s);
+    let (sign, [a, b, rest @ ..]) = (
+        match s.first()? {
+            b'+' => 1,
+            b'-' => -1,
+            _ => return None,
+        },
+        s.get(1..)?,
+    ) else {
+        return None;
+    };
+    let (c, d, rest) = match rest {
+        [b':', c, d, rest @ ..] | [c, d, rest @ ..] => (c, d, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = (two(*a, *b)?, two(*c, *d)?);
+    (hours <= 14 && minutes < 60)
+        .then_some((sign * (hours * 3600 + minutes * 60) * 1_000_000_000, rest))
+}
+
+/// `2025-01-02T03:04` in nanoseconds since the epoch, as if it were UTC.
+fn minute_of(s: &[u8; 16]) -> Option<i64> {
+    let [
+        y1,
+        y2,
+        y3,
+        y4,
+        d1,
+        m1,
+        m2,
+        d2,
+        a1,
+        a2,
+        b'T' | b't' | b' ' | b'_',
+        h1,
+        h2,
+        b':',
+        i1,
+        i2,
+    ] = *s
+    else {
+        return None;
+    };
+    if d1 != d2 || !matches!(d1, b'-' | b'/') {
+        return None;
+    }
+    let year = two(y1, y2)? * 100 + two(y3, y4)?;
+    moment(
+        year,
+        two(m1, m2)?,
+        two(a1, a2)?,
+        two(h1, h2)?,
+        two(i1, i2)?,
+        0,
+    )
+}
+
+/// `Mon Aug 14 10:20:30 2023`: the stamp and what follows it.
+pub(super) fn ctime(s: &[u8]) -> Option<(At, &[u8])> {
+    const DAYS: [&[u8]; 7] = [
+        b"Mon ", b"Tue ", b"Wed ", b"Thu ", b"Fri ", b"Sat ", b"Sun ",
+    ];
+    const MONTHS: [&[u8]; 12] = [
+        b"Jan ", b"Feb ", b"Mar ", b"Apr ", b"May ", b"Jun ", b"Jul ", b"Aug ", b"Sep ", b"Oct ",
+        b"Nov ", b"Dec ",
+    ];
+    let name = s.get(..4)?;
+    if !DAYS.contains(&name) {
+        return None;
+    }
+    let mut c = Cur(s.get(4..)?);
+    let name = c.0.get(..4)?;
+    let month = 1 + i64::try_from(MONTHS.iter().position(|m| *m == name)?).ok()?;
+    c.lit(name)?;
+    c.blanks();
+    let day = c.signed()?;
+    c.lit(b" ")?;
+    let (hms, rest) = c.0.split_first_chunk::<8>()?;
+    let (h, m, sec) = clock_time(hms)?;
+    c.0 = rest;
+    c.lit(b" ")?;
+    let (year, rest) = c.0.split_first_chunk::<4>()?;
+    let year = two(year[0], year[1])? * 100 + two(year[2], year[3])?;
+    Some((
+        At {
+            ns: moment(year, month, day, h, m, sec)?,
+            exact: false,
+        },
+        rest,
+    ))
+}
+
+/// `11-20 08:04:55`, the stamp of a vLLM header, which has no year.
+pub(super) fn month_day(s: &[u8]) -> Option<At> {
+    let (md, rest) = s.split_first_chunk::<6>()?;
+    let [m1, m2, b'-', d1, d2, b' '] = *md else {
+        return None;
+    };
+    let (h, m, sec) = clock_time(rest.first_chunk::<8>()?)?;
+    Some(At {
+        ns: moment(NO_YEAR, two(m1, m2)?, two(d1, d2)?, h, m, sec)?,
+        exact: false,
+    })
+}
+
+fn clock_time(s: &[u8; 8]) -> Option<(i64, i64, i64)> {
+    let [h1, h2, b':', m1, m2, b':', s1, s2] = *s else {
+        return None;
+    };
+    Some((two(h1, h2)?, two(m1, m2)?, two(s1, s2)?))
+}
+
+fn two(a: u8, b: u8) -> Option<i64> {
+    (a.is_ascii_digit() && b.is_ascii_digit())
+        .then(|| i64::from(a - b'0') * 10 + i64::from(b - b'0'))
+}
+
+/// Nanoseconds since the epoch of a date and time taken as UTC; `None` for what no calendar has.
+fn moment(year: i64, month: i64, day: i64, hour: i64, minute: i64, second: i64) -> Option<i64> {
+    let fits = (1970..=2200).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    if !fits {
+        return None;
+    }
+    // Days since the epoch: the year begins in March, so that the leap day is its last.
+    let y = year - i64::from(month <= 2);
+    let era = y / 400;
+    let year_of_era = y - era * 400;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000_000)
+}

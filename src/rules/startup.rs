@@ -1,0 +1,238 @@
+//! How far each rank's start-up came, from what the vLLM processes print and what NCCL proves beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::comms::{Unit, line_ref};
+use super::layout::Sizes;
+use super::scene::{ProcessView, Progress, Scene, Stage};
+use crate::model::Model;
+use crate::model::speakers::Speaker;
+use crate::parse::vllm::{ProcKind, host_of};
+
+/// Fills what the speakers of a unit say about their process.
+pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
+    let speakers = || {
+        unit.speakers
+            .iter()
+            .filter_map(|s| model.speakers.list.get(*s as usize))
+    };
+    let Some(first) = speakers().next() else {
+        return;
+    };
+    view.source = first.source.0;
+    view.sources = speakers()
+        .map(|s| s.source.0)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    view.first_line = first.first.line;
+    view.incarnation = first.incarnation;
+    view.pid = first.pid;
+    for s in speakers() {
+        rank(view, s);
+        view.vllm_version = view.vllm_version.take().or_else(|| s.version.clone());
+        view.last_at = view.last_at.max(s.last_at);
+        if let Some((stage, quote)) = &s.stage
+            && view.stage.is_none_or(|have| have < *stage)
+        {
+            view.stage = Some(*stage);
+            view.stage_since = quote.at;
+            view.progress = s.progress.as_ref().map(|(p, _)| Progress {
+                done: p.done,
+                total: p.total,
+                unit: p.counted.unit(),
+            });
+        }
+        if let Some((_, quote)) = s.faults.iter().find(|(f, _)| !f.is_echo())
+            && view.first_error.is_none()
+        {
+            view.first_error = Some(line_ref(s.source, quote));
+        }
+        if s.shutdown.is_some() {
+            view.alive = Some(false);
+        }
+        for (name, (value, _)) in &s.env {
+            if !view.env.iter().any(|(have, _)| have == name) {
+                view.env.push((name.clone(), value.clone()));
+            }
+        }
+    }
+}
+
+fn rank(view: &mut ProcessView, s: &Speaker) {
+    if let Some((label, l)) = &s.label {
+        view.vllm_label.get_or_insert_with(|| label.clone());
+        if l.kind == ProcKind::Worker {
+            view.dp = view.dp.or(l.dp);
+            view.pp = view.pp.or(l.pp);
+            view.tp = view.tp.or(l.tp);
+            view.ep = view.ep.or(l.ep);
+            view.global_rank = view.global_rank.or(l.index);
+        }
+    }
+    if let Some((start, _)) = &s.rank_start {
+        view.global_rank = start.rank.or(view.global_rank);
+        view.local_rank = start.local_rank;
+    }
+    if let Some((r, _)) = &s.ranks {
+        view.global_rank = Some(r.rank);
+        (view.dp, view.pp, view.tp) = (Some(r.dp), Some(r.pp), Some(r.tp));
+        view.ep = r.ep.or(view.ep);
+    }
+}
+
+/// Sizes of the torch world: the engine's configuration, checked against the world that the ranks print.
+#[must_use]
+pub fn sizes(model: &Model) -> Option<Sizes> {
+    let list = &model.speakers.list;
+    let setting = |name: &str| {
+        list.iter()
+            .filter_map(|s| s.settings.num(name))
+            .max()
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| *n > 0)
+    };
+    let assigned = |part: fn(&crate::parse::vllm::Ranks) -> u32| {
+        list.iter()
+            .filter_map(|s| s.ranks.as_ref())
+            .map(|(r, _)| part(r).saturating_add(1))
+            .max()
+    };
+    let world = world(model);
+    let tp = setting("tensor_parallel_size").or_else(|| assigned(|r| r.tp));
+    let pp = setting("pipeline_parallel_size").or_else(|| assigned(|r| r.pp));
+    let pcp = setting("prefill_context_parallel_size").unwrap_or(1);
+    let dp = setting("data_parallel_size")
+        .or_else(|| assigned(|r| r.dp))
+        .unwrap_or(1);
+    let ep = list.iter().any(|s| {
+        s.ranks.as_ref().is_some_and(|(r, _)| r.ep.is_some())
+            || s.settings.flag("enable_expert_parallel") == Some(true)
+    });
+    let known = tp.is_some() || pp.is_some() || world.is_some();
+    if !known {
+        return None;
+    }
+    let (tp, pp) = match (tp, pp, world) {
+        (Some(tp), Some(pp), _) => (tp, pp),
+        // What is not said has its default, 1, unless the world says otherwise.
+        (Some(tp), None, Some(w)) if w % (tp * pcp * dp).max(1) == 0 => {
+            (tp, (w / (tp * pcp * dp).max(1)).max(1))
+        }
+        (None, Some(pp), Some(w)) if w % (pp * pcp * dp).max(1) == 0 => {
+            ((w / (pp * pcp * dp).max(1)).max(1), pp)
+        }
+        (tp, pp, _) => (tp.unwrap_or(1), pp.unwrap_or(1)),
+    };
+    let joint = Sizes {
+        tp,
+        pcp,
+        pp,
+        dp,
+        ep,
+    };
+    // Dense models from v0.14 run a world of their own per data-parallel rank.
+    let alone = Sizes { dp: 1, ..joint };
+    match world {
+        Some(w) if w == joint.world() => Some(joint),
+        Some(w) if w == alone.world() => Some(alone),
+        Some(_) => None,
+        None => Some(joint),
+    }
+}
+
+/// World size that ranks print (the largest, should they disagree).
+#[must_use]
+pub fn world(model: &Model) -> Option<u32> {
+    let start = model
+        .speakers
+        .list
+        .iter()
+        .filter_map(|s| s.rank_start.as_ref())
+        .filter_map(|(r, _)| r.world);
+    let assigned = model
+        .speakers
+        .list
+        .iter()
+        .filter_map(|s| s.ranks.as_ref())
+        .map(|(r, _)| r.world);
+    start.chain(assigned).max()
+}
+
+/// Processes that belong to one engine by what they print: those of one source that speak as vLLM, and
+/// ranks that meet at one address.
+pub fn bonds(model: &Model, units: &[Unit], join: &mut dyn FnMut(usize, usize)) {
+    let mut by_source: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut by_meeting: BTreeMap<&str, usize> = BTreeMap::new();
+    for (u, unit) in units.iter().enumerate() {
+        for s in unit
+            .speakers
+            .iter()
+            .filter_map(|s| model.speakers.list.get(*s as usize))
+        {
+            join(*by_source.entry(s.source.0).or_insert(u), u);
+            if let Some((start, _)) = &s.rank_start
+                && host_of(&start.init)
+                    .is_some_and(|h| !h.starts_with("127.") && h != "localhost" && h != "[::1]")
+            {
+                join(*by_meeting.entry(start.init.as_str()).or_insert(u), u);
+            }
+        }
+    }
+}
+
+/// After the communicators are known: what NCCL and the engines prove about ranks that print nothing themselves.
+pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
+    // An HTTP server that answers proves that every engine behind it is ready.
+    let http = model.speakers.list.iter().find_map(|s| s.http_up.as_ref());
+    let ready: Vec<_> = model
+        .speakers
+        .list
+        .iter()
+        .filter_map(|s| Some((s, s.engine_ready.as_ref()?)))
+        .collect();
+    let engines = model
+        .speakers
+        .list
+        .iter()
+        .filter_map(|s| s.settings.num("data_parallel_size"))
+        .max()
+        .map_or(1, |n| usize::try_from(n).unwrap_or(1));
+    let all_ready = ready.len() >= engines;
+    for (p, unit) in scene.processes.iter_mut().zip(units) {
+        let speaks = unit
+            .speakers
+            .iter()
+            .filter_map(|s| model.speakers.list.get(*s as usize))
+            .any(Speaker::is_rank);
+        let is_rank = speaks
+            || (p.stage.is_none() && p.nccl_step.is_some() && !model.speakers.list.is_empty());
+        if !is_rank {
+            continue;
+        }
+        if p.nccl_step.is_some() && p.stage.is_none_or(|s| s < Stage::NcclInit) {
+            p.stage = Some(Stage::NcclInit);
+            p.stage_since = None;
+        }
+        let same_engine = |s: &Speaker| {
+            s.source.0 == p.source
+                && s.label
+                    .as_ref()
+                    .and_then(|(_, l)| l.dp)
+                    .is_none_or(|d| p.dp.is_none_or(|mine| mine == d))
+        };
+        let proof = http.or_else(|| {
+            ready
+                .iter()
+                .find(|(s, _)| all_ready || same_engine(s))
+                .map(|(_, q)| *q)
+        });
+        if let Some(q) = proof
+            && p.stage != Some(Stage::Serving)
+        {
+            p.stage = Some(Stage::Serving);
+            p.stage_since = q.at;
+            p.progress = None;
+        }
+    }
+}
