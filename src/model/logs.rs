@@ -122,7 +122,9 @@ impl Logs {
         self.unfold = unfold;
         self.gone = 0;
         for (id, ring) in &mut self.rings {
-            ring.open = self.query.source(self.names.get(id).map_or("", String::as_str));
+            ring.open = self
+                .query
+                .source(self.names.get(id).map_or("", String::as_str));
             ring.shown.clear();
             ring.bad.clear();
             for i in 0..ring.lines.len() {
@@ -136,7 +138,9 @@ impl Logs {
         let known = self.rings.contains_key(&source);
         let ring = self.rings.entry(source).or_default();
         if !known {
-            ring.open = self.query.source(self.names.get(&source).map_or("", String::as_str));
+            ring.open = self
+                .query
+                .source(self.names.get(&source).map_or("", String::as_str));
         }
         let total = block.lines as usize;
         let skip = total.saturating_sub(LINES_PER_SOURCE);
@@ -163,9 +167,20 @@ impl Logs {
             order = order.max(at.map_or(Nanos::MIN, |a| a.ns));
             self.bytes += text.len();
             ring.bytes += text.len();
-            let same = ring.lines.back().is_some_and(|l| query::alike(&l.text, &text));
+            let same = ring
+                .lines
+                .back()
+                .is_some_and(|l| query::alike(&l.text, &text));
             let bad = Bad::of(&text);
-            ring.lines.push_back(KeptLine { seq: self.seq, number, at, text, order, bad, same });
+            ring.lines.push_back(KeptLine {
+                seq: self.seq,
+                number,
+                at,
+                text,
+                order,
+                bad,
+                same,
+            });
             ring.show(ring.lines.len() - 1, &self.query, self.unfold);
             self.seq += 1;
             number += 1;
@@ -216,17 +231,33 @@ impl Logs {
         let total = self.rows();
         let at = top.saturating_sub(self.gone).min(total);
         let n = n.min(total - at);
-        let starts = if total - at <= NEAR_THE_END { self.back(total - at) } else { self.bisect(at) };
+        let starts = if total - at <= NEAR_THE_END {
+            self.back(total - at)
+        } else {
+            self.bisect(at)
+        };
         let mut heap: BinaryHeap<Reverse<(Key, SourceId, usize)>> = BinaryHeap::new();
         for (id, start) in &starts {
-            heap.extend(self.rings.get(id).and_then(|r| r.key(*start)).map(|k| Reverse((k, *id, *start))));
+            heap.extend(
+                self.rings
+                    .get(id)
+                    .and_then(|r| r.key(*start))
+                    .map(|k| Reverse((k, *id, *start))),
+            );
         }
         let mut out = Vec::with_capacity(n);
         while let (true, Some(Reverse((_, id, i)))) = (out.len() < n, heap.pop()) {
-            let Some(ring) = self.rings.get(&id) else { break };
+            let Some(ring) = self.rings.get(&id) else {
+                break;
+            };
             if let Some(line) = ring.shown_line(i) {
                 let times = if self.unfold { 1 } else { ring.times(i) };
-                out.push(Row { number: self.gone + at + out.len(), source: id, line, times });
+                out.push(Row {
+                    number: self.gone + at + out.len(),
+                    source: id,
+                    line,
+                    times,
+                });
             }
             heap.extend(ring.key(i + 1).map(|k| Reverse((k, id, i + 1))));
         }
@@ -235,12 +266,17 @@ impl Logs {
 
     /// For each ring, where its part of the last `n` rows begins.
     fn back(&self, n: usize) -> Vec<(SourceId, usize)> {
-        let mut starts: BTreeMap<SourceId, usize> = self.rings.iter().map(|(id, r)| (*id, r.shown.len())).collect();
+        let mut starts: BTreeMap<SourceId, usize> = self
+            .rings
+            .iter()
+            .map(|(id, r)| (*id, r.shown.len()))
+            .collect();
         let last = |id: SourceId, end: usize| {
             let i = end.checked_sub(1)?;
             Some((self.rings.get(&id)?.key(i)?, id, i))
         };
-        let mut heap: BinaryHeap<(Key, SourceId, usize)> = starts.iter().filter_map(|(id, n)| last(*id, *n)).collect();
+        let mut heap: BinaryHeap<(Key, SourceId, usize)> =
+            starts.iter().filter_map(|(id, n)| last(*id, *n)).collect();
         for _ in 0..n {
             let Some((_, id, i)) = heap.pop() else { break };
             starts.insert(id, i);
@@ -252,20 +288,37 @@ impl Logs {
     /// For each ring, where its part of the rows from the `n`-th on begins.
     fn bisect(&self, n: usize) -> Vec<(SourceId, usize)> {
         let before = |key: Key| -> usize { self.rings.values().map(|r| r.before(key)).sum() };
-        let ends = self.rings.values().filter_map(|r| Some((r.key(0)?, r.key(r.shown.len() - 1)?)));
-        let (mut low, mut high) = ends.fold(((Nanos::MAX, u64::MAX), (Nanos::MIN, 0)), |(l, h), (a, b)| (l.min(a), h.max(b)));
+        let ends = self
+            .rings
+            .values()
+            .filter_map(|r| Some((r.key(0)?, r.key(r.shown.len() - 1)?)));
+        let (mut low, mut high) = ends.fold(
+            ((Nanos::MAX, u64::MAX), (Nanos::MIN, 0)),
+            |(l, h), (a, b)| (l.min(a), h.max(b)),
+        );
         // The time first, then the arrival among lines of one time: the largest key with at most n rows before it.
         while low.0 < high.0 {
             let middle = low.0 + (high.0.saturating_sub(low.0)) / 2 + 1;
-            if before((middle, 0)) <= n { low.0 = middle } else { high.0 = middle - 1 }
+            if before((middle, 0)) <= n {
+                low.0 = middle
+            } else {
+                high.0 = middle - 1
+            }
         }
         (low.1, high.1) = (0, self.seq);
         while low.1 < high.1 {
             let middle = low.1 + (high.1 - low.1).div_ceil(2);
-            if before((low.0, middle)) <= n { low.1 = middle } else { high.1 = middle - 1 }
+            if before((low.0, middle)) <= n {
+                low.1 = middle
+            } else {
+                high.1 = middle - 1
+            }
         }
         let key = (low.0, low.1);
-        self.rings.iter().map(|(id, r)| (*id, r.before(key))).collect()
+        self.rings
+            .iter()
+            .map(|(id, r)| (*id, r.before(key)))
+            .collect()
     }
 
     /// Row of the next line that tells of trouble after (or before) a row.
@@ -284,7 +337,8 @@ impl Logs {
 impl Ring {
     /// The line with this local number.
     fn local(&self, n: u64) -> Option<&KeptLine> {
-        self.lines.get(usize::try_from(n.checked_sub(self.base)?).ok()?)
+        self.lines
+            .get(usize::try_from(n.checked_sub(self.base)?).ok()?)
     }
 
     fn shown_line(&self, i: usize) -> Option<&KeptLine> {
@@ -297,29 +351,49 @@ impl Ring {
 
     /// Shown lines in front of a key.
     fn before(&self, key: Key) -> usize {
-        self.shown.partition_point(|n| self.local(*n).is_some_and(|l| l.key() < key))
+        self.shown
+            .partition_point(|n| self.local(*n).is_some_and(|l| l.key() < key))
     }
 
     fn bad_after(&self, key: Key) -> Option<Key> {
-        let i = self.bad.partition_point(|n| self.local(*n).is_some_and(|l| l.key() <= key));
-        self.bad.get(i).and_then(|n| self.local(*n)).map(KeptLine::key)
+        let i = self
+            .bad
+            .partition_point(|n| self.local(*n).is_some_and(|l| l.key() <= key));
+        self.bad
+            .get(i)
+            .and_then(|n| self.local(*n))
+            .map(KeptLine::key)
     }
 
     fn bad_before(&self, key: Key) -> Option<Key> {
-        let i = self.bad.partition_point(|n| self.local(*n).is_some_and(|l| l.key() < key));
-        self.bad.get(i.checked_sub(1)?).and_then(|n| self.local(*n)).map(KeptLine::key)
+        let i = self
+            .bad
+            .partition_point(|n| self.local(*n).is_some_and(|l| l.key() < key));
+        self.bad
+            .get(i.checked_sub(1)?)
+            .and_then(|n| self.local(*n))
+            .map(KeptLine::key)
     }
 
     /// How many alike lines a shown one stands for.
     fn times(&self, i: usize) -> usize {
-        let Some(first) = self.shown.get(i) else { return 1 };
+        let Some(first) = self.shown.get(i) else {
+            return 1;
+        };
         let at = usize::try_from(first - self.base).unwrap_or(usize::MAX);
-        1 + self.lines.iter().skip(at.saturating_add(1)).take_while(|l| l.same).count()
+        1 + self
+            .lines
+            .iter()
+            .skip(at.saturating_add(1))
+            .take_while(|l| l.same)
+            .count()
     }
 
     /// Shows the line at an index if the lens lets it through.
     fn show(&mut self, i: usize, query: &Query, unfold: bool) {
-        let Some(line) = self.lines.get(i) else { return };
+        let Some(line) = self.lines.get(i) else {
+            return;
+        };
         if self.open && (unfold || !line.same) && query.line(&line.text) {
             let n = self.base + i as u64;
             self.shown.push_back(n);

@@ -24,7 +24,9 @@ pub static PANE: Pane = Pane {
 };
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
-    let Some(logs) = &view.model.logs else { return Counts::default() };
+    let Some(logs) = &view.model.logs else {
+        return Counts::default();
+    };
     let (first, rows) = (logs.first(), logs.rows());
     let row = view.screen.list(PaneId::Logs).cursor.row(first, rows);
     let mut problems = Vec::new();
@@ -38,18 +40,42 @@ fn counts(view: &View<'_>, body: Rect) -> Counts {
         problems.dedup();
     }
     let line = row.and_then(|r| logs.window(r, 1).first().map(|r| r.line.text.to_string()));
-    Counts { first, rows, page: usize::from(body.height.saturating_sub(1)), problems, copy: line, ..Counts::default() }
+    Counts {
+        first,
+        rows,
+        page: usize::from(body.height.saturating_sub(1)),
+        problems,
+        copy: line,
+        ..Counts::default()
+    }
 }
 
 fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let (x, width) = (area.x + 1, area.width.saturating_sub(2));
     let Some(logs) = &view.model.logs else {
-        pen.text(x, area.y, width, "No log line is kept in this mode.", Role::Quiet);
+        pen.text(
+            x,
+            area.y,
+            width,
+            "No log line is kept in this mode.",
+            Role::Quiet,
+        );
         return;
     };
     let (first, total) = (logs.first(), logs.rows());
     let list = view.screen.list(PaneId::Logs);
-    status(view, logs, list.cursor.selected == LAST, Rect { x, y: area.y, width, height: 1 }, pen);
+    status(
+        view,
+        logs,
+        list.cursor.selected == LAST,
+        Rect {
+            x,
+            y: area.y,
+            width,
+            height: 1,
+        },
+        pen,
+    );
     if total == 0 {
         let text = match (logs.held().0, list.filter.as_str()) {
             (0, _) => "No line has arrived yet.".to_owned(),
@@ -65,24 +91,45 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let query = Query::of(&list.filter);
     let layout = Columns::of(view.scene, &rows, width);
     let wrap = view.screen.is_on("wrap");
-    let heights: Vec<u16> =
-        rows.iter().map(|r| if wrap { layout.lines(r) } else { 1 }).collect();
+    let heights: Vec<u16> = rows
+        .iter()
+        .map(|r| if wrap { layout.lines(r) } else { 1 })
+        .collect();
     // With wrapped lines not all of these rows fit: the selected one must.
     let mut skip = 0;
-    let upto = rows.iter().position(|r| Some(r.number) == selected).unwrap_or(rows.len().saturating_sub(1));
+    let upto = rows
+        .iter()
+        .position(|r| Some(r.number) == selected)
+        .unwrap_or(rows.len().saturating_sub(1));
     while skip < upto && heights.iter().take(upto + 1).skip(skip).sum::<u16>() > height {
         skip += 1;
     }
     let mut y = area.y + 1;
     let bottom = area.y + area.height;
-    let mut before: Option<SourceId> = skip.checked_sub(1).and_then(|i| rows.get(i)).map(|r| r.source);
+    let mut before: Option<SourceId> = skip
+        .checked_sub(1)
+        .and_then(|i| rows.get(i))
+        .map(|r| r.source);
     for (row, tall) in rows.iter().zip(&heights).skip(skip) {
         if y >= bottom {
             break;
         }
         let tall = (*tall).min(bottom - y);
-        let place = Rect { x, y, width, height: tall };
-        layout.draw(view.scene, row, before == Some(row.source), list.cursor.x, &query, place, pen);
+        let place = Rect {
+            x,
+            y,
+            width,
+            height: tall,
+        };
+        layout.draw(
+            view.scene,
+            row,
+            before == Some(row.source),
+            list.cursor.x,
+            &query,
+            place,
+            pen,
+        );
         if selected == Some(row.number) {
             for line in y..y + tall {
                 pen.overlay(area.x, line, area.width, Role::Selected);
@@ -98,30 +145,57 @@ fn status(view: &View<'_>, logs: &Logs, follows: bool, area: Rect, pen: &mut Pen
     let (kept, trimmed) = logs.held();
     let sources = view.scene.sources.len() as u64;
     let lost: u64 = view.scene.sources.iter().map(|s| s.dropped_lines).sum();
-    let cut: Vec<&str> = view.scene.sources.iter().filter_map(|s| s.trouble.as_deref()).collect();
-    let what = if sources == 1 { "1 log".to_owned() } else { format!("{} logs by time", parts::grouped(sources)) };
+    let cut: Vec<&str> = view
+        .scene
+        .sources
+        .iter()
+        .filter_map(|s| s.trouble.as_deref())
+        .collect();
+    let what = if sources == 1 {
+        "1 log".to_owned()
+    } else {
+        format!("{} logs by time", parts::grouped(sources))
+    };
     let mut spans: Vec<(String, Role)> = vec![(what, Role::Strong)];
     let rows = logs.rows();
     if rows == kept {
-        spans.push((format!("   {}", parts::count(kept as u64, "line", "lines")), Role::Quiet));
+        spans.push((
+            format!("   {}", parts::count(kept as u64, "line", "lines")),
+            Role::Quiet,
+        ));
     } else {
-        let of = format!("   {} rows of {} lines", parts::grouped(rows as u64), parts::grouped(kept as u64));
+        let of = format!(
+            "   {} rows of {} lines",
+            parts::grouped(rows as u64),
+            parts::grouped(kept as u64)
+        );
         spans.push((of, Role::Quiet));
     }
     if trimmed > 0 {
-        spans.push((format!("   trimmed {}", parts::grouped(trimmed)), Role::Quiet));
+        spans.push((
+            format!("   trimmed {}", parts::grouped(trimmed)),
+            Role::Quiet,
+        ));
     }
     if lost > 0 {
         spans.push((format!("   lost {}", parts::grouped(lost)), Role::Warn));
     }
     if let Some(first) = cut.first() {
-        let more = if cut.len() > 1 { format!(", {} more cut", cut.len() - 1) } else { String::new() };
+        let more = if cut.len() > 1 {
+            format!(", {} more cut", cut.len() - 1)
+        } else {
+            String::new()
+        };
         spans.push((format!("   {first}{more}"), Role::Warn));
     }
     if let Some(complaint) = logs.complaint() {
         spans.push((format!("   {complaint}"), Role::Warn));
     }
-    let state = if follows { ("following", Role::Ok) } else { ("stands still, f follows", Role::Waiting) };
+    let state = if follows {
+        ("following", Role::Ok)
+    } else {
+        ("stands still, f follows", Role::Waiting)
+    };
     let right = parts::columns(state.0);
     let spans: Vec<(&str, Role)> = spans.iter().map(|(t, r)| (t.as_str(), *r)).collect();
     pen.spans(area.x, area.y, area.width.saturating_sub(right + 2), &spans);
@@ -138,13 +212,28 @@ struct Columns {
 
 impl Columns {
     fn of(scene: &Scene, rows: &[Row<'_>], width: u16) -> Self {
-        let names = rows.iter().map(|r| parts::columns(short(source_name(scene, r.source))));
+        let names = rows
+            .iter()
+            .map(|r| parts::columns(short(source_name(scene, r.source))));
         let many = scene.sources.len() > 1;
-        let source = if many && width >= 50 { names.max().unwrap_or(0).min(width / 6).min(24) + 1 } else { 0 };
-        let time = if rows.iter().any(|r| r.line.at.is_some()) && width >= 40 { 9 } else { 0 };
+        let source = if many && width >= 50 {
+            names.max().unwrap_or(0).min(width / 6).min(24) + 1
+        } else {
+            0
+        };
+        let time = if rows.iter().any(|r| r.line.at.is_some()) && width >= 40 {
+            9
+        } else {
+            0
+        };
         let ranked = scene.processes.iter().any(|p| p.global_rank.is_some());
         let rank = if ranked && width >= 70 { 5 } else { 0 };
-        Self { time, source, rank, text: width.saturating_sub(time + source + rank) }
+        Self {
+            time,
+            source,
+            rank,
+            text: width.saturating_sub(time + source + rank),
+        }
     }
 
     fn lines(&self, row: &Row<'_>) -> u16 {
@@ -152,7 +241,10 @@ impl Columns {
         body.div_ceil(self.text.max(1)).max(1)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one row with everything that decides how it looks")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one row with everything that decides how it looks"
+    )]
     fn draw(
         &self,
         scene: &Scene,
@@ -171,7 +263,11 @@ impl Columns {
         }
         if self.source > 0 {
             // A name that repeats is quiet, so that the eye finds where the speaker changes.
-            let role = if same_source { Role::Quiet } else { Role::LogSource };
+            let role = if same_source {
+                Role::Quiet
+            } else {
+                Role::LogSource
+            };
             let name = parts::tail(short(source_name(scene, row.source)), self.source - 1);
             pen.text(x, area.y, self.source - 1, &name, role);
             x += self.source;
@@ -183,7 +279,11 @@ impl Columns {
             x += self.rank;
         }
         let text = row.line.text.as_ref();
-        let times = if row.times > 1 { format!("  × {}", parts::grouped(row.times as u64)) } else { String::new() };
+        let times = if row.times > 1 {
+            format!("  × {}", parts::grouped(row.times as u64))
+        } else {
+            String::new()
+        };
         let kept = parts::columns(&times);
         let shown = body(text);
         let spans = fields(&shown, row.line.bad);
@@ -203,7 +303,13 @@ impl Columns {
                 for (c, w) in parts::visible(piece, false) {
                     let (line, column) = (used / self.text.max(1), used % self.text.max(1));
                     if line < area.height {
-                        pen.text(x + column, area.y + line, w, c.encode_utf8(&mut [0; 4]), *role);
+                        pen.text(
+                            x + column,
+                            area.y + line,
+                            w,
+                            c.encode_utf8(&mut [0; 4]),
+                            *role,
+                        );
                     }
                     used = used.saturating_add(w);
                 }
@@ -214,7 +320,12 @@ impl Columns {
             let wide = shown.get(start..end).map_or(0, parts::columns);
             for column in before..before.saturating_add(wide) {
                 let (line, column) = if area.height == 1 {
-                    let Some(c) = usize::from(column).checked_sub(skip).and_then(|c| u16::try_from(c).ok()) else { continue };
+                    let Some(c) = usize::from(column)
+                        .checked_sub(skip)
+                        .and_then(|c| u16::try_from(c).ok())
+                    else {
+                        continue;
+                    };
                     (0, c)
                 } else {
                     (column / self.text.max(1), column % self.text.max(1))
@@ -228,7 +339,10 @@ impl Columns {
 }
 
 fn source_name(scene: &Scene, id: SourceId) -> &str {
-    scene.sources.get(id.0 as usize).map_or("?", |s| s.name.as_str())
+    scene
+        .sources
+        .get(id.0 as usize)
+        .map_or("?", |s| s.name.as_str())
 }
 
 /// `prod/mixtral-0-1/vllm` is said `mixtral-0-1`; a path by its file.
@@ -272,7 +386,9 @@ fn pid_of(text: &str) -> Option<u64> {
         return word.split(':').nth(1)?.parse().ok();
     }
     let (_, rest) = text.split_once("pid=")?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     rest.get(..end)?.parse().ok()
 }
 
@@ -296,14 +412,19 @@ fn fields(text: &str, bad: Option<Bad>) -> Vec<(&str, Role)> {
     }
     if let Some(at) = rest.find(" NCCL ") {
         let (head, tail) = rest.split_at(at);
-        let level = tail.get(6..).and_then(|t| t.find(' ')).map_or(tail.len(), |i| i + 6);
+        let level = tail
+            .get(6..)
+            .and_then(|t| t.find(' '))
+            .map_or(tail.len(), |i| i + 6);
         let (word, message) = tail.split_at(level);
         out.push((head, Role::Quiet));
         out.push((word, if bad.is_some() { loud } else { Role::Quiet }));
         out.push((message, loud));
         return out;
     }
-    let level = ["INFO ", "WARNING ", "ERROR ", "DEBUG ", "CRITICAL "].into_iter().find(|l| rest.starts_with(l));
+    let level = ["INFO ", "WARNING ", "ERROR ", "DEBUG ", "CRITICAL "]
+        .into_iter()
+        .find(|l| rest.starts_with(l));
     if let Some(level) = level {
         let (word, tail) = rest.split_at(level.len());
         out.push((word, if bad.is_some() { loud } else { Role::Quiet }));
@@ -325,7 +446,11 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     let row = cursor.row(logs.first(), logs.rows())?;
     let rows = logs.window(row, 1);
     let row = rows.first()?;
-    let mut page = Page::about(format!("line {} of {}", row.line.number, source_name(view.scene, row.source)));
+    let mut page = Page::about(format!(
+        "line {} of {}",
+        row.line.number,
+        source_name(view.scene, row.source)
+    ));
     if let Some(at) = row.line.at {
         page.line(&[("at      ", Role::Label), (&parts::clock(at), Role::Text)]);
     }
@@ -333,7 +458,10 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         page.line(&[("rank    ", Role::Label), (&rank.to_string(), Role::Text)]);
     }
     if row.times > 1 {
-        let text = format!("{} alike lines in a row, this is the first; u shows each", parts::grouped(row.times as u64));
+        let text = format!(
+            "{} alike lines in a row, this is the first; u shows each",
+            parts::grouped(row.times as u64)
+        );
         page.line(&[("repeats ", Role::Label), (&text, Role::Text)]);
     }
     page.head("THE LINE");

@@ -29,7 +29,10 @@ impl Bad {
             "Segmentation fault",
         ];
         let bytes = text.as_bytes();
-        if ERRORS.iter().any(|e| memmem::find(bytes, e.as_bytes()).is_some()) {
+        if ERRORS
+            .iter()
+            .any(|e| memmem::find(bytes, e.as_bytes()).is_some())
+        {
             return Some(Self::Error);
         }
         // NCCL's WARN is what others call an error: it is printed once, when something failed.
@@ -64,14 +67,21 @@ impl Query {
     /// Reads a filter; every text means something.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        let mut query = Self { text: text.to_owned(), ..Self::default() };
+        let mut query = Self {
+            text: text.to_owned(),
+            ..Self::default()
+        };
         for part in text.split(" & ").map(str::trim).filter(|p| !p.is_empty()) {
-            let (wanted, part) = part.strip_prefix('!').map_or((true, part), |p| (false, p.trim_start()));
+            let (wanted, part) = part
+                .strip_prefix('!')
+                .map_or((true, part), |p| (false, p.trim_start()));
             if part.is_empty() {
                 continue;
             }
             if let Some(name) = part.strip_prefix("in:") {
-                query.terms.push((wanted, Term::Source(name.to_lowercase())));
+                query
+                    .terms
+                    .push((wanted, Term::Source(name.to_lowercase())));
                 continue;
             }
             let build = |pattern: &str| {
@@ -83,8 +93,14 @@ impl Query {
             match build(part) {
                 Ok(regex) => query.terms.push((wanted, Term::Text(regex))),
                 Err(_) => {
-                    query.complaint = Some(format!("{part} is searched as plain text: it is no regular expression"));
-                    query.terms.extend(build(&regex::escape(part)).ok().map(|r| (wanted, Term::Text(r))));
+                    query.complaint = Some(format!(
+                        "{part} is searched as plain text: it is no regular expression"
+                    ));
+                    query.terms.extend(
+                        build(&regex::escape(part))
+                            .ok()
+                            .map(|r| (wanted, Term::Text(r))),
+                    );
                 }
             }
         }
@@ -146,7 +162,10 @@ pub fn stamp(text: &str) -> Option<At> {
     }
     let word = text.split(' ').next()?;
     let stamp: jiff::Timestamp = word.parse().ok()?;
-    Some(At { ns: Nanos::try_from(stamp.as_nanosecond()).ok()?, exact: true })
+    Some(At {
+        ns: Nanos::try_from(stamp.as_nanosecond()).ok()?,
+        exact: true,
+    })
 }
 
 /// Whether two lines say the same, numbers aside: repeats differ in stamps, counters and addresses.
@@ -172,7 +191,10 @@ fn letters(text: &str) -> impl Iterator<Item = u8> + '_ {
             return Some(b);
         }
         let hex = b == b'0' && bytes.next_if_eq(&b'x').is_some();
-        while bytes.next_if(|b| b.is_ascii_digit() || (hex && b.is_ascii_hexdigit())).is_some() {}
+        while bytes
+            .next_if(|b| b.is_ascii_digit() || (hex && b.is_ascii_hexdigit()))
+            .is_some()
+        {}
         Some(b'0')
     })
 }

@@ -103,6 +103,38 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
     rungs
 }
 
+/// The ladder in one sentence: who holds the others up, or where all of them are.
+#[must_use]
+pub fn sentence(rungs: &[Rung]) -> (String, Role) {
+    let name = |r: &Rung| match r.ranks.as_slice() {
+        [one] => format!("rank {one}"),
+        many => format!("ranks {}", parts::ranges(many)),
+    };
+    match rungs {
+        [] => ("no rank has said where it is".into(), Role::Unknown),
+        [only] if only.ended => (format!("{} ended in {}", name(only), only.word), Role::Fail),
+        [only] if only.at == only.of => {
+            (format!("{}: all {}", name(only), only.word), Role::Strong)
+        }
+        [only] => (
+            format!("{} are all in {}", name(only), only.word),
+            Role::Strong,
+        ),
+        [first, ..] if first.ended => (
+            format!("{} ended in {}", name(first), first.word),
+            Role::Fail,
+        ),
+        [first, rest @ ..] if rest.iter().any(|r| r.at > first.at) => (
+            format!("{} in {}: the others wait for it", name(first), first.word),
+            Role::Warn,
+        ),
+        [first, ..] => (
+            format!("all are in {}, not equally far", first.word),
+            Role::Strong,
+        ),
+    }
+}
+
 /// Draws it; says how many rows it took.
 pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u16 {
     if area.height < 2 {
