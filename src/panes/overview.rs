@@ -5,7 +5,7 @@ mod ladder;
 
 use ratatui::layout::Rect;
 
-use super::matrix::{Fit, Grid};
+use super::matrix::Grid;
 use super::parts::{self, Pen};
 use super::{Pane, View, findings};
 use crate::model::screen::PaneId;
@@ -238,8 +238,8 @@ fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
                 width,
                 height: area.height - 1,
             },
-            None,
-            Fit::Cut,
+            grid.problems().first().copied(),
+            false,
             pen,
         );
         x += width + 3;
