@@ -1,5 +1,13 @@
 //! One binary for the whole suite.
 
+#[path = "suite/cluster.rs"]
+mod cluster;
+#[path = "suite/fakeapi.rs"]
+mod fakeapi;
+#[path = "suite/files.rs"]
+mod files;
+#[path = "generator.rs"]
+mod generator;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
@@ -14,6 +22,8 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/speakers.rs"]
+mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
 #[path = "suite/vllm.rs"]
