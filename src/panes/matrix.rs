@@ -340,7 +340,10 @@ fn draw_legend(matrix: &Matrix, area: Rect, pen: &mut Pen<'_>) {
     spans.push((" no edge   ".into(), Role::Quiet));
     if worse {
         spans.push(("!".into(), Role::Warn));
-        spans.push((" worse than its place allows   ".into(), Role::Quiet));
+        spans.push((
+            " reversed: worse than its place allows   ".into(),
+            Role::Quiet,
+        ));
     }
     if disagree {
         spans.push(("≠".into(), Role::Warn));

@@ -414,6 +414,8 @@ struct Plan {
     /// First and number of visible columns and rows.
     columns: (usize, usize),
     rows: (usize, usize),
+    /// Something does not fit; a line says what.
+    cut: bool,
 }
 
 impl Plan {
@@ -463,18 +465,18 @@ impl Plan {
         let head_names = u16::from(!grid.folded && borders > 0 && area.height > head_numbers + 4);
         let head = head_names + head_numbers;
         let lines = usize::from(area.height.saturating_sub(head));
-        let ruled = !grid.folded && borders > 0 && n + borders as usize <= lines;
+        let ruled =
+            !grid.folded && borders > 0 && fitting.is_some() && n + borders as usize <= lines;
         let room = usize::from(area.width.saturating_sub(left)) / usize::from(cell.max(1));
-        let (mut across, mut down) = (n, n.min(lines));
+        // One line says what is left out.
+        let cut = fitting.is_none() || n > lines;
+        let down = n.min(lines.saturating_sub(usize::from(cut)).max(1));
+        let mut across = n;
         if fitting.is_none() {
             // Borders inside the window take room too; a bound is enough.
             across = room
                 .saturating_sub(usize::from(border) * (room / 8 + 1) / usize::from(cell))
                 .clamp(1, n);
-        }
-        if n > lines && lines > 1 {
-            // One line says what is left out.
-            down = lines - 1;
         }
         let (row, column) = focus.unwrap_or((0, 0));
         let window = |at: usize, size: usize| (parts::page(at, n, size), size);
@@ -490,6 +492,7 @@ impl Plan {
             head_numbers,
             columns: window(column, across),
             rows: window(row, down),
+            cut,
         })
     }
 
@@ -575,23 +578,8 @@ impl Plan {
             }
             y += 1;
         }
-        let hidden = grid.entries.len().saturating_sub(rows);
-        if hidden > 0 && y < bottom {
-            let what = if grid.folded {
-                ("node", "nodes")
-            } else {
-                ("rank", "ranks")
-            };
-            let shown = grid.entries.get(top).zip(grid.entries.get(top + rows - 1));
-            let text = shown.map_or(String::new(), |(a, b)| {
-                format!(
-                    "rows {}-{} of {}",
-                    number(a),
-                    number(b),
-                    parts::count(grid.entries.len() as u64, what.0, what.1)
-                )
-            });
-            pen.text(area.x, y, area.width, &format!("… {text}"), Role::Quiet);
+        if self.cut && y < bottom {
+            pen.text(area.x, y, area.width, &self.what_is_cut(grid), Role::Quiet);
             y += 1;
         }
         y - area.y
@@ -694,20 +682,29 @@ impl Plan {
                 }
             }
         }
-        if let Some((_, last)) = visible
-            .last()
-            .filter(|_| first > 0 || first + count < grid.entries.len())
-        {
-            let from = visible.first().map(|(_, e)| number(e)).unwrap_or_default();
-            let text = format!("{from}-{}", number(last));
-            pen.text(
-                area.x,
-                y,
-                self.names,
-                &format!("columns {text}"),
-                Role::Quiet,
-            );
-        }
+    }
+
+    /// `… rows 64-79, columns 49-97 of 128 nodes`
+    fn what_is_cut(&self, grid: &Grid<'_>) -> String {
+        let n = grid.entries.len();
+        let what = if grid.folded {
+            parts::count(n as u64, "node", "nodes")
+        } else {
+            parts::count(n as u64, "rank", "ranks")
+        };
+        let span = |name: &str, (first, count): (usize, usize)| {
+            let ends = grid
+                .entries
+                .get(first)
+                .zip(grid.entries.get((first + count).min(n).saturating_sub(1)));
+            ends.filter(|_| count < n)
+                .map(|(a, b)| format!("{name} {}-{}", number(a), number(b)))
+        };
+        let cut: Vec<String> = [span("rows", self.rows), span("columns", self.columns)]
+            .into_iter()
+            .flatten()
+            .collect();
+        format!("… {} of {what}", cut.join(", "))
     }
 
     fn border(&self, x: u16, y: u16, pen: &mut Pen<'_>) {
