@@ -47,7 +47,12 @@ impl Drop for Term {
 }
 
 fn size(cols: u16, rows: u16) -> PtySize {
-    PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }
+    PtySize {
+        rows,
+        cols,
+        pixel_width: 0,
+        pixel_height: 0,
+    }
 }
 
 fn non_zero(n: u16) -> NonZero<u16> {
@@ -63,17 +68,33 @@ impl Term {
     /// Runs the program with these arguments; afterwards the shell says how it ended and what the terminal is like.
     fn program(args: &str, cols: u16, rows: u16) -> Self {
         // Caught, not ignored: what a shell ignores, its children ignore too.
-        Self::sh(&format!("trap : TERM HUP INT; \"$0\" {args}; echo code $?; stty -a; echo that was all"), cols, rows)
+        Self::sh(
+            &format!(
+                "trap : TERM HUP INT; \"$0\" {args}; echo code $?; stty -a; echo that was all"
+            ),
+            cols,
+            rows,
+        )
     }
 
     fn run(program: &str, args: &[&str], cols: u16, rows: u16) -> Self {
-        let pair = native_pty_system().openpty(size(cols, rows)).expect("a pseudo-terminal");
+        let pair = native_pty_system()
+            .openpty(size(cols, rows))
+            .expect("a pseudo-terminal");
         let mut command = CommandBuilder::new(program);
         command.args(args);
         command.env("TERM", "xterm-256color");
         command.env("LC_ALL", "C.UTF-8");
         command.env("RUST_BACKTRACE", "0");
-        for name in ["NO_COLOR", "COLORTERM", "TMUX", "STY", "NCCLSCOPE_THEME", "NCCLSCOPE_PANE", "NCCLSCOPE_LOG"] {
+        for name in [
+            "NO_COLOR",
+            "COLORTERM",
+            "TMUX",
+            "STY",
+            "NCCLSCOPE_THEME",
+            "NCCLSCOPE_PANE",
+            "NCCLSCOPE_LOG",
+        ] {
             command.env_remove(name);
         }
         command.cwd(env!("CARGO_MANIFEST_DIR"));
@@ -82,7 +103,12 @@ impl Term {
         let mut reader = pair.master.try_clone_reader().expect("a reader");
         let keys = pair.master.take_writer().expect("a writer");
         let parser = vt100::Parser::new(non_zero(rows), non_zero(cols), 0);
-        let shown = Shown { parser, raw: Vec::new(), last: Instant::now(), closed: false };
+        let shown = Shown {
+            parser,
+            raw: Vec::new(),
+            last: Instant::now(),
+            closed: false,
+        };
         let shown = Arc::new((Mutex::new(shown), Condvar::new()));
         let appetite = Arc::new(Appetite::default());
         let (theirs, hunger) = (Arc::clone(&shown), Arc::clone(&appetite));
@@ -111,7 +137,13 @@ impl Term {
                 theirs.1.notify_all();
             }
         });
-        Self { shown, appetite, master: pair.master, keys, child }
+        Self {
+            shown,
+            appetite,
+            master: pair.master,
+            keys,
+            child,
+        }
     }
 
     fn press(&mut self, keys: &str) {
@@ -123,14 +155,18 @@ impl Term {
     fn signal(&self, name: &str) {
         if let Some(pid) = self.child.process_id() {
             let kill = format!("kill -{name} -{pid}");
-            let _ = Command::new("sh").args(["-c", &kill]).stderr(std::process::Stdio::null()).status();
+            let _ = Command::new("sh")
+                .args(["-c", &kill])
+                .stderr(std::process::Stdio::null())
+                .status();
         }
     }
 
     /// State letter of the program, which is a child of the shell; nothing once it ended.
     fn state(&self) -> Option<char> {
         let shell = self.child.process_id()?;
-        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+        let children =
+            std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
         children.split_whitespace().find_map(|child| {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
             let (_, rest) = stat.split_once("(ncclscope) ")?;
@@ -141,13 +177,23 @@ impl Term {
     fn wait_until_stopped(&self) {
         let start = Instant::now();
         while self.state() != Some('T') {
-            assert!(start.elapsed() < PATIENCE, "never stopped: {:?}", self.state());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "never stopped: {:?}",
+                self.state()
+            );
             std::thread::yield_now();
         }
     }
 
     fn resize(&self, cols: u16, rows: u16) {
-        self.shown.0.lock().unwrap().parser.screen_mut().set_size(non_zero(rows), non_zero(cols));
+        self.shown
+            .0
+            .lock()
+            .unwrap()
+            .parser
+            .screen_mut()
+            .set_size(non_zero(rows), non_zero(cols));
         self.master.resize(size(cols, rows)).expect("resized");
     }
 
@@ -170,9 +216,22 @@ impl Term {
         let start = Instant::now();
         let mut state = self.shown.0.lock().unwrap();
         while !want(state.parser.screen()) {
-            assert!(start.elapsed() < PATIENCE, "no {what} on\n{}", state.parser.screen().contents());
-            assert!(!state.closed, "ended without {what}:\n{}", state.parser.screen().contents());
-            state = self.shown.1.wait_timeout(state, Duration::from_millis(200)).unwrap().0;
+            assert!(
+                start.elapsed() < PATIENCE,
+                "no {what} on\n{}",
+                state.parser.screen().contents()
+            );
+            assert!(
+                !state.closed,
+                "ended without {what}:\n{}",
+                state.parser.screen().contents()
+            );
+            state = self
+                .shown
+                .1
+                .wait_timeout(state, Duration::from_millis(200))
+                .unwrap()
+                .0;
         }
         start.elapsed()
     }
@@ -186,14 +245,25 @@ impl Term {
         let start = Instant::now();
         let mut state = self.shown.0.lock().unwrap();
         while state.last.elapsed() < Duration::from_millis(millis) {
-            assert!(start.elapsed() < PATIENCE, "never quiet:\n{}", state.parser.screen().contents());
-            state = self.shown.1.wait_timeout(state, Duration::from_millis(50)).unwrap().0;
+            assert!(
+                start.elapsed() < PATIENCE,
+                "never quiet:\n{}",
+                state.parser.screen().contents()
+            );
+            state = self
+                .shown
+                .1
+                .wait_timeout(state, Duration::from_millis(50))
+                .unwrap()
+                .0;
         }
     }
 
     /// The dashboard is there.
     fn started(&self) -> Duration {
-        let header = self.wait("header", |s| s.alternate_screen() && s.contents().contains("ncclscope"));
+        let header = self.wait("header", |s| {
+            s.alternate_screen() && s.contents().contains("ncclscope")
+        });
         assert!(self.shown.0.lock().unwrap().parser.screen().hide_cursor());
         header
     }
@@ -204,12 +274,18 @@ impl Term {
         let state = self.shown.0.lock().unwrap();
         let screen = state.parser.screen();
         let text = screen.contents();
-        assert!(!screen.alternate_screen(), "the alternate screen was not left");
+        assert!(
+            !screen.alternate_screen(),
+            "the alternate screen was not left"
+        );
         assert!(!screen.hide_cursor(), "the cursor is hidden");
         assert!(!screen.bracketed_paste(), "pasted text is still marked");
         assert!(text.contains(&format!("code {code}\n")), "{text}");
         for mode in ["icanon", "echo", "isig", "opost"] {
-            assert!(text.split_whitespace().any(|word| word == mode), "{mode}: {text}");
+            assert!(
+                text.split_whitespace().any(|word| word == mode),
+                "{mode}: {text}"
+            );
         }
         text
     }
@@ -218,7 +294,14 @@ impl Term {
 fn file(lines: usize) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     for n in 0..lines {
-        writeln!(file, "llm-0:10{}:10{} [{}] NCCL INFO Bootstrap: Using eth0:10.0.0.1<0>", n % 8, n % 8, n % 8).unwrap();
+        writeln!(
+            file,
+            "llm-0:10{}:10{} [{}] NCCL INFO Bootstrap: Using eth0:10.0.0.1<0>",
+            n % 8,
+            n % 8,
+            n % 8
+        )
+        .unwrap();
     }
     file
 }
@@ -236,16 +319,23 @@ fn it_starts_answers_and_gives_the_terminal_back() {
     let file = file(100);
     let mut term = Term::program(&open(&file), 120, 34);
     let first = term.started();
-    println!("first paint after {} ms, the shell's start included", first.as_millis());
+    println!(
+        "first paint after {} ms, the shell's start included",
+        first.as_millis()
+    );
     assert!(first < Duration::from_secs(5));
     term.press("?");
     term.wait("the help", helps);
     term.press("\x1b");
     term.wait("the pane again", |s| !helps(s));
     term.press("q");
-    term.wait("the question", |s| s.contents().contains("Leave ncclscope?"));
+    term.wait("the question", |s| {
+        s.contents().contains("Leave ncclscope?")
+    });
     term.press("n");
-    term.wait("no question", |s| !s.contents().contains("Leave ncclscope?"));
+    term.wait("no question", |s| {
+        !s.contents().contains("Leave ncclscope?")
+    });
     term.press(":");
     term.press("q\r");
     term.restored(0);
@@ -274,7 +364,9 @@ fn it_stops_and_goes_on() {
     let mut term = Term::program("demo", 80, 24);
     term.started();
     term.press("\x1a");
-    term.wait("the shell's screen", |s| !s.alternate_screen() && !s.hide_cursor());
+    term.wait("the shell's screen", |s| {
+        !s.alternate_screen() && !s.hide_cursor()
+    });
     term.wait_until_stopped();
     term.signal("CONT");
     term.started();
@@ -286,7 +378,10 @@ fn it_stops_and_goes_on() {
 fn what_cannot_be_read_is_one_sentence_and_no_screen() {
     let term = Term::program("open /nowhere/at/all.log", 100, 24);
     let text = term.restored(2);
-    assert!(text.contains("ncclscope: /nowhere/at/all.log: no such file or folder"), "{text}");
+    assert!(
+        text.contains("ncclscope: /nowhere/at/all.log: no such file or folder"),
+        "{text}"
+    );
     assert!(!String::from_utf8_lossy(&term.shown.0.lock().unwrap().raw).contains("1049"));
 }
 
@@ -328,7 +423,10 @@ mod children {
 fn a_panic_anywhere_gives_the_terminal_back() {
     let me = std::env::current_exe().expect("this test");
     for (child, words) in [
-        ("children::panics_while_the_terminal_is_taken", "a defect on the main thread"),
+        (
+            "children::panics_while_the_terminal_is_taken",
+            "a defect on the main thread",
+        ),
         ("children::panics_in_a_thread", "a defect in a thread"),
     ] {
         let line = format!(
@@ -338,11 +436,21 @@ fn a_panic_anywhere_gives_the_terminal_back() {
         let term = Term::run("sh", &["-c", &line], 120, 40);
         term.wait_for("that was all");
         let state = term.shown.0.lock().unwrap();
-        let (screen, raw) = (state.parser.screen(), String::from_utf8_lossy(&state.raw).into_owned());
+        let (screen, raw) = (
+            state.parser.screen(),
+            String::from_utf8_lossy(&state.raw).into_owned(),
+        );
         assert!(!screen.alternate_screen() && !screen.hide_cursor());
-        assert!(screen.contents().contains(" icanon "), "{}", screen.contents());
+        assert!(
+            screen.contents().contains(" icanon "),
+            "{}",
+            screen.contents()
+        );
         let (left, printed) = (raw.find("\x1b[?1049l"), raw.find(words));
-        assert!(left.is_some() && left < printed, "restored first, printed then: {raw:?}");
+        assert!(
+            left.is_some() && left < printed,
+            "restored first, printed then: {raw:?}"
+        );
         assert!(!raw.contains("written after the panic"), "{raw:?}");
         assert_eq!(raw.matches("\x1b[?1049l").count(), 1, "{raw:?}");
     }
@@ -387,7 +495,10 @@ fn keys_are_answered_while_logs_flood_in() {
         term.press("\x1b");
         slowest = slowest.max(term.wait("the pane", |s| !helps(s)));
     }
-    println!("slowest key to paint under a flood: {} ms", slowest.as_millis());
+    println!(
+        "slowest key to paint under a flood: {} ms",
+        slowest.as_millis()
+    );
     // The budget is 16 ms; a debug build beside other tests gets more.
     assert!(slowest < Duration::from_millis(1000), "{slowest:?}");
     term.press("\x03");
@@ -402,7 +513,10 @@ fn keys_are_answered_while_the_terminal_reads_slowly() {
     term.eat(64, 2);
     term.press("?");
     let took = term.wait("the help", helps);
-    println!("key to paint on a terminal of 32 kB/s: {} ms", took.as_millis());
+    println!(
+        "key to paint on a terminal of 32 kB/s: {} ms",
+        took.as_millis()
+    );
     assert!(took < Duration::from_secs(5), "{took:?}");
     term.press("\x03");
     term.restored(0);
@@ -422,7 +536,10 @@ fn a_terminal_that_reads_nothing_keeps_nobody_from_leaving() {
         assert!(start.elapsed() < PATIENCE, "it waits for a dead terminal");
         std::thread::yield_now();
     }
-    println!("left a dead terminal after {} ms", start.elapsed().as_millis());
+    println!(
+        "left a dead terminal after {} ms",
+        start.elapsed().as_millis()
+    );
 }
 
 /// Bytes of the first frame and of the largest later one, as the program counted them.
@@ -431,8 +548,14 @@ fn frames(term: &mut Term, log: &Path) -> (u64, u64) {
     term.restored(0);
     let log = std::fs::read_to_string(log).expect("a log");
     let number = |name: &str| {
-        let rest = log.split(name).nth(1).unwrap_or_else(|| panic!("no {name} in {log}"));
-        rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).expect("a number")
+        let rest = log
+            .split(name)
+            .nth(1)
+            .unwrap_or_else(|| panic!("no {name} in {log}"));
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()
+            .and_then(|n| n.parse().ok())
+            .expect("a number")
     };
     (number("first: "), number("largest: "))
 }
@@ -442,7 +565,10 @@ fn frames_keep_to_their_budget() {
     let dir = tempfile::tempdir().expect("a folder");
     for pane in ["overview", "pods", "matrix"] {
         let log = dir.path().join(pane);
-        let args = format!("demo --speed 20 --pane {pane} --log info --log-file {}", log.display());
+        let args = format!(
+            "demo --speed 20 --pane {pane} --log info --log-file {}",
+            log.display()
+        );
         let mut term = Term::program(&args, 200, 50);
         term.started();
         // The whole start-up, and the seconds of age that follow it.
