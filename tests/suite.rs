@@ -10,12 +10,16 @@ mod files;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/jobs.rs"]
+mod jobs;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/perf.rs"]
+mod perf;
 #[path = "suite/pods.rs"]
 mod pods;
 #[path = "suite/runloop.rs"]
