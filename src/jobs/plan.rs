@@ -173,8 +173,7 @@ impl Plan {
     pub fn yaml(&self, short: bool) -> String {
         let mut script = self.script.clone();
         if short {
-            let lines = SCRIPT.lines().count();
-            let what = format!("# {lines} lines of Python; --dry-run prints them");
+            let what = "# the script; --dry-run prints it".to_owned();
             script.data = Some(BTreeMap::from([(FILE.to_owned(), what)]));
         }
         let documents = [
