@@ -1,5 +1,7 @@
 //! One binary for the whole suite.
 
+#[path = "suite/architecture.rs"]
+mod architecture;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
