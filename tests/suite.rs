@@ -2,12 +2,26 @@
 
 #[path = "suite/architecture.rs"]
 mod architecture;
+#[path = "suite/cluster.rs"]
+mod cluster;
+#[path = "suite/fakeapi.rs"]
+mod fakeapi;
+#[path = "suite/files.rs"]
+mod files;
+#[path = "suite/gate.rs"]
+mod gate;
+#[path = "generator.rs"]
+mod generator;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/pods.rs"]
+mod pods;
+#[path = "suite/props.rs"]
+mod props;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
@@ -16,6 +30,8 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/speakers.rs"]
+mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
 #[path = "suite/vllm.rs"]

@@ -38,9 +38,18 @@ const LINES: &[&str] = &[
 /// What a fact is, without the places that depend on the rest of the block.
 fn told(b: &Block) -> Vec<(Option<Head>, Outer, u64, String)> {
     let of = |r: &Rec| {
-        let head = r.head.and_then(|h| b.heads.get(h as usize)).map(|h| Head { clean: true, outer: 0, ..h.clone() });
+        let head = r.head.and_then(|h| b.heads.get(h as usize)).map(|h| Head {
+            clean: true,
+            outer: 0,
+            ..h.clone()
+        });
         let outer = b.outers.get(r.outer as usize).cloned().unwrap_or_default();
-        (head, outer, b.first_line + u64::from(r.line), format!("{:?} {:?} {} {} {:?}", r.at, r.level, r.tid, r.dev, r.fact))
+        (
+            head,
+            outer,
+            b.first_line + u64::from(r.line),
+            format!("{:?} {:?} {} {} {:?}", r.at, r.level, r.tid, r.dev, r.fact),
+        )
     };
     b.recs.iter().map(of).collect()
 }
@@ -49,9 +58,18 @@ fn told(b: &Block) -> Vec<(Option<Head>, Outer, u64, String)> {
 fn assert_sound(b: &Block) {
     let mut line = 0;
     for r in &b.recs {
-        assert!(r.line >= line && r.line < b.lines, "facts come in line order");
+        assert!(
+            r.line >= line && r.line < b.lines,
+            "facts come in line order"
+        );
         line = r.line;
-        assert!(r.start <= r.end && r.end as usize <= b.text.len(), "{}..{} of {}", r.start, r.end, b.text.len());
+        assert!(
+            r.start <= r.end && r.end as usize <= b.text.len(),
+            "{}..{} of {}",
+            r.start,
+            r.end,
+            b.text.len()
+        );
         assert!(r.head.is_none_or(|h| (h as usize) < b.heads.len()));
         assert!((r.outer as usize) < b.outers.len());
     }
