@@ -1,5 +1,7 @@
 //! One binary for the whole suite.
 
+#[path = "suite/fold.rs"]
+mod fold;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
