@@ -2,6 +2,8 @@
 //!
 //! Adding a source: one file here that sends [`crate::model::event::Event`]s, and one arm in the shell.
 
+pub mod cluster;
 pub mod files;
+pub mod podlogs;
 pub mod sim;
 pub mod simlog;

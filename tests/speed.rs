@@ -1,2 +1,130 @@
-//! Benchmarks.
-fn main() {}
+//! How fast logs become a report, next to ripgrep on the same file in the same run.
+//!
+//! `cargo bench` uses 64 MiB; `cargo bench -- --full` the 1 GiB of the budget; `NCCLSCOPE_BENCH_BYTES`
+//! any size. Prints minimum and median over alternating runs, and the peak memory of the program.
+
+#[path = "generator.rs"]
+mod generator;
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the program must beat: the shape of a connection line, as a person would search it.
+const CHANNEL: &str = r"Channel [0-9]{2,}(/[0-9]+)? : [0-9]+\[[0-9a-f]+\] -> [0-9]+\[[0-9a-f]+\]";
+const SMALL: u64 = 64 << 20;
+const FULL: u64 = 1 << 30;
+const RUNS: usize = 7;
+
+fn main() -> io::Result<()> {
+    let full = std::env::args().any(|arg| arg == "--full");
+    let asked = std::env::var("NCCLSCOPE_BENCH_BYTES")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    let bytes = asked.unwrap_or(if full { FULL } else { SMALL });
+    let log = log_of(bytes)?;
+    let size = fs::metadata(&log)?.len();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    println!(
+        "{} MiB, {} processes, {cores} cores",
+        size >> 20,
+        generator::PROCESSES
+    );
+
+    let rg = Command::new("rg").arg("--version").output().is_ok();
+    let (mut ours, mut theirs, mut peak) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..RUNS {
+        let mut report = Command::new(env!("CARGO_BIN_EXE_ncclscope"));
+        report.args(["report", "--format", "json"]).arg(&log);
+        let (took, memory) = measure(&mut report)?;
+        ours.push(took);
+        peak = peak.max(memory);
+        if rg {
+            let mut search = Command::new("rg");
+            search.args(["-c", CHANNEL]).arg(&log);
+            theirs.push(measure(&mut search)?.0);
+        }
+    }
+    show("ncclscope report", size, &mut ours);
+    if rg {
+        show("rg -c with the channel regex", size, &mut theirs);
+        let ratio = |a: &[Duration], b: &[Duration], i: usize| match (a.get(i), b.get(i)) {
+            (Some(a), Some(b)) => b.as_secs_f64() / a.as_secs_f64(),
+            _ => 0.0,
+        };
+        println!(
+            "ncclscope is {:.2} times as fast as rg (medians), {:.2} times (minima)",
+            ratio(&ours, &theirs, RUNS / 2),
+            ratio(&ours, &theirs, 0)
+        );
+    } else {
+        println!("rg is not installed: nothing to compare with");
+    }
+    println!("peak memory {} MiB", peak >> 10);
+    Ok(())
+}
+
+/// The generated log; made once per size.
+fn log_of(bytes: u64) -> io::Result<PathBuf> {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("job-{bytes}.log"));
+    if fs::metadata(&path).is_ok_and(|meta| meta.len() >= bytes) {
+        return Ok(path);
+    }
+    let mut out = BufWriter::new(File::create(&path)?);
+    io::copy(&mut generator::Stream::new(bytes), &mut out)?;
+    out.flush()?;
+    Ok(path)
+}
+
+/// Wall time, and the peak of resident memory in KiB as the kernel last told before the end.
+fn measure(command: &mut Command) -> io::Result<(Duration, u64)> {
+    let start = Instant::now();
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .stdin(Stdio::null())
+        .spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    let watcher = thread::spawn(move || {
+        let mut peak = 0;
+        while let Some(now) = fs::read_to_string(&status)
+            .ok()
+            .and_then(|text| high_water(&text))
+        {
+            peak = now;
+            thread::sleep(Duration::from_millis(4));
+        }
+        peak
+    });
+    child.wait()?;
+    let took = start.elapsed();
+    Ok((took, watcher.join().unwrap_or(0)))
+}
+
+fn high_water(status: &str) -> Option<u64> {
+    status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:"))?
+        .trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn show(what: &str, bytes: u64, runs: &mut [Duration]) {
+    runs.sort_unstable();
+    let rate = |d: Option<&Duration>| {
+        d.map_or(0.0, |d| {
+            bytes as f64 / d.as_secs_f64() / f64::from(1u32 << 30)
+        })
+    };
+    println!(
+        "{what:<30} {:.2} GiB/s (best {:.2})",
+        rate(runs.get(runs.len() / 2)),
+        rate(runs.first())
+    );
+}

@@ -1,5 +1,9 @@
 //! One binary for the whole suite.
 
+#[path = "suite/files.rs"]
+mod files;
+#[path = "generator.rs"]
+mod generator;
 #[path = "suite/fold.rs"]
 mod fold;
 #[path = "suite/keys.rs"]

@@ -23,6 +23,10 @@ pub fn write(mut out: impl Write, report: &Report<'_>) -> io::Result<()> {
 struct Layout {
     /// Objects around what is written now.
     depth: usize,
+    /// Objects and lists around it.
+    indent: usize,
+    /// The last thing written ended a line of its own.
+    opened: bool,
     /// The value to come is an element of a list.
     element: bool,
 }
@@ -33,7 +37,7 @@ const OPEN_LEVELS: usize = 2;
 impl Layout {
     fn line<W: ?Sized + Write>(&self, out: &mut W) -> io::Result<()> {
         out.write_all(b"\n")?;
-        for _ in 0..self.depth {
+        for _ in 0..self.indent {
             out.write_all(b"  ")?;
         }
         Ok(())
@@ -41,6 +45,20 @@ impl Layout {
 }
 
 impl Formatter for Layout {
+    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.indent += 1;
+        self.opened = false;
+        out.write_all(b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.indent -= 1;
+        if std::mem::take(&mut self.opened) {
+            self.line(out)?;
+        }
+        out.write_all(b"]")
+    }
+
     fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
         self.element = true;
         if first { Ok(()) } else { out.write_all(b",") }
@@ -56,6 +74,7 @@ impl Formatter for Layout {
             self.line(out)?;
         }
         self.depth += 1;
+        self.indent += 1;
         out.write_all(b"{")
     }
 
@@ -77,9 +96,12 @@ impl Formatter for Layout {
 
     fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
         self.depth -= 1;
+        self.indent -= 1;
         if self.depth < OPEN_LEVELS {
             self.line(out)?;
         }
+        // A list of objects that stand on lines of their own ends on one, too.
+        self.opened = self.depth <= OPEN_LEVELS;
         out.write_all(b"}")
     }
 }

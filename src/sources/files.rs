@@ -36,7 +36,7 @@ pub enum SourceError {
         why: String,
     },
     /// Not text.
-    #[error("{path}: is not a log: it looks like {what}")]
+    #[error("{path}: not a log: it looks like {what}")]
     Binary {
         /// As given.
         path: String,
@@ -44,7 +44,7 @@ pub enum SourceError {
         what: &'static str,
     },
     /// A folder without a single log.
-    #[error("{path}: the folder holds no log file{skipped}")]
+    #[error("{path}: there is no log file in this folder{skipped}")]
     Nothing {
         /// As given.
         path: String,

@@ -81,11 +81,11 @@ fn judge(first: &[u8], whole: impl Read + Send + 'static) -> Result<Text, Refuse
     Ok(Box::new(whole))
 }
 
-/// The first bytes, and the stream with them in front again.
-fn peek<R: Read>(
-    mut raw: R,
-    patience: Patience,
-) -> io::Result<(Vec<u8>, io::Chain<Cursor<Vec<u8>>, R>)> {
+/// A stream with the bytes that were looked at in front again.
+type Whole<R> = io::Chain<Cursor<Vec<u8>>, R>;
+
+/// The first bytes, and the whole stream.
+fn peek<R: Read>(mut raw: R, patience: Patience) -> io::Result<(Vec<u8>, Whole<R>)> {
     let mut first = vec![0; SNIFF_BYTES];
     let mut have = 0;
     // Four bytes tell every format that is unpacked here.
@@ -153,8 +153,9 @@ fn binary(first: &[u8]) -> Option<&'static str> {
         }
         last = byte;
     }
-    // A twentieth of control bytes, or NULs strewn all over: no terminal ever printed that.
-    (odd * 20 > odd + text || holes * 50 > first.len()).then_some("binary data")
+    // A twentieth of control bytes, or NULs as numbers have them: no terminal ever printed
+    // that.
+    (odd * 20 > odd + text || holes * 10 > first.len()).then_some("binary data")
 }
 
 /// UTF-16 with a byte-order mark, as PowerShell writes it, turned into UTF-8.

@@ -193,13 +193,16 @@ impl Task {
     }
 
     fn watch(&self, inputs: &Inputs, files: &[usize], stops: Vec<Stop>) -> ControlFlow<()> {
-        let mut known: BTreeSet<PathBuf> = BTreeSet::new();
+        let mut known = Known::default();
         let mut watched: Vec<Watched> = Vec::new();
         for (&index, stop) in files.iter().zip(stops) {
             let Some(Place::File(path)) = inputs.list.get(index).map(|input| &input.place) else {
                 continue;
             };
-            known.insert(path.clone());
+            known.paths.insert(path.clone());
+            known
+                .files
+                .extend(fs::metadata(path).map(|meta| identity(&meta)));
             if stop.troubled {
                 continue;
             }
@@ -240,7 +243,7 @@ impl Task {
     fn rescan(
         &self,
         inputs: &Inputs,
-        known: &mut BTreeSet<PathBuf>,
+        known: &mut Known,
         watched: &mut Vec<Watched>,
         sources: &mut usize,
     ) -> ControlFlow<()> {
@@ -253,18 +256,18 @@ impl Task {
         let Ok(now) = Inputs::find(&roots) else {
             return ControlFlow::Continue(());
         };
+        let before = std::mem::take(&mut known.files);
         for input in now.list {
             let Place::File(path) = input.place else {
                 continue;
             };
-            if !known.insert(path.clone()) {
-                continue;
-            }
-            let Ok(meta) = fs::metadata(&path) else {
+            let Ok(file) = fs::metadata(&path).map(|meta| identity(&meta)) else {
                 continue;
             };
+            known.files.insert(file);
             // Renamed by a rotation: its lines were read under the old name.
-            if watched.iter().any(|file| file.identity == identity(&meta)) {
+            let read = before.contains(&file) || watched.iter().any(|w| w.has_read(file));
+            if !known.paths.insert(path.clone()) || read {
                 continue;
             }
             // Packed by a rotation: the same.
@@ -283,8 +286,21 @@ impl Task {
             file.poll(self)?;
             watched.push(file);
         }
+        for file in watched {
+            // From here on `known.files` knows them.
+            file.past.clear();
+        }
         ControlFlow::Continue(())
     }
+}
+
+/// What a followed folder held when it was last listed.
+#[derive(Default)]
+struct Known {
+    /// Every path there ever was.
+    paths: BTreeSet<PathBuf>,
+    /// The files behind them, whatever they are called now.
+    files: BTreeSet<(u64, u64)>,
 }
 
 /// A file that grows.
@@ -293,6 +309,8 @@ struct Watched {
     path: PathBuf,
     file: Arc<File>,
     identity: (u64, u64),
+    /// What the path led to before, until a listing shows its new name.
+    past: BTreeSet<(u64, u64)>,
     lines: Lines<Arc<File>>,
     /// Number of the next line.
     next: u64,
@@ -326,6 +344,7 @@ impl Watched {
             path: path.to_owned(),
             file,
             identity,
+            past: BTreeSet::new(),
             lines,
             next: stop.lines + 1,
             gone: false,
@@ -429,8 +448,13 @@ impl Watched {
         }))
     }
 
+    fn has_read(&self, identity: (u64, u64)) -> bool {
+        self.identity == identity || self.past.contains(&identity)
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         let file = Arc::new(File::open(&self.path)?);
+        self.past.insert(self.identity);
         self.identity = identity_of(&file)?;
         self.lines = Lines::resume(Arc::clone(&file), Rest::default(), Pace::Full, true);
         self.file = file;
@@ -454,7 +478,7 @@ fn identity(meta: &Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
 
-/// Elsewhere rotation shows as truncation.
+/// Elsewhere rotation shows as truncation, and what appears in a folder goes unnoticed.
 #[cfg(not(unix))]
 fn identity(_: &Metadata) -> (u64, u64) {
     (0, 0)

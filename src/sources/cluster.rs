@@ -1,0 +1,316 @@
+//! A Kubernetes cluster: its pods, their events and logs as a stream of [`Event`]s.
+//!
+//! Everything is watched, nothing polled: one watch a kind, restricted by selectors, so that a namespace of
+//! 50,000 foreign pods costs nothing. What RBAC refuses is said with the rule that would allow it; the rest works.
+
+mod backoff;
+mod client;
+mod login;
+pub mod observe;
+mod proxy;
+mod trouble;
+mod watch;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1 as core;
+use kube::Api;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+pub(crate) use backoff::{Backoff, jitter};
+pub use client::{Connection, connect};
+pub use proxy::Environment as ProxyEnvironment;
+pub(crate) use trouble::one_line;
+pub use trouble::{ClusterError, Kind as TroubleKind, Trouble};
+use watch::{Change, Edge, Selection, watch};
+
+use super::podlogs::{Fleet, Limits};
+use crate::model::event::{
+    EdgeEvent, EdgeState, Event, Feed, KubeEvent, Level, PodEvent, PodKey, Session, WorkloadView,
+};
+
+/// What to look at and as whom; flags as kubectl has them.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterOptions {
+    /// `--kubeconfig`.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--context`.
+    pub context: Option<String>,
+    /// `-n`.
+    pub namespace: Option<String>,
+    /// `-A`.
+    pub all_namespaces: bool,
+    /// `-l`.
+    pub selector: Option<String>,
+    /// `--workload [KIND/]NAME`.
+    pub workload: Option<String>,
+    /// What the picker chose; goes before `workload` and `selector`.
+    pub chosen: Option<WorkloadView>,
+    /// `--as`.
+    pub impersonate: Option<String>,
+    /// `--as-group`.
+    pub impersonate_groups: Vec<String>,
+    /// How much of the logs is read.
+    pub limits: Limits,
+}
+
+impl ClusterOptions {
+    /// What the header says of a session over this connection.
+    #[must_use]
+    pub fn session(&self, link: &Connection, level: Level, locked: bool) -> Session {
+        let workload = match (&self.chosen, &self.workload, &self.selector) {
+            (Some(w), ..) => Some(format!("{}/{}", w.kind, w.name)),
+            (None, Some(w), _) => Some(w.clone()),
+            (None, None, s) => s.clone(),
+        };
+        Session {
+            feed: Feed::Cluster,
+            context: link.context().map(String::from),
+            namespace: if self.all_namespaces {
+                None
+            } else {
+                Some(link.namespace().into())
+            },
+            workload,
+            level,
+            locked,
+        }
+    }
+}
+
+/// Events of objects that nobody asked about yet: a pod's first events may come before the pod.
+const EARLY_EVENTS: usize = 1_024;
+
+/// Sends what happens in the cluster until cancelled or nobody listens.
+pub async fn run(
+    link: Connection,
+    options: ClusterOptions,
+    tx: mpsc::Sender<Event>,
+    cancel: CancellationToken,
+) {
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = tx.closed() => {}
+        () = observe_all(link, options, tx.clone()) => {}
+    }
+}
+
+async fn observe_all(link: Connection, options: ClusterOptions, tx: mpsc::Sender<Event>) {
+    let _fresh = AbortOnDropHandle::new(tokio::spawn(link.clone().keep_fresh()));
+    let namespace = if options.all_namespaces {
+        None
+    } else {
+        Some(link.namespace().to_string())
+    };
+    let target = Target {
+        labels: options.selector.clone(),
+        namespace,
+    };
+    follow(link, target, options.limits, tx).await;
+}
+
+/// Which pods.
+#[derive(Debug, Clone, Default)]
+struct Target {
+    /// `None` is all namespaces.
+    namespace: Option<String>,
+    labels: Option<String>,
+}
+
+impl Target {
+    /// The rule that allows `verb` on `what`, in words.
+    fn rule(&self, what: &str) -> String {
+        match &self.namespace {
+            Some(n) => format!("list and watch {what} in namespace {n}"),
+            None => format!("list and watch {what} in all namespaces"),
+        }
+    }
+}
+
+/// Watches pods and events and follows logs.
+async fn follow(link: Connection, target: Target, limits: Limits, tx: mpsc::Sender<Event>) {
+    let (pods_tx, mut pods) = mpsc::channel(256);
+    let scope = target.namespace.clone();
+    let _pods = AbortOnDropHandle::new(tokio::spawn(watch::<core::Pod, _>(
+        link.clone(),
+        move |c| scoped(c, scope.as_deref()),
+        Selection {
+            labels: target.labels.clone(),
+            fields: None,
+        },
+        target.rule("pods"),
+        Edge::new("pods", tx.clone()),
+        pods_tx,
+    )));
+    let mut fleet = Fleet::new(link.clone(), tx.clone(), limits);
+    let mut ours = Ours::default();
+    let (events_tx, mut events) = mpsc::channel(256);
+    let mut events_tx = Some(events_tx);
+    let mut events_task = None;
+    loop {
+        let sent = tokio::select! {
+            change = pods.recv() => {
+                let Some(change) = change else { return };
+                // The events of our pods make sense once the pods are known.
+                if matches!(change, Change::Listed) && let Some(sink) = events_tx.take() {
+                    let scope = target.namespace.clone();
+                    events_task = Some(AbortOnDropHandle::new(tokio::spawn(watch::<core::Event, _>(
+                        link.clone(),
+                        move |c| scoped(c, scope.as_deref()),
+                        // What says nothing new is left on the server.
+                        Selection {
+                            labels: None,
+                            fields: Some("reason!=Scheduled,reason!=Created,reason!=Started".into()),
+                        },
+                        target.rule("events"),
+                        Edge::new("events", tx.clone()),
+                        sink,
+                    ))));
+                }
+                pod_change(change, &mut fleet, &mut ours, &tx).await
+            }
+            Some(change) = events.recv() => match change {
+                Change::Put(e) => match ours.event(observe::event(&e)) {
+                    Some(e) => tx.send(Event::KubeEvent(e)).await.is_ok(),
+                    None => true,
+                },
+                // The server forgets events after an hour, we do not.
+                Change::Gone(_) | Change::Restart | Change::Listed => true,
+            },
+        };
+        if !sent {
+            drop(events_task);
+            return;
+        }
+    }
+}
+
+fn scoped<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(n) => Api::namespaced(client, n),
+        None => Api::all(client),
+    }
+}
+
+/// Passes a change on; false when nobody listens any more.
+async fn pod_change(
+    change: Change<core::Pod>,
+    fleet: &mut Fleet,
+    ours: &mut Ours,
+    tx: &mpsc::Sender<Event>,
+) -> bool {
+    let event = match change {
+        Change::Restart => {
+            fleet.resync();
+            PodEvent::Resync
+        }
+        Change::Put(pod) => {
+            let view = observe::pod(&pod);
+            let policy = pod
+                .spec
+                .as_ref()
+                .and_then(|s| s.restart_policy.as_deref())
+                .unwrap_or("Always");
+            fleet.pod(&view, policy);
+            let early = ours.add(&pod, &view.namespace);
+            if tx
+                .send(Event::Pod(PodEvent::Upsert(Box::new(view))))
+                .await
+                .is_err()
+            {
+                return false;
+            }
+            for e in early {
+                if tx.send(Event::KubeEvent(e)).await.is_err() {
+                    return false;
+                }
+            }
+            return true;
+        }
+        Change::Listed => PodEvent::Synced,
+        Change::Gone(pod) => {
+            let meta = pod.metadata;
+            let key = PodKey {
+                namespace: meta.namespace.unwrap_or_default(),
+                name: meta.name.unwrap_or_default(),
+            };
+            fleet.gone(&key);
+            PodEvent::Gone(key)
+        }
+    };
+    let synced = event == PodEvent::Synced;
+    if tx.send(Event::Pod(event)).await.is_err() {
+        return false;
+    }
+    if synced && let Some(note) = fleet.synced() {
+        let state = EdgeState::Down { why: note };
+        return tx
+            .send(Event::Edge(EdgeEvent {
+                edge: "logs".into(),
+                state,
+            }))
+            .await
+            .is_ok();
+    }
+    true
+}
+
+/// The objects whose events concern us: our pods and what owns them.
+#[derive(Default)]
+struct Ours {
+    /// Kind, namespace, name.
+    objects: BTreeSet<(String, String, String)>,
+    early: VecDeque<KubeEvent>,
+}
+
+impl Ours {
+    /// A pod is ours; gives the events that came before it.
+    fn add(&mut self, pod: &core::Pod, namespace: &str) -> Vec<KubeEvent> {
+        let owners = pod
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .map(|o| (o.kind.clone(), o.name.clone()));
+        let own = (
+            "Pod".to_string(),
+            pod.metadata.name.clone().unwrap_or_default(),
+        );
+        let mut new = BTreeSet::new();
+        for (kind, name) in owners.chain([own]) {
+            let key = (kind, namespace.to_string(), name);
+            if self.objects.insert(key.clone()) {
+                new.insert(key);
+            }
+        }
+        if new.is_empty() {
+            return Vec::new();
+        }
+        let (early, rest): (Vec<_>, Vec<_>) =
+            self.early.drain(..).partition(|e| new.contains(&key(e)));
+        self.early = rest.into();
+        early
+    }
+
+    /// The event if it concerns us; else it is kept a while.
+    fn event(&mut self, e: KubeEvent) -> Option<KubeEvent> {
+        if self.objects.contains(&key(&e)) {
+            return Some(e);
+        }
+        if self.early.len() >= EARLY_EVENTS {
+            self.early.pop_front();
+        }
+        self.early.push_back(e);
+        None
+    }
+}
+
+fn key(e: &KubeEvent) -> (String, String, String) {
+    (e.kind.clone(), e.namespace.clone(), e.object.clone())
+}

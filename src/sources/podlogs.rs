@@ -1,0 +1,357 @@
+//! The logs of every container, followed: each line once, or a counted gap.
+//!
+//! One task a container. It opens the log when the pod watch says that the container runs, goes on after any
+//! cut from the last line's second, completes a run that ended, and begins anew with the next one.
+
+mod follow;
+mod tail;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+pub use tail::{Resume, Tail, stamp};
+
+use super::cluster::Connection;
+use crate::model::event::{
+    ContainerKey, ContainerState, ContainerView, EdgeEvent, EdgeState, Event, PodKey, PodView,
+    SourceEvent, SourceId, SourceInfo,
+};
+use crate::model::pods::Place;
+use crate::parse::Nanos;
+use follow::Follower;
+
+/// How much of the logs is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a log that exist already when it is opened; beyond them only its end is read.
+    pub head: u64,
+    /// Logs being caught up with at one time.
+    pub opening: usize,
+    /// Pods whose logs are followed.
+    pub pods: usize,
+    /// Number of the first source; more than one edge may feed a run.
+    pub first_source: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: 16 << 20,
+            opening: 16,
+            pods: 512,
+            first_source: 0,
+        }
+    }
+}
+
+/// What a container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Doing {
+    /// Nothing yet, or between two runs.
+    #[default]
+    Waits,
+    Runs,
+    Ended,
+}
+
+/// One run of a container.
+#[derive(Debug, Clone, Eq, Default)]
+pub(crate) struct Run {
+    pub pod: String,
+    pub restarts: u32,
+    pub container: Option<String>,
+}
+
+impl PartialEq for Run {
+    /// Between two runs the kubelet may or may not name the container.
+    fn eq(&self, other: &Self) -> bool {
+        let named = self.container.is_some() && other.container.is_some();
+        self.pod == other.pod
+            && self.restarts == other.restarts
+            && (!named || self.container == other.container)
+    }
+}
+
+/// What the pod watch says of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Now {
+    pub run: Run,
+    pub doing: Doing,
+    pub started: Option<Nanos>,
+    /// There was a run before this one, and the kubelet may still have its log.
+    pub previous: bool,
+    /// It will not run again.
+    pub over: bool,
+    /// The pod is gone.
+    pub gone: bool,
+}
+
+impl Now {
+    fn of(pod: &PodView, c: &ContainerView, policy: &str, init: bool) -> Self {
+        let before = match &c.last_state {
+            ContainerState::Terminated { started, .. } => Some(*started),
+            _ => None,
+        };
+        let (doing, started, exit) = match (&c.state, before) {
+            (ContainerState::Running { since }, _) => (Doing::Runs, *since, None),
+            (
+                ContainerState::Terminated {
+                    started, exit_code, ..
+                },
+                _,
+            ) => (Doing::Ended, *started, Some(*exit_code)),
+            // In the back-off of a crash loop the log is still that of the run that crashed.
+            (_, Some(started)) => (Doing::Ended, started, None),
+            _ => (Doing::Waits, None, None),
+        };
+        let waits = !matches!(
+            c.state,
+            ContainerState::Running { .. } | ContainerState::Terminated { .. }
+        );
+        let stays = match (policy, exit) {
+            _ if c.sidecar => false,
+            (_, None) => false,
+            ("Never", _) => true,
+            ("OnFailure", Some(code)) => code == 0,
+            (_, Some(code)) => init && code == 0,
+        };
+        Self {
+            run: Run {
+                pod: pod.uid.clone(),
+                restarts: c.restarts,
+                container: c.container_id.clone(),
+            },
+            doing,
+            started,
+            previous: before.is_some() && !waits,
+            over: stays || matches!(pod.phase.as_str(), "Succeeded" | "Failed"),
+            gone: false,
+        }
+    }
+}
+
+/// What all followers share.
+pub(crate) struct Shared {
+    pub link: Connection,
+    pub tx: mpsc::Sender<Event>,
+    pub head: u64,
+    pub opening: Arc<Semaphore>,
+    /// GPU containers that have not been opened yet; the others let them go first.
+    pub first: watch::Sender<usize>,
+    /// State of the `logs` edge: said once, not once a container.
+    pub edge: Mutex<Option<EdgeState>>,
+    pub next: std::sync::atomic::AtomicU32,
+}
+
+impl Shared {
+    pub async fn edge(&self, state: EdgeState) {
+        let mut last = self.edge.lock().await;
+        if last.as_ref() != Some(&state) {
+            *last = Some(state.clone());
+            let _ = self
+                .tx
+                .send(Event::Edge(EdgeEvent {
+                    edge: "logs".into(),
+                    state,
+                }))
+                .await;
+        }
+    }
+
+    pub async fn source(&self, event: SourceEvent) -> bool {
+        self.tx.send(Event::Source(event)).await.is_ok()
+    }
+
+    pub fn id(&self) -> SourceId {
+        SourceId(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+struct Container {
+    id: SourceId,
+    /// Number of the next line.
+    lines: Arc<AtomicU64>,
+    now: watch::Sender<Now>,
+    gpus: u32,
+    place: Place,
+    task: Option<AbortOnDropHandle<()>>,
+}
+
+/// The followers of a workload.
+pub struct Fleet {
+    shared: Arc<Shared>,
+    containers: BTreeMap<ContainerKey, Container>,
+    pods: BTreeSet<PodKey>,
+    limit: usize,
+    left_out: BTreeSet<PodKey>,
+    /// Before the first list is whole nothing is opened: the order matters.
+    synced: bool,
+    listed: Option<BTreeSet<PodKey>>,
+}
+
+impl Fleet {
+    /// Followers over a connection.
+    #[must_use]
+    pub fn new(link: Connection, tx: mpsc::Sender<Event>, limits: Limits) -> Self {
+        let shared = Shared {
+            link,
+            tx,
+            head: limits.head,
+            opening: Arc::new(Semaphore::new(limits.opening.max(1))),
+            first: watch::Sender::new(0),
+            edge: Mutex::new(None),
+            next: limits.first_source.into(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            containers: BTreeMap::new(),
+            pods: BTreeSet::new(),
+            limit: limits.pods,
+            left_out: BTreeSet::new(),
+            synced: false,
+            listed: None,
+        }
+    }
+
+    /// A list begins: what it does not name is gone.
+    pub fn resync(&mut self) {
+        self.listed = Some(BTreeSet::new());
+    }
+
+    /// A pod as it is now.
+    pub fn pod(&mut self, pod: &PodView, policy: &str) {
+        let key = PodKey {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+        };
+        if let Some(l) = &mut self.listed {
+            l.insert(key.clone());
+        }
+        if !self.pods.contains(&key) {
+            if self.synced && self.pods.len() >= self.limit {
+                self.left_out.insert(key);
+                return;
+            }
+            self.pods.insert(key.clone());
+        }
+        let place = Place::of(pod);
+        let init = pod.init_containers.iter().map(|c| (c, true));
+        for (c, init) in init.chain(pod.containers.iter().map(|c| (c, false))) {
+            let now = Now::of(pod, c, policy, init);
+            let key = ContainerKey {
+                pod: key.clone(),
+                container: c.name.clone(),
+            };
+            let shared = &self.shared;
+            let entry = self
+                .containers
+                .entry(key.clone())
+                .or_insert_with(|| Container {
+                    id: shared.id(),
+                    lines: Arc::new(AtomicU64::new(1)),
+                    now: watch::Sender::new(now.clone()),
+                    gpus: c.gpus,
+                    place: place.clone(),
+                    task: None,
+                });
+            entry.now.send_if_modified(|old| {
+                let changed = *old != now;
+                *old = now;
+                changed
+            });
+            if self.synced {
+                start(&self.shared, &key, entry);
+            }
+        }
+    }
+
+    /// A pod was deleted.
+    pub fn gone(&mut self, pod: &PodKey) {
+        if let Some(l) = &mut self.listed {
+            l.remove(pod);
+        }
+        self.pods.remove(pod);
+        self.left_out.remove(pod);
+        for c in self
+            .containers
+            .iter()
+            .filter(|(k, _)| k.pod == *pod)
+            .map(|(_, c)| c)
+        {
+            c.now.send_modify(|n| n.gone = true);
+        }
+    }
+
+    /// The list is complete. Opens what waits, GPU containers first. A sentence when some pods are left out.
+    pub fn synced(&mut self) -> Option<String> {
+        let listed = self.listed.take().unwrap_or_default();
+        let gone: Vec<_> = self
+            .pods
+            .iter()
+            .filter(|p| !listed.contains(*p))
+            .cloned()
+            .collect();
+        for pod in gone {
+            self.gone(&pod);
+        }
+        self.synced = true;
+        let mut order: Vec<_> = self
+            .containers
+            .iter()
+            .filter(|(_, c)| c.task.is_none())
+            .map(|(k, c)| (c.gpus == 0, c.place.clone(), k.clone()))
+            .collect();
+        order.sort();
+        // Over the limit, pods with GPUs and low ranks are the ones that are read.
+        let busy = self.containers.iter().filter(|(_, c)| c.task.is_some());
+        let mut chosen: BTreeSet<PodKey> = busy.map(|(k, _)| k.pod.clone()).collect();
+        for (_, _, key) in order {
+            if !chosen.contains(&key.pod) && chosen.len() >= self.limit {
+                self.pods.remove(&key.pod);
+                self.containers.remove(&key);
+                self.left_out.insert(key.pod);
+                continue;
+            }
+            chosen.insert(key.pod.clone());
+            if let Some(c) = self.containers.get_mut(&key) {
+                start(&self.shared, &key, c);
+            }
+        }
+        let n = self.left_out.len();
+        (n > 0).then(|| {
+            format!(
+                "the logs of {n} more pods are not read: {} is the limit",
+                self.limit
+            )
+        })
+    }
+}
+
+/// Starts a container's follower if it has none.
+fn start(shared: &Arc<Shared>, key: &ContainerKey, c: &mut Container) {
+    let running = c.task.as_ref().is_some_and(|t| !t.is_finished());
+    // A container that waits for its image needs no task yet, and no place in the list of sources.
+    if running || c.now.borrow().doing == Doing::Waits || c.now.borrow().gone {
+        return;
+    }
+    let fresh = c.task.is_none();
+    let info = SourceInfo {
+        name: format!("{}/{}/{}", key.pod.namespace, key.pod.name, key.container),
+        container: Some(key.clone()),
+        previous: false,
+        started: c.now.borrow().started,
+    };
+    let follower = Follower::new(
+        shared.clone(),
+        c.id,
+        info,
+        c.lines.clone(),
+        c.now.subscribe(),
+        c.gpus > 0,
+    );
+    c.task = Some(AbortOnDropHandle::new(tokio::spawn(follower.run(fresh))));
+}

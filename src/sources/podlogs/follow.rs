@@ -1,0 +1,722 @@
+//! One container's log from its first run to its last.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::io::{AsyncBufRead, AsyncBufReadExt as _};
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::tail::{Resume, Tail, stamp};
+use super::{Doing, Now, Run, Shared};
+use crate::model::event::{EdgeState, Event, LogBlock, SourceEvent, SourceId, SourceInfo};
+use crate::parse::{Block, Nanos};
+use crate::sources::cluster::{Backoff, Trouble, TroubleKind, jitter};
+
+/// Bytes of whole lines that are handed on at once.
+const BLOCK: usize = 256 << 10;
+/// Lines wait no longer than this for company.
+const GATHER: Duration = Duration::from_millis(50);
+/// A line longer than this is cut; the rest of it is lost and said so.
+const LINE: usize = 4 << 20;
+/// A log that gives nothing for so long has been caught up with.
+const QUIET: Duration = Duration::from_millis(500);
+/// A log that has not answered for so long is one without lines: others may open meanwhile.
+const SLOW: Duration = Duration::from_secs(2);
+/// The pod watch may lag behind the log by so much.
+const WATCH_LAG: Duration = Duration::from_secs(3);
+/// Lines read of the end of a log whose middle is left out.
+const END_LINES: u32 = 5_000;
+/// A stream that was silent for so long when the network came back is opened anew.
+const SUSPECT: Duration = Duration::from_secs(5);
+/// After a refusal rights may have changed.
+const FORBIDDEN: Duration = Duration::from_secs(60);
+/// What a kubelet answers instead of a log that is already gone, with status 200.
+const NO_LOG: &[u8] = b"unable to retrieve container logs for ";
+
+/// Follows one container.
+pub(crate) struct Follower {
+    shared: Arc<Shared>,
+    id: SourceId,
+    info: SourceInfo,
+    lines: Arc<AtomicU64>,
+    now: watch::Receiver<Now>,
+    tail: Tail,
+    backoff: Backoff,
+    /// Lets the containers without GPUs wait until this one is open.
+    turn: Option<Turn>,
+    gpu: bool,
+    /// The next opening may not join the last one, and that is no loss.
+    loose: bool,
+    /// The next opening reads only the end.
+    only_end: bool,
+    up: bool,
+}
+
+/// A GPU container that has not been opened yet.
+struct Turn(Arc<Shared>);
+
+impl Turn {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.first.send_modify(|n| *n += 1);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.first.send_modify(|n| *n = n.saturating_sub(1));
+    }
+}
+
+/// Which part of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// What is there and what will come.
+    Follow,
+    /// What is left of the run that ended.
+    Rest,
+    /// What is left of the run before the present one.
+    Previous,
+}
+
+/// How reading ended.
+enum End {
+    /// The stream ended in order.
+    Eof,
+    Failed(Trouble),
+    /// The lines are another run's.
+    Restarted,
+    /// More is there than is read of a head.
+    TooLong,
+    /// Nobody listens.
+    Closed,
+}
+
+impl Follower {
+    pub fn new(
+        shared: Arc<Shared>,
+        id: SourceId,
+        info: SourceInfo,
+        lines: Arc<AtomicU64>,
+        now: watch::Receiver<Now>,
+        gpu: bool,
+    ) -> Self {
+        let turn = gpu.then(|| Turn::new(&shared));
+        Self {
+            shared,
+            id,
+            info,
+            lines,
+            now,
+            tail: Tail::default(),
+            backoff: Backoff::default(),
+            turn,
+            gpu,
+            loose: false,
+            only_end: false,
+            up: false,
+        }
+    }
+
+    /// Runs until the container ended for good.
+    pub async fn run(mut self, fresh: bool) {
+        if fresh
+            && !self
+                .shared
+                .source(SourceEvent::Opened(self.id, self.info.clone()))
+                .await
+        {
+            return;
+        }
+        if !self.gpu {
+            // Not for ever: a GPU container may hang in its opening.
+            let mut first = self.shared.first.subscribe();
+            let _ = timeout(Duration::from_secs(10), first.wait_for(|n| *n == 0)).await;
+        }
+        let mut current: Option<Run> = None;
+        let mut complete = false;
+        loop {
+            let now = self.now.borrow_and_update().clone();
+            if now.gone && (complete || current.is_none()) {
+                self.end(None).await;
+                return;
+            }
+            if now.gone {
+                // The log goes with the pod; what came to the end of it in order is whole.
+                self.end(Some("the pod is gone".into())).await;
+                return;
+            }
+            if current.as_ref().is_some_and(|r| *r != now.run)
+                && !complete
+                && now.doing != Doing::Waits
+            {
+                complete = self.finish(current.as_ref(), &now).await;
+            }
+            if now.doing == Doing::Waits || (complete && current.as_ref() == Some(&now.run)) {
+                self.turn = None;
+                if now.over {
+                    self.end(None).await;
+                    return;
+                }
+                if self.now.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            if current.as_ref() != Some(&now.run) {
+                if current.is_none() && now.previous && !self.previous_run().await {
+                    return;
+                }
+                self.begin(&now);
+                current = Some(now.run.clone());
+                complete = false;
+            }
+            let part = if now.doing == Doing::Runs {
+                Part::Follow
+            } else {
+                Part::Rest
+            };
+            match self.read(part).await {
+                End::Eof if part == Part::Rest => {
+                    // Complete unless the run changed meanwhile; then the next turn finds out.
+                    complete = true;
+                }
+                End::Eof => {
+                    self.up = false;
+                    // Ended or cut politely: the two look alike until the pod watch speaks.
+                    let still = |n: &Now| n.run != now.run || n.doing != Doing::Runs || n.gone;
+                    if timeout(SLOW, self.now.wait_for(still)).await.is_err() {
+                        let why = "the log stream ended while the container runs".into();
+                        self.retry(Trouble {
+                            kind: TroubleKind::Network,
+                            text: why,
+                        })
+                        .await;
+                    }
+                }
+                End::Restarted => {}
+                End::TooLong => {
+                    let mib = self.shared.head >> 20;
+                    let why = format!("the log is longer than {mib} MiB: its middle was not read");
+                    self.lost(None, why).await;
+                    self.only_end = true;
+                    self.loose = true;
+                }
+                End::Failed(t) => self.retry(t).await,
+                End::Closed => return,
+            }
+        }
+    }
+
+    /// A new run begins.
+    fn begin(&mut self, now: &Now) {
+        // Lines that are younger than the run's start are its own, read before the pod watch told us of it.
+        let own = match (self.tail.newest(), now.started) {
+            (Some(newest), Some(started)) => newest >= started,
+            _ => false,
+        };
+        if own {
+            self.loose = true;
+        } else {
+            self.tail.restart();
+            self.loose = false;
+        }
+        self.only_end = false;
+    }
+
+    /// Reads what is left of a run that ended while we were not looking. True: it is done with.
+    async fn finish(&mut self, old: Option<&Run>, now: &Now) -> bool {
+        let next = old.is_some_and(|o| {
+            o.pod == now.run.pod && o.restarts.saturating_add(1) == now.run.restarts
+        });
+        if self
+            .tail
+            .newest()
+            .is_some_and(|n| now.started.is_some_and(|s| n >= s))
+        {
+            return true;
+        }
+        let gap = if next && now.previous {
+            match self.read(Part::Previous).await {
+                End::Eof => None,
+                End::Failed(t) => Some(format!(
+                    "the end of the run before can't be read: {}",
+                    t.text
+                )),
+                _ => Some("the end of the run before can't be read".into()),
+            }
+        } else if old.is_some_and(|o| o.pod != now.run.pod) {
+            Some("the pod was replaced before the end of its log was read".to_string())
+        } else {
+            Some("a run of the container ended before it could be read".into())
+        };
+        if let Some(why) = gap {
+            self.lost(None, why).await;
+        }
+        true
+    }
+
+    /// Reads the run before the first one that we see, as a source of its own. False when nobody listens.
+    async fn previous_run(&mut self) -> bool {
+        let id = self.shared.id();
+        let info = SourceInfo {
+            name: format!("{}@previous", self.info.name),
+            previous: true,
+            started: None,
+            ..self.info.clone()
+        };
+        if !self
+            .shared
+            .source(SourceEvent::Opened(id, info.clone()))
+            .await
+        {
+            return false;
+        }
+        let mut other = Self {
+            shared: self.shared.clone(),
+            id,
+            info,
+            lines: Arc::new(AtomicU64::new(1)),
+            now: self.now.clone(),
+            tail: Tail::default(),
+            backoff: Backoff::default(),
+            turn: None,
+            gpu: self.gpu,
+            loose: true,
+            only_end: false,
+            up: false,
+        };
+        // Tried a few times: it is read only once, and it often holds the reason.
+        let mut why = None;
+        for _ in 0..4 {
+            why = match other.read(Part::Previous).await {
+                End::Eof | End::Restarted => None,
+                End::TooLong => {
+                    let mib = self.shared.head >> 20;
+                    other
+                        .lost(
+                            None,
+                            format!("the log is longer than {mib} MiB: its end was not read"),
+                        )
+                        .await;
+                    None
+                }
+                End::Closed => return false,
+                End::Failed(t)
+                    if matches!(
+                        t.kind,
+                        TroubleKind::Network | TroubleKind::Busy | TroubleKind::Other
+                    ) =>
+                {
+                    let text = t.text.clone();
+                    other.retry(t).await;
+                    Some(text)
+                }
+                End::Failed(t) => {
+                    why = Some(t.text);
+                    break;
+                }
+            };
+            if why.is_none() {
+                break;
+            }
+        }
+        self.shared.source(SourceEvent::Ended { id, why }).await
+    }
+
+    async fn end(&mut self, why: Option<String>) {
+        self.turn = None;
+        self.shared
+            .source(SourceEvent::Ended { id: self.id, why })
+            .await;
+    }
+
+    async fn lost(&mut self, lines: Option<u64>, why: String) {
+        self.shared
+            .source(SourceEvent::Lost {
+                id: self.id,
+                lines,
+                why,
+            })
+            .await;
+    }
+
+    /// Says why and waits, as long as it takes or until the container changes.
+    async fn retry(&mut self, t: Trouble) {
+        self.turn = None;
+        self.up = false;
+        if t.kind == TroubleKind::Forbidden {
+            let ns = self
+                .info
+                .container
+                .as_ref()
+                .map_or("", |c| c.pod.namespace.as_str());
+            self.shared
+                .edge(EdgeState::Forbidden {
+                    rule: format!("get pods/log in namespace {ns}"),
+                })
+                .await;
+        }
+        if matches!(t.kind, TroubleKind::Unauthorized | TroubleKind::Login)
+            && let Err(e) = self.shared.link.renew().await
+        {
+            tracing::debug!("renewal: {e}");
+        }
+        let wait = if t.kind == TroubleKind::Forbidden {
+            jitter(FORBIDDEN)
+        } else {
+            self.backoff.failed()
+        };
+        let in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.shared
+            .source(SourceEvent::Retrying {
+                id: self.id,
+                why: t.text,
+                in_ms,
+            })
+            .await;
+        let seen = self.now.borrow().clone();
+        // A restart or the pod's end is news worth an earlier look, but not a storm of them.
+        let changed = async { self.now.wait_for(|n| *n != seen).await.is_ok() };
+        tokio::select! {
+            () = sleep(wait) => {}
+            _ = changed => sleep(jitter(Duration::from_millis(200))).await,
+        }
+    }
+
+    async fn is_up(&mut self) {
+        if !self.up {
+            self.up = true;
+            self.shared.source(SourceEvent::Up(self.id)).await;
+            self.shared.edge(EdgeState::Up).await;
+        }
+    }
+
+    fn request(&self, part: Part) -> http::Request<Vec<u8>> {
+        let (pod, container) = match &self.info.container {
+            Some(c) => (&c.pod, c.container.as_str()),
+            None => return http::Request::default(),
+        };
+        // Names are DNS labels: nothing in them needs escaping. The client's own parameters would round the second.
+        let mut url = format!(
+            "/api/v1/namespaces/{}/pods/{}/log?container={container}&timestamps=true",
+            pod.namespace, pod.name
+        );
+        if part == Part::Follow {
+            url.push_str("&follow=true");
+        }
+        if part == Part::Previous {
+            url.push_str("&previous=true");
+        }
+        if self.only_end {
+            url.push_str(&format!("&tailLines={END_LINES}"));
+        } else if let Some(since) = self
+            .tail
+            .since()
+            .and_then(|s| Timestamp::from_nanosecond(s.into()).ok())
+        {
+            url.push_str(&format!("&sinceTime={since}"));
+        }
+        http::Request::get(url).body(Vec::new()).unwrap_or_default()
+    }
+
+    /// Opens the log and reads it to its end or its cut.
+    async fn read(&mut self, part: Part) -> End {
+        let Ok(permit) = self.shared.opening.clone().acquire_owned().await else {
+            return End::Closed;
+        };
+        let mut permit = Some(permit);
+        let client = self.shared.link.client();
+        let opened = client.request_stream(self.request(part));
+        tokio::pin!(opened);
+        let stream = tokio::select! {
+            r = &mut opened => r,
+            // A log without lines sends not even headers: nothing to wait for, nothing to worry about.
+            () = sleep(SLOW) => {
+                permit = None;
+                self.turn = None;
+                if part == Part::Follow {
+                    self.is_up().await;
+                    self.wait_for_headers(&mut opened).await
+                } else {
+                    match timeout(Duration::from_secs(60), &mut opened).await {
+                        Ok(r) => r,
+                        Err(_) => return End::Failed(Trouble::timeout(Duration::from_secs(60))),
+                    }
+                }
+            }
+        };
+        let stream = match stream {
+            Ok(s) => s,
+            Err(e) => return End::Failed(Trouble::of(&e)),
+        };
+        self.is_up().await;
+        let mut reading = Reading {
+            resume: self.tail.resume(),
+            checked: false,
+            part,
+            backlog: self.tail.newest().is_none().then(Backlog::new),
+            permit,
+            buffer: Vec::new(),
+            cut: false,
+        };
+        let end = self.pump(stream, &mut reading).await;
+        self.only_end = false;
+        end
+    }
+
+    /// Waits for a silent log; a network that was lost and came back ends the wait.
+    async fn wait_for_headers<T>(
+        &self,
+        opened: &mut (impl Future<Output = kube::Result<T>> + Unpin),
+    ) -> kube::Result<T> {
+        let mut network = self.shared.link.network();
+        network.mark_unchanged();
+        tokio::select! {
+            r = opened => r,
+            _ = network.changed() => Err(kube::Error::ReadEvents(std::io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+
+    async fn pump(&mut self, stream: impl AsyncBufRead, r: &mut Reading) -> End {
+        tokio::pin!(stream);
+        let mut network = self.shared.link.network();
+        network.mark_unchanged();
+        let mut last_data = Instant::now();
+        // When gathered lines must go, or when silence says that the log is caught up with.
+        let mut flush_at: Option<Instant> = None;
+        loop {
+            let quiet = last_data + QUIET;
+            let wake = flush_at.unwrap_or(quiet);
+            let chunk = tokio::select! {
+                biased;
+                chunk = stream.fill_buf() => chunk,
+                () = sleep_until(wake), if flush_at.is_some() || r.permit.is_some() || r.backlog.is_some() => {
+                    if flush_at.take().is_some() {
+                        match self.flush(r).await {
+                            None => {}
+                            Some(end) => return end,
+                        }
+                    } else {
+                        r.permit = None;
+                        r.backlog = None;
+                        self.turn = None;
+                        self.backoff.healthy();
+                    }
+                    continue;
+                }
+                Ok(()) = network.changed() => {
+                    if last_data.elapsed() >= SUSPECT {
+                        let text = "the network was lost and is back".into();
+                        return End::Failed(Trouble { kind: TroubleKind::Network, text });
+                    }
+                    continue;
+                }
+            };
+            let n = match chunk {
+                Ok([]) => break,
+                Ok(bytes) => {
+                    r.take(bytes);
+                    bytes.len()
+                }
+                Err(e) => {
+                    // Whole lines are ours; the rest comes again.
+                    if let Some(end) = self.flush(r).await {
+                        return end;
+                    }
+                    return End::Failed(cut(&e));
+                }
+            };
+            stream.consume_unpin(n);
+            last_data = Instant::now();
+            self.backoff.healthy();
+            if r.buffer.len() >= BLOCK {
+                flush_at = None;
+                if let Some(end) = self.flush(r).await {
+                    return end;
+                }
+            } else if flush_at.is_none() {
+                flush_at = Some(last_data + GATHER);
+            }
+            if let Some(b) = &mut r.backlog {
+                b.bytes += n as u64;
+                if b.bytes > self.shared.head {
+                    return match self.flush(r).await {
+                        Some(end) => end,
+                        None => End::TooLong,
+                    };
+                }
+            }
+        }
+        if r.part != Part::Follow && !r.buffer.is_empty() && !r.buffer.ends_with(b"\n") {
+            // The last words of a run that ended, without a line end.
+            r.buffer.push(b'\n');
+        }
+        self.flush(r).await.unwrap_or(End::Eof)
+    }
+
+    /// Hands on the whole lines that have gathered. Gives an end where reading can't go on.
+    async fn flush(&mut self, r: &mut Reading) -> Option<End> {
+        let Some(end) = memchr::memrchr(b'\n', &r.buffer) else {
+            if r.buffer.len() > LINE {
+                r.buffer.truncate(LINE);
+                r.buffer.push(b'\n');
+                r.cut = true;
+                self.lost(
+                    Some(0),
+                    format!("a line longer than {} MiB was cut", LINE >> 20),
+                )
+                .await;
+            }
+            return None;
+        };
+        let rest = r.buffer.split_off(end + 1);
+        let mut text = std::mem::replace(&mut r.buffer, rest);
+        if text.starts_with(NO_LOG) {
+            let why = "the kubelet no longer has this log".into();
+            return Some(End::Failed(Trouble {
+                kind: TroubleKind::NotFound,
+                text: why,
+            }));
+        }
+        if !r.resume.done() {
+            text = match self.only_new(text, r).await {
+                Ok(new) => new,
+                Err(end) => return Some(end),
+            };
+        }
+        if text.is_empty() {
+            return None;
+        }
+        if let Some(b) = &r.backlog
+            && b.caught_up(&text)
+        {
+            r.backlog = None;
+            r.permit = None;
+            self.turn = None;
+        }
+        self.tail.read(&text);
+        let first = self.lines.load(Ordering::Relaxed);
+        let block = Block::new(first, text);
+        let count = memchr::memchr_iter(b'\n', &block.text).count() as u64;
+        self.lines.store(first + count, Ordering::Relaxed);
+        let event = Event::Log(LogBlock {
+            source: self.id,
+            block: Arc::new(block),
+        });
+        if self.shared.tx.send(event).await.is_err() {
+            return Some(End::Closed);
+        }
+        None
+    }
+
+    /// Drops what was read before a cut. `Err` where the lines are another run's.
+    async fn only_new(&mut self, text: Vec<u8>, r: &mut Reading) -> Result<Vec<u8>, End> {
+        let mut new = Vec::with_capacity(text.len());
+        for line in text.split_inclusive(|b| *b == b'\n') {
+            let bare = line.strip_suffix(b"\n").unwrap_or(line);
+            if !r.resume.is_new(bare) {
+                continue;
+            }
+            if !std::mem::replace(&mut r.checked, true) {
+                let loose = std::mem::take(&mut self.loose);
+                if !loose && !r.resume.joined() {
+                    self.no_join(r.part).await?;
+                }
+            }
+            new.extend_from_slice(line);
+        }
+        Ok(new)
+    }
+
+    /// Nothing came back of what was read: rotated away, or already the next run's log.
+    async fn no_join(&mut self, part: Part) -> Result<(), End> {
+        let before = self.now.borrow().run.clone();
+        if part != Part::Previous
+            && timeout(WATCH_LAG, self.now.wait_for(|n| n.run != before))
+                .await
+                .is_ok()
+        {
+            return Err(End::Restarted);
+        }
+        self.lost(
+            None,
+            "the kubelet rotated the log away during the cut".into(),
+        )
+        .await;
+        Ok(())
+    }
+}
+
+fn cut(e: &std::io::Error) -> Trouble {
+    let mut text = e.to_string();
+    let mut next = std::error::Error::source(e);
+    for _ in 0..8 {
+        let Some(s) = next else { break };
+        text = s.to_string();
+        next = s.source();
+    }
+    Trouble {
+        kind: TroubleKind::Network,
+        text: format!(
+            "the log stream was cut: {}",
+            crate::sources::cluster::one_line(&text)
+        ),
+    }
+}
+
+/// One opened stream.
+struct Reading {
+    resume: Resume,
+    /// The first new line was looked at: does it join what was read before?
+    checked: bool,
+    part: Part,
+    /// Reading what was there before; `None` once caught up.
+    backlog: Option<Backlog>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// Bytes not handed on: the end of it may be half a line.
+    buffer: Vec<u8>,
+    /// In the rest of a line that was cut.
+    cut: bool,
+}
+
+impl Reading {
+    fn take(&mut self, mut bytes: &[u8]) {
+        if self.cut {
+            match memchr::memchr(b'\n', bytes) {
+                None => return,
+                Some(i) => {
+                    bytes = bytes.get(i + 1..).unwrap_or_default();
+                    self.cut = false;
+                }
+            }
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+}
+
+/// How much was read of what was there at the opening.
+struct Backlog {
+    bytes: u64,
+    opened: Nanos,
+}
+
+impl Backlog {
+    fn new() -> Self {
+        let now = Nanos::try_from(Timestamp::now().as_nanosecond()).unwrap_or(Nanos::MAX);
+        Self {
+            bytes: 0,
+            opened: now,
+        }
+    }
+
+    /// The newest line is as young as the opening, by clocks that may differ a little.
+    fn caught_up(&self, text: &[u8]) -> bool {
+        let body = text.strip_suffix(b"\n").unwrap_or(text);
+        let last = body.rsplit(|b| *b == b'\n').next().unwrap_or_default();
+        stamp(last).is_some_and(|(at, _)| at >= self.opened - 2_000_000_000)
+    }
+}
