@@ -1,5 +1,9 @@
 //! One binary for the whole suite.
 
+#[path = "suite/cluster.rs"]
+mod cluster;
+#[path = "suite/fakeapi.rs"]
+mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
 #[path = "generator.rs"]
@@ -20,6 +24,8 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/speakers.rs"]
+mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
 #[path = "suite/vllm.rs"]

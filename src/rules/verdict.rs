@@ -119,6 +119,12 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             (Verdict::Healthy, "the server answers".into())
         } else if all > 0 && serving >= all {
             (Verdict::Healthy, format!("all {all} ranks serve"))
+        } else if all == 0 && processes().any(|p| p.stage == Some(Stage::Serving)) {
+            // A server serves only when its ranks do; their own lines may have been rotated away.
+            (
+                Verdict::Healthy,
+                "the server serves; the start of its ranks is not in these logs".into(),
+            )
         } else if all == 0 {
             (
                 Verdict::Starting,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ncclscope::model::event::Event;
+use ncclscope::model::event::{Event, Stamped};
+use ncclscope::model::{Model, update};
+use ncclscope::rules::KNOWN;
+use ncclscope::rules::scene::{Scene, Severity};
 use ncclscope::sources::sim::{self, Scenario, ScenarioError};
 
 fn all() -> Vec<Scenario> {
@@ -162,4 +165,79 @@ async fn playing_keeps_the_pace_and_the_order() {
         (took - lasts / 10.0).abs() < 0.01,
         "{took} s for {lasts} s at ×10"
     );
+}
+
+/// The scene at the end of a scenario.
+fn scene(s: &Scenario) -> Scene {
+    let mut model = Model::default();
+    for (seq, (at, event)) in (1..).zip(sim::events(s)) {
+        update(&mut model, Stamped { seq, at, event });
+    }
+    Scene::of(&model)
+}
+
+/// Every finding that a rule knows is raised where the file says so, and nowhere else.
+///
+/// Ids that no rule raises yet are left out on both sides.
+#[test]
+fn each_scenario_shows_what_it_expects_and_nothing_else() {
+    let known: BTreeSet<&str> = KNOWN.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for s in all() {
+        let scene = scene(&s);
+        let ids = |least: Severity| -> BTreeSet<&str> {
+            scene
+                .findings
+                .iter()
+                .filter(|f| f.severity >= least)
+                .map(|f| f.id)
+                .collect()
+        };
+        let expected = |list: &'_ [String]| -> BTreeSet<String> {
+            list.iter()
+                .filter(|id| known.contains(id.as_str()))
+                .cloned()
+                .collect()
+        };
+        let (want, got) = (expected(&s.expect.findings), ids(Severity::Warning));
+        if want.iter().map(String::as_str).collect::<BTreeSet<_>>() != got {
+            wrong.push(format!("{}: expected {want:?}, found {got:?}", s.name));
+        }
+        for id in expected(&s.expect.info) {
+            if !ids(Severity::Info).contains(id.as_str()) {
+                wrong.push(format!("{}: {id} is missing", s.name));
+            }
+        }
+        let all_known = s
+            .expect
+            .findings
+            .iter()
+            .all(|id| known.contains(id.as_str()));
+        let verdict = format!("{:?}", scene.verdict).to_lowercase();
+        if all_known && verdict != s.expect.verdict {
+            wrong.push(format!(
+                "{}: expected {}, judged {verdict}: {}",
+                s.name, s.expect.verdict, scene.summary
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Expectations are written in the contract's words.
+#[test]
+fn expectations_use_the_words_of_the_contract() {
+    for s in all() {
+        assert!(
+            ["healthy", "starting", "degraded", "failed", "unknown"]
+                .contains(&s.expect.verdict.as_str())
+        );
+        assert!(
+            s.expect
+                .findings
+                .iter()
+                .chain(&s.expect.info)
+                .all(|id| id.split_once('.').is_some())
+        );
+    }
 }

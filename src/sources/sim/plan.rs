@@ -133,6 +133,8 @@ pub struct Member {
 /// One NCCL communicator.
 #[derive(Debug, Clone)]
 pub struct Comm {
+    /// `tp`, `pp`, `dp`, `ep`, or `logits` for torch's own of the last stage.
+    pub kind: &'static str,
     /// Function that makes it.
     pub func: &'static str,
     /// `commId`.
@@ -146,8 +148,10 @@ pub struct Comm {
 /// Everything that is known before the first line is written.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// First moment.
+    /// The pods are created.
     pub start: Nanos,
+    /// Somebody begins to watch.
+    pub watch: Nanos,
     /// Last moment.
     pub end: Nanos,
     /// By index.
@@ -189,9 +193,10 @@ impl Plan {
     /// Works out the plan of a scenario.
     #[must_use]
     pub fn new(s: &Scenario) -> Self {
-        let start = s.start_ns();
+        let start = s.origin_ns();
         let mut plan = Self {
             start,
+            watch: s.start_ns(),
             end: start + secs(s.lasts),
             pods: pods(s, start),
             ranks: ranks(s),
@@ -245,6 +250,7 @@ impl Plan {
         // The workers meet when the last pod is up; a pod that never comes holds everybody.
         let config = secs(p.config);
         self.stop(s, Phase::Config);
+        self.stop(s, Phase::Rendezvous);
         let ready: Option<Vec<Nanos>> = self
             .pods
             .iter()
@@ -403,16 +409,18 @@ impl Plan {
     /// The eager communicators in order of creation; returns when the last rank is through, if all are.
     fn communicators(&mut self, s: &Scenario, begin: Nanos, length: Nanos) -> Option<Nanos> {
         let groups = groups(s, &self.ranks);
-        let kinds = groups.iter().map(|g| g.0).max().map_or(1, |k| k + 1);
-        let step = length / Nanos::try_from(kinds).unwrap_or(1);
+        let mut kinds: Vec<&str> = groups.iter().map(|g| g.0).collect();
+        kinds.dedup();
+        let step = length / Nanos::try_from(kinds.len().max(1)).unwrap_or(1);
         let mut rng = Rng::new(s.seed, 3);
         let mut cursor: Vec<Option<Nanos>> = self
             .ranks
             .iter()
             .map(|_| Some(begin + 20_000_000 + Nanos::try_from(rng.below(60_000_000)).unwrap_or(0)))
             .collect();
-        for (_, members) in groups {
+        for (kind, members) in groups {
             let mut comm = Comm {
+                kind,
                 func: "ncclCommInitRank",
                 id: rng.bits() | 1 << 63,
                 members: Vec::with_capacity(members.len()),
@@ -441,7 +449,8 @@ impl Plan {
                 .collect::<std::collections::BTreeSet<_>>()
                 .len()
                 > 1;
-            comm.whole = through.is_some();
+            comm.whole = through.is_some() && self.reachable(s, &members);
+            let through = through.filter(|_| comm.whole);
             for m in &mut comm.members {
                 let jitter = Nanos::try_from(rng.below(40_000_000)).unwrap_or(0);
                 m.complete = through
@@ -472,6 +481,21 @@ impl Plan {
             .map(|t| t.max(begin + length))
     }
 
+    /// No fault stands between the members of a communicator.
+    fn reachable(&self, s: &Scenario, members: &[usize]) -> bool {
+        s.faults.iter().all(|fault| {
+            let Fault::Unreachable { pods } = fault else {
+                return true;
+            };
+            let mut sides = members
+                .iter()
+                .filter_map(|g| self.ranks.get(*g))
+                .map(|r| pods.contains(&r.pod));
+            let first = sides.next();
+            sides.all(|side| Some(side) == first)
+        })
+    }
+
     /// Torch's own communicator for the logits of the last stage, made at the first forward pass.
     fn gather(&mut self, s: &Scenario, begin: Nanos) {
         if s.layout.tp < 2 {
@@ -497,6 +521,7 @@ impl Plan {
                 .collect();
             let whole = members.iter().all(|m| m.complete.is_some());
             self.comms.push(Comm {
+                kind: "logits",
                 func: "ncclCommInitRankConfig",
                 id: rng.bits() | 1 << 63,
                 members,
@@ -608,34 +633,8 @@ fn change(pod: &mut Pod, s: &Scenario, fault: &Fault) {
             pod.node = format!("gpu-{:02}", first + 1);
             pod.host_ip = format!("10.10.{}.{}", first / 200, first % 200 + 11);
         }
-        Fault::Rotated { pods, phase } if hit(pods) => {
-            // Worked out later from the phase; remembered here as an offset from the start.
-            let p = &s.phases;
-            let lengths = [
-                p.config,
-                p.rendezvous,
-                p.nccl,
-                p.weights,
-                p.compile,
-                p.profile,
-                p.graphs,
-            ];
-            let order = [
-                Phase::Config,
-                Phase::Rendezvous,
-                Phase::Nccl,
-                Phase::Weights,
-                Phase::Compile,
-                Phase::Profile,
-                Phase::Graphs,
-            ];
-            let before: f64 = order
-                .iter()
-                .zip(lengths)
-                .filter(|(o, _)| **o < *phase)
-                .map(|(_, l)| l)
-                .sum();
-            pod.rotated = pod.started.map(|t| t + secs(before) + 2 * SEC);
+        Fault::Rotated { pods, before } if hit(pods) => {
+            pod.rotated = Some(s.origin_ns() + secs(*before));
         }
         _ => {}
     }
@@ -689,18 +688,17 @@ pub fn has_ep(s: &Scenario) -> bool {
     s.model.moe || s.versions.vllm < Version(0, 14, 0)
 }
 
-/// The groups that get a communicator at once, in order of creation: kind number and members.
-fn groups(s: &Scenario, ranks: &[Rank]) -> Vec<(usize, Vec<usize>)> {
+/// The groups that get a communicator at once, in order of creation: kind and members.
+fn groups(s: &Scenario, ranks: &[Rank]) -> Vec<(&'static str, Vec<usize>)> {
     type Of = fn(&Rank) -> (usize, usize);
-    let kinds: [(usize, Of, bool); 4] = [
-        (s.layout.tp, |r| (r.dp, r.pp), true),
-        (s.layout.pp, |r| (r.dp, r.tp), true),
-        (s.layout.dp, |r| (r.pp, r.tp), true),
-        (s.layout.dp * s.layout.tp, |r| (r.pp, 0), has_ep(s)),
+    let kinds: [(&str, usize, Of, bool); 4] = [
+        ("tp", s.layout.tp, |r| (r.dp, r.pp), true),
+        ("pp", s.layout.pp, |r| (r.dp, r.tp), true),
+        ("dp", s.layout.dp, |r| (r.pp, r.tp), true),
+        ("ep", s.layout.dp * s.layout.tp, |r| (r.pp, 0), has_ep(s)),
     ];
     let mut out = Vec::new();
-    let mut kind = 0;
-    for (size, of, exists) in kinds {
+    for (kind, size, of, exists) in kinds {
         if size < 2 || !exists {
             continue;
         }
@@ -709,7 +707,6 @@ fn groups(s: &Scenario, ranks: &[Rank]) -> Vec<(usize, Vec<usize>)> {
             sets.entry(of(r)).or_default().push(r.global);
         }
         out.extend(sets.into_values().map(|m| (kind, m)));
-        kind += 1;
     }
     out
 }
