@@ -6,6 +6,8 @@ mod cluster;
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/gate.rs"]
+mod gate;
 #[path = "generator.rs"]
 mod generator;
 #[path = "suite/fold.rs"]
@@ -16,6 +18,8 @@ mod keys;
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/pods.rs"]
+mod pods;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
