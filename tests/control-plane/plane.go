@@ -130,7 +130,8 @@ func (p *plane) keys(context.Context) (err error) {
 
 	// The control plane's own parts know the API server's own port.
 	for _, own := range []struct{ name, user, group string }{
-		{managerName, "system:kube-controller-manager", ""},
+		// All controllers share one client, so it has the rights of all.
+		{managerName, "system:kube-controller-manager", "system:masters"},
 		{schedulerName, "system:kube-scheduler", ""},
 		{"kubelet", "cplane:kubelet", "system:masters"},
 		{"setup", "cplane:setup", "system:masters"},
