@@ -139,13 +139,17 @@ func newAccountSigner(dir string) (*accountSigner, error) {
 	return s, writePEM(s.public, "PUBLIC KEY", der)
 }
 
-// token signs a service account token which ends ttl from now.
+// leeway is how long the API server accepts a token beyond its end.
+const leeway = time.Minute
+
+// token signs a service account token which the API server accepts for ttl
+// from now: its claim ends earlier, by the server's leeway.
 func (s *accountSigner) token(namespace, account, uid string, ttl time.Duration) (string, error) {
 	id, err := keyID(s.key)
 	if err != nil {
 		return "", err
 	}
-	end := time.Now().Add(ttl)
+	end := time.Now().Add(ttl - leeway)
 	start := time.Now().Add(-time.Minute)
 	if end.Before(start) {
 		start = end.Add(-time.Hour)

@@ -189,9 +189,9 @@ var phases = map[string]canned{
 	"unexpected-admission": {status: `{"phase":"Failed","reason":"UnexpectedAdmissionError","message":"Allocate failed due to device plugin GetPreferredAllocation rpc failed, which is unexpected","containerStatuses":null,"initContainerStatuses":null}`},
 	"topology-error":       {status: `{"phase":"Failed","reason":"TopologyAffinityError","message":"Resources cannot be allocated with Topology locality","containerStatuses":null,"initContainerStatuses":null}`},
 	"node-lost":            {status: `{"reason":"NodeLost","message":"Node which was running the pod is unresponsive"}`},
-	"node-shutdown":        {status: `{"phase":"Failed","reason":"NodeShutdown","message":"Pod was terminated in response to imminent node shutdown."}`},
-	"preempting":           {status: `{"phase":"Failed","reason":"Preempting","message":"Preempted in order to admit critical pod"}`},
-	"deadline":             {status: `{"phase":"Failed","reason":"DeadlineExceeded","message":"Pod was active on the node longer than the specified deadline"}`},
+	"node-shutdown":        {status: `{"phase":"Failed","reason":"NodeShutdown","message":"Pod was terminated in response to imminent node shutdown.","containerStatuses":null,"initContainerStatuses":null}`},
+	"preempting":           {status: `{"phase":"Failed","reason":"Preempting","message":"Preempted in order to admit critical pod","containerStatuses":null,"initContainerStatuses":null}`},
+	"deadline":             {status: `{"phase":"Failed","reason":"DeadlineExceeded","message":"Pod was active on the node longer than the specified deadline","containerStatuses":null,"initContainerStatuses":null}`},
 	"unknown":              {status: `{"phase":"Unknown","containerStatuses":null,"initContainerStatuses":null}`},
 	"no-status":            {status: `{"phase":"Pending","containerStatuses":null,"initContainerStatuses":null}`},
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -148,11 +149,17 @@ func orphaned(ctx context.Context, cancel func()) {
 
 // quiet sends what the client libraries log to a file of its own.
 func quiet(dir string) {
-	klog.LogToStderr(false)
-	f, err := os.OpenFile(dir+"/cplane.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(f)
+	for name, value := range map[string]string{"logtostderr": "false", "stderrthreshold": "FATAL"} {
+		if err := f.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "cplane.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		klog.SetOutput(io.Discard)
 		return
 	}
-	klog.SetOutput(f)
+	klog.SetOutput(file)
 }
