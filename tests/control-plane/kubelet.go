@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -296,9 +297,7 @@ func (k *kubelet) see(object *v1.Pod) {
 		return
 	}
 	if p != nil {
-		p.mu.Lock()
-		p.object = object
-		p.mu.Unlock()
+		p.take(object)
 		p.poke()
 		return
 	}
@@ -339,6 +338,16 @@ func (k *kubelet) remember(r *run) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.runs[r.id] = r
+}
+
+// drop forgets a run whose log is gone.
+func (k *kubelet) drop(r *run) {
+	if r == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.runs, r.id)
 }
 
 func (k *kubelet) recall(id string) *run {
@@ -387,11 +396,18 @@ func (p *pod) publish(status v1.PodStatus, gone bool) error {
 	return err
 }
 
-// take remembers what the API answered; the watch brings it as well, later.
+// take remembers the newest object, whether a watch or an answer brought it.
 func (p *pod) take(object *v1.Pod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.object = object
+	if revision(object) > revision(p.object) {
+		p.object = object
+	}
+}
+
+func revision(object *v1.Pod) uint64 {
+	n, _ := strconv.ParseUint(object.ResourceVersion, 10, 64)
+	return n
 }
 
 func same(a, b v1.PodStatus) bool {

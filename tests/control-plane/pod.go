@@ -68,6 +68,8 @@ type run struct {
 // pod drives one pod through its containers' plans.
 type pod struct {
 	k    *kubelet
+	name string
+	node string
 	ctx  context.Context
 	end  context.CancelFunc
 	kick chan struct{}
@@ -89,7 +91,7 @@ type pendingEvent struct{ kind, reason, message string }
 func newPod(k *kubelet, object *v1.Pod) *pod {
 	ctx, end := context.WithCancel(k.ctx)
 	p := &pod{
-		k: k, ctx: ctx, end: end,
+		k: k, name: object.Name, node: object.Spec.NodeName, ctx: ctx, end: end,
 		kick:      make(chan struct{}, 1),
 		object:    object,
 		startTime: metav1.NewTime(time.Now().Truncate(time.Second)),
@@ -170,16 +172,16 @@ func (p *pod) loop() {
 	defer timer.Stop()
 	for {
 		var next time.Time
-		if !p.k.isDown(p.object.Spec.NodeName) {
+		if !p.k.isDown(p.node) {
 			p.mu.Lock()
 			next = p.step(time.Now())
 			status := p.status()
-			events := p.events
+			object, events := p.object, p.events
 			p.events = nil
 			gone := p.gone()
 			p.mu.Unlock()
 			for _, e := range events {
-				p.k.event(p.object, e)
+				p.k.event(object, e)
 			}
 			if err := p.publish(status, gone); err != nil && p.ctx.Err() == nil {
 				next = time.Now().Add(300 * time.Millisecond)
@@ -207,6 +209,8 @@ func (p *pod) cleanup() {
 		if c.stage == running {
 			p.finish(c, time.Now(), 137, 0, "Error", "")
 		}
+		p.k.drop(c.run)
+		p.k.drop(c.previous)
 	}
 	_ = os.RemoveAll(p.k.p.path("pods", fmt.Sprintf("%s_%s_%s", p.object.Namespace, p.object.Name, p.object.UID)))
 }
@@ -364,6 +368,7 @@ func (p *pod) retire(c *container) {
 	if c.previous != nil && c.previous.log != nil {
 		c.previous.log.remove()
 	}
+	p.k.drop(c.previous)
 	c.past, c.exit = c.exit, nil
 	c.previous, c.run = c.run, nil
 }

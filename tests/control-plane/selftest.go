@@ -615,29 +615,49 @@ func (t *tester) logs() error {
 	return t.rotations()
 }
 
-// rotations follows a log which is rotated while it is written, and counts.
+// rotations follows the logs of 64 pods which are rotated while they are
+// written, and counts.
 func (t *tester) rotations() error {
-	const lines = 2000
+	const pods, lines = 64, 1000
 	annotations := map[string]string{
-		annotationLog:  fmt.Sprintf(`{"generate":%d,"rate":1000,"prefix":"{pod} ","maxSize":8192}`, lines),
-		annotationPlan: `{"exit":0,"afterLog":true,"after":"500ms","hold":true}`,
+		annotationLog:  fmt.Sprintf(`{"generate":%d,"rate":200,"prefix":"{pod} ","maxSize":16384}`, lines),
+		annotationPlan: `{"waiting":"ContainerCreating","waitFor":"3s","exit":0,"afterLog":true,"after":"500ms","hold":true}`,
 	}
-	if err := t.create("logs", podOf("writer", 0, annotations)); err != nil {
-		return err
+	streams := make([]*followed, pods)
+	name := func(i int) string { return fmt.Sprintf("writer-%d", i) }
+	for i := range pods {
+		if err := t.create("logs", podOf(name(i), 0, annotations)); err != nil {
+			return err
+		}
 	}
-	var f *followed
-	err := t.eventually(func() (err error) {
-		f, err = t.follow("logs", "writer", &v1.PodLogOptions{Follow: true})
-		return err
-	})
-	if err != nil {
-		return err
+	for i := range pods {
+		err := t.eventually(func() error {
+			// The log of a pod without a node is an empty answer, not an error.
+			pod, err := t.admin.CoreV1().Pods("logs").Get(t.ctx, name(i), metav1.GetOptions{})
+			if err == nil && pod.Spec.NodeName == "" {
+				err = errors.New("the writer has no node")
+			}
+			if err == nil {
+				streams[i], err = t.follow("logs", name(i), &v1.PodLogOptions{Follow: true})
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
-	if err := t.eventually(f.over); err != nil {
-		return err
-	}
-	if len(f.lines) != lines {
-		return fmt.Errorf("%d of %d lines through rotations", len(f.lines), lines)
+	for i, f := range streams {
+		if err := t.eventually(f.over); err != nil {
+			return fmt.Errorf("%s: %w", name(i), err)
+		}
+		for n, line := range f.lines {
+			if want := fmt.Sprintf("%s %d", name(i), n); line != want {
+				return fmt.Errorf("line %d of %s is %q", n, name(i), line)
+			}
+		}
+		if len(f.lines) != lines {
+			return fmt.Errorf("%d of %d lines of %s through rotations", len(f.lines), lines, name(i))
+		}
 	}
 	return nil
 }

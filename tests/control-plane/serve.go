@@ -80,7 +80,7 @@ func (k *kubelet) target(w http.ResponseWriter, r *http.Request) *pod {
 		fail(w, http.StatusNotFound, fmt.Errorf("pod %q does not exist", r.PathValue("pod")))
 		return nil
 	}
-	if k.isDown(p.object.Spec.NodeName) {
+	if k.isDown(p.node) {
 		panic(http.ErrAbortHandler)
 	}
 	return p
@@ -149,12 +149,12 @@ func (k *kubelet) serveLogs(w http.ResponseWriter, r *http.Request) {
 func (p *pod) logOf(name string, previous bool) (string, error) {
 	s := p.published(name)
 	if s == nil {
-		return "", fmt.Errorf("container %q in pod %q is not available", name, p.object.Name)
+		return "", fmt.Errorf("container %q in pod %q is not available", name, p.name)
 	}
 	last, now := s.LastTerminationState.Terminated, s.State
 	switch {
 	case previous && (last == nil || last.ContainerID == ""):
-		return "", fmt.Errorf("previous terminated container %q in pod %q not found", name, p.object.Name)
+		return "", fmt.Errorf("previous terminated container %q in pod %q not found", name, p.name)
 	case previous:
 		return last.ContainerID, nil
 	case now.Running != nil:
@@ -164,15 +164,15 @@ func (p *pod) logOf(name string, previous bool) (string, error) {
 	case last != nil && last.ContainerID != "":
 		return last.ContainerID, nil
 	case last != nil || now.Terminated != nil:
-		return "", fmt.Errorf("container %q in pod %q is terminated", name, p.object.Name)
+		return "", fmt.Errorf("container %q in pod %q is terminated", name, p.name)
 	case now.Waiting != nil && now.Waiting.Reason == "ErrImagePull":
-		return "", fmt.Errorf("container %q in pod %q is waiting to start: image can't be pulled", name, p.object.Name)
+		return "", fmt.Errorf("container %q in pod %q is waiting to start: image can't be pulled", name, p.name)
 	case now.Waiting != nil && now.Waiting.Reason == "ImagePullBackOff":
-		return "", fmt.Errorf("container %q in pod %q is waiting to start: trying and failing to pull image", name, p.object.Name)
+		return "", fmt.Errorf("container %q in pod %q is waiting to start: trying and failing to pull image", name, p.name)
 	case now.Waiting != nil:
-		return "", fmt.Errorf("container %q in pod %q is waiting to start: %s", name, p.object.Name, now.Waiting.Reason)
+		return "", fmt.Errorf("container %q in pod %q is waiting to start: %s", name, p.name, now.Waiting.Reason)
 	}
-	return "", fmt.Errorf("container %q in pod %q is waiting to start - no logs yet", name, p.object.Name)
+	return "", fmt.Errorf("container %q in pod %q is waiting to start - no logs yet", name, p.name)
 }
 
 // published is the container's status as it stands in the pod's status now.

@@ -199,16 +199,27 @@ func residentKiB(pid int) (now, peak int) {
 
 // freePort finds a port below the range from which the kernel takes the ports
 // of outgoing connections, so that none of those is in the way when a
-// component binds it again after a restart.
+// component binds it again after a restart. Control planes that start side by
+// side keep out of each other's way by holding a name in the abstract socket
+// namespace for each port: it goes when we go.
 func freePort() (int, error) {
-	for range 200 {
+	for range 500 {
 		port := 18000 + rand.IntN(14000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		hold, err := net.Listen("unix", fmt.Sprintf("@cplane-port-%d", port))
 		if err != nil {
 			continue
 		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			hold.Close()
+			continue
+		}
 		l.Close()
+		held = append(held, hold)
 		return port, nil
 	}
 	return 0, fmt.Errorf("no free port on loopback")
 }
+
+// held keeps the names of our ports from being closed by the garbage collector.
+var held []net.Listener
