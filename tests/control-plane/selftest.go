@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
 )
@@ -84,6 +86,7 @@ func selftest(args []string) int {
 		{"jobs finish", t.finish},
 		{"logs", t.logs},
 		{"exec", t.exec},
+		{"port forwarding", t.forward},
 		{"custom kinds", t.custom},
 		{"rights and expired users", t.rights},
 		{"connections cut", t.cut},
@@ -718,6 +721,54 @@ func (t *tester) run(protocol, pod, stdin string, argv ...string) (string, strin
 	}
 	err = executor.StreamWithContext(t.ctx, streams)
 	return out.String(), errs.String(), err
+}
+
+// forward speaks HTTP to a server of this machine through a pod's port.
+func (t *tester) forward() error {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "metrics") }))
+	defer server.Close()
+	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
+	if err := t.namespace("forward"); err != nil {
+		return err
+	}
+	if err := t.create("forward", podOf("server", 0, map[string]string{annotationPorts: "8000=" + port})); err != nil {
+		return err
+	}
+	if err := t.running("forward", "server"); err != nil {
+		return err
+	}
+	url := t.admin.CoreV1().RESTClient().Get().Namespace("forward").Resource("pods").Name("server").SubResource("portforward").URL()
+	dialer, err := portforward.NewSPDYOverWebsocketDialer(url, t.config)
+	if err != nil {
+		return err
+	}
+	stop, ready := make(chan struct{}), make(chan struct{})
+	defer close(stop)
+	forwarder, err := portforward.New(dialer, []string{"0:8000"}, stop, ready, io.Discard, io.Discard)
+	if err != nil {
+		return err
+	}
+	failure := make(chan error, 1)
+	go func() { failure <- forwarder.ForwardPorts() }()
+	select {
+	case err := <-failure:
+		return err
+	case <-ready:
+	}
+	ports, err := forwarder.GetPorts()
+	if err != nil {
+		return err
+	}
+	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", ports[0].Local))
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && string(text) != "metrics" {
+		err = fmt.Errorf("the port says %q", text)
+	}
+	return err
 }
 
 func (t *tester) custom() error {
