@@ -259,6 +259,8 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 		"--service-account-signing-key-file=" + p.signer.private,
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--allow-privileged=true",
+		// Asked to end, it would wait a minute for those who watch.
+		"--shutdown-watch-termination-grace-period=2s",
 		"--kubelet-certificate-authority=" + p.ca.caFile(),
 		"--kubelet-client-certificate=" + issued.cert,
 		"--kubelet-client-key=" + issued.key,
