@@ -6,12 +6,12 @@ mod cluster;
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/fold.rs"]
+mod fold;
 #[path = "suite/gate.rs"]
 mod gate;
 #[path = "generator.rs"]
 mod generator;
-#[path = "suite/fold.rs"]
-mod fold;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
