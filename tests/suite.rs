@@ -8,6 +8,8 @@ mod cluster;
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/fold.rs"]
+mod fold;
 #[path = "suite/gate.rs"]
 mod gate;
 #[path = "generator.rs"]
