@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::model::Model;
 use crate::model::event::{Command, Event, Feed, Level, Session};
-use crate::model::screen::Screen;
+use crate::model::screen::{PaneId, Screen};
 use crate::sources::cluster::{self, ClusterOptions};
 use crate::sources::{files, sim};
 use crate::theme::{self, Theme};
@@ -123,12 +123,18 @@ fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
         workload: Some(paths.join(" ")),
         ..Session::default()
     };
-    screen(runtime()?, &args.screen, session, Clock::Lines, move |bus| {
-        for skipped in &inputs.skipped {
-            tracing::info!(skipped, "not a log");
-        }
-        Ok(Box::new(files::follow(inputs, args.follow, bus)?))
-    })
+    screen(
+        runtime()?,
+        &args.screen,
+        session,
+        Clock::Lines,
+        move |bus| {
+            for skipped in &inputs.skipped {
+                tracing::info!(skipped, "not a log");
+            }
+            Ok(Box::new(files::follow(inputs, args.follow, bus)?))
+        },
+    )
 }
 
 fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
@@ -159,7 +165,10 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
 type Source = Box<dyn std::any::Any>;
 
 fn runtime() -> anyhow::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")
 }
 
 /// The dashboard on whatever `start` feeds it with.
@@ -173,6 +182,8 @@ fn screen(
     let can = capabilities(args);
     let theme = Theme::bundled(&args.theme, can)
         .ok_or_else(|| anyhow!("no theme {}: {}", args.theme, theme::names()))?;
+    let pane = PaneId::named(&args.pane)
+        .ok_or_else(|| anyhow!("no pane {}: {}", args.pane, PaneId::names().join(", ")))?;
     let code = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;
@@ -186,7 +197,7 @@ fn screen(
             .iter()
             .map(|(name, _)| (*name).to_owned())
             .collect();
-        model.screen.apply(&Command::Pane(args.pane.clone()));
+        model.screen.apply(&Command::Pane(pane.id().into()));
         let mut stage = RealStage::new(terminal, clock, theme, can)?;
         let (tx, bus) = mpsc::channel(BUS);
         let source = start(tx)?;

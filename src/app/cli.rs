@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::report_cmd::ReportArgs;
-use crate::model::screen::PaneId;
 use crate::theme;
 
 /// Terminal UI dashboard for live cluster debugging of distributed vLLM
@@ -20,7 +20,7 @@ use crate::theme;
     name = "ncclscope",
     version,
     max_term_width = 100,
-    args_conflicts_with_subcommands = true,
+    args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
     /// What to do; without a verb: the dashboard on a cluster.
@@ -132,19 +132,21 @@ fn speed(text: &str) -> Result<f64, String> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Screen")]
 pub struct ScreenArgs {
-    /// Theme
-    #[arg(long, env = "NCCLSCOPE_THEME", value_name = "NAME", value_parser = a_theme(), default_value = theme::DEFAULT)]
+    // Checked where they are used: a wrong variable must not keep `report` from running.
+    /// Theme: dark, deuteranopia, light, mono, terminal
+    #[arg(long, env = "NCCLSCOPE_THEME", value_name = "NAME", default_value = theme::DEFAULT)]
     pub theme: String,
     /// Draw with ASCII alone; that is the default where the locale is not UTF-8
-    #[arg(long, env = "NCCLSCOPE_ASCII")]
+    #[arg(long, env = "NCCLSCOPE_ASCII", value_parser = FalseyValueParser::new())]
     pub ascii: bool,
-    /// Pane to start with
-    #[arg(long, env = "NCCLSCOPE_PANE", value_name = "PANE", value_parser = PaneId::names(), default_value = "overview")]
+    /// Pane to start with: its name, as in the tabs
+    #[arg(
+        long,
+        env = "NCCLSCOPE_PANE",
+        value_name = "PANE",
+        default_value = "overview"
+    )]
     pub pane: String,
-}
-
-fn a_theme() -> Vec<&'static str> {
-    theme::BUNDLED.iter().map(|(name, _)| *name).collect()
 }
 
 /// The program's own log.
