@@ -10,6 +10,8 @@ mod files;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/kept.rs"]
+mod kept;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
@@ -30,5 +32,7 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/themes.rs"]
+mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
