@@ -1,11 +1,17 @@
 //! One binary for the whole suite.
 
+#[path = "suite/architecture.rs"]
+mod architecture;
 #[path = "suite/cluster.rs"]
 mod cluster;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/fold.rs"]
+mod fold;
+#[path = "suite/gate.rs"]
+mod gate;
 #[path = "generator.rs"]
 mod generator;
 #[path = "suite/keys.rs"]
@@ -14,6 +20,10 @@ mod keys;
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/pods.rs"]
+mod pods;
+#[path = "suite/props.rs"]
+mod props;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
@@ -22,6 +32,8 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/speakers.rs"]
+mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
 #[path = "suite/vllm.rs"]

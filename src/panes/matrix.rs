@@ -12,7 +12,7 @@ use crate::model::screen::{Counts, PaneId};
 use crate::rules::scene::{Glyph, Matrix, Scene};
 use crate::theme::Role;
 
-pub use grid::{Fit, Grid};
+pub use grid::Grid;
 
 /// The pane.
 pub static PANE: Pane = Pane {
@@ -216,7 +216,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             .height
             .saturating_sub(2 + u16::from(area.height >= 24) + below + legend),
     };
-    let used = grid.draw(room, cursor, Fit::Window, pen);
+    let used = grid.draw(room, cursor, true, pen);
     if below > 0 {
         // Right under a small grid, so that the eye does not have to travel.
         let air = u16::from(room.height > used);
@@ -340,7 +340,10 @@ fn draw_legend(matrix: &Matrix, area: Rect, pen: &mut Pen<'_>) {
     spans.push((" no edge   ".into(), Role::Quiet));
     if worse {
         spans.push(("!".into(), Role::Warn));
-        spans.push((" worse than its place allows   ".into(), Role::Quiet));
+        spans.push((
+            " reversed: worse than its place allows   ".into(),
+            Role::Quiet,
+        ));
     }
     if disagree {
         spans.push(("≠".into(), Role::Warn));

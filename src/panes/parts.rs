@@ -304,6 +304,34 @@ pub fn tail(text: &str, width: u16) -> String {
     out
 }
 
+/// What tells names apart: the shared beginning is left out, but for the last `keep - 1` of its words.
+/// `mixtral-0-0`, `mixtral-0-1` become `0-0`, `0-1` (2) or `0`, `1` (1).
+#[must_use]
+pub fn endings<'a>(names: &[&'a str], keep: usize) -> Vec<&'a str> {
+    let Some((first, rest)) = names.split_first().filter(|(_, r)| !r.is_empty()) else {
+        return names.to_vec();
+    };
+    let shared = rest.iter().fold(first.len(), |n, name| {
+        first
+            .bytes()
+            .zip(name.bytes())
+            .take(n)
+            .take_while(|(a, b)| a == b)
+            .count()
+    });
+    let mut cuts = first
+        .bytes()
+        .take(shared)
+        .enumerate()
+        .filter(|(_, b)| matches!(b, b'-' | b'.' | b'_'))
+        .map(|(i, _)| i + 1)
+        .rev();
+    let Some(cut) = cuts.nth(keep.saturating_sub(1)) else {
+        return names.to_vec();
+    };
+    names.iter().map(|n| n.get(cut..).unwrap_or(n)).collect()
+}
+
 /// `0-7, 9-15` from sorted numbers.
 #[must_use]
 pub fn ranges(numbers: &[u32]) -> String {
