@@ -1,5 +1,7 @@
 //! One binary for the whole suite.
 
+#[path = "suite/architecture.rs"]
+mod architecture;
 #[path = "suite/cluster.rs"]
 mod cluster;
 #[path = "suite/fakeapi.rs"]
@@ -20,6 +22,8 @@ mod output;
 mod parse;
 #[path = "suite/pods.rs"]
 mod pods;
+#[path = "suite/props.rs"]
+mod props;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
