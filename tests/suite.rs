@@ -1,11 +1,15 @@
 //! One binary for the whole suite.
 
+#[path = "suite/architecture.rs"]
+mod architecture;
 #[path = "suite/cluster.rs"]
 mod cluster;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/fold.rs"]
+mod fold;
 #[path = "suite/gate.rs"]
 mod gate;
 #[path = "generator.rs"]
@@ -20,6 +24,8 @@ mod output;
 mod parse;
 #[path = "suite/pods.rs"]
 mod pods;
+#[path = "suite/props.rs"]
+mod props;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
