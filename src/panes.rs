@@ -6,6 +6,7 @@
 pub mod checks;
 pub mod chrome;
 pub mod env;
+pub mod export;
 pub mod findings;
 pub mod logs;
 pub mod matrix;

@@ -16,6 +16,8 @@ mod fold;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/kept.rs"]
+mod kept;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
@@ -38,5 +40,7 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/themes.rs"]
+mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;

@@ -457,7 +457,10 @@ impl Plan {
             .find(|(c, b, length)| wide(*c, *b) + u32::from(grid.longest(*length).min(28)) <= room);
         // Nothing fits: a window of readable cells.
         let (cell, border, length) = fitting.unwrap_or((2, 2, 1));
-        let names = grid.longest(length).min(28).min(area.width / 3);
+        let names = match fitting {
+            Some(_) => grid.longest(length).min(28),
+            None => grid.longest(length).min(28).min(area.width / 3),
+        };
         let left = names + ranks + 1 + numbers;
         let border = if grid.folded { 0 } else { border };
         let upright = cell < widest + 1 && widest > 1;

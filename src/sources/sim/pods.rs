@@ -232,8 +232,7 @@ pub fn view(s: &Scenario, plan: &Plan, pod: &Pod, now: Nanos) -> PodView {
     let life = lives(plan, pod)
         .into_iter()
         .enumerate()
-        .filter(|(_, (t, _))| *t <= now)
-        .last();
+        .rfind(|(_, (t, _))| *t <= now);
     let gone = life
         .as_ref()
         .and_then(|(_, (_, e))| e.clone())
