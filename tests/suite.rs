@@ -12,6 +12,8 @@ mod fakeapi;
 mod files;
 #[path = "suite/fold.rs"]
 mod fold;
+#[path = "suite/frames.rs"]
+mod frames;
 #[path = "suite/gate.rs"]
 mod gate;
 #[path = "generator.rs"]
