@@ -10,6 +10,8 @@ mod keys;
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/report.rs"]
+mod report;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
