@@ -1,5 +1,9 @@
 //! One binary for the whole suite.
 
+#[path = "suite/cluster.rs"]
+mod cluster;
+#[path = "suite/fakeapi.rs"]
+mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
 #[path = "generator.rs"]
