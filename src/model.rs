@@ -69,7 +69,12 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     }
     match stamped.event {
         Event::Session(session) => model.session = session,
-        Event::Source(event) => model.sources.apply(event),
+        Event::Source(event) => {
+            if let (Some(logs), event::SourceEvent::Opened(id, info)) = (&mut model.logs, &event) {
+                logs.name(*id, &info.name);
+            }
+            model.sources.apply(event);
+        }
         Event::Log(log) => {
             model.sources.count(log.source, &log.block);
             model.procs.fold(log.source, &log.block);
@@ -87,7 +92,14 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             }
             model.workloads = list;
         }
-        Event::Do(command) => return model.screen.apply(&command),
+        Event::Do(command) => {
+            let effects = model.screen.apply(&command);
+            if let Some(logs) = &mut model.logs {
+                let filter = model.screen.list(screen::PaneId::Logs).filter;
+                logs.look(&filter, model.screen.is_on("unfold"));
+            }
+            return effects;
+        }
         Event::Resize { w, h } => model.screen.resize(w, h),
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {

@@ -3,12 +3,18 @@
 //! A pane is one file with one `pub static PANE` in [`PANES`]; keys, tabs, help and hints follow from the tables
 //! of the model. Details, explanations and the help are [`Page`]s: lines of spans that scroll.
 
+pub mod checks;
 pub mod chrome;
+pub mod env;
+pub mod export;
 pub mod findings;
+pub mod logs;
 pub mod matrix;
 pub mod overview;
 pub mod parts;
 pub mod pods;
+pub mod ranks;
+pub mod table;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -68,7 +74,16 @@ pub struct Pane {
 }
 
 /// Every pane, in the order of the tabs.
-pub static PANES: &[&Pane] = &[&overview::PANE, &pods::PANE, &matrix::PANE];
+pub static PANES: &[&Pane] = &[
+    &overview::PANE,
+    &pods::PANE,
+    &ranks::PANE,
+    &matrix::PANE,
+    &checks::PANE,
+    &findings::PANE,
+    &logs::PANE,
+    &env::PANE,
+];
 
 /// A line of a page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

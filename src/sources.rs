@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod files;
+pub mod gate;
 pub mod podlogs;
 pub mod sim;
 pub mod simlog;

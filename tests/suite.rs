@@ -1,19 +1,31 @@
 //! One binary for the whole suite.
 
+#[path = "suite/architecture.rs"]
+mod architecture;
 #[path = "suite/cluster.rs"]
 mod cluster;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/fold.rs"]
+mod fold;
+#[path = "suite/gate.rs"]
+mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/kept.rs"]
+mod kept;
 #[path = "suite/keys.rs"]
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/pods.rs"]
+mod pods;
+#[path = "suite/props.rs"]
+mod props;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/runloop.rs"]
@@ -24,7 +36,11 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/speakers.rs"]
+mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/themes.rs"]
+mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;

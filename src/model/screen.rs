@@ -28,15 +28,32 @@ pub enum PaneId {
     Overview,
     /// Pods of the workload.
     Pods,
+    /// Every rank and where it is.
+    Ranks,
     /// Rank by rank.
     Matrix,
+    /// The checklist.
+    Checks,
+    /// What is wrong, with its proof.
+    Findings,
     /// All containers.
     Logs,
+    /// Variables that matter, differences first.
+    Env,
 }
 
 impl PaneId {
     /// Every pane, in the order of the tabs.
-    pub const ALL: &'static [Self] = &[Self::Overview, Self::Pods, Self::Matrix, Self::Logs];
+    pub const ALL: &'static [Self] = &[
+        Self::Overview,
+        Self::Pods,
+        Self::Ranks,
+        Self::Matrix,
+        Self::Checks,
+        Self::Findings,
+        Self::Logs,
+        Self::Env,
+    ];
 
     /// Name, as typed and shown.
     #[must_use]
@@ -44,8 +61,12 @@ impl PaneId {
         match self {
             Self::Overview => "overview",
             Self::Pods => "pods",
+            Self::Ranks => "ranks",
             Self::Matrix => "matrix",
+            Self::Checks => "checks",
+            Self::Findings => "findings",
             Self::Logs => "logs",
+            Self::Env => "env",
         }
     }
 
@@ -55,8 +76,12 @@ impl PaneId {
         match self {
             Self::Overview => '0',
             Self::Pods => '1',
+            Self::Ranks => '2',
             Self::Matrix => '3',
+            Self::Checks => '5',
+            Self::Findings => '6',
             Self::Logs => '8',
+            Self::Env => '9',
         }
     }
 
@@ -831,9 +856,9 @@ impl Screen {
             Ok(Order::Cell(from, to)) => self.go_to_cell(from, to),
             Ok(Order::Rank(rank)) => self.go_to_cell(rank, rank),
             Ok(Order::Finding(n)) if n <= self.counts.findings => {
-                self.jump(PaneId::Overview);
+                self.jump(PaneId::Findings);
                 self.panes
-                    .entry(PaneId::Overview)
+                    .entry(PaneId::Findings)
                     .or_default()
                     .cursor
                     .selected = n - 1;

@@ -10,8 +10,8 @@ use super::event::SourceId;
 use super::procs::quote;
 use crate::parse::fact::Fact;
 use crate::parse::vllm::{
-    Counted, Fault, Label, Phase, ProcKind, Progress, RankStart, Ranks, Route, Settings, Stats,
-    Torch, VllmFact,
+    Counted, Fault, FaultKind, Label, Leader, Phase, ProcKind, Progress, RankStart, Ranks, Route,
+    Settings, Stats, Torch, VllmFact,
 };
 use crate::parse::{At, Block, Outer};
 
@@ -70,6 +70,9 @@ pub fn stage_of(fact: &VllmFact) -> Option<Stage> {
     if let VllmFact::Progress(p) = fact
         && matches!(p.counted, Counted::Files | Counted::Bytes)
     {
+        return Some(Stage::Download);
+    }
+    if let VllmFact::Downloaded { .. } = fact {
         return Some(Stage::Download);
     }
     Some(match fact.phase()?.0 {
@@ -133,6 +136,18 @@ pub struct Speaker {
     pub http_up: Option<Quote>,
     /// Orderly or forced end.
     pub shutdown: Option<(String, Quote)>,
+    /// Proof that it ended: its own crash, its watchdog's last word, or its engine that says so.
+    pub ended: Option<Quote>,
+    /// Head of a multi-node engine, as the head prints it.
+    pub leader: Option<(Leader, Quote)>,
+    /// Address of the head that a pod without HTTP server joins.
+    pub head: Option<(String, Quote)>,
+    /// gloo took the loopback address: fatal once there is a second node.
+    pub gloo_loopback: Option<Quote>,
+    /// Waiting for Ray's placement group: seconds, bundles, the line.
+    pub ray_wait: Option<(u64, u32, Quote)>,
+    /// Statistics lines in a row with requests running and not one token made.
+    pub idle_stats: u32,
     /// First failures.
     pub faults: Vec<(Fault, Quote)>,
     /// Failures beyond those kept.
@@ -153,6 +168,7 @@ pub struct Speakers {
     /// In order of their first line.
     pub list: Vec<Speaker>,
     by_key: BTreeMap<(SourceId, Option<u64>, Option<String>), u32>,
+    by_rank: BTreeMap<(SourceId, u32), u32>,
     per_source: BTreeMap<SourceId, usize>,
 }
 
@@ -164,13 +180,52 @@ impl Speakers {
                 continue;
             };
             let outer = block.outers.get(rec.outer as usize);
-            let at = || quote(block, rec);
-            let Some(ix) = self.find(source, outer, fact, &at) else {
-                continue;
-            };
-            if let Some(s) = self.list.get_mut(ix as usize) {
-                s.apply(fact, outer, rec.at, at);
-            }
+            self.apply(source, outer, fact, rec.at, &|| quote(block, rec));
+        }
+    }
+
+    /// Folds one line; `at` quotes it.
+    pub fn apply(
+        &mut self,
+        source: SourceId,
+        outer: Option<&Outer>,
+        fact: &VllmFact,
+        stamp: Option<At>,
+        at: &dyn Fn() -> Quote,
+    ) {
+        let Some(ix) = self.find(source, outer, fact, at) else {
+            return;
+        };
+        let Some(s) = self.list.get_mut(ix as usize) else {
+            return;
+        };
+        s.apply(fact, outer, stamp, at);
+        if s.pid.is_some()
+            && let Some(rank) = s.global_rank()
+        {
+            self.by_rank.insert((source, rank), ix);
+        }
+        if let VllmFact::Fault(f) = fact
+            && let FaultKind::WorkerDied { rank, pid, .. } = &f.kind
+        {
+            self.bury(source, *rank, *pid, at);
+        }
+    }
+
+    /// The engine says that one of its workers died.
+    fn bury(
+        &mut self,
+        source: SourceId,
+        rank: Option<u32>,
+        pid: Option<u64>,
+        at: &dyn Fn() -> Quote,
+    ) {
+        let ix = rank
+            .and_then(|r| self.by_rank.get(&(source, r)))
+            .or_else(|| self.by_key.get(&(source, Some(pid?), None)))
+            .copied();
+        if let Some(s) = ix.and_then(|ix| self.list.get_mut(ix as usize)) {
+            s.ended.get_or_insert_with(at);
         }
     }
 
@@ -181,6 +236,12 @@ impl Speakers {
         fact: &VllmFact,
         at: &dyn Fn() -> Quote,
     ) -> Option<u32> {
+        // torch prints past vLLM's prefixes: its `[rankN]:` is all that tells whose line it is.
+        if outer.is_none_or(|o| o.pid.is_none())
+            && let Some(ix) = said_rank(outer, fact).and_then(|r| self.by_rank.get(&(source, r)))
+        {
+            return Some(*ix);
+        }
         let key = (
             source,
             outer.and_then(|o| o.pid),
@@ -255,6 +316,12 @@ impl Speaker {
             engine_ready: None,
             http_up: None,
             shutdown: None,
+            ended: None,
+            leader: None,
+            head: None,
+            gloo_loopback: None,
+            ray_wait: None,
+            idle_stats: 0,
             faults: Vec::new(),
             faults_dropped: 0,
             torch: Vec::new(),
@@ -274,6 +341,22 @@ impl Speaker {
     #[must_use]
     pub fn is_rank(&self) -> bool {
         self.rank_start.is_some() || self.ranks.is_some() || self.kind() == Some(ProcKind::Worker)
+    }
+
+    /// Global rank: as printed, or as the old label `VllmWorker rank=N` numbers workers.
+    #[must_use]
+    pub fn global_rank(&self) -> Option<u32> {
+        let label = || {
+            self.label
+                .as_ref()
+                .filter(|(_, l)| l.kind == ProcKind::Worker)
+                .and_then(|(_, l)| l.index)
+        };
+        self.ranks
+            .as_ref()
+            .map(|(r, _)| r.rank)
+            .or_else(|| self.rank_start.as_ref()?.0.rank)
+            .or_else(label)
     }
 
     fn apply(
@@ -315,33 +398,35 @@ impl Speaker {
                 self.version.get_or_insert_with(|| version.clone());
                 self.settle(config);
             }
-            VllmFact::Headless {
-                version: Some(v), ..
-            } => {
-                self.version.get_or_insert_with(|| v.clone());
+            VllmFact::Headless { version, head, .. } => {
+                self.version = self.version.take().or_else(|| version.clone());
+                self.head.get_or_insert_with(|| (head.clone(), q()));
             }
-            VllmFact::RankStart(start) => {
-                if self.rank_start.is_none() {
-                    self.rank_start = Some((start.clone(), q()));
-                }
+            VllmFact::Leader(leader) => {
+                self.leader.get_or_insert_with(|| (leader.clone(), q()));
             }
-            VllmFact::Assigned(ranks) => {
-                if self.ranks.is_none() {
-                    self.ranks = Some((*ranks, q()));
-                }
+            VllmFact::GlooLoopback => {
+                self.gloo_loopback.get_or_insert_with(q);
+            }
+            VllmFact::RayWaiting {
+                seconds, bundles, ..
+            } => self.ray_wait = Some((*seconds, *bundles, q())),
+            VllmFact::RankStart(start) if self.rank_start.is_none() => {
+                self.rank_start = Some((start.clone(), q()));
+            }
+            VllmFact::Assigned(ranks) if self.ranks.is_none() => {
+                self.ranks = Some((*ranks, q()));
             }
             VllmFact::Pynccl { version } => {
                 self.nccl.get_or_insert_with(|| version.clone());
             }
-            VllmFact::Route(route) => {
-                if self.routes.len() < 32 && !self.routes.iter().any(|(r, _)| r == route) {
-                    self.routes.push((route.clone(), q()));
-                }
+            VllmFact::Route(route)
+                if self.routes.len() < 32 && !self.routes.iter().any(|(r, _)| r == route) =>
+            {
+                self.routes.push((route.clone(), q()));
             }
-            VllmFact::Progress(p) => {
-                if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) {
-                    self.progress = Some((p.clone(), q()));
-                }
+            VllmFact::Progress(p) if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) => {
+                self.progress = Some((p.clone(), q()));
             }
             VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
             VllmFact::KvMemory { gib } => self.kv_gib = Some(*gib),
@@ -351,24 +436,38 @@ impl Speaker {
             VllmFact::HttpUp => {
                 self.http_up.get_or_insert_with(q);
             }
-            VllmFact::Shutdown { what } => {
-                if self.shutdown.is_none() {
-                    self.shutdown = Some((what.clone(), q()));
-                }
+            VllmFact::Shutdown { what } if self.shutdown.is_none() => {
+                self.shutdown = Some((what.clone(), q()));
             }
-            VllmFact::Stats(stats) => self.stats = Some((*stats, q())),
+            VllmFact::Stats(stats) => {
+                let still =
+                    stats.running > 0 && stats.prompt_tps == 0.0 && stats.generation_tps == 0.0;
+                self.idle_stats = if still {
+                    self.idle_stats.saturating_add(1)
+                } else {
+                    0
+                };
+                self.stats = Some((*stats, q()));
+            }
             VllmFact::ShmWait { seconds } => {
                 let n = self.shm_waits.as_ref().map_or(0, |(n, _, _)| *n);
                 self.shm_waits = Some((n + 1, *seconds, q()));
             }
-            VllmFact::Env { name, value } => {
-                if self.env.len() < 256 {
-                    self.env
-                        .entry(name.clone())
-                        .or_insert_with(|| (value.clone(), q()));
-                }
+            VllmFact::Env { name, value } if self.env.len() < 256 => {
+                self.env
+                    .entry(name.clone())
+                    .or_insert_with(|| (value.clone(), q()));
             }
             VllmFact::Fault(fault) => {
+                // Its own crash or refusal to start is its end; what it says of others is not.
+                if matches!(
+                    fault.kind,
+                    FaultKind::Crash { .. }
+                        | FaultKind::WorkerStart
+                        | FaultKind::EngineStart { failed: None }
+                ) {
+                    self.ended.get_or_insert_with(&q);
+                }
                 if self.faults.len() < FAULTS_KEPT {
                     if !self.faults.iter().any(|(f, _)| f == &**fault) {
                         self.faults.push(((**fault).clone(), q()));
@@ -378,6 +477,9 @@ impl Speaker {
                 }
             }
             VllmFact::Torch(t) => {
+                if matches!(t, Torch::Killed { .. }) {
+                    self.ended.get_or_insert_with(&q);
+                }
                 if self.torch.len() < FAULTS_KEPT && !self.torch.iter().any(|(have, _)| have == t) {
                     self.torch.push((t.clone(), q()));
                 }
@@ -402,4 +504,13 @@ impl Speaker {
             self.model.get_or_insert_with(|| model.to_owned());
         }
     }
+}
+
+/// The global rank that a line carries in place of a prefix.
+fn said_rank(outer: Option<&Outer>, fact: &VllmFact) -> Option<u32> {
+    outer.and_then(|o| o.rank).or_else(|| match fact {
+        VllmFact::Torch(t) => t.rank(),
+        VllmFact::Fault(f) => f.rank,
+        _ => None,
+    })
 }

@@ -1,9 +1,221 @@
-//! A finding in full: what is wrong, since when, the proof, the cause, the fix.
+//! What is wrong: root causes first, what follows from them beneath; each with its proof, cause and fix.
 
-use super::parts;
-use super::{Line, Page};
-use crate::rules::scene::{Confidence, Evidence, Finding, Scene};
+use ratatui::layout::Rect;
+
+use super::parts::{self, Pen};
+use super::table::{self, Column};
+use super::{Line, Page, Pane, View};
+use crate::model::screen::{Counts, PaneId};
+use crate::rules::scene::{Confidence, Evidence, Finding, Scene, Severity};
 use crate::theme::Role;
+
+/// The pane.
+pub static PANE: Pane = Pane {
+    id: PaneId::Findings,
+    title: "what is wrong, root causes first, with proof and fix",
+    min: (36, 4),
+    draw,
+    counts,
+    drill,
+    explain: drill,
+    badge,
+};
+
+/// A finding and its index: what people call it by, less one.
+type Numbered<'a> = (usize, &'a Finding);
+
+fn columns<'a>() -> [Column<Numbered<'a>>; 6] {
+    [
+        Column {
+            head: "#",
+            right: true,
+            gives: 0,
+            most: 4,
+            value: |(i, _), _| ((i + 1).to_string(), Role::Label),
+        },
+        Column {
+            head: "SEVERITY",
+            right: false,
+            gives: 0,
+            most: 8,
+            value: |(_, f), _| {
+                let (word, role) = parts::severity(f.severity);
+                (word.to_owned(), role)
+            },
+        },
+        Column {
+            head: "SURE",
+            right: false,
+            gives: 3,
+            most: 8,
+            value: |(_, f), _| (confidence(f).to_owned(), Role::Quiet),
+        },
+        Column {
+            head: "SINCE",
+            right: false,
+            gives: 1,
+            most: 8,
+            value: |(_, f), _| {
+                (
+                    table::or_dash(f.since.map(parts::clock).as_deref()),
+                    Role::Quiet,
+                )
+            },
+        },
+        Column {
+            head: "ID",
+            right: false,
+            gives: 2,
+            most: 28,
+            value: |(_, f), _| (f.id.to_owned(), Role::Quiet),
+        },
+        Column {
+            head: "WHAT",
+            right: false,
+            gives: 0,
+            most: 0,
+            value: |(_, f), _| {
+                let echo = if f.consequence_of.is_some() {
+                    "follows: "
+                } else {
+                    ""
+                };
+                let role = if f.severity == Severity::Info {
+                    Role::Text
+                } else {
+                    Role::Strong
+                };
+                (format!("{echo}{}", f.title), role)
+            },
+        },
+    ]
+}
+
+fn badge(scene: &Scene) -> Option<(usize, Role)> {
+    let worst = scene
+        .findings
+        .iter()
+        .map(|f| f.severity)
+        .max()
+        .filter(|s| *s > Severity::Info)?;
+    let n = scene
+        .findings
+        .iter()
+        .filter(|f| f.severity > Severity::Info)
+        .count();
+    Some((n, parts::severity(worst).1))
+}
+
+/// Findings that a filter keeps.
+pub(super) fn listed<'a>(view: &View<'a>) -> Vec<Numbered<'a>> {
+    let filter = view.screen.filter().to_lowercase();
+    let all = view.scene.findings.iter().enumerate();
+    all.filter(|(_, f)| {
+        filter.is_empty() || f.title.to_lowercase().contains(&filter) || f.key.contains(&filter)
+    })
+    .collect()
+}
+
+/// What keys act on in a list of findings.
+pub(super) fn counts(view: &View<'_>, body: Rect) -> Counts {
+    let rows = listed(view);
+    let selected = view
+        .screen
+        .list(view.screen.pane)
+        .cursor
+        .row(0, rows.len())
+        .and_then(|r| rows.get(r));
+    Counts {
+        rows: rows.len(),
+        page: usize::from(body.height / 3).max(1),
+        problems: rows
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, f))| f.severity > Severity::Info)
+            .map(|(i, _)| i)
+            .collect(),
+        copy: selected.and_then(|(_, f)| f.fix.first().cloned().or_else(|| Some(f.title.clone()))),
+        ..Counts::default()
+    }
+}
+
+/// The page of the selected finding.
+pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
+    let rows = listed(view);
+    let row = view
+        .screen
+        .list(view.screen.pane)
+        .cursor
+        .row(0, rows.len())?;
+    page(view.scene, rows.get(row)?.0, width)
+}
+
+fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    let rows = listed(view);
+    let (x, width) = (area.x + 1, area.width.saturating_sub(2));
+    let bad = view
+        .scene
+        .findings
+        .iter()
+        .filter(|f| f.severity > Severity::Info && f.consequence_of.is_none())
+        .count();
+    let (sentence, role) = match (view.scene.findings.len(), bad) {
+        (0, _) => (
+            "Nothing found that is wrong, in what was seen so far.".to_owned(),
+            Role::Strong,
+        ),
+        (n, 0) => (
+            format!(
+                "{}, none of which changes the verdict",
+                parts::count(n as u64, "note", "notes")
+            ),
+            Role::Strong,
+        ),
+        (_, 1) => ("One cause to mend.".to_owned(), Role::Warn),
+        (_, n) => (format!("{n} causes to mend, the worst first."), Role::Warn),
+    };
+    pen.text(x, area.y, width, &sentence, role);
+    if rows.is_empty() {
+        return;
+    }
+    let cursor = view.screen.list(PaneId::Findings).cursor;
+    // The selected one is shown in full beneath, where there is room.
+    let most = usize::from(area.height.saturating_sub(2));
+    let lines = if area.height >= 14 {
+        rows.len().min(most / 2).max(3)
+    } else {
+        most
+    };
+    let table = Rect {
+        y: area.y + 1,
+        height: u16::try_from(lines + 1)
+            .unwrap_or(u16::MAX)
+            .min(area.height - 1),
+        ..area
+    };
+    table::draw(view, &columns().each_ref(), &rows, cursor, table, pen);
+    let y = table.y + table.height + 1;
+    let bottom = area.y + area.height;
+    let chosen = cursor.row(0, rows.len()).and_then(|r| rows.get(r));
+    if let (true, Some(page)) = (
+        y + 2 < bottom,
+        chosen.and_then(|(i, _)| page(view.scene, *i, area.width)),
+    ) {
+        for (line, y) in page.lines.iter().zip(y..bottom) {
+            let spans: Vec<(&str, Role)> =
+                line.spans.iter().map(|(t, r)| (t.as_str(), *r)).collect();
+            pen.spans(x, y, width, &spans);
+        }
+    }
+}
+
+fn confidence(finding: &Finding) -> &'static str {
+    match finding.confidence {
+        Confidence::Certain => "certain",
+        Confidence::Likely => "likely",
+        Confidence::Possible => "possible",
+    }
+}
 
 /// The page of one finding.
 #[must_use]
@@ -58,11 +270,7 @@ pub fn page(scene: &Scene, index: usize, width: u16) -> Option<Page> {
 
 /// `likely   since 03:14:07   network`.
 fn standing(finding: &Finding) -> String {
-    let confidence = match finding.confidence {
-        Confidence::Certain => "certain",
-        Confidence::Likely => "likely",
-        Confidence::Possible => "possible",
-    };
+    let confidence = confidence(finding);
     let class = format!("{:?}", finding.class).to_lowercase();
     let since = finding
         .since

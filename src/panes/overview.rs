@@ -5,10 +5,10 @@ mod ladder;
 
 use ratatui::layout::Rect;
 
-use super::matrix::{Fit, Grid};
+use super::matrix::Grid;
 use super::parts::{self, Pen};
-use super::{Page, Pane, View, findings};
-use crate::model::screen::{Counts, PaneId};
+use super::{Pane, View, findings};
+use crate::model::screen::PaneId;
 use crate::rules::scene::{Finding, Scene, Severity, Verdict};
 use crate::theme::Role;
 
@@ -18,52 +18,11 @@ pub static PANE: Pane = Pane {
     title: "is it well, and if not: why, where, since when, what to do",
     min: (36, 5),
     draw,
-    counts,
-    drill,
-    explain: drill,
+    counts: findings::counts,
+    drill: findings::drill,
+    explain: findings::drill,
     badge: |_| None,
 };
-
-/// Findings that the filter keeps, by their index.
-fn listed<'a>(view: &View<'a>) -> Vec<(usize, &'a Finding)> {
-    let filter = view.screen.filter().to_lowercase();
-    let all = view.scene.findings.iter().enumerate();
-    all.filter(|(_, f)| {
-        filter.is_empty() || f.title.to_lowercase().contains(&filter) || f.id.contains(&filter)
-    })
-    .collect()
-}
-
-fn counts(view: &View<'_>, body: Rect) -> Counts {
-    let rows = listed(view);
-    let selected = view
-        .screen
-        .cursor()
-        .row(0, rows.len())
-        .and_then(|r| rows.get(r));
-    Counts {
-        rows: rows.len(),
-        page: usize::from(body.height / 4).max(1),
-        problems: rows
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, f))| f.severity > Severity::Info)
-            .map(|(i, _)| i)
-            .collect(),
-        copy: selected.and_then(|(_, f)| f.fix.first().cloned().or_else(|| Some(f.title.clone()))),
-        ..Counts::default()
-    }
-}
-
-fn drill(view: &View<'_>, width: u16) -> Option<Page> {
-    let rows = listed(view);
-    let row = view
-        .screen
-        .list(PaneId::Overview)
-        .cursor
-        .row(0, rows.len())?;
-    findings::page(view.scene, rows.get(row)?.0, width)
-}
 
 fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let inner = Rect {
@@ -133,23 +92,22 @@ fn sentence(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     {
         return 0;
     }
-    let (word, role) = parts::verdict(scene.verdict);
+    let (_, role) = parts::verdict(scene.verdict);
     let role = if scene.verdict == Verdict::Healthy {
         Role::Strong
     } else {
         role
     };
-    let text = if scene.summary.is_empty() {
-        word
-    } else {
-        scene.summary.as_str()
+    let text = match scene.summary.as_str() {
+        "" => "Nothing has been seen yet that allows a verdict.",
+        said => said,
     };
     pen.wrapped(area.x, area.y, area.width, 2.min(area.height), text, role)
 }
 
 /// The findings: the selected one with its cause and its fix, the others a line each.
 fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
-    let rows = listed(view);
+    let rows = findings::listed(view);
     if rows.is_empty() || area.height == 0 {
         return 0;
     }
@@ -259,18 +217,17 @@ fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             Grid::by_node(matrix, "")
         };
         let least = if events.is_empty() { 0 } else { 34 };
-        let width = grid
-            .width()
-            .min(area.width.saturating_sub(least))
-            .max(24)
-            .min(area.width);
         let ranks = parts::count(matrix.slots.len() as u64, "rank", "ranks");
-        let n = pen.text(x, area.y, width, "MATRIX", Role::Label);
         let how = if grid.folded() {
             format!("  {ranks}, node by node")
         } else {
             format!("  {ranks}")
         };
+        let width = grid
+            .width()
+            .max(6 + parts::columns(&how))
+            .min(area.width.saturating_sub(least));
+        let n = pen.text(x, area.y, width, "MATRIX", Role::Label);
         pen.text(x + n, area.y, width.saturating_sub(n), &how, Role::Quiet);
         grid.draw(
             Rect {
@@ -279,8 +236,8 @@ fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
                 width,
                 height: area.height - 1,
             },
-            None,
-            Fit::Cut,
+            grid.problems().first().copied(),
+            false,
             pen,
         );
         x += width + 3;
@@ -300,7 +257,7 @@ fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 }
 
 /// Numbers of the processes in the merged matrix, where a rank is proven.
-fn numbers(scene: &Scene) -> Vec<Option<u32>> {
+pub(super) fn numbers(scene: &Scene) -> Vec<Option<u32>> {
     let mut out: Vec<Option<u32>> = scene.processes.iter().map(|p| p.global_rank).collect();
     if let Some(matrix) = scene.matrices.first() {
         for slot in &matrix.slots {
@@ -310,4 +267,10 @@ fn numbers(scene: &Scene) -> Vec<Option<u32>> {
         }
     }
     out
+}
+
+/// Where the ranks are in one sentence, for the panes that list them.
+pub(super) fn where_they_are(scene: &Scene) -> (String, Role) {
+    let rungs = ladder::rungs(scene);
+    ladder::sentence(&rungs)
 }

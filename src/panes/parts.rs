@@ -3,6 +3,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Modifier;
 use unicode_width::UnicodeWidthChar;
 
 use crate::parse::{At, Nanos};
@@ -33,12 +34,14 @@ impl<'a> Pen<'a> {
                 return width;
             }
             if let Some(cell) = self.buf.cell_mut((x.saturating_add(used), y)) {
+                cell.reset();
                 cell.set_char(c).set_style(style);
             }
             if w == 2 {
                 // The right half of a wide character holds nothing of its own.
                 if let Some(cell) = self.buf.cell_mut((x.saturating_add(used + 1), y)) {
-                    cell.set_symbol(" ").set_style(style);
+                    cell.reset();
+                    cell.set_style(style);
                 }
             }
             used += w;
@@ -100,6 +103,7 @@ impl<'a> Pen<'a> {
         let c = if self.theme.ascii() { plain(c) } else { c };
         for column in 0..width {
             if let Some(cell) = self.buf.cell_mut((x.saturating_add(column), y)) {
+                cell.reset();
                 cell.set_char(c).set_style(style);
             }
         }
@@ -110,6 +114,10 @@ impl<'a> Pen<'a> {
         let style = self.theme.style(role);
         for column in 0..width {
             if let Some(cell) = self.buf.cell_mut((x.saturating_add(column), y)) {
+                if role == Role::Cursor {
+                    // On a reversed cell a reversed cursor would be nothing to see.
+                    cell.modifier.remove(Modifier::REVERSED);
+                }
                 cell.set_style(style);
             }
         }
@@ -302,6 +310,34 @@ pub fn tail(text: &str, width: u16) -> String {
         }
     }
     out
+}
+
+/// What tells names apart: the shared beginning is left out, but for the last `keep - 1` of its words.
+/// `mixtral-0-0`, `mixtral-0-1` become `0-0`, `0-1` (2) or `0`, `1` (1).
+#[must_use]
+pub fn endings<'a>(names: &[&'a str], keep: usize) -> Vec<&'a str> {
+    let Some((first, rest)) = names.split_first().filter(|(_, r)| !r.is_empty()) else {
+        return names.to_vec();
+    };
+    let shared = rest.iter().fold(first.len(), |n, name| {
+        first
+            .bytes()
+            .zip(name.bytes())
+            .take(n)
+            .take_while(|(a, b)| a == b)
+            .count()
+    });
+    let mut cuts = first
+        .bytes()
+        .take(shared)
+        .enumerate()
+        .filter(|(_, b)| matches!(b, b'-' | b'.' | b'_'))
+        .map(|(i, _)| i + 1)
+        .rev();
+    let Some(cut) = cuts.nth(keep.saturating_sub(1)) else {
+        return names.to_vec();
+    };
+    names.iter().map(|n| n.get(cut..).unwrap_or(n)).collect()
 }
 
 /// `0-7, 9-15` from sorted numbers.

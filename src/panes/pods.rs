@@ -1,8 +1,11 @@
 //! The workload's pods in rank order, each state exactly as kubectl says it.
 
+use std::collections::BTreeMap;
+
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
+use super::table::{self, Column};
 use super::{Page, Pane, View};
 use crate::model::event::Feed;
 use crate::model::screen::{Counts, PaneId};
@@ -64,96 +67,112 @@ fn counts(view: &View<'_>, body: Rect) -> Counts {
     }
 }
 
-/// A column: its head, its width over these rows, whether it is a number, and how soon it gives way (0 never does).
-struct Column {
-    head: &'static str,
-    width: u16,
-    right: bool,
-    gives: u8,
-    value: fn(&PodRow, &View<'_>) -> (String, Role),
+fn columns<'a>() -> [Column<&'a PodRow>; 11] {
+    [
+        Column {
+            head: "#",
+            right: true,
+            gives: 3,
+            most: 5,
+            value: |p, _| (table::number(p.index), Role::Label),
+        },
+        Column {
+            head: "NAME",
+            right: false,
+            gives: 0,
+            most: 48,
+            value: |p, _| (p.name.clone(), Role::Text),
+        },
+        Column {
+            head: "READY",
+            right: false,
+            gives: 0,
+            most: 8,
+            value: |p, _| (p.ready.clone(), Role::Text),
+        },
+        Column {
+            head: "STATUS",
+            right: false,
+            gives: 0,
+            most: 28,
+            value: |p, _| (p.status.clone(), if p.bad { Role::Fail } else { Role::Ok }),
+        },
+        Column {
+            head: "RESTARTS",
+            right: false,
+            gives: 2,
+            most: 16,
+            value: |p, _| {
+                (
+                    p.restarts.clone(),
+                    if p.restart_count > 0 {
+                        Role::Warn
+                    } else {
+                        Role::Text
+                    },
+                )
+            },
+        },
+        Column {
+            head: "AGE",
+            right: true,
+            gives: 4,
+            most: 8,
+            value: |p, v| (age(p, v.scene), Role::Quiet),
+        },
+        Column {
+            head: "GPUS",
+            right: true,
+            gives: 5,
+            most: 5,
+            value: |p, _| (p.gpus.to_string(), Role::Text),
+        },
+        Column {
+            head: "RANKS",
+            right: false,
+            gives: 6,
+            most: 16,
+            value: |p, _| (ranks(p), Role::Text),
+        },
+        Column {
+            head: "NODE",
+            right: false,
+            gives: 7,
+            most: 28,
+            value: |p, _| (table::or_dash(p.node.as_deref()), Role::Text),
+        },
+        Column {
+            head: "IMAGE",
+            right: false,
+            gives: 9,
+            most: 28,
+            value: |p, _| (table::or_dash(p.image.as_deref()), Role::Quiet),
+        },
+        Column {
+            head: "WHY",
+            right: false,
+            gives: 8,
+            most: 0,
+            value: |p, _| {
+                (
+                    p.why.clone().unwrap_or_default(),
+                    if p.bad { Role::Fail } else { Role::Quiet },
+                )
+            },
+        },
+    ]
 }
 
-fn columns(rows: &[&PodRow], view: &View<'_>, room: u16) -> Vec<Column> {
-    type Value = fn(&PodRow, &View<'_>) -> (String, Role);
-    let table: [(&'static str, bool, u8, Value); 10] = [
-        ("#", true, 3, |p, _| {
-            (p.index.map_or("-".into(), |i| i.to_string()), Role::Label)
-        }),
-        ("NAME", false, 0, |p, _| (p.name.clone(), Role::Text)),
-        ("READY", false, 0, |p, _| (p.ready.clone(), Role::Text)),
-        ("STATUS", false, 0, |p, _| {
-            (p.status.clone(), if p.bad { Role::Fail } else { Role::Ok })
-        }),
-        ("RESTARTS", false, 2, |p, _| {
-            (
-                p.restarts.clone(),
-                if p.restart_count > 0 {
-                    Role::Warn
-                } else {
-                    Role::Text
-                },
-            )
-        }),
-        ("AGE", true, 4, |p, v| {
-            let age = p
-                .created
-                .zip(v.scene.now)
-                .map(|(c, now)| parts::age(now.ns.saturating_sub(c)));
-            (age.unwrap_or_else(|| "-".into()), Role::Quiet)
-        }),
-        ("GPUS", true, 5, |p, _| (p.gpus.to_string(), Role::Text)),
-        ("RANKS", false, 6, |p, _| {
-            (
-                if p.ranks.is_empty() {
-                    "-".into()
-                } else {
-                    parts::ranges(&p.ranks)
-                },
-                Role::Text,
-            )
-        }),
-        ("NODE", false, 7, |p, _| {
-            (p.node.clone().unwrap_or_else(|| "-".into()), Role::Text)
-        }),
-        ("IMAGE", false, 9, |p, _| {
-            (p.image.clone().unwrap_or_else(|| "-".into()), Role::Quiet)
-        }),
-    ];
-    let mut all: Vec<Column> = table
-        .into_iter()
-        .map(|(head, right, gives, value)| {
-            let widest = rows
-                .iter()
-                .map(|p| parts::columns(&value(p, view).0))
-                .max()
-                .unwrap_or(0);
-            let cap = if head == "IMAGE" || head == "NODE" {
-                28
-            } else {
-                48
-            };
-            Column {
-                head,
-                width: widest.min(cap).max(parts::columns(head)),
-                right,
-                gives,
-                value,
-            }
-        })
-        .collect();
-    let width = |all: &[Column]| all.iter().map(|c| c.width + 2).sum::<u16>();
-    while width(&all) > room {
-        let Some(goes) = all.iter().map(|c| c.gives).max().filter(|g| *g > 0) else {
-            break;
-        };
-        all.retain(|c| c.gives != goes);
-    }
-    if let Some(over) = width(&all).checked_sub(room) {
-        if let Some(name) = all.iter_mut().find(|c| c.head == "NAME") {
-            name.width = name.width.saturating_sub(over).max(8);
-        }
-    }
-    all
+fn age(pod: &PodRow, scene: &Scene) -> String {
+    let age = pod
+        .created
+        .zip(scene.now)
+        .map(|(c, now)| parts::age(now.ns.saturating_sub(c)));
+    table::or_dash(age.as_deref())
+}
+
+fn ranks(pod: &PodRow) -> String {
+    table::or_dash(Some(parts::ranges(&pod.ranks).as_str()))
 }
 
 fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
@@ -164,11 +183,11 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         return;
     }
     let bad = rows.iter().filter(|p| p.bad).count();
-    let ready = rows.len() - bad;
     let sentence = match rows.iter().find(|p| p.bad) {
         None => format!(
-            "{} as they should be",
-            parts::count(ready as u64, "pod", "pods")
+            "{}: {}",
+            parts::count(rows.len() as u64, "pod", "pods"),
+            statuses(&rows)
         ),
         Some(first) => {
             let why = first.why.clone().unwrap_or_else(|| first.status.clone());
@@ -187,54 +206,31 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         &sentence,
         if bad > 0 { Role::Fail } else { Role::Strong },
     );
-    let columns = columns(&rows, view, width);
-    let mut at = x;
-    for c in &columns {
-        if c.right {
-            pen.right(at, area.y + 1, c.width, c.head, Role::Label);
-        } else {
-            pen.text(at, area.y + 1, c.width, c.head, Role::Label);
-        }
-        at += c.width + 2;
+    let why = rows.iter().any(|p| p.why.is_some());
+    let columns = columns();
+    let columns: Vec<&Column<&PodRow>> =
+        columns.iter().filter(|c| why || c.head != "WHY").collect();
+    let table = Rect {
+        y: area.y + 1,
+        height: area.height.saturating_sub(1),
+        ..area
+    };
+    table::draw(view, &columns, &rows, view.screen.cursor(), table, pen);
+}
+
+/// `3 Running, 1 Pending`: statuses by how many pods have them.
+fn statuses(rows: &[&PodRow]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for pod in rows {
+        *counts.entry(&pod.status).or_default() += 1;
     }
-    let table = at;
-    let end = x + width;
-    if end.saturating_sub(table) >= 12 && rows.iter().any(|p| p.why.is_some()) {
-        pen.text(table, area.y + 1, end - table, "WHY", Role::Label);
-    }
-    let cursor = view.screen.cursor();
-    let lines = usize::from(area.height.saturating_sub(2));
-    let top = cursor.top(0, rows.len(), lines);
-    for (i, pod) in rows.iter().enumerate().skip(top).take(lines) {
-        let y = area.y + 2 + u16::try_from(i - top).unwrap_or(0);
-        let mut at = x;
-        for c in &columns {
-            let (text, role) = (c.value)(pod, view);
-            let w = c.width.min(end.saturating_sub(at));
-            if c.right {
-                pen.right(at, y, w, &text, role);
-            } else {
-                pen.text(at, y, w, &parts::tail(&text, w), role);
-            }
-            at += c.width + 2;
-        }
-        if let Some(why) = pod
-            .why
-            .as_deref()
-            .filter(|_| end.saturating_sub(table) >= 12)
-        {
-            pen.text(
-                table,
-                y,
-                end - table,
-                why,
-                if pod.bad { Role::Fail } else { Role::Quiet },
-            );
-        }
-        if cursor.row(0, rows.len()) == Some(i) {
-            pen.overlay(area.x, y, area.width, Role::Selected);
-        }
-    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let words: Vec<String> = counts
+        .into_iter()
+        .map(|(s, n)| format!("{n} {s}"))
+        .collect();
+    words.join(", ")
 }
 
 fn empty(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
@@ -282,15 +278,11 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         page.gap();
     }
     let none = || "-".to_owned();
-    let age = pod
-        .created
-        .zip(view.scene.now)
-        .map(|(c, n)| parts::age(n.ns.saturating_sub(c)));
     let fields = [
         ("status", pod.status.clone()),
         ("ready", pod.ready.clone()),
         ("restarts", pod.restarts.clone()),
-        ("age", age.unwrap_or_else(none)),
+        ("age", age(pod, view.scene)),
         ("index", pod.index.map_or_else(none, |i| i.to_string())),
         (
             "ranks",

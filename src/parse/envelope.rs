@@ -285,7 +285,9 @@ fn bracket(p: &mut Peeled<'_>, clock: &mut Clock) {
         && c.0.is_empty()
         && let Some(after) = rest.strip_prefix(b" ")
         && begins(after)
+        && (!after.starts_with(b"NCCL ") || after.starts_with(b"NCCL version"))
     {
+        // `[3] NCCL INFO` is the device of a head that lost its host.
         p.prefix.rank = Some(rank);
         p.rest = after;
     }

@@ -9,7 +9,7 @@ use memchr::memmem::Finder;
 use super::bytes::{Table, hash, offset};
 use super::envelope::{self, Peeled, Prefix};
 use super::fact::{At, Fact, Level};
-use super::head::{self, Tail};
+use super::head::{self, Found, Tail};
 use super::stamp::{self, Clock};
 use super::text;
 use super::{Block, Head, HeadIx, Outer, OuterIx, Rec, json, nccl, vllm};
@@ -195,6 +195,9 @@ impl<'t> Walk<'t> {
 
     /// A line without controls. `wait` says that it may be read again when all hosts are known.
     fn line(&mut self, s: &[u8], place: Place, hits: u32, wait: bool) {
+        if hits == 1 && self.plainest(s, place) {
+            return;
+        }
         let p = envelope::peel(s, &mut self.clock);
         if let Some((err, more)) = p.cri
             && (more
@@ -206,8 +209,7 @@ impl<'t> Walk<'t> {
             self.join(&p, place, err, more);
             return;
         }
-        let at = place.at.or(p.at);
-        self.note(at);
+        self.note(place.at.or(p.at));
         if hits == 0 {
             self.foreign(s, &p, place);
             return;
@@ -222,25 +224,65 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// The ordinary line: prefixes, then a head, then a message.
+    /// The line that comes by the million: at most a stamp, then a head.
     #[inline]
+    fn plainest(&mut self, s: &[u8], place: Place) -> bool {
+        let (at, rest) = match s.first() {
+            Some(b'0'..=b'9') => match self.clock.date_time(s) {
+                Some((at, [b' ', rest @ ..])) => (Some(at), rest),
+                _ => (None, s),
+            },
+            _ => (None, s),
+        };
+        let Some(found) = head::at(rest) else {
+            return false;
+        };
+        let at = place.at.or(at);
+        self.note(at);
+        self.ordinary(s, &found, at, 0, place, false);
+        true
+    }
+
+    /// Prefixes, then a head, then a message; or a bare version line.
     fn plain(&mut self, s: &[u8], p: &Peeled<'_>, place: Place) -> bool {
         let Some(found) = head::at(p.rest) else {
             return self.bare_version(p, place);
         };
         let outer = self.outer(&p.prefix);
+        self.ordinary(
+            s,
+            &found,
+            place.at.or(p.at),
+            outer,
+            place,
+            p.prefix.repeated,
+        );
+        true
+    }
+
+    /// A line with one head, which stands where it should.
+    #[inline]
+    fn ordinary(
+        &mut self,
+        s: &[u8],
+        found: &Found<'_>,
+        at: Option<At>,
+        outer: OuterIx,
+        place: Place,
+        repeated: bool,
+    ) {
         let head = self.head(found.host, found.pid, outer, true);
         self.out.nccl_lines += 1;
+        let tail = found.tail;
         let piece = Piece {
-            who: Some((head, found.tail.tid)),
-            tail: found.tail,
-            at: place.at.or(p.at),
+            who: Some((head, tail.tid)),
+            tail,
+            at,
             outer,
             start: 0,
-            msg: offset(s, found.tail.msg),
+            msg: offset(s, tail.msg),
         };
-        self.message(s, &piece, s.len(), place, p.prefix.repeated);
-        true
+        self.message(s, &piece, s.len(), place, repeated);
     }
 
     /// `NCCL version …` without a head.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::comms::{Joined, line_ref};
+use super::comms::{Joined, Unit, line_ref};
 use super::edges::{Wiring, wire};
 use super::layout::Sizes;
 use super::scene::{
@@ -130,7 +130,7 @@ fn head_missing(model: &Model, id: SourceId) -> Option<bool> {
     // The kubelet's first stamp can't be much younger than the container unless the log was rotated.
     if let Some((start, first)) = started
         && first.ns - start > 120 * 1_000_000_000
-        && source.lost > 0
+        && (source.lost > 0 || source.lost_uncounted.is_some())
     {
         return Some(true);
     }
@@ -416,6 +416,14 @@ pub(super) fn start_before_rendezvous(version: &str) -> Option<bool> {
     }
 }
 
+/// A vLLM process that said which rank it is.
+fn works(model: &Model, unit: &Unit) -> bool {
+    unit.speakers
+        .iter()
+        .filter_map(|i| model.speakers.list.get(*i as usize))
+        .any(|s| s.rank_start.is_some() || s.ranks.is_some())
+}
+
 /// Ranks proven absent, as the contract defines it.
 fn missing(
     scene: &Scene,
@@ -459,6 +467,8 @@ fn missing(
         .iter()
         .enumerate()
         .filter(|(i, _)| u32::try_from(*i).is_ok_and(|i| !busy.contains(&i)))
+        // A server or an engine core has no rank to bring.
+        .filter(|(_, u)| !u.procs.is_empty() || works(model, u))
         .count();
     let mut per_source: BTreeMap<u32, u32> = BTreeMap::new();
     for m in &c.ranks {
@@ -521,6 +531,23 @@ fn workloads(scene: &Scene, model: &Model, joined: &Joined, sizes: Option<Sizes>
         for pair in c.ranks.windows(2) {
             if let [a, b] = pair {
                 join(a.process as usize, b.process as usize);
+            }
+        }
+    }
+    // Processes that never joined anything are the ones whose absence was proven by their silence.
+    let busy: BTreeSet<u32> = scene
+        .communicators
+        .iter()
+        .flat_map(|c| c.ranks.iter().map(|m| m.process))
+        .collect();
+    for c in scene
+        .communicators
+        .iter()
+        .filter(|c| c.missing_ranks.as_ref().is_some_and(|m| !m.is_empty()))
+    {
+        if let Some(m) = c.ranks.first() {
+            for idle in (0..n).filter(|i| u32::try_from(*i).is_ok_and(|i| !busy.contains(&i))) {
+                join(m.process as usize, idle);
             }
         }
     }

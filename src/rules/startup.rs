@@ -48,7 +48,7 @@ pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
         {
             view.first_error = Some(line_ref(s.source, quote));
         }
-        if s.shutdown.is_some() {
+        if s.shutdown.is_some() || s.ended.is_some() {
             view.alive = Some(false);
         }
         for (name, (value, _)) in &s.env {

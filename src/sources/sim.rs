@@ -7,6 +7,7 @@
 //! The clock of a scenario begins at [`Scenario::start_ns`], a fixed date: whoever plays one stamps its events
 //! with that clock and not with the wall's.
 
+pub mod load;
 pub mod plan;
 pub mod pods;
 pub mod rng;
@@ -28,8 +29,9 @@ use crate::model::event::{
 use crate::parse::{Block, Nanos};
 
 use super::simlog;
+pub use load::{ScenarioError, list, load, parse};
 use plan::{Plan, Pod};
-pub use scenario::{Expect, Scenario, ScenarioError, list, load, parse};
+pub use scenario::{Expect, Scenario};
 
 /// Lines that stand closer together than this come in one block, as a reader on a busy stream gets them.
 const BATCH: Nanos = 100_000_000;
@@ -40,13 +42,13 @@ const BATCH: Nanos = 100_000_000;
 #[must_use]
 pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
     let plan = Plan::new(s);
-    let mut out = vec![(plan.start, Event::Session(session(s)))];
+    let mut out = vec![(plan.watch, Event::Session(session(s)))];
     for edge in ["pods", "events", "logs"] {
         let edge = EdgeEvent {
             edge: edge.into(),
             state: EdgeState::Up,
         };
-        out.push((plan.start, Event::Edge(edge)));
+        out.push((plan.watch, Event::Edge(edge)));
     }
     out.extend(pods::write(s, &plan));
     for (pod, lines) in plan.pods.iter().zip(simlog::write(s, &plan)) {
@@ -106,51 +108,52 @@ fn source(
         container: s.workload.container.clone(),
     };
     let mut tell = |at: Nanos, e: SourceEvent| out.push((at, Event::Source(e)));
-    tell(
-        started,
-        SourceEvent::Opened(
-            id,
-            SourceInfo {
-                name: format!(
-                    "{}/{}/{}",
-                    s.workload.namespace, pod.name, s.workload.container
-                ),
-                container: Some(key),
-                previous: false,
-                started: Some(started),
-            },
-        ),
+    let name = format!(
+        "{}/{}/{}",
+        s.workload.namespace, pod.name, s.workload.container
     );
-    tell(started, SourceEvent::Up(id));
-    let exit = pod.exit.as_ref().map(|e| e.at);
-    let again = pods::restarts(plan, pod);
-    // A container that is started again says the same again.
+    let opened = started.max(plan.watch);
+    let info = SourceInfo {
+        name,
+        container: Some(key),
+        previous: false,
+        started: Some(started),
+    };
+    tell(opened, SourceEvent::Opened(id, info));
+    tell(opened, SourceEvent::Up(id));
+    if pod.rotated.is_some() {
+        let why = "rotated away by the kubelet before anybody read it".into();
+        tell(
+            opened,
+            SourceEvent::Lost {
+                id,
+                lines: None,
+                why,
+            },
+        );
+    }
+    // A container that is started again says the same again; its reader notices and attaches anew.
     let mut all = lines.clone();
-    for start in &again {
+    let again = pods::restarts(s, plan, pod);
+    for (start, length) in &again {
         let shift = start - started;
-        all.extend(lines.iter().map(|(t, l)| (t + shift, l.clone())));
-        if let Some(exit) = exit {
-            let end = exit + shift - (start - exit).min(0);
-            tell(
-                start - 1,
-                SourceEvent::Retrying {
-                    id,
-                    why: "the container was restarted".into(),
-                    in_ms: 1000,
-                },
-            );
-            tell(*start, SourceEvent::Up(id));
-            let _ = end;
-        }
+        let same = lines.iter().take_while(|(t, _)| *t - started < *length);
+        all.extend(same.map(|(t, l)| (t + shift, l.clone())));
+        tell(
+            start - 1,
+            SourceEvent::Retrying {
+                id,
+                why: "the container was restarted".into(),
+                in_ms: 1000,
+            },
+        );
+        tell(*start, SourceEvent::Up(id));
     }
-    if again.is_empty()
-        && let Some(exit) = exit
-    {
-        tell(exit + 1, SourceEvent::Ended { id, why: None });
+    if let (Some(exit), true) = (&pod.exit, again.is_empty()) {
+        tell(exit.at + 1, SourceEvent::Ended { id, why: None });
     }
-    if let Some(from) = pod.rotated {
-        all.retain(|(t, _)| *t >= from);
-    }
+    // The tail of the first life's log never reaches past the scenario.
+    all.retain(|(t, _)| *t <= plan.end && pod.rotated.is_none_or(|from| *t >= from));
     let mut first_line = 1;
     let mut text: Vec<u8> = Vec::new();
     let (mut count, mut last, mut bucket) = (0, started, Nanos::MIN);
@@ -158,14 +161,19 @@ fn source(
     let mut flush = |text: &mut Vec<u8>, count: &mut u64, last: Nanos| {
         if *count > 0 {
             let block = Arc::new(Block::new(first_line, std::mem::take(text)));
-            out.push((last, Event::Log(LogBlock { source: id, block })));
+            out.push((
+                last.max(plan.watch),
+                Event::Log(LogBlock { source: id, block }),
+            ));
             first_line += std::mem::take(count);
         }
     };
     for (at, line) in all {
-        if at / BATCH != bucket {
+        // What was written before anybody watched comes at once.
+        let batch = at.max(plan.watch) / BATCH;
+        if batch != bucket {
             flush(&mut text, &mut count, last);
-            bucket = at / BATCH;
+            bucket = batch;
         }
         stamps.write(at, &mut text);
         text.extend_from_slice(line.as_bytes());

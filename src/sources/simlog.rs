@@ -8,8 +8,8 @@ pub mod vllm;
 
 use crate::parse::Nanos;
 
-use super::sim::plan::{Plan, Rank};
-use super::sim::scenario::{Fault, Say, Scenario};
+use super::sim::plan::{Plan, Rank, pick, secs};
+use super::sim::scenario::{Fault, Phase, Say, Scenario};
 
 /// Lines of one container in order of time; the order of writing decides between equal stamps.
 #[derive(Debug, Default)]
@@ -47,9 +47,8 @@ pub fn write(s: &Scenario, plan: &Plan) -> Vec<Vec<(Nanos, String)>> {
 }
 
 fn faults(s: &Scenario, plan: &Plan, pens: &mut [Pen]) {
-    use super::sim::plan::{pick, secs};
     for fault in &s.faults {
-        match fault {
+        let (stages, phase, after, say): (Vec<(Option<&Rank>, usize)>, _, _, _) = match fault {
             Fault::Rank {
                 ranks,
                 phase,
@@ -57,26 +56,15 @@ fn faults(s: &Scenario, plan: &Plan, pens: &mut [Pen]) {
                 say,
                 ..
             } => {
-                for rank in pick(ranks, plan.ranks.len())
+                let ranks = pick(ranks, plan.ranks.len())
                     .into_iter()
-                    .filter_map(|r| plan.ranks.get(r))
-                {
-                    let begin = plan
-                        .pods
-                        .get(rank.pod)
-                        .and_then(|p| plan.begins_in(p, s, *phase));
-                    if let Some(begin) = begin {
-                        speak(
-                            s,
-                            plan,
-                            pens,
-                            Some(rank),
-                            rank.pod,
-                            begin + secs(*after),
-                            say,
-                        );
-                    }
-                }
+                    .filter_map(|r| plan.ranks.get(r));
+                (
+                    ranks.map(|r| (Some(r), r.pod)).collect(),
+                    *phase,
+                    *after,
+                    say,
+                )
             }
             Fault::Pod {
                 pods,
@@ -85,46 +73,71 @@ fn faults(s: &Scenario, plan: &Plan, pens: &mut [Pen]) {
                 say,
                 ..
             } => {
-                for pod in pick(pods, plan.pods.len()) {
-                    let begin = plan
-                        .pods
-                        .get(pod)
-                        .and_then(|p| plan.begins_in(p, s, *phase));
-                    if let Some(begin) = begin {
-                        speak(s, plan, pens, None, pod, begin + secs(*after), say);
-                    }
-                }
+                let pods = pick(pods, plan.pods.len());
+                (
+                    pods.into_iter().map(|p| (None, p)).collect(),
+                    *phase,
+                    *after,
+                    say,
+                )
             }
-            _ => {}
+            _ => continue,
+        };
+        for (rank, pod) in stages {
+            let begin = plan.pods.get(pod).and_then(|p| plan.begins_in(p, s, phase));
+            if let Some(begin) = begin {
+                speak(
+                    s,
+                    plan,
+                    pens,
+                    Stage {
+                        rank,
+                        pod,
+                        phase,
+                        at: begin + secs(after),
+                    },
+                    say,
+                );
+            }
         }
     }
 }
 
-/// Writes the lines of a fault; each takes a millisecond.
-fn speak(
-    s: &Scenario,
-    plan: &Plan,
-    pens: &mut [Pen],
-    rank: Option<&Rank>,
+/// Who speaks, and when.
+struct Stage<'a> {
+    /// A worker; the first of the pod when nobody is named.
+    rank: Option<&'a Rank>,
     pod: usize,
-    mut at: Nanos,
-    lines: &[Say],
-) {
-    let rank = rank.or_else(|| plan.ranks_of(pod).next());
-    let Some(rank) = rank else { return };
+    phase: Phase,
+    at: Nanos,
+}
+
+/// Writes the lines of a fault; each takes a millisecond.
+fn speak(s: &Scenario, plan: &Plan, pens: &mut [Pen], stage: Stage<'_>, lines: &[Say]) {
+    let Stage {
+        rank,
+        pod,
+        phase,
+        mut at,
+    } = stage;
+    let Some(rank) = rank.or_else(|| plan.ranks_of(pod).next()) else {
+        return;
+    };
+    // A worker has its long name once its groups exist.
+    let placed = phase > Phase::Nccl;
     for line in lines {
         at += 1_000_000;
         let fill = |text: &str| fill(plan, rank, text);
         let (where_, text) = match line {
             Say::Wait(seconds) => {
-                at += super::sim::plan::secs(*seconds);
+                at += secs(*seconds);
                 continue;
             }
             Say::NcclInfo(t) => (pod, vec![nccl::info(plan, rank, rank.pid, &fill(t))]),
             Say::NcclWarn(t) => (pod, nccl::warn(plan, rank, rank.pid, at, &fill(t))),
             Say::Worker(t) => (
                 pod,
-                vec![vllm::record(&vllm::worker(s, rank, true), at, &fill(t))],
+                vec![vllm::record(&vllm::worker(s, rank, placed), at, &fill(t))],
             ),
             Say::Engine(t) => (
                 0,
@@ -133,7 +146,7 @@ fn speak(
             Say::Api(t) => (0, vec![vllm::record(&vllm::api(s), at, &fill(t))]),
             Say::Raw(t) => (pod, fill(t).lines().map(str::to_owned).collect()),
             Say::Print(t) => {
-                let prefix = vllm::worker(s, rank, true);
+                let prefix = vllm::worker(s, rank, placed);
                 (
                     pod,
                     fill(t).lines().map(|l| format!("{prefix}{l}")).collect(),

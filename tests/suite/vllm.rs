@@ -1,5 +1,7 @@
 //! vLLM, torch, Ray and launcher lines of every era. Lines are composed from `reference/vllm.md`.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails that way")]
+
 use ncclscope::parse::Outer;
 use ncclscope::parse::vllm::{
     Counted, Edge, Fault, FaultKind, Label, Notice, Phase, Printer, ProcKind, Route, Settings,

@@ -36,20 +36,13 @@ pub struct Look {
     pub open: bool,
 }
 
-/// How a grid meets a rectangle that is too small for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
-    /// Shows the part around the cursor.
-    Window,
-    /// Shows its beginning and says what is left out.
-    Cut,
-}
-
 /// What is drawn of a matrix.
 pub struct Grid<'a> {
     matrix: &'a Matrix,
     entries: Vec<Entry>,
     hosts: Vec<&'a str>,
+    /// The hosts' names, in full and shortened to what tells them apart.
+    names: [Vec<&'a str>; 3],
     folded: bool,
     /// Entry of each slot, `u32::MAX` where it is not drawn.
     entry_of: Vec<u32>,
@@ -165,10 +158,16 @@ impl<'a> Grid<'a> {
                 }
             }
         }
+        let names = [
+            hosts.clone(),
+            parts::endings(&hosts, 2),
+            parts::endings(&hosts, 1),
+        ];
         Self {
             matrix,
             entries,
             hosts,
+            names,
             folded,
             entry_of,
             groups_of,
@@ -336,18 +335,41 @@ impl<'a> Grid<'a> {
     #[must_use]
     pub fn width(&self) -> u16 {
         let whole = Rect::new(0, 0, 400, 400);
-        Plan::of(self, whole, None, Fit::Cut)
+        Plan::of(self, whole, None)
             .and_then(|p| p.xs(self, whole).last().map(|x| x.saturating_add(p.cell)))
             .unwrap_or(0)
     }
 
-    /// Draws into a rectangle; says how many rows it took.
-    pub fn draw(&self, area: Rect, cursor: Option<(u32, u32)>, fit: Fit, pen: &mut Pen<'_>) -> u16 {
-        let cursor = cursor.and_then(|(a, b)| Some((self.index(a)?, self.index(b)?)));
-        let Some(plan) = Plan::of(self, area, cursor, fit) else {
+    /// Draws the part around `focus` into a rectangle, with a cursor there if it is one; says how many rows it took.
+    pub fn draw(
+        &self,
+        area: Rect,
+        focus: Option<(u32, u32)>,
+        cursor: bool,
+        pen: &mut Pen<'_>,
+    ) -> u16 {
+        let focus = focus.and_then(|(a, b)| Some((self.index(a)?, self.index(b)?)));
+        let Some(plan) = Plan::of(self, area, focus) else {
             return 0;
         };
-        plan.draw(self, area, cursor, pen)
+        plan.draw(self, area, focus.filter(|_| cursor), pen)
+    }
+
+    /// Name of an entry's host at one of the three lengths.
+    fn named(&self, entry: &Entry, length: usize) -> &'a str {
+        self.names
+            .get(length)
+            .and_then(|n| n.get(entry.host as usize))
+            .copied()
+            .unwrap_or("?")
+    }
+
+    /// Columns of the longest name at one of the three lengths.
+    fn longest(&self, length: usize) -> u16 {
+        self.names
+            .get(length)
+            .and_then(|n| n.iter().map(|h| parts::columns(h)).max())
+            .unwrap_or(1)
     }
 }
 
@@ -373,8 +395,11 @@ fn worse(a: Option<Glyph>, b: Glyph) -> Glyph {
 
 /// Where everything goes.
 struct Plan {
-    /// Columns of the names of hosts (0: none are drawn).
+    /// Columns of the names of hosts, and which of their lengths.
     names: u16,
+    length: usize,
+    /// Columns of the ranks behind a node.
+    ranks: u16,
     /// Columns of the numbers in front of the rows.
     numbers: u16,
     /// Columns of a cell.
@@ -389,10 +414,12 @@ struct Plan {
     /// First and number of visible columns and rows.
     columns: (usize, usize),
     rows: (usize, usize),
+    /// Something does not fit; a line says what.
+    cut: bool,
 }
 
 impl Plan {
-    fn of(grid: &Grid<'_>, area: Rect, cursor: Option<(usize, usize)>, fit: Fit) -> Option<Self> {
+    fn of(grid: &Grid<'_>, area: Rect, focus: Option<(usize, usize)>) -> Option<Self> {
         let n = grid.entries.len();
         if n == 0 || area.width < 8 || area.height < 3 {
             return None;
@@ -403,62 +430,63 @@ impl Plan {
             .map(|e| parts::columns(&number(e)))
             .max()
             .unwrap_or(1);
-        let longest = grid
-            .hosts
-            .iter()
-            .map(|h| parts::columns(h))
-            .max()
-            .unwrap_or(1);
-        let ranks = if grid.folded {
-            grid.entries
+        let ranks = match grid.folded {
+            true => grid
+                .entries
                 .iter()
-                .map(|e| parts::columns(&grid.ranks(e)).min(12))
+                .map(|e| parts::columns(&grid.ranks(e)).min(12) + 1)
                 .max()
-                .unwrap_or(0)
-                + 1
-        } else {
-            0
+                .unwrap_or(0),
+            false => 0,
         };
-        let names = longest.min(area.width / 4).min(24) + ranks;
         let numbers = widest + 1;
-        let borders = if grid.folded { 0 } else { changes(grid, 0, n) };
-        let left = names + 1 + numbers;
+        let borders = if grid.folded { 0 } else { changes(grid) };
+        let room = u32::from(area.width.saturating_sub(ranks + 1 + numbers));
+        let columns = u32::try_from(n).unwrap_or(u32::MAX);
         let wide = |cell: u16, border: u16| {
-            u32::from(left)
-                + u32::try_from(n)
-                    .unwrap_or(u32::MAX)
-                    .saturating_mul(u32::from(cell))
-                + borders * u32::from(border)
+            columns.saturating_mul(u32::from(cell)) + borders * u32::from(border)
         };
-        let fits = |cell: u16, border: u16| wide(cell, border) <= u32::from(area.width);
         let roomy = (widest + 1).max(2);
-        let tries = [(roomy, 3), (2, 3), (2, 2), (2, 1), (1, 1)];
-        let fitting = tries.into_iter().find(|(c, b)| fits(*c, *b));
+        // Roomy cells and whole names first; names give way before cells do, and borders in between.
+        let cells = [(roomy, 3), (2, 3), (2, 2), (2, 1), (1, 1)];
+        let tries = cells
+            .into_iter()
+            .flat_map(|(c, b)| (0..3).map(move |length| (c, b, length)));
+        let fitting = tries
+            .into_iter()
+            .find(|(c, b, length)| wide(*c, *b) + u32::from(grid.longest(*length).min(28)) <= room);
         // Nothing fits: a window of readable cells.
-        let (cell, border) = fitting.unwrap_or((2, 2));
+        let (cell, border, length) = fitting.unwrap_or((2, 2, 1));
+        let names = match fitting {
+            Some(_) => grid.longest(length).min(28),
+            None => grid.longest(length).min(28).min(area.width / 3),
+        };
+        let left = names + ranks + 1 + numbers;
         let border = if grid.folded { 0 } else { border };
         let upright = cell < widest + 1 && widest > 1;
         let head_numbers = if upright { widest } else { 1 };
         let head_names = u16::from(!grid.folded && borders > 0 && area.height > head_numbers + 4);
         let head = head_names + head_numbers;
         let lines = usize::from(area.height.saturating_sub(head));
-        let ruled = !grid.folded && borders > 0 && n + borders as usize <= lines;
+        let ruled =
+            !grid.folded && borders > 0 && fitting.is_some() && n + borders as usize <= lines;
         let room = usize::from(area.width.saturating_sub(left)) / usize::from(cell.max(1));
-        let (mut across, mut down) = (n, n.min(lines));
+        // One line says what is left out.
+        let cut = fitting.is_none() || n > lines;
+        let down = n.min(lines.saturating_sub(usize::from(cut)).max(1));
+        let mut across = n;
         if fitting.is_none() {
             // Borders inside the window take room too; a bound is enough.
             across = room
                 .saturating_sub(usize::from(border) * (room / 8 + 1) / usize::from(cell))
                 .clamp(1, n);
         }
-        if n > lines && lines > 1 {
-            // One line says what is left out.
-            down = lines - 1;
-        }
-        let (row, column) = cursor.filter(|_| fit == Fit::Window).unwrap_or((0, 0));
+        let (row, column) = focus.unwrap_or((0, 0));
         let window = |at: usize, size: usize| (parts::page(at, n, size), size);
         Some(Self {
             names,
+            length,
+            ranks,
             numbers,
             cell,
             border,
@@ -467,13 +495,14 @@ impl Plan {
             head_numbers,
             columns: window(column, across),
             rows: window(row, down),
+            cut,
         })
     }
 
     /// Column of the screen where a visible column starts.
     fn xs(&self, grid: &Grid<'_>, area: Rect) -> Vec<u16> {
         let (first, count) = self.columns;
-        let mut x = area.x + self.names + 1 + self.numbers;
+        let mut x = area.x + self.names + self.ranks + 1 + self.numbers;
         let mut last = None;
         grid.entries
             .iter()
@@ -522,7 +551,7 @@ impl Plan {
                 self.name(grid, entry, area.x, y, pen);
             }
             let label = number(entry);
-            let at = area.x + self.names + 1;
+            let at = area.x + self.names + self.ranks + 1;
             pen.right(
                 at,
                 y,
@@ -552,48 +581,25 @@ impl Plan {
             }
             y += 1;
         }
-        let hidden = grid.entries.len().saturating_sub(rows);
-        if hidden > 0 && y < bottom {
-            let what = if grid.folded {
-                ("node", "nodes")
-            } else {
-                ("rank", "ranks")
-            };
-            let shown = grid.entries.get(top).zip(grid.entries.get(top + rows - 1));
-            let text = shown.map_or(String::new(), |(a, b)| {
-                format!(
-                    "rows {}-{} of {}",
-                    number(a),
-                    number(b),
-                    parts::count(grid.entries.len() as u64, what.0, what.1)
-                )
-            });
-            pen.text(area.x, y, area.width, &format!("… {text}"), Role::Quiet);
+        if self.cut && y < bottom {
+            pen.text(area.x, y, area.width, &self.what_is_cut(grid), Role::Quiet);
             y += 1;
         }
         y - area.y
     }
 
     fn name(&self, grid: &Grid<'_>, entry: &Entry, x: u16, y: u16, pen: &mut Pen<'_>) {
-        let ranks = if grid.folded {
-            grid.ranks(entry)
-        } else {
-            String::new()
-        };
-        let kept = if grid.folded {
-            (parts::columns(&ranks) + 1).min(13)
-        } else {
-            0
-        };
-        let host = parts::tail(grid.host(entry), self.names.saturating_sub(kept));
-        pen.text(x, y, self.names.saturating_sub(kept), &host, Role::Text);
-        pen.right(
-            x + self.names.saturating_sub(kept),
-            y,
-            kept,
-            &ranks,
-            Role::Quiet,
-        );
+        let host = parts::tail(grid.named(entry, self.length), self.names);
+        pen.text(x, y, self.names, &host, Role::Text);
+        if self.ranks > 0 {
+            pen.right(
+                x + self.names + 1,
+                y,
+                self.ranks - 1,
+                &grid.ranks(entry),
+                Role::Quiet,
+            );
+        }
     }
 
     fn heads(
@@ -614,6 +620,8 @@ impl Plan {
             .take(count)
             .collect();
         if self.head_names > 0 {
+            // Runs of columns of one host: where each starts, how much room its name has.
+            let mut runs: Vec<(&Entry, u16, u16)> = Vec::new();
             let mut start = 0;
             while let Some((_, entry)) = visible.get(start) {
                 let run = visible
@@ -621,21 +629,26 @@ impl Plan {
                     .skip(start)
                     .take_while(|(_, e)| e.host == entry.host)
                     .count();
+                let next = xs.get(start + run).map_or(end, |x| x.saturating_sub(1));
                 if let Some(x) = xs.get(start) {
-                    let room =
-                        u16::try_from(run).unwrap_or(1) * self.cell + self.border.saturating_sub(1);
-                    let room = room
-                        .saturating_sub(u16::from(start + run < visible.len()))
-                        .min(end.saturating_sub(*x));
-                    pen.text(
-                        *x,
-                        area.y,
-                        room,
-                        &parts::tail(grid.host(entry), room),
-                        Role::Text,
-                    );
+                    runs.push((*entry, *x, next.min(end).saturating_sub(*x)));
                 }
                 start += run;
+            }
+            // One length for all of them, so that they read alike.
+            let fits = |length: usize| {
+                runs.iter()
+                    .all(|(e, _, room)| parts::columns(grid.named(e, length)) <= *room)
+            };
+            let length = (0..3).find(|l| fits(*l)).unwrap_or(2);
+            for (entry, x, room) in &runs {
+                pen.text(
+                    *x,
+                    area.y,
+                    *room,
+                    &parts::tail(grid.named(entry, length), *room),
+                    Role::Text,
+                );
             }
             if let Some(x) = xs.last().filter(|_| first + count < grid.entries.len()) {
                 pen.text(
@@ -672,20 +685,29 @@ impl Plan {
                 }
             }
         }
-        if let Some((_, last)) = visible
-            .last()
-            .filter(|_| first > 0 || first + count < grid.entries.len())
-        {
-            let from = visible.first().map(|(_, e)| number(e)).unwrap_or_default();
-            let text = format!("{from}-{}", number(last));
-            pen.text(
-                area.x,
-                y,
-                self.names,
-                &format!("columns {text}"),
-                Role::Quiet,
-            );
-        }
+    }
+
+    /// `… rows 64-79, columns 49-97 of 128 nodes`
+    fn what_is_cut(&self, grid: &Grid<'_>) -> String {
+        let n = grid.entries.len();
+        let what = if grid.folded {
+            parts::count(n as u64, "node", "nodes")
+        } else {
+            parts::count(n as u64, "rank", "ranks")
+        };
+        let span = |name: &str, (first, count): (usize, usize)| {
+            let ends = grid
+                .entries
+                .get(first)
+                .zip(grid.entries.get((first + count).min(n).saturating_sub(1)));
+            ends.filter(|_| count < n)
+                .map(|(a, b)| format!("{name} {}-{}", number(a), number(b)))
+        };
+        let cut: Vec<String> = [span("rows", self.rows), span("columns", self.columns)]
+            .into_iter()
+            .flatten()
+            .collect();
+        format!("… {} of {what}", cut.join(", "))
     }
 
     fn border(&self, x: u16, y: u16, pen: &mut Pen<'_>) {
@@ -753,8 +775,8 @@ impl Plan {
 }
 
 /// How many times the host changes along the axis.
-fn changes(grid: &Grid<'_>, from: usize, count: usize) -> u32 {
-    let hosts = grid.entries.iter().skip(from).take(count).map(|e| e.host);
+fn changes(grid: &Grid<'_>) -> u32 {
+    let hosts = grid.entries.iter().map(|e| e.host);
     let next = hosts.clone().skip(1);
     u32::try_from(hosts.zip(next).filter(|(a, b)| a != b).count()).unwrap_or(u32::MAX)
 }

@@ -68,14 +68,23 @@ pub fn of(scene: &Scene) -> Vec<Happened> {
         };
         out.push((at, format!("{who} began, {word}"), role));
     }
+    // Pods by the second in which they were made.
+    let mut made: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
     for pod in &scene.pods {
         if let Some(ns) = pod.created {
-            out.push((
-                At { ns, exact: true },
-                format!("pod {} created", pod.name),
-                Role::Text,
-            ));
+            made.entry(ns / 1_000_000_000).or_default().push(&pod.name);
         }
+    }
+    for (second, pods) in made {
+        let at = At {
+            ns: second * 1_000_000_000,
+            exact: true,
+        };
+        let who = match pods.as_slice() {
+            [one] => format!("pod {one}"),
+            many => parts::count(many.len() as u64, "pod", "pods"),
+        };
+        out.push((at, format!("{who} created"), Role::Text));
     }
     out.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     out

@@ -103,6 +103,64 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
     rungs
 }
 
+/// The ladder in one sentence: who holds the others up, or where all of them are.
+#[must_use]
+pub fn sentence(rungs: &[Rung]) -> (String, Role) {
+    let name = |r: &Rung| match r.ranks.as_slice() {
+        [one] => format!("rank {one}"),
+        many => format!("ranks {}", parts::ranges(many)),
+    };
+    match rungs {
+        [] => ("no rank has said where it is".into(), Role::Unknown),
+        [only] if only.ended => (format!("{} ended in {}", name(only), only.word), Role::Fail),
+        [only] if only.at == only.of => {
+            (format!("{}: all {}", name(only), only.word), Role::Strong)
+        }
+        [only] => (
+            format!("{} are all in {}", name(only), only.word),
+            Role::Strong,
+        ),
+        [first, ..] if first.ended => (
+            format!("{} ended in {}", name(first), first.word),
+            Role::Fail,
+        ),
+        [first, rest @ ..] if rest.iter().any(|r| r.at > first.at) => (
+            format!("{} in {}: the others wait for it", name(first), first.word),
+            Role::Warn,
+        ),
+        [first, ..] => (
+            format!("all are in {}, not equally far", first.word),
+            Role::Strong,
+        ),
+    }
+}
+
+/// Where the ranks of each rung are: names as long as needed to tell them apart, or how many there are.
+fn places(rungs: &[Rung]) -> Vec<String> {
+    let mut all: Vec<&str> = rungs
+        .iter()
+        .flat_map(|r| &r.places)
+        .map(String::as_str)
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    let short = parts::endings(&all, 2);
+    let name = |place: &String| {
+        all.binary_search(&place.as_str())
+            .ok()
+            .and_then(|i| short.get(i))
+            .copied()
+            .unwrap_or("?")
+    };
+    rungs
+        .iter()
+        .map(|r| match r.places.as_slice() {
+            few if few.len() <= 3 => few.iter().map(name).collect::<Vec<_>>().join(", "),
+            many => parts::count(many.len() as u64, "host", "hosts"),
+        })
+        .collect()
+}
+
 /// Draws it; says how many rows it took.
 pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u16 {
     if area.height < 2 {
@@ -120,13 +178,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         .unwrap_or(0)
         .max(8)
         .min(width / 4);
-    let places: Vec<String> = rungs
-        .iter()
-        .map(|r| match r.places.as_slice() {
-            [one] => one.clone(),
-            many => parts::count(many.len() as u64, "place", "places"),
-        })
-        .collect();
+    let places = places(rungs);
     let place = places
         .iter()
         .map(|p| parts::columns(p))

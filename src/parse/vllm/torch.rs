@@ -118,6 +118,20 @@ pub enum Torch {
 }
 
 impl Torch {
+    /// Global rank of the process that speaks, from `[rankN]:`.
+    #[must_use]
+    pub fn rank(&self) -> Option<u32> {
+        match self {
+            Self::Timeout { rank, .. }
+            | Self::Position { rank, .. }
+            | Self::Dump { rank, .. }
+            | Self::Async { rank, .. }
+            | Self::Killed { rank, .. }
+            | Self::CallSite { rank }
+            | Self::StoreGone { rank, .. } => *rank,
+        }
+    }
+
     /// Whether the line only repeats what happened elsewhere.
     #[must_use]
     pub fn is_echo(&self) -> bool {

@@ -309,15 +309,23 @@ pub fn rotated_away(view: &View<'_>, out: &mut Vec<Finding>) {
                 runs.chain(comms).map(|q| line_ref(p.source, q))
             })
             .min_by_key(|l| l.number);
-        let Some(line) = first else { continue };
+        let since = first.as_ref().and_then(|l| l.at);
+        let evidence = match first {
+            Some(line) => Evidence::Line(line),
+            // Calls alone, or a log without NCCL's lines: what its reader was told.
+            None => match &s.trouble {
+                Some(why) => Evidence::Object(format!("{}: {why}", s.name)),
+                None => continue,
+            },
+        };
         let mut f = Finding::new(
             "log.rotated-away",
             &s.name,
             Severity::Info,
             Class::Platform,
-            Evidence::Line(line.clone()),
+            evidence,
         );
-        f.since = line.at;
+        f.since = since;
         f.confidence = Confidence::Likely;
         f.title = format!("the beginning of {} is gone", s.name);
         f.cause = "The log starts in mid-life: connections or calls of communicators whose start it does not hold. Rotation or a late attach causes that; nothing is concluded from what is missing.".into();

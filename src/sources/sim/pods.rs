@@ -14,17 +14,18 @@ use super::scenario::{Kind, Phase, SEC, Scenario};
 /// The event stream of all pods, unsorted: the first list, changes, Kubernetes events.
 #[must_use]
 pub fn write(s: &Scenario, plan: &Plan) -> Vec<(Nanos, Event)> {
+    let first = plan.watch;
     let mut out = vec![
-        (plan.start, Event::Workloads(vec![workload(s, plan)])),
-        (plan.start, Event::Pod(PodEvent::Resync)),
+        (first, Event::Workloads(vec![workload(s, plan)])),
+        (first, Event::Pod(PodEvent::Resync)),
     ];
     for pod in &plan.pods {
-        out.push((plan.start, upsert(s, plan, pod, plan.start)));
+        out.push((first, upsert(s, plan, pod, first)));
     }
-    out.push((plan.start, Event::Pod(PodEvent::Synced)));
+    out.push((first, Event::Pod(PodEvent::Synced)));
     for pod in &plan.pods {
-        let mut moments = changes(s, plan, pod);
-        moments.retain(|t| *t > plan.start && *t <= plan.end);
+        let mut moments = changes(plan, pod);
+        moments.retain(|t| *t > first && *t <= plan.end);
         moments.sort_unstable();
         moments.dedup();
         for at in moments {
@@ -73,6 +74,9 @@ fn workload(s: &Scenario, plan: &Plan) -> WorkloadView {
 }
 
 /// Incarnations of a pod's container: start and, unless it goes on, end.
+///
+/// A container that fails by itself fails again alike; one that failed together with others comes up again and
+/// waits for them.
 fn lives(plan: &Plan, pod: &Pod) -> Vec<(Nanos, Option<Exit>)> {
     let Some(started) = pod.started else {
         return Vec::new();
@@ -80,7 +84,15 @@ fn lives(plan: &Plan, pod: &Pod) -> Vec<(Nanos, Option<Exit>)> {
     let Some(exit) = pod.exit.clone() else {
         return vec![(started, None)];
     };
-    let (length, restarts) = (exit.at - started, exit.restarts);
+    let alone = alone(plan, &exit);
+    let (length, restarts) = (
+        exit.at - started,
+        if alone {
+            exit.restarts
+        } else {
+            exit.restarts.min(1)
+        },
+    );
     let mut out = vec![(started, Some(exit.clone()))];
     let mut end = exit.at;
     for n in 0..restarts {
@@ -91,13 +103,18 @@ fn lives(plan: &Plan, pod: &Pod) -> Vec<(Nanos, Option<Exit>)> {
         }
         out.push((
             start,
-            Some(Exit {
+            alone.then(|| Exit {
                 at: end,
                 ..exit.clone()
             }),
         ));
     }
     out
+}
+
+/// A container ended before anybody depended on it.
+fn alone(plan: &Plan, exit: &Exit) -> bool {
+    plan.begins(Phase::Rendezvous).is_none_or(|t| exit.at < t)
 }
 
 /// The kubelet's back-off: the first restart comes at once, then 10 s, doubled each time up to 5 min.
@@ -110,18 +127,21 @@ fn wait(n: u32) -> Nanos {
     .min(300 * SEC)
 }
 
-/// Start of every incarnation after the first, for the log.
+/// Every incarnation after the first: its start, and how much of the first one's log it repeats.
 #[must_use]
-pub fn restarts(plan: &Plan, pod: &Pod) -> Vec<Nanos> {
+pub fn restarts(s: &Scenario, plan: &Plan, pod: &Pod) -> Vec<(Nanos, Nanos)> {
+    let length = match &pod.exit {
+        Some(exit) if !alone(plan, exit) => secs(s.phases.config) + SEC,
+        _ => Nanos::MAX,
+    };
     lives(plan, pod)
         .into_iter()
         .skip(1)
-        .map(|(t, _)| t)
+        .map(|(t, _)| (t, length))
         .collect()
 }
 
-fn ready_at(s: &Scenario, plan: &Plan, pod: &Pod) -> Option<Nanos> {
-    let _ = s;
+fn ready_at(plan: &Plan, pod: &Pod) -> Option<Nanos> {
     if pod.index > 0 {
         // Headless pods have no server to probe.
         return pod.started;
@@ -130,8 +150,8 @@ fn ready_at(s: &Scenario, plan: &Plan, pod: &Pod) -> Option<Nanos> {
 }
 
 /// Moments at which the API server's answer changes.
-fn changes(s: &Scenario, plan: &Plan, pod: &Pod) -> Vec<Nanos> {
-    let mut out: Vec<Nanos> = [pod.scheduled, pod.pulled, ready_at(s, plan, pod)]
+fn changes(plan: &Plan, pod: &Pod) -> Vec<Nanos> {
+    let mut out: Vec<Nanos> = [pod.scheduled, pod.pulled, ready_at(plan, pod)]
         .into_iter()
         .flatten()
         .collect();
@@ -212,15 +232,14 @@ pub fn view(s: &Scenario, plan: &Plan, pod: &Pod, now: Nanos) -> PodView {
     let life = lives(plan, pod)
         .into_iter()
         .enumerate()
-        .filter(|(_, (t, _))| *t <= now)
-        .last();
+        .rfind(|(_, (t, _))| *t <= now);
     let gone = life
         .as_ref()
         .and_then(|(_, (_, e))| e.clone())
         .filter(|e| e.at <= now);
     let evicted = gone.as_ref().and_then(|e| e.evicted.clone());
     let running = life.is_some() && gone.is_none();
-    let ready = running && past(ready_at(s, plan, pod)).is_some();
+    let ready = running && past(ready_at(plan, pod)).is_some();
     let yes = |kind: &str, on: bool, since: Option<Nanos>| Condition {
         kind: kind.into(),
         status: if on { "True" } else { "False" }.into(),
@@ -235,16 +254,12 @@ pub fn view(s: &Scenario, plan: &Plan, pod: &Pod, now: Nanos) -> PodView {
             message: Some(why.clone()),
             since: Some(plan.start + 300_000_000),
         },
-        (_, t) => yes("PodScheduled", t.is_some(), t),
+        (_, t) => yes("PodScheduled", t.is_some(), t.or(Some(plan.start))),
     }];
     if let Some(t) = scheduled {
         conditions.insert(0, yes("Initialized", true, Some(t)));
         let why = (!ready).then(|| "ContainersNotReady".to_owned());
-        let since = if ready {
-            ready_at(s, plan, pod)
-        } else {
-            Some(t)
-        };
+        let since = if ready { ready_at(plan, pod) } else { Some(t) };
         for kind in ["Ready", "ContainersReady"] {
             conditions.push(Condition {
                 reason: why.clone(),
@@ -457,7 +472,7 @@ fn told(s: &Scenario, plan: &Plan, pod: &Pod, out: &mut Vec<(Nanos, Event)>) {
                 return;
             }
             out.push((
-                at,
+                at.max(plan.watch),
                 Event::KubeEvent(KubeEvent {
                     uid: format!("{}-{n}", uid(s, pod)),
                     namespace: s.workload.namespace.clone(),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::parse::Nanos;
 use crate::sources::sim::plan::{Comm, Member, Plan, Pod, Rank};
-use crate::sources::sim::scenario::{Rdma, Scenario};
+use crate::sources::sim::scenario::{Phase, Rdma, Scenario};
 use crate::sources::sim::version::Version;
 
 use super::topo::{Side, Topo};
@@ -41,6 +41,9 @@ pub fn write(s: &Scenario, plan: &Plan, pens: &mut [Pen]) {
         .collect();
     let mut begun = vec![false; plan.ranks.len()];
     for comm in &plan.comms {
+        if comm.kind == "tp" {
+            calls(plan, comm, pens);
+        }
         let topo = Topo::new(s, plan, comm);
         let through = comm.members.iter().filter_map(|m| m.start).max();
         for (i, member) in comm.members.iter().enumerate() {
@@ -85,6 +88,45 @@ pub fn write(s: &Scenario, plan: &Plan, pens: &mut [Pen]) {
                 through: through.filter(|_| comm.whole),
             };
             v.init(s, &life, thread);
+        }
+    }
+}
+
+/// Calls of the tensor-parallel group while requests are served, where `COLL` is among the subsystems: a prefill
+/// twice a second. Replayed graphs print nothing.
+fn calls(plan: &Plan, comm: &Comm, pens: &mut [Pen]) {
+    let Some(serving) = plan.begins(Phase::Serving) else {
+        return;
+    };
+    let n = comm.members.len();
+    for (member, rank) in comm
+        .members
+        .iter()
+        .filter_map(|m| Some((m, plan.ranks.get(m.global)?)))
+    {
+        let (Some(pod), Some(pen)) = (plan.pods.get(rank.pod), pens.get_mut(rank.pod)) else {
+            continue;
+        };
+        let asked = |s: &str| {
+            s.split(',')
+                .any(|s| s.eq_ignore_ascii_case("COLL") || s.eq_ignore_ascii_case("ALL"))
+        };
+        if !pod.debug || !pod.env.get("NCCL_DEBUG_SUBSYS").is_some_and(|s| asked(s)) {
+            continue;
+        }
+        let (mut at, mut call) = (serving + 4_000 * MS, 0x40u64);
+        while at < plan.end {
+            let own = at + Nanos::try_from(rank.local).unwrap_or(0) * MS;
+            if pod.rotated.is_none_or(|t| own >= t) && plan.speaks(rank.global, own) {
+                let text = format!(
+                    "AllReduce: opCount {call:x} sendbuff 0x7f3a2c000000 recvbuff 0x7f3a2c000000 count {} datatype 9 op 0 root 0 comm 0x{:x} [nranks={n}] stream 0x55cf1e20",
+                    4096 * (1 + call % 512),
+                    member.pointer
+                );
+                pen.line(own, info(plan, rank, rank.pid, &text));
+            }
+            at += 500 * MS;
+            call += 1;
         }
     }
 }

@@ -1,0 +1,226 @@
+//! The checklist: each check with what was run, what came back, and the fix.
+
+use ratatui::layout::Rect;
+
+use super::parts::{self, Pen};
+use super::table::{self, Column};
+use super::{Page, Pane, View};
+use crate::model::event::Feed;
+use crate::model::screen::{Counts, PaneId};
+use crate::rules::scene::{CheckVerdict, CheckView, Scene};
+use crate::theme::Role;
+
+/// The pane.
+pub static PANE: Pane = Pane {
+    id: PaneId::Checks,
+    title: "the checklist: what was run, what came back, the fix",
+    min: (36, 4),
+    draw,
+    counts,
+    drill,
+    explain: drill,
+    badge,
+};
+
+type Numbered<'a> = (usize, &'a CheckView);
+
+fn columns<'a>() -> [Column<Numbered<'a>>; 5] {
+    [
+        Column {
+            head: "#",
+            right: true,
+            gives: 0,
+            most: 4,
+            value: |(i, _), _| ((i + 1).to_string(), Role::Label),
+        },
+        Column {
+            head: "VERDICT",
+            right: false,
+            gives: 0,
+            most: 8,
+            value: |(_, c), _| {
+                let (word, role) = parts::outcome(c.verdict);
+                (word.to_owned(), role)
+            },
+        },
+        Column {
+            head: "CHECK",
+            right: false,
+            gives: 0,
+            most: 28,
+            value: |(_, c), _| (c.title.clone(), Role::Text),
+        },
+        Column {
+            head: "WHOM",
+            right: false,
+            gives: 2,
+            most: 24,
+            value: |(_, c), _| (c.subject.clone(), Role::Quiet),
+        },
+        Column {
+            head: "WHAT CAME BACK",
+            right: false,
+            gives: 1,
+            most: 0,
+            value: |(_, c), _| {
+                let first = c.output.lines().next().unwrap_or_default();
+                let fix = c
+                    .fix
+                    .first()
+                    .filter(|_| bad(c))
+                    .map_or(String::new(), |f| format!("   fix: {f}"));
+                (format!("{first}{fix}"), Role::Text)
+            },
+        },
+    ]
+}
+
+fn bad(check: &CheckView) -> bool {
+    matches!(check.verdict, CheckVerdict::Warn | CheckVerdict::Fail)
+}
+
+fn badge(scene: &Scene) -> Option<(usize, Role)> {
+    let worst = scene
+        .checks
+        .iter()
+        .filter(|c| bad(c))
+        .map(|c| c.verdict)
+        .max()?;
+    Some((
+        scene.checks.iter().filter(|c| bad(c)).count(),
+        parts::outcome(worst).1,
+    ))
+}
+
+fn listed<'a>(view: &View<'a>) -> Vec<Numbered<'a>> {
+    let filter = view.screen.filter().to_lowercase();
+    let has = |t: &str| t.to_lowercase().contains(&filter);
+    let all = view.scene.checks.iter().enumerate();
+    all.filter(|(_, c)| {
+        filter.is_empty() || has(&c.title) || has(c.id) || has(parts::outcome(c.verdict).0)
+    })
+    .collect()
+}
+
+fn counts(view: &View<'_>, body: Rect) -> Counts {
+    let rows = listed(view);
+    let selected = view
+        .screen
+        .list(PaneId::Checks)
+        .cursor
+        .row(0, rows.len())
+        .and_then(|r| rows.get(r));
+    Counts {
+        rows: rows.len(),
+        page: usize::from(body.height.saturating_sub(2)),
+        problems: rows
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, c))| bad(c))
+            .map(|(i, _)| i)
+            .collect(),
+        copy: selected.map(|(_, c)| c.fix.first().cloned().unwrap_or_else(|| c.output.clone())),
+        ..Counts::default()
+    }
+}
+
+fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    let rows = listed(view);
+    let (x, width) = (area.x + 1, area.width.saturating_sub(2));
+    let checks = &view.scene.checks;
+    if checks.is_empty() {
+        let why = match view.session.feed {
+            Feed::Files | Feed::Replay => {
+                "Files can't be asked anything. What the lines themselves prove is among the findings (6)."
+            }
+            _ => "They run by themselves as soon as there is something to look at.",
+        };
+        pen.text(x, area.y, width, "No check has run.", Role::Strong);
+        pen.wrapped(
+            x,
+            area.y + 1,
+            width,
+            area.height.saturating_sub(1),
+            why,
+            Role::Quiet,
+        );
+        return;
+    }
+    let of = |v: CheckVerdict| checks.iter().filter(|c| c.verdict == v).count();
+    let (fail, warn) = (of(CheckVerdict::Fail), of(CheckVerdict::Warn));
+    let (sentence, role) = match checks
+        .iter()
+        .find(|c| c.verdict == CheckVerdict::Fail)
+        .or_else(|| checks.iter().find(|c| bad(c)))
+    {
+        Some(first) => {
+            let more = if fail + warn > 1 {
+                format!(", and {} more", fail + warn - 1)
+            } else {
+                String::new()
+            };
+            (
+                format!(
+                    "{}: {}{more}",
+                    first.title,
+                    first.output.lines().next().unwrap_or_default()
+                ),
+                parts::outcome(first.verdict).1,
+            )
+        }
+        None => {
+            let (pass, all) = (of(CheckVerdict::Pass), checks.len());
+            (
+                format!(
+                    "{pass} of {} pass, none fails",
+                    parts::count(all as u64, "check", "checks")
+                ),
+                Role::Strong,
+            )
+        }
+    };
+    pen.text(x, area.y, width, &sentence, role);
+    let table = Rect {
+        y: area.y + 1,
+        height: area.height.saturating_sub(1),
+        ..area
+    };
+    table::draw(
+        view,
+        &columns().each_ref(),
+        &rows,
+        view.screen.list(PaneId::Checks).cursor,
+        table,
+        pen,
+    );
+}
+
+fn drill(view: &View<'_>, width: u16) -> Option<Page> {
+    let rows = listed(view);
+    let (index, check) = rows.get(view.screen.list(PaneId::Checks).cursor.row(0, rows.len())?)?;
+    let mut page = Page::about(format!("check {}   {}", index + 1, check.title));
+    let (word, role) = parts::outcome(check.verdict);
+    page.line(&[
+        (word, role),
+        (&format!("   {}", check.subject), Role::Quiet),
+    ]);
+    page.line(&[("id   ", Role::Label), (check.id, Role::Text)]);
+    if let Some(at) = check.at {
+        page.line(&[("at   ", Role::Label), (&parts::clock(at), Role::Text)]);
+    }
+    if !check.ran.is_empty() {
+        page.head("WHAT WAS RUN");
+        page.code(&check.ran);
+    }
+    page.head("WHAT CAME BACK");
+    for line in check.output.lines() {
+        page.prose(line, width.saturating_sub(4), 2, Role::Text);
+    }
+    if !check.fix.is_empty() {
+        page.head("FIX");
+        for fix in &check.fix {
+            page.code(fix);
+        }
+    }
+    Some(page)
+}

@@ -1,0 +1,594 @@
+//! The real program in a pseudo-terminal: it starts, answers, survives, and gives the terminal back.
+//!
+//! A shell starts it and says afterwards what the terminal is like (`stty -a`), as the person's shell would find it.
+//! Nothing here sleeps for a fixed time: a test waits for what it expects to see, and for quiet where it expects
+//! nothing.
+
+use std::io::{Read, Write};
+use std::num::NonZero;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ncclscope");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes that the terminal takes at once, and how long it rests between.
+#[derive(Default)]
+struct Appetite {
+    bite: AtomicUsize,
+    rest_ms: AtomicU64,
+}
+
+struct Shown {
+    parser: vt100::Parser,
+    raw: Vec<u8>,
+    last: Instant,
+    closed: bool,
+}
+
+struct Term {
+    shown: Arc<(Mutex<Shown>, Condvar)>,
+    appetite: Arc<Appetite>,
+    master: Box<dyn MasterPty + Send>,
+    keys: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+}
+
+impl Drop for Term {
+    fn drop(&mut self) {
+        self.signal("KILL");
+        let _ = self.child.wait();
+    }
+}
+
+fn size(cols: u16, rows: u16) -> PtySize {
+    PtySize {
+        rows,
+        cols,
+        pixel_width: 0,
+        pixel_height: 0,
+    }
+}
+
+fn non_zero(n: u16) -> NonZero<u16> {
+    NonZero::new(n).expect("a size")
+}
+
+impl Term {
+    /// Runs a line of shell, where `$0` is the program.
+    fn sh(line: &str, cols: u16, rows: u16) -> Self {
+        Self::run("sh", &["-c", line, PROGRAM], cols, rows)
+    }
+
+    /// Runs the program with these arguments; afterwards the shell says how it ended and what the terminal is like.
+    fn program(args: &str, cols: u16, rows: u16) -> Self {
+        // Caught, not ignored: what a shell ignores, its children ignore too.
+        Self::sh(
+            &format!(
+                "trap : TERM HUP INT; \"$0\" {args}; echo code $?; stty -a; echo that was all"
+            ),
+            cols,
+            rows,
+        )
+    }
+
+    fn run(program: &str, args: &[&str], cols: u16, rows: u16) -> Self {
+        let pair = native_pty_system()
+            .openpty(size(cols, rows))
+            .expect("a pseudo-terminal");
+        let mut command = CommandBuilder::new(program);
+        command.args(args);
+        command.env("TERM", "xterm-256color");
+        command.env("LC_ALL", "C.UTF-8");
+        command.env("RUST_BACKTRACE", "0");
+        for name in [
+            "NO_COLOR",
+            "COLORTERM",
+            "TMUX",
+            "STY",
+            "NCCLSCOPE_THEME",
+            "NCCLSCOPE_PANE",
+            "NCCLSCOPE_LOG",
+        ] {
+            command.env_remove(name);
+        }
+        command.cwd(env!("CARGO_MANIFEST_DIR"));
+        let child = pair.slave.spawn_command(command).expect("starts");
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().expect("a reader");
+        let keys = pair.master.take_writer().expect("a writer");
+        let parser = vt100::Parser::new(non_zero(rows), non_zero(cols), 0);
+        let shown = Shown {
+            parser,
+            raw: Vec::new(),
+            last: Instant::now(),
+            closed: false,
+        };
+        let shown = Arc::new((Mutex::new(shown), Condvar::new()));
+        let appetite = Arc::new(Appetite::default());
+        let (theirs, hunger) = (Arc::clone(&shown), Arc::clone(&appetite));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            loop {
+                let bite = match hunger.bite.load(Ordering::SeqCst) {
+                    0 => buffer.len(),
+                    n => n,
+                };
+                std::thread::sleep(Duration::from_millis(hunger.rest_ms.load(Ordering::SeqCst)));
+                let read = reader.read(&mut buffer[..bite]);
+                let mut state = theirs.0.lock().unwrap();
+                match read {
+                    Ok(n) if n > 0 => {
+                        state.parser.process(&buffer[..n]);
+                        state.raw.extend_from_slice(&buffer[..n]);
+                        state.last = Instant::now();
+                    }
+                    _ => {
+                        state.closed = true;
+                        theirs.1.notify_all();
+                        return;
+                    }
+                }
+                theirs.1.notify_all();
+            }
+        });
+        Self {
+            shown,
+            appetite,
+            master: pair.master,
+            keys,
+            child,
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("typed");
+        self.keys.flush().expect("typed");
+    }
+
+    /// To the program and the shell that started it.
+    fn signal(&self, name: &str) {
+        if let Some(pid) = self.child.process_id() {
+            let kill = format!("kill -{name} -{pid}");
+            let _ = Command::new("sh")
+                .args(["-c", &kill])
+                .stderr(std::process::Stdio::null())
+                .status();
+        }
+    }
+
+    /// State letter of the program, which is a child of the shell; nothing once it ended.
+    fn state(&self) -> Option<char> {
+        let shell = self.child.process_id()?;
+        let children =
+            std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+        children.split_whitespace().find_map(|child| {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+            let (_, rest) = stat.split_once("(ncclscope) ")?;
+            rest.chars().next()
+        })
+    }
+
+    fn wait_until_stopped(&self) {
+        let start = Instant::now();
+        while self.state() != Some('T') {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "never stopped: {:?}",
+                self.state()
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    fn resize(&self, cols: u16, rows: u16) {
+        self.shown
+            .0
+            .lock()
+            .unwrap()
+            .parser
+            .screen_mut()
+            .set_size(non_zero(rows), non_zero(cols));
+        self.master.resize(size(cols, rows)).expect("resized");
+    }
+
+    /// Reads no faster than this from now on.
+    fn eat(&self, bite: usize, rest_ms: u64) {
+        self.appetite.bite.store(bite, Ordering::SeqCst);
+        self.appetite.rest_ms.store(rest_ms, Ordering::SeqCst);
+    }
+
+    fn text(&self) -> String {
+        self.shown.0.lock().unwrap().parser.screen().contents()
+    }
+
+    fn bytes(&self) -> usize {
+        self.shown.0.lock().unwrap().raw.len()
+    }
+
+    /// Waits until the screen is as expected; says how long that took.
+    fn wait(&self, what: &str, want: impl Fn(&vt100::Screen) -> bool) -> Duration {
+        let start = Instant::now();
+        let mut state = self.shown.0.lock().unwrap();
+        while !want(state.parser.screen()) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "no {what} on\n{}",
+                state.parser.screen().contents()
+            );
+            assert!(
+                !state.closed,
+                "ended without {what}:\n{}",
+                state.parser.screen().contents()
+            );
+            state = self
+                .shown
+                .1
+                .wait_timeout(state, Duration::from_millis(200))
+                .unwrap()
+                .0;
+        }
+        start.elapsed()
+    }
+
+    fn wait_for(&self, text: &str) -> Duration {
+        self.wait(&format!("`{text}`"), |s| s.contents().contains(text))
+    }
+
+    /// Waits until nothing has come for so long.
+    fn quiet(&self, millis: u64) {
+        let start = Instant::now();
+        let mut state = self.shown.0.lock().unwrap();
+        while state.last.elapsed() < Duration::from_millis(millis) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "never quiet:\n{}",
+                state.parser.screen().contents()
+            );
+            state = self
+                .shown
+                .1
+                .wait_timeout(state, Duration::from_millis(50))
+                .unwrap()
+                .0;
+        }
+    }
+
+    /// The dashboard is there.
+    fn started(&self) -> Duration {
+        let header = self.wait("header", |s| {
+            s.alternate_screen() && s.contents().contains("ncclscope")
+        });
+        assert!(self.shown.0.lock().unwrap().parser.screen().hide_cursor());
+        header
+    }
+
+    /// The program ended with this code and left the terminal as it found it.
+    fn restored(&self, code: u8) -> String {
+        self.wait_for("that was all");
+        let state = self.shown.0.lock().unwrap();
+        let screen = state.parser.screen();
+        let text = screen.contents();
+        assert!(
+            !screen.alternate_screen(),
+            "the alternate screen was not left"
+        );
+        assert!(!screen.hide_cursor(), "the cursor is hidden");
+        assert!(!screen.bracketed_paste(), "pasted text is still marked");
+        assert!(text.contains(&format!("code {code}\n")), "{text}");
+        for mode in ["icanon", "echo", "isig", "opost"] {
+            assert!(
+                text.split_whitespace().any(|word| word == mode),
+                "{mode}: {text}"
+            );
+        }
+        text
+    }
+}
+
+fn file(lines: usize) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    for n in 0..lines {
+        writeln!(
+            file,
+            "llm-0:10{}:10{} [{}] NCCL INFO Bootstrap: Using eth0:10.0.0.1<0>",
+            n % 8,
+            n % 8,
+            n % 8
+        )
+        .unwrap();
+    }
+    file
+}
+
+fn helps(screen: &vt100::Screen) -> bool {
+    screen.contents().contains("keys, signs and commands")
+}
+
+fn open(file: &tempfile::NamedTempFile) -> String {
+    format!("open {}", file.path().display())
+}
+
+#[test]
+fn it_starts_answers_and_gives_the_terminal_back() {
+    let file = file(100);
+    let mut term = Term::program(&open(&file), 120, 34);
+    let first = term.started();
+    println!(
+        "first paint after {} ms, the shell's start included",
+        first.as_millis()
+    );
+    assert!(first < Duration::from_secs(5));
+    term.press("?");
+    term.wait("the help", helps);
+    term.press("\x1b");
+    term.wait("the pane again", |s| !helps(s));
+    term.press("q");
+    term.wait("the question", |s| {
+        s.contents().contains("Leave ncclscope?")
+    });
+    term.press("n");
+    term.wait("no question", |s| {
+        !s.contents().contains("Leave ncclscope?")
+    });
+    term.press(":");
+    term.press("q\r");
+    term.restored(0);
+}
+
+#[test]
+fn ctrl_c_quits_at_once() {
+    let mut term = Term::program("demo", 80, 24);
+    term.started();
+    term.press("\x03");
+    term.restored(0);
+}
+
+#[test]
+fn signals_give_the_terminal_back() {
+    for (name, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+        let term = Term::program("demo", 80, 24);
+        term.started();
+        term.signal(name);
+        term.restored(code);
+    }
+}
+
+#[test]
+fn it_stops_and_goes_on() {
+    let mut term = Term::program("demo", 80, 24);
+    term.started();
+    term.press("\x1a");
+    term.wait("the shell's screen", |s| {
+        !s.alternate_screen() && !s.hide_cursor()
+    });
+    term.wait_until_stopped();
+    term.signal("CONT");
+    term.started();
+    term.press("\x03");
+    term.restored(0);
+}
+
+#[test]
+fn what_cannot_be_read_is_one_sentence_and_no_screen() {
+    let term = Term::program("open /nowhere/at/all.log", 100, 24);
+    let text = term.restored(2);
+    assert!(
+        text.contains("ncclscope: /nowhere/at/all.log: no such file or folder"),
+        "{text}"
+    );
+    assert!(!String::from_utf8_lossy(&term.shown.0.lock().unwrap().raw).contains("1049"));
+}
+
+#[test]
+fn without_a_terminal_it_says_so() {
+    let out = Command::new(PROGRAM).arg("demo").output().expect("runs");
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("not a terminal"));
+    assert!(out.stdout.is_empty());
+}
+
+/// Not tests of their own: the tests below start this binary again to run one of these in a pseudo-terminal.
+mod children {
+    use super::*;
+    use ncclscope::app::terminal::Terminal;
+    use tokio_util::sync::CancellationToken;
+
+    #[test]
+    #[ignore = "run by a_panic_anywhere_gives_the_terminal_back"]
+    fn panics_while_the_terminal_is_taken() {
+        let _terminal = Terminal::take(&CancellationToken::new()).expect("run in a terminal");
+        panic!("a defect on the main thread");
+    }
+
+    #[test]
+    #[ignore = "run by a_panic_anywhere_gives_the_terminal_back"]
+    fn panics_in_a_thread() {
+        let crashed = CancellationToken::new();
+        let terminal = Terminal::take(&crashed).expect("run in a terminal");
+        let _ = std::thread::spawn(|| panic!("a defect in a thread")).join();
+        assert!(crashed.is_cancelled());
+        // The way back was taken once: dropping the guard must not take it again.
+        let mut late = terminal.writer();
+        assert!(late.write(b"\x1b[31mwritten after the panic").is_ok());
+    }
+}
+
+#[test]
+fn a_panic_anywhere_gives_the_terminal_back() {
+    let me = std::env::current_exe().expect("this test");
+    for (child, words) in [
+        (
+            "children::panics_while_the_terminal_is_taken",
+            "a defect on the main thread",
+        ),
+        ("children::panics_in_a_thread", "a defect in a thread"),
+    ] {
+        let line = format!(
+            "{} --ignored --exact {child} --nocapture; stty -a; echo that was all",
+            shell_quoted(&me)
+        );
+        let term = Term::run("sh", &["-c", &line], 120, 40);
+        term.wait_for("that was all");
+        let state = term.shown.0.lock().unwrap();
+        let (screen, raw) = (
+            state.parser.screen(),
+            String::from_utf8_lossy(&state.raw).into_owned(),
+        );
+        assert!(!screen.alternate_screen() && !screen.hide_cursor());
+        assert!(
+            screen.contents().contains(" icanon "),
+            "{}",
+            screen.contents()
+        );
+        let (left, printed) = (raw.find("\x1b[?1049l"), raw.find(words));
+        assert!(
+            left.is_some() && left < printed,
+            "restored first, printed then: {raw:?}"
+        );
+        assert!(!raw.contains("written after the panic"), "{raw:?}");
+        assert_eq!(raw.matches("\x1b[?1049l").count(), 1, "{raw:?}");
+    }
+}
+
+fn shell_quoted(path: &Path) -> String {
+    format!("'{}'", path.display())
+}
+
+#[test]
+fn a_resize_storm_is_survived() {
+    let file = file(1000);
+    let mut term = Term::program(&open(&file), 120, 34);
+    term.started();
+    for n in 0..300u16 {
+        term.resize(1 + (n * 37) % 250, 1 + (n * 17) % 70);
+    }
+    term.resize(100, 30);
+    term.quiet(500);
+    term.wait_for("ncclscope");
+    let storm = term.text();
+    // Repainting everything must change nothing: what is shown is what was drawn.
+    term.press("\x0c");
+    term.quiet(300);
+    assert_eq!(term.text(), storm);
+    term.press("\x03");
+    term.restored(0);
+}
+
+/// An endless flood of channel lines through a pipe; keys come from the terminal device.
+const FLOOD: &str = "trap : TERM HUP INT; yes 'llm-0:100:100 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM' \
+     | \"$0\" open - ; echo code $?; stty -a; echo that was all";
+
+#[test]
+fn keys_are_answered_while_logs_flood_in() {
+    let mut term = Term::sh(FLOOD, 120, 34);
+    term.started();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        term.press("?");
+        slowest = slowest.max(term.wait("the help", helps));
+        term.press("\x1b");
+        slowest = slowest.max(term.wait("the pane", |s| !helps(s)));
+    }
+    println!(
+        "slowest key to paint under a flood: {} ms",
+        slowest.as_millis()
+    );
+    // The budget is 16 ms; a debug build beside other tests gets more.
+    assert!(slowest < Duration::from_millis(1000), "{slowest:?}");
+    term.press("\x03");
+    term.restored(0);
+}
+
+#[test]
+fn keys_are_answered_while_the_terminal_reads_slowly() {
+    let mut term = Term::sh(FLOOD, 120, 34);
+    term.started();
+    // 32 kB a second: slower than a modem of 2000, faster than patience.
+    term.eat(64, 2);
+    term.press("?");
+    let took = term.wait("the help", helps);
+    println!(
+        "key to paint on a terminal of 32 kB/s: {} ms",
+        took.as_millis()
+    );
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    term.press("\x03");
+    term.restored(0);
+}
+
+#[test]
+fn a_terminal_that_reads_nothing_keeps_nobody_from_leaving() {
+    let mut term = Term::program("demo --speed 50", 200, 50);
+    term.started();
+    term.eat(1, 100_000);
+    for _ in 0..200 {
+        term.press("]\x0c");
+    }
+    term.signal("TERM");
+    let start = Instant::now();
+    while term.state().is_some() {
+        assert!(start.elapsed() < PATIENCE, "it waits for a dead terminal");
+        std::thread::yield_now();
+    }
+    println!(
+        "left a dead terminal after {} ms",
+        start.elapsed().as_millis()
+    );
+}
+
+/// Bytes of the first frame and of the largest later one, as the program counted them.
+fn frames(term: &mut Term, log: &Path) -> (u64, u64) {
+    term.press("\x03");
+    term.restored(0);
+    let log = std::fs::read_to_string(log).expect("a log");
+    let number = |name: &str| {
+        let rest = log
+            .split(name)
+            .nth(1)
+            .unwrap_or_else(|| panic!("no {name} in {log}"));
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()
+            .and_then(|n| n.parse().ok())
+            .expect("a number")
+    };
+    (number("first: "), number("largest: "))
+}
+
+#[test]
+fn frames_keep_to_their_budget() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for pane in ["overview", "pods", "matrix"] {
+        let log = dir.path().join(pane);
+        let args = format!(
+            "demo --speed 20 --pane {pane} --log info --log-file {}",
+            log.display()
+        );
+        let mut term = Term::program(&args, 200, 50);
+        term.started();
+        // The whole start-up, and the seconds of age that follow it.
+        term.wait_for("HEALTHY");
+        let (first, largest) = frames(&mut term, &log);
+        println!("{pane} at 200x50: first frame {first} bytes, largest later one {largest}");
+        assert!(first <= 25_000, "{pane}: {first}");
+        assert!(largest <= 3_000, "{pane}: {largest}");
+    }
+}
+
+#[test]
+fn nothing_is_sent_when_nothing_changed() {
+    let file = file(5000);
+    let term = Term::program(&open(&file), 200, 50);
+    term.started();
+    term.wait_for("NCCL ran");
+    term.quiet(1000);
+    let before = term.bytes();
+    term.quiet(3000);
+    let state = term.shown.0.lock().unwrap();
+    assert_eq!(String::from_utf8_lossy(&state.raw[before..]), "");
+}
