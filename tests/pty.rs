@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use ncclscope::model::screen::PaneId;
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ncclscope");
@@ -563,7 +564,7 @@ fn frames(term: &mut Term, log: &Path) -> (u64, u64) {
 #[test]
 fn frames_keep_to_their_budget() {
     let dir = tempfile::tempdir().expect("a folder");
-    for pane in ["overview", "pods", "matrix"] {
+    for pane in PaneId::names() {
         let log = dir.path().join(pane);
         let args = format!(
             "demo --speed 20 --pane {pane} --log info --log-file {}",
@@ -576,7 +577,9 @@ fn frames_keep_to_their_budget() {
         let (first, largest) = frames(&mut term, &log);
         println!("{pane} at 200x50: first frame {first} bytes, largest later one {largest}");
         assert!(first <= 25_000, "{pane}: {first}");
-        assert!(largest <= 3_000, "{pane}: {largest}");
+        // Logs scroll: nearly every cell is another one.
+        let budget = if pane == "logs" { 30_000 } else { 3_000 };
+        assert!(largest <= budget, "{pane}: {largest}");
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "suite/architecture.rs"]
 mod architecture;
+#[path = "suite/cli.rs"]
+mod cli;
 #[path = "suite/cluster.rs"]
 mod cluster;
 #[path = "suite/fakeapi.rs"]
