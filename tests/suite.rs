@@ -28,6 +28,8 @@ mod parse;
 mod pods;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/report.rs"]
+mod report;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/scenarios.rs"]
