@@ -534,6 +534,23 @@ fn workloads(scene: &Scene, model: &Model, joined: &Joined, sizes: Option<Sizes>
             }
         }
     }
+    // Processes that never joined anything are the ones whose absence was proven by their silence.
+    let busy: BTreeSet<u32> = scene
+        .communicators
+        .iter()
+        .flat_map(|c| c.ranks.iter().map(|m| m.process))
+        .collect();
+    for c in scene
+        .communicators
+        .iter()
+        .filter(|c| c.missing_ranks.as_ref().is_some_and(|m| !m.is_empty()))
+    {
+        if let Some(m) = c.ranks.first() {
+            for idle in (0..n).filter(|i| u32::try_from(*i).is_ok_and(|i| !busy.contains(&i))) {
+                join(m.process as usize, idle);
+            }
+        }
+    }
     super::startup::bonds(model, &joined.units, &mut join);
     // Live: discovery says what belongs together.
     if model.session.feed != Feed::Files || model.workloads.len() == 1 {

@@ -5,8 +5,12 @@ use super::scene::{CommState, Scene, Severity, Stage, Verdict, Workload};
 use crate::model::Model;
 
 /// Judges every workload, then the whole.
-pub fn judge(scene: &mut Scene, _model: &Model) {
-    let judged: Vec<(Verdict, String)> = scene.workloads.iter().map(|w| one(scene, w)).collect();
+pub fn judge(scene: &mut Scene, model: &Model) {
+    let judged: Vec<(Verdict, String)> = scene
+        .workloads
+        .iter()
+        .map(|w| one(scene, model, w))
+        .collect();
     for (w, (verdict, summary)) in scene.workloads.iter_mut().zip(judged) {
         w.verdict = verdict;
         w.summary = summary;
@@ -39,7 +43,7 @@ fn nothing(scene: &Scene) -> String {
     )
 }
 
-fn one(scene: &Scene, w: &Workload) -> (Verdict, String) {
+fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
     let comms = || {
         w.communicators
             .iter()
@@ -110,7 +114,10 @@ fn one(scene: &Scene, w: &Workload) -> (Verdict, String) {
             .filter(|p| p.stage == Some(Stage::Serving))
             .count();
         let all = w.expected_ranks.map_or(ranks, |n| n as usize);
-        return if all > 0 && serving >= all {
+        let answers = model.speakers.list.iter().any(|s| s.http_up.is_some());
+        return if all == 0 && answers {
+            (Verdict::Healthy, "the server answers".into())
+        } else if all > 0 && serving >= all {
             (Verdict::Healthy, format!("all {all} ranks serve"))
         } else if all == 0 && processes().any(|p| p.stage == Some(Stage::Serving)) {
             // A server serves only when its ranks do; their own lines may have been rotated away.

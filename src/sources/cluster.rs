@@ -5,6 +5,7 @@
 
 mod backoff;
 mod client;
+mod discover;
 mod login;
 pub mod observe;
 mod proxy;
@@ -13,15 +14,18 @@ mod watch;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
 use kube::Api;
+use kube::api::DynamicObject;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use backoff::{Backoff, jitter};
 pub use client::{Connection, connect};
+pub use discover::{Found, find};
 pub use proxy::Environment as ProxyEnvironment;
 pub(crate) use trouble::one_line;
 pub use trouble::{ClusterError, Kind as TroubleKind, Trouble};
@@ -81,6 +85,8 @@ impl ClusterOptions {
     }
 }
 
+/// While somebody chooses a workload, the list is read anew so often.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Events of objects that nobody asked about yet: a pod's first events may come before the pod.
 const EARLY_EVENTS: usize = 1_024;
 
@@ -100,16 +106,125 @@ pub async fn run(
 
 async fn observe_all(link: Connection, options: ClusterOptions, tx: mpsc::Sender<Event>) {
     let _fresh = AbortOnDropHandle::new(tokio::spawn(link.clone().keep_fresh()));
-    let namespace = if options.all_namespaces {
-        None
-    } else {
-        Some(link.namespace().to_string())
+    let Some(workload) = choose(&link, &options, &tx).await else {
+        return;
     };
-    let target = Target {
-        labels: options.selector.clone(),
-        namespace,
+    let known = workload.kind == "selector";
+    if !known
+        && tx
+            .send(Event::Workloads(vec![workload.clone()]))
+            .await
+            .is_err()
+    {
+        return;
+    }
+    let target = Target::of(
+        &workload,
+        options.all_namespaces && options.chosen.is_none(),
+    );
+    let size = discover::owner(&workload).map(|(resource, plural)| {
+        let rule = format!(
+            "list and watch {plural} in namespace {}",
+            workload.namespace
+        );
+        AbortOnDropHandle::new(tokio::spawn(watch_size(
+            link.clone(),
+            workload.clone(),
+            resource,
+            rule,
+            tx.clone(),
+        )))
+    });
+    follow(link, target, workload, options.limits, tx).await;
+    drop(size);
+}
+
+/// Finds the workload. Where somebody must choose, or nothing can be read yet, says so and looks again now and then;
+/// whoever chooses begins a new run.
+async fn choose(
+    link: &Connection,
+    options: &ClusterOptions,
+    tx: &mpsc::Sender<Event>,
+) -> Option<WorkloadView> {
+    let mut edge = Edge::new("discovery", tx.clone());
+    let mut backoff = Backoff::default();
+    let mut last = None;
+    loop {
+        let wait = match find(link, options).await {
+            Ok(Found::One(w)) => {
+                edge.set(EdgeState::Up).await;
+                return Some(w);
+            }
+            Ok(Found::Choice(list, refused)) => {
+                let state = if refused.is_empty() {
+                    EdgeState::Up
+                } else {
+                    EdgeState::Forbidden {
+                        rule: format!("{} in namespace {}", refused.join(", "), link.namespace()),
+                    }
+                };
+                edge.set(state).await;
+                if last.as_ref() != Some(&list) {
+                    tx.send(Event::Workloads(list.clone())).await.ok()?;
+                    last = Some(list);
+                }
+                LOOK_AGAIN
+            }
+            Err(e) => {
+                if let Err(e) = link.renew().await {
+                    tracing::debug!("renewal: {e}");
+                }
+                let wait = backoff.failed();
+                let in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                edge.set(EdgeState::Retrying { why: e.0, in_ms }).await;
+                wait
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Follows the owner's replicas: a workload that is scaled has another size.
+async fn watch_size(
+    link: Connection,
+    mut workload: WorkloadView,
+    resource: kube::core::ApiResource,
+    rule: String,
+    tx: mpsc::Sender<Event>,
+) {
+    let (sink, mut changes) = mpsc::channel(16);
+    let fields = Some(format!("metadata.name={}", workload.name));
+    let namespace = workload.namespace.clone();
+    let watching = watch::<DynamicObject, _>(
+        link,
+        move |c| Api::namespaced_with(c, &namespace, &resource),
+        Selection {
+            labels: None,
+            fields,
+        },
+        rule,
+        Edge::new("workload", tx.clone()),
+        sink,
+    );
+    let telling = async {
+        while let Some(change) = changes.recv().await {
+            let Change::Put(object) = change else {
+                continue;
+            };
+            let new = discover::resized(&workload, &object);
+            if new != workload {
+                workload = new;
+                if tx
+                    .send(Event::Workloads(vec![workload.clone()]))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        }
     };
-    follow(link, target, options.limits, tx).await;
+    tokio::join!(watching, telling);
 }
 
 /// Which pods.
@@ -117,11 +232,52 @@ async fn observe_all(link: Connection, options: ClusterOptions, tx: mpsc::Sender
 struct Target {
     /// `None` is all namespaces.
     namespace: Option<String>,
-    labels: Option<String>,
+    selection: Selection,
+    /// Where no label tells the workload's pods from others: its direct owners and its pods by name.
+    only: Option<(String, BTreeSet<String>)>,
 }
 
 impl Target {
-    /// The rule that allows `verb` on `what`, in words.
+    fn of(w: &WorkloadView, everywhere: bool) -> Self {
+        let labels = Some(w.selector.clone()).filter(|s| !s.is_empty());
+        let alone = w.kind == "pod" && labels.is_none();
+        let fields = alone.then(|| format!("metadata.name={}", w.name));
+        let only = (labels.is_none() && !alone && w.kind != "selector").then(|| {
+            (
+                w.name.clone(),
+                w.pods.iter().map(|(_, n)| n.clone()).collect(),
+            )
+        });
+        Self {
+            namespace: if everywhere {
+                None
+            } else {
+                Some(w.namespace.clone())
+            },
+            selection: Selection { labels, fields },
+            only,
+        }
+    }
+
+    fn has(&self, pod: &core::Pod) -> bool {
+        let Some((owner, names)) = &self.only else {
+            return true;
+        };
+        let owned = pod
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|o| o.name == *owner);
+        owned
+            || pod
+                .metadata
+                .name
+                .as_ref()
+                .is_some_and(|n| names.contains(n))
+    }
+
+    /// The rule that allows watching `what`, in words.
     fn rule(&self, what: &str) -> String {
         match &self.namespace {
             Some(n) => format!("list and watch {what} in namespace {n}"),
@@ -131,22 +287,25 @@ impl Target {
 }
 
 /// Watches pods and events and follows logs.
-async fn follow(link: Connection, target: Target, limits: Limits, tx: mpsc::Sender<Event>) {
+async fn follow(
+    link: Connection,
+    target: Target,
+    workload: WorkloadView,
+    limits: Limits,
+    tx: mpsc::Sender<Event>,
+) {
     let (pods_tx, mut pods) = mpsc::channel(256);
     let scope = target.namespace.clone();
     let _pods = AbortOnDropHandle::new(tokio::spawn(watch::<core::Pod, _>(
         link.clone(),
         move |c| scoped(c, scope.as_deref()),
-        Selection {
-            labels: target.labels.clone(),
-            fields: None,
-        },
+        target.selection.clone(),
         target.rule("pods"),
         Edge::new("pods", tx.clone()),
         pods_tx,
     )));
     let mut fleet = Fleet::new(link.clone(), tx.clone(), limits);
-    let mut ours = Ours::default();
+    let mut ours = Ours::of(&workload);
     let (events_tx, mut events) = mpsc::channel(256);
     let mut events_tx = Some(events_tx);
     let mut events_task = None;
@@ -154,6 +313,11 @@ async fn follow(link: Connection, target: Target, limits: Limits, tx: mpsc::Send
         let sent = tokio::select! {
             change = pods.recv() => {
                 let Some(change) = change else { return };
+                if let Change::Put(pod) | Change::Gone(pod) = &change
+                    && !target.has(pod)
+                {
+                    continue;
+                }
                 // The events of our pods make sense once the pods are known.
                 if matches!(change, Change::Listed) && let Some(sink) = events_tx.take() {
                     let scope = target.namespace.clone();
@@ -264,12 +428,37 @@ async fn pod_change(
 /// The objects whose events concern us: our pods and what owns them.
 #[derive(Default)]
 struct Ours {
+    /// Namespace and name of the workload: its own events count whatever its kind.
+    workload: Option<(String, String)>,
+    /// A JobSet's jobs may fail to make a first pod: they are known by their prefix.
+    prefix: Option<String>,
     /// Kind, namespace, name.
     objects: BTreeSet<(String, String, String)>,
     early: VecDeque<KubeEvent>,
 }
 
 impl Ours {
+    fn of(w: &WorkloadView) -> Self {
+        let named = w.kind != "selector";
+        Self {
+            workload: named.then(|| (w.namespace.clone(), w.name.clone())),
+            prefix: (w.kind == "jobset").then(|| format!("{}-", w.name)),
+            ..Self::default()
+        }
+    }
+
+    fn has(&self, e: &KubeEvent) -> bool {
+        let own = |(ns, name): &(String, String)| {
+            let job = e.kind == "Job"
+                && self
+                    .prefix
+                    .as_ref()
+                    .is_some_and(|p| e.object.starts_with(p.as_str()));
+            *ns == e.namespace && e.kind != "Pod" && (*name == e.object || job)
+        };
+        self.workload.as_ref().is_some_and(own) || self.objects.contains(&key(e))
+    }
+
     /// A pod is ours; gives the events that came before it.
     fn add(&mut self, pod: &core::Pod, namespace: &str) -> Vec<KubeEvent> {
         let owners = pod
@@ -300,7 +489,7 @@ impl Ours {
 
     /// The event if it concerns us; else it is kept a while.
     fn event(&mut self, e: KubeEvent) -> Option<KubeEvent> {
-        if self.objects.contains(&key(&e)) {
+        if self.has(&e) {
             return Some(e);
         }
         if self.early.len() >= EARLY_EVENTS {

@@ -217,7 +217,7 @@ fn state(s: Option<&core::ContainerState>) -> ContainerState {
 }
 
 /// Whether a resource counts GPUs.
-fn is_gpu(name: &str) -> bool {
+pub(super) fn is_gpu(name: &str) -> bool {
     let tail = name.rsplit('/').next().unwrap_or_default();
     tail == "gpu" || tail == "gpu.shared" || tail == "gaudi" || name.starts_with("nvidia.com/mig-")
 }

@@ -1,0 +1,601 @@
+//! Which pods are one workload, and why.
+//!
+//! In this order, stopping at the first that names a group: what the user said; the labels of known controllers;
+//! the owners, followed upward; a pod alone. The picker reads the owners themselves, a few objects, and at most one
+//! page of pods: a namespace of thousands costs no more than an empty one.
+
+mod kinds;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DynamicObject, ListParams};
+use kube::core::{ApiResource, GroupVersionKind, ObjectMeta, PartialObjectMeta};
+use kube::{Api, Client};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::client::{Connection, PATIENCE};
+use super::trouble::{ClusterError, Kind as TroubleKind, Trouble};
+use super::{ClusterOptions, scoped};
+use crate::model::event::{PodView, WorkloadView};
+use crate::model::pods::Place;
+use kinds::{KINDS, Kind};
+
+/// Pods looked at for the picker.
+const PAGE: u32 = 500;
+/// Owners followed upward.
+const HOPS: usize = 6;
+/// Distinct owners of pods that are followed.
+const WALKS: usize = 40;
+
+/// What there is to look at.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// One workload: look at it.
+    One(WorkloadView),
+    /// Several, or none: somebody must choose. With what could not be read, in words.
+    Choice(Vec<WorkloadView>, Vec<String>),
+}
+
+/// Finds what the options name, or everything there is.
+pub async fn find(link: &Connection, options: &ClusterOptions) -> Result<Found, ClusterError> {
+    let namespace = if options.all_namespaces {
+        None
+    } else {
+        Some(link.namespace().to_string())
+    };
+    if let Some(w) = &options.chosen {
+        return Ok(Found::One(w.clone()));
+    }
+    let search = Search {
+        client: link.client(),
+        namespace,
+    };
+    if let Some(name) = &options.workload {
+        return search.named(name).await.map(Found::One);
+    }
+    if let Some(selector) = &options.selector {
+        return Ok(Found::One(WorkloadView {
+            namespace: search.namespace.clone().unwrap_or_default(),
+            kind: "selector".into(),
+            name: selector.clone(),
+            rule: "the selector that was given".into(),
+            selector: selector.clone(),
+            ..WorkloadView::default()
+        }));
+    }
+    let (mut all, refused) = search.all().await?;
+    let with_gpus = all.iter().filter(|w| w.gpus > 0).count();
+    all.sort_by(|a, b| {
+        b.gpus
+            .cmp(&a.gpus)
+            .then_with(|| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)))
+    });
+    let one = all.len() == 1 || with_gpus == 1;
+    match all.first() {
+        Some(first) if one => Ok(Found::One(first.clone())),
+        _ => Ok(Found::Choice(all, refused)),
+    }
+}
+
+/// The owner of a workload that is watched for its size: its API and name; `None` where it has none.
+pub(super) fn owner(w: &WorkloadView) -> Option<(ApiResource, &'static str)> {
+    let kind = Kind::of(&w.kind)?;
+    Some((kind.resource(), kind.plural))
+}
+
+/// A workload with the size that its owner's newest state gives it.
+pub(super) fn resized(w: &WorkloadView, object: &DynamicObject) -> WorkloadView {
+    let mut w = w.clone();
+    if let Some(kind) = Kind::of(&w.kind) {
+        (w.expected, w.gpus) = kind.size(&object.data);
+    }
+    w
+}
+
+struct Search {
+    client: Client,
+    namespace: Option<String>,
+}
+
+impl Search {
+    fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        match &self.namespace {
+            Some(n) => Api::namespaced_with(self.client.clone(), n, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        }
+    }
+
+    /// Metadata of pods, one page.
+    async fn pods(&self, labels: Option<String>) -> Result<(Vec<ObjectMeta>, bool), Trouble> {
+        let api: Api<Pod> = scoped(self.client.clone(), self.namespace.as_deref());
+        let params = ListParams {
+            label_selector: labels,
+            limit: Some(PAGE),
+            ..ListParams::default()
+        };
+        let page = ask(api.list_metadata(&params)).await?;
+        let more = page.metadata.continue_.is_some_and(|c| !c.is_empty());
+        Ok((
+            page.items
+                .into_iter()
+                .map(|p: PartialObjectMeta<Pod>| p.metadata)
+                .collect(),
+            more,
+        ))
+    }
+
+    /// `[KIND/]NAME`.
+    async fn named(&self, text: &str) -> Result<WorkloadView, ClusterError> {
+        let Some(namespace) = &self.namespace else {
+            return Err(ClusterError(format!(
+                "{text}: name its namespace with -n, a name alone is not enough with -A"
+            )));
+        };
+        let (word, name) = text
+            .split_once('/')
+            .map_or((None, text), |(k, n)| (Some(k), n));
+        let wanted: Vec<&Kind> = match word {
+            None => KINDS.iter().collect(),
+            Some(w) if matches!(w, "pod" | "pods" | "po") => Vec::new(),
+            Some(w) => Kind::of(w).into_iter().collect(),
+        };
+        if let Some(w) = word
+            && wanted.is_empty()
+            && !matches!(w, "pod" | "pods" | "po")
+        {
+            let known: Vec<_> = KINDS.iter().map(|k| k.word).collect();
+            return Err(ClusterError(format!(
+                "{w:?} is not a kind of workload: {}, pod",
+                known.join(", ")
+            )));
+        }
+        let mut refused = Vec::new();
+        let asked = join_all(
+            wanted
+                .iter()
+                .map(async |k| (*k, ask(self.api(&k.resource()).get(name)).await)),
+        )
+        .await;
+        for (kind, answer) in asked {
+            match answer {
+                Ok(object) => return Ok(of_object(kind, namespace, &object)),
+                Err(t) if t.kind == TroubleKind::NotFound => {}
+                Err(t) if t.kind == TroubleKind::Forbidden => refused.push(kind),
+                Err(t) => return Err(t.into()),
+            }
+        }
+        // Its pods may be readable although it is not.
+        for kind in &refused {
+            let Some(label) = kind.label else { continue };
+            let (pods, _) = self
+                .pods(Some(format!("{label}={name}")))
+                .await
+                .map_err(ClusterError::from)?;
+            if !pods.is_empty() {
+                let mut w = of_label(kind, namespace, name, &pods);
+                w.rule.push_str(&format!("; {} can't be read", kind.plural));
+                return Ok(w);
+            }
+        }
+        if let Some(w) = self.by_pods(namespace, name, &wanted).await? {
+            return Ok(w);
+        }
+        let kinds = if word.is_some() {
+            text.to_string()
+        } else {
+            format!("workload {name:?}")
+        };
+        let unread: Vec<_> = refused.iter().map(|k| k.plural).collect();
+        let note = if unread.is_empty() {
+            String::new()
+        } else {
+            format!(" (not allowed to read {})", unread.join(", "))
+        };
+        Err(ClusterError(format!(
+            "there is no {kinds} in namespace {namespace}{note}"
+        )))
+    }
+
+    /// A pod of that name, or pods whose owner has it.
+    async fn by_pods(
+        &self,
+        namespace: &str,
+        name: &str,
+        wanted: &[&Kind],
+    ) -> Result<Option<WorkloadView>, ClusterError> {
+        if wanted.len() != 1 {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+            match ask(api.get_metadata(name)).await {
+                Ok(p) => return Ok(Some(alone(namespace, &p.metadata))),
+                Err(t) if matches!(t.kind, TroubleKind::NotFound | TroubleKind::Forbidden) => {}
+                Err(t) => return Err(t.into()),
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let (pods, _) = self.pods(None).await.map_err(ClusterError::from)?;
+        let (ours, others): (Vec<_>, Vec<_>) = pods
+            .into_iter()
+            .partition(|m| controller(m).is_some_and(|o| o.name == name));
+        let Some(owner) = ours.first().and_then(controller).cloned() else {
+            return Ok(None);
+        };
+        Ok(Some(of_owner(
+            namespace,
+            &owner,
+            &format!("owner {} {}", owner.kind, owner.name),
+            &ours,
+            &others,
+        )))
+    }
+
+    /// Everything that can be found.
+    async fn all(&self) -> Result<(Vec<WorkloadView>, Vec<String>), ClusterError> {
+        let params = ListParams::default().limit(PAGE);
+        let asked = join_all(
+            KINDS
+                .iter()
+                .map(async |k| (k, ask(self.api(&k.resource()).list(&params)).await)),
+        )
+        .await;
+        let mut found: Vec<WorkloadView> = Vec::new();
+        let mut refused = Vec::new();
+        // A network that is down fails every request the same way: say it once.
+        let mut down = None;
+        for (kind, answer) in asked {
+            match answer {
+                Ok(list) => {
+                    let top = list
+                        .items
+                        .iter()
+                        .filter(|o| !o.metadata.owner_references.iter().flatten().any(known));
+                    found.extend(top.map(|o| {
+                        let ns = o.metadata.namespace.clone().unwrap_or_default();
+                        of_object(kind, &ns, o)
+                    }));
+                }
+                // The kind is not installed.
+                Err(t) if t.kind == TroubleKind::NotFound => {}
+                Err(t) if t.kind == TroubleKind::Forbidden => {
+                    refused.push(format!("list {}", kind.plural))
+                }
+                Err(t) => down = Some(t),
+            }
+        }
+        if let Some(t) = down
+            && found.is_empty()
+        {
+            return Err(t.into());
+        }
+        match self.pods(None).await {
+            Ok((pods, more)) => self.group(pods, more, &mut found).await,
+            Err(t) if t.kind == TroubleKind::Forbidden => refused.push("list pods".into()),
+            Err(t) => return Err(t.into()),
+        }
+        Ok((found, refused))
+    }
+
+    /// Adds the groups of pods that no object explained, and the pods of those it did.
+    async fn group(&self, pods: Vec<ObjectMeta>, more: bool, found: &mut Vec<WorkloadView>) {
+        let note = if more {
+            format!(" (among the first {PAGE} pods)")
+        } else {
+            String::new()
+        };
+        let mut walk = Walk {
+            search: self,
+            seen: BTreeMap::new(),
+        };
+        let mut groups: BTreeMap<(String, String, String), (Group, Vec<ObjectMeta>)> =
+            BTreeMap::new();
+        for meta in &pods {
+            let ns = meta.namespace.clone().unwrap_or_default();
+            let labelled = KINDS.iter().find_map(|k| Some((k, label(meta, k)?)));
+            let (key, group) = match (labelled, controller(meta)) {
+                (Some((k, name)), _) => ((ns, k.word.into(), name.to_string()), Group::Label(k)),
+                (None, Some(owner)) => {
+                    let (top, path) = walk.top(&ns, owner).await;
+                    let word = KINDS
+                        .iter()
+                        .find(|k| k.owns(&top.api_version, &top.kind))
+                        .map(|k| k.word.to_string());
+                    let word = word.unwrap_or_else(|| top.kind.to_ascii_lowercase());
+                    ((ns, word, top.name.clone()), Group::Owner(top, path))
+                }
+                (None, None) => (
+                    (ns, "pod".into(), meta.name.clone().unwrap_or_default()),
+                    Group::Alone,
+                ),
+            };
+            groups
+                .entry(key)
+                .or_insert_with(|| (group, Vec::new()))
+                .1
+                .push(meta.clone());
+        }
+        for ((ns, word, name), (group, ours)) in groups {
+            if let Some(w) = found
+                .iter_mut()
+                .find(|w| w.kind == word && w.name == name && w.namespace == ns)
+            {
+                w.pods = indexed(&ours);
+                continue;
+            }
+            let mine: BTreeSet<_> = ours.iter().map(|m| &m.uid).collect();
+            let others: Vec<_> = pods
+                .iter()
+                .filter(|m| m.namespace.as_ref() == Some(&ns) && !mine.contains(&m.uid))
+                .cloned()
+                .collect();
+            let mut w = match group {
+                Group::Label(kind) => of_label(kind, &ns, &name, &ours),
+                Group::Owner(top, path) => of_owner(
+                    &ns,
+                    &top,
+                    &format!("owners: {}", path.join(" → ")),
+                    &ours,
+                    &others,
+                ),
+                Group::Alone => match ours.first() {
+                    Some(m) => alone(&ns, m),
+                    None => continue,
+                },
+            };
+            w.kind = word;
+            w.rule.push_str(&note);
+            found.push(w);
+        }
+    }
+}
+
+enum Group {
+    Label(&'static Kind),
+    Owner(OwnerReference, Vec<String>),
+    Alone,
+}
+
+/// Follows owners upward, each only once.
+struct Walk<'a> {
+    search: &'a Search,
+    /// Direct owner by UID: the top and the way there.
+    seen: BTreeMap<String, (OwnerReference, Vec<String>)>,
+}
+
+impl Walk<'_> {
+    async fn top(
+        &mut self,
+        namespace: &str,
+        owner: &OwnerReference,
+    ) -> (OwnerReference, Vec<String>) {
+        if let Some(known) = self.seen.get(&owner.uid) {
+            return known.clone();
+        }
+        let mut top = owner.clone();
+        let mut path = vec![format!("{} {}", top.kind, top.name)];
+        // Beyond so many distinct owners the picker shows the direct ones.
+        let hops = if self.seen.len() < WALKS { HOPS } else { 0 };
+        for _ in 0..hops {
+            let (group, version) = top
+                .api_version
+                .split_once('/')
+                .unwrap_or(("", &top.api_version));
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &top.kind));
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.search.client.clone(), namespace, &resource);
+            // What can't be read ends the walk: the last readable hop is the workload.
+            let Ok(meta) = ask(api.get_metadata(&top.name)).await else {
+                break;
+            };
+            let Some(next) = controller(&meta.metadata).cloned() else {
+                break;
+            };
+            path.push(format!("{} {}", next.kind, next.name));
+            top = next;
+        }
+        self.seen
+            .insert(owner.uid.clone(), (top.clone(), path.clone()));
+        (top, path)
+    }
+}
+
+/// A request with an end.
+async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Trouble> {
+    match timeout(PATIENCE, request).await {
+        Ok(Ok(t)) => Ok(t),
+        Ok(Err(e)) => Err(Trouble::of(&e)),
+        Err(_) => Err(Trouble::timeout(PATIENCE)),
+    }
+}
+
+fn known(o: &OwnerReference) -> bool {
+    o.controller == Some(true) && KINDS.iter().any(|k| k.owns(&o.api_version, &o.kind))
+}
+
+fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references
+        .iter()
+        .flatten()
+        .find(|o| o.controller == Some(true))
+}
+
+/// The workload that a pod's label of this kind names.
+fn label<'a>(meta: &'a ObjectMeta, kind: &Kind) -> Option<&'a str> {
+    let labels = meta.labels.as_ref()?;
+    let name = labels.get(kind.label?)?;
+    // One label, several controllers.
+    if kind.label == Some(place_label()) {
+        let operator = labels
+            .get(crate::model::pods::place::KUBEFLOW_OPERATOR)
+            .map(String::as_str);
+        let mpi = operator == Some("mpi-operator");
+        if mpi != (kind.word == "mpijob") {
+            return None;
+        }
+    }
+    Some(name)
+}
+
+const fn place_label() -> &'static str {
+    crate::model::pods::place::KUBEFLOW
+}
+
+fn of_object(kind: &Kind, namespace: &str, object: &DynamicObject) -> WorkloadView {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let (expected, gpus) = kind.size(&object.data);
+    let own = match_labels(&object.data);
+    let (selector, rule) = match (kind.label, own) {
+        (Some(l), _) => (
+            format!("{l}={name}"),
+            format!("label {l}={name}, written by the {} controller", kind.kind),
+        ),
+        (None, Some(s)) => (
+            s.clone(),
+            format!("the selector of {} {name}: {s}", kind.kind),
+        ),
+        (None, None) => (String::new(), format!("owner {} {name}", kind.kind)),
+    };
+    WorkloadView {
+        namespace: namespace.into(),
+        kind: kind.word.into(),
+        name,
+        rule,
+        selector,
+        expected,
+        gpus,
+        pods: Vec::new(),
+    }
+}
+
+/// `spec.selector.matchLabels` as a selector.
+fn match_labels(object: &Value) -> Option<String> {
+    let map = object.pointer("/spec/selector/matchLabels")?.as_object()?;
+    let parts: Vec<_> = map
+        .iter()
+        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
+fn of_label(kind: &Kind, namespace: &str, name: &str, pods: &[ObjectMeta]) -> WorkloadView {
+    let label = kind.label.unwrap_or_default();
+    WorkloadView {
+        namespace: namespace.into(),
+        kind: kind.word.into(),
+        name: name.into(),
+        rule: format!("label {label}={name}"),
+        selector: format!("{label}={name}"),
+        expected: expected(pods),
+        gpus: 0,
+        pods: indexed(pods),
+    }
+}
+
+/// What the pods themselves say of the size: groups seen, times the size of one.
+fn expected(pods: &[ObjectMeta]) -> Option<u32> {
+    let views: Vec<_> = pods.iter().map(view).collect();
+    let size = views
+        .iter()
+        .find_map(crate::model::pods::place::group_size)?;
+    let groups: BTreeSet<_> = views.iter().map(|v| Place::of(v).group).collect();
+    u32::try_from(groups.len())
+        .ok()
+        .map(|g| g.saturating_mul(size))
+}
+
+/// Pods of one owner without a label of its own: what they have in common and no other pod has.
+fn of_owner(
+    namespace: &str,
+    owner: &OwnerReference,
+    rule: &str,
+    ours: &[ObjectMeta],
+    others: &[ObjectMeta],
+) -> WorkloadView {
+    let kind = KINDS
+        .iter()
+        .find(|k| k.owns(&owner.api_version, &owner.kind));
+    WorkloadView {
+        namespace: namespace.into(),
+        kind: kind.map_or_else(|| owner.kind.to_ascii_lowercase(), |k| k.word.into()),
+        name: owner.name.clone(),
+        rule: rule.into(),
+        selector: common(ours, others).unwrap_or_default(),
+        expected: None,
+        gpus: 0,
+        pods: indexed(ours),
+    }
+}
+
+/// Labels that say which pod of a group, or which revision: no part of what makes it a group.
+const OWN: &[&str] = &[
+    "apps.kubernetes.io/pod-index",
+    "statefulset.kubernetes.io/pod-name",
+    "controller-revision-hash",
+    "pod-template-hash",
+    "pod-template-generation",
+    "controller-uid",
+];
+
+/// The labels that all of `ours` share; `None` where they would select others too.
+fn common(ours: &[ObjectMeta], others: &[ObjectMeta]) -> Option<String> {
+    let mut shared = ours.first()?.labels.clone()?;
+    shared.retain(|k, _| !OWN.contains(&k.as_str()));
+    for meta in ours {
+        shared.retain(|k, v| meta.labels.as_ref().and_then(|l| l.get(k)) == Some(v));
+    }
+    let matches = |m: &ObjectMeta| {
+        shared
+            .iter()
+            .all(|(k, v)| m.labels.as_ref().and_then(|l| l.get(k)) == Some(v))
+    };
+    if shared.is_empty() || others.iter().any(matches) {
+        return None;
+    }
+    Some(
+        shared
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect::<Vec<_>>()
+            .join(","),
+    )
+}
+
+fn alone(namespace: &str, meta: &ObjectMeta) -> WorkloadView {
+    WorkloadView {
+        namespace: namespace.into(),
+        kind: "pod".into(),
+        name: meta.name.clone().unwrap_or_default(),
+        rule: "a pod by its name".into(),
+        expected: Some(1),
+        pods: indexed(std::slice::from_ref(meta)),
+        ..WorkloadView::default()
+    }
+}
+
+/// Just enough of a pod to know its place.
+fn view(meta: &ObjectMeta) -> PodView {
+    PodView {
+        name: meta.name.clone().unwrap_or_default(),
+        labels: meta.labels.clone().unwrap_or_default(),
+        annotations: meta.annotations.clone().unwrap_or_default(),
+        owner: super::observe::owner(meta),
+        ..PodView::default()
+    }
+}
+
+/// Pods in rank order.
+fn indexed(pods: &[ObjectMeta]) -> Vec<(Option<u32>, String)> {
+    let mut all: Vec<_> = pods
+        .iter()
+        .map(|m| {
+            let v = view(m);
+            (Place::of(&v), v.name)
+        })
+        .collect();
+    all.sort();
+    all.into_iter().map(|(p, name)| (p.index, name)).collect()
+}

@@ -1,0 +1,163 @@
+//! What holds for every input, found by throwing dice.
+
+use ncclscope::parse::fact::Fact;
+use ncclscope::parse::{Block, Head, Outer, Rec, clean};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Lines of every kind, whole and by themselves.
+const LINES: &[&str] = &[
+    "llm-0:211:345 [0] NCCL INFO Channel 00/0 : 7[7] -> 8[0] [send] via NET/IB/2(3)/GDRDMA/Shared",
+    "llm-0:211:345 [0] NCCL INFO Channel 00/02 :    0   1   2   3",
+    "2025-01-02T03:04:05.123456789Z llm-1:7:9 [1] NCCL INFO Trees [0] 1/-1/-1->0->-1 [1] -1/-1/-1->0->3",
+    "2025-01-02T03:04:05.1Z stdout F llm-1:7:9 [1] NCCL INFO Connected all rings, use ring PXN 0 GDR 1",
+    "(EngineCore_DP0 pid=271) (RayWorkerWrapper pid=512, ip=10.42.1.9) llm-1:512:900 [0] NCCL INFO Connected all trees [repeated 7x across cluster]",
+    "llm-0:211:345 [0] NCCL INFO ncclCommSplit comm 0x558b7700 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x558a1c20 splitCount 1 color 77 key 0- Init START",
+    "llm-0:211:345 [0] NCCL INFO AllReduce: opCount 1f sendbuff 0x7f3a2c000000 recvbuff 0x7f3a2c000000 count 4194304 datatype 9 op 0 root 0 comm 0x558a1c20 [nranks=8] stream 0x55cf1e20",
+    "[2025-03-04 05:06:07] llm-0:211:345 [0] misc/socket.cc:812 NCCL WARN socketPollConnect to 10.42.1.9<41873> failed with error Connection refused",
+    "[2026-01-02 03:04:05] llm-0:211:345 [0] init.cc:1057 (initTransportsRank) NCCL WARN Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 3b000",
+    "llm-0:211:345 [0] NCCL INFO NET/IB : Using [0]={[0] mlx5_0:1/IB, [1] mlx5_1:1/IB} [1]mlx5_2:1/IB [RO]; OOB eth0:10.42.0.17<0>",
+    "llm-0:211:345 [0] NCCL INFO NCCL_IB_TIMEOUT set by environment to 22.",
+    "NCCL version 2.21.5+cuda12.4",
+    "RCCL version : 2.27.7-main:1a2b3c4",
+    "{\"log\":\"llm-0:211:345 [0] NCCL INFO Using network IB\\n\",\"stream\":\"stdout\",\"time\":\"2025-01-02T03:04:05.5Z\"}",
+    "\u{1b}[36m(RayWorkerWrapper pid=512, ip=10.42.1.9)\u{1b}[0m llm-1:512:900 [0] NCCL INFO Bootstrap: Using eth0:10.42.0.17<0>",
+    "[1,0]<stdout>:[rank3]:[default3]: node-a:1:2 [0] NCCL INFO P2P Chunksize set to 131072",
+    "[pod/llm-0/vllm] vllm-1  | rank_12.log:node-a: node-a:1:2 [0] NCCL INFO cudaDriverVersion 12080",
+    "(Worker_TP0 pid=388) INFO 11-20 08:04:55 [gpu_model_runner.py:1951] Model loading took 13.5 GiB and 4.1 seconds",
+    "INFO:     10.42.0.1:51230 - \"GET /health HTTP/1.1\" 200 OK",
+    "[rank5]:[E118 07:41:30.120394556 ProcessGroupNCCL.cpp:685] [Rank 5] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=88, OpType=ALLREDUCE, NumelIn=8192, NumelOut=8192, Timeout(ms)=600000) ran for 600021 milliseconds before timing out.",
+    "Loading safetensors checkpoint shards:  10% Completed | 6/59 [00:12<01:30,  1.71s/it]\rLoading safetensors checkpoint shards:  12% Completed | 7/59 [00:13<01:30,  1.71s/it]",
+    "[0] NCCL INFO Connected NVLS tree",
+    "x y z llm-9:1:1 [0] NCCL INFO 2 coll channels, 2 p2p channels, 2 p2p channels per peer",
+    "",
+    "some words",
+];
+
+/// What a fact is, without the places that depend on the rest of the block.
+fn told(b: &Block) -> Vec<(Option<Head>, Outer, u64, String)> {
+    let of = |r: &Rec| {
+        let head = r.head.and_then(|h| b.heads.get(h as usize)).map(|h| Head {
+            clean: true,
+            outer: 0,
+            ..h.clone()
+        });
+        let outer = b.outers.get(r.outer as usize).cloned().unwrap_or_default();
+        (
+            head,
+            outer,
+            b.first_line + u64::from(r.line),
+            format!("{:?} {:?} {} {} {:?}", r.at, r.level, r.tid, r.dev, r.fact),
+        )
+    };
+    b.recs.iter().map(of).collect()
+}
+
+/// Every index of a block points at something.
+fn assert_sound(b: &Block) {
+    let mut line = 0;
+    for r in &b.recs {
+        assert!(
+            r.line >= line && r.line < b.lines,
+            "facts come in line order"
+        );
+        line = r.line;
+        assert!(
+            r.start <= r.end && r.end as usize <= b.text.len(),
+            "{}..{} of {}",
+            r.start,
+            r.end,
+            b.text.len()
+        );
+        assert!(r.head.is_none_or(|h| (h as usize) < b.heads.len()));
+        assert!((r.outer as usize) < b.outers.len());
+    }
+    assert!(b.nccl_lines <= b.lines && b.vllm_lines <= b.lines);
+    assert_eq!(b.outers.first(), Some(&Outer::default()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_panic(bytes in vec(any::<u8>(), 0..2000)) {
+        let _ = clean(&bytes);
+        assert_sound(&Block::new(1, bytes));
+    }
+
+    /// Bytes from the alphabet of logs hit more branches than any bytes.
+    #[test]
+    fn no_soup_of_tokens_panics(tokens in vec(select(&[
+        "NCCL ", "INFO ", "WARN ", "llm-0", ":", "1", "[", "]", " ", "(", ")", "pid=", "{\"", "\":\"", "\"}", "\\", "\r", "\n", "\u{1b}[", "m", "Channel ", "->", " via ", "NET/", "P2P/",
+        "2025-01-02T03:04:05Z ", "stdout P ", "comm 0x", "rank ", "- ", "Trees ", "...", "99999999999999999999", "-", "/", "Connect to", ": opCount ", "é", "\0",
+    ]), 0..60)) {
+        assert_sound(&Block::new(1, tokens.concat().into_bytes()));
+    }
+
+    #[test]
+    fn damaged_lines_do_not_panic(
+        lines in vec(select(LINES), 1..6),
+        cuts in vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..3), 0..8),
+    ) {
+        let mut bytes = lines.join("\n").into_bytes();
+        for (at, byte, how) in cuts {
+            let at = at.index(bytes.len().max(1));
+            match how {
+                0 if at < bytes.len() => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ if at < bytes.len() => { bytes.remove(at); }
+                _ => {}
+            }
+        }
+        let _ = clean(&bytes);
+        assert_sound(&Block::new(1, bytes));
+    }
+
+    /// Where a source cuts its blocks is no observation.
+    #[test]
+    fn blocks_may_be_cut_at_any_line(lines in vec(select(LINES), 0..12), at in any::<prop::sample::Index>()) {
+        let cut = at.index(lines.len() + 1);
+        let text = |lines: &[&str]| lines.iter().map(|l| format!("{l}\n")).collect::<String>().into_bytes();
+        let whole = Block::new(1, text(&lines));
+        let (a, b) = lines.split_at(cut);
+        let (a, b) = (Block::new(1, text(a)), Block::new(1 + cut as u64, text(b)));
+        let mut parts = told(&a);
+        parts.extend(told(&b));
+        prop_assert_eq!(told(&whole), parts);
+        prop_assert_eq!(whole.lines, a.lines + b.lines);
+        prop_assert_eq!(whole.nccl_lines, a.nccl_lines + b.nccl_lines);
+        prop_assert_eq!(whole.vllm_lines, a.vllm_lines + b.vllm_lines);
+    }
+
+    /// A line says the same whoever stands beside it, and a block used again remembers nothing.
+    #[test]
+    fn neighbours_change_nothing(lines in vec(select(LINES), 1..12)) {
+        let alone: Vec<_> = lines.iter().flat_map(|l| told(&Block::new(1, l.as_bytes().to_vec())).into_iter().map(|t| (t.0, t.1, t.3))).collect();
+        let mut block = Block::new(1, b"llm-7:1:1 [0] NCCL INFO Connected all rings\n".to_vec());
+        block.text = lines.join("\n").into_bytes();
+        block.parse();
+        let together: Vec<_> = told(&block).into_iter().map(|t| (t.0, t.1, t.3)).collect();
+        prop_assert_eq!(alone, together);
+    }
+
+    /// What is shown holds nothing that a terminal obeys.
+    #[test]
+    fn shown_lines_are_harmless(bytes in vec(any::<u8>(), 0..9000)) {
+        let shown = clean(&bytes);
+        prop_assert!(shown.len() <= 4096 + '…'.len_utf8());
+        prop_assert!(!shown.chars().any(char::is_control));
+    }
+
+    /// A channel line survives whatever numbers it holds.
+    #[test]
+    fn numbers_come_back(ch in 0_u16..64, a in any::<u32>(), b in any::<u32>(), gpu in 0_u32..100, dev in any::<u16>(), pxn in proptest::option::of(any::<u32>())) {
+        let pxn_text = pxn.map_or_else(String::new, |r| format!("({r})"));
+        let line = format!("h:1:2 [0] NCCL INFO Channel {ch:02}/0 : {a}[{gpu}] -> {b}[{gpu}] [send] via NET/IB/{dev}{pxn_text}/GDRDMA");
+        let block = Block::new(1, line.into_bytes());
+        let Some(Fact::Channel(c)) = block.recs.first().map(|r| &r.fact) else { return Err(TestCaseError::fail("no fact")) };
+        prop_assert_eq!((c.channel, c.from, c.to, c.from_gpu.nvml()), (ch, a, b, Some(gpu)));
+        let ncclscope::parse::fact::Via::Net { dev: d, pxn: p, .. } = c.via else { return Err(TestCaseError::fail("no net")) };
+        prop_assert_eq!((d, p), (dev, pxn));
+    }
+}
