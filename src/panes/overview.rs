@@ -209,7 +209,9 @@ fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut
     let whose = findings::whose(view.scene, finding);
     let n = pen.text(x + 3, y, room, echo, Role::Quiet);
     let n = n + pen.text(x + 3 + n, y, room.saturating_sub(n), &finding.title, loud);
-    pen.text(x + 3 + n, y, room.saturating_sub(n), &whose, Role::Quiet);
+    if parts::columns(&whose) <= room.saturating_sub(n) {
+        pen.text(x + 3 + n, y, room - n, &whose, Role::Quiet);
+    }
     let at = x + area.width.saturating_sub(right);
     let n = pen.text(at, y, right, word, role);
     pen.text(at + n, y, right.saturating_sub(n), &since, Role::Quiet);

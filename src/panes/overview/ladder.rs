@@ -149,7 +149,7 @@ pub fn sentence(rungs: &[Rung]) -> (String, Role) {
 }
 
 /// Where the ranks of each rung are: names as short as it takes to fit, or how many there are.
-fn places(rungs: &[Rung], keep: usize) -> Vec<String> {
+fn places(rungs: &[Rung], keep: usize, most: usize) -> Vec<String> {
     let mut all: Vec<&str> = rungs
         .iter()
         .flat_map(|r| &r.places)
@@ -171,7 +171,8 @@ fn places(rungs: &[Rung], keep: usize) -> Vec<String> {
     rungs
         .iter()
         .map(|r| match r.places.as_slice() {
-            few if few.len() <= 3 => few.iter().map(name).collect::<Vec<_>>().join(", "),
+            [one] => name(one).to_owned(),
+            few if few.len() <= most => few.iter().map(name).collect::<Vec<_>>().join(", "),
             many => parts::count(many.len() as u64, "host", "hosts"),
         })
         .collect()
@@ -195,13 +196,13 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         .max(8)
         .min(width / 4);
     let widest = |names: &[String]| names.iter().map(|p| parts::columns(p)).max().unwrap_or(0);
-    let tries = [0, 2, 1].map(|keep| places(rungs, keep));
+    let tries = [(0, 3), (2, 3), (0, 1)].map(|(keep, most)| places(rungs, keep, most));
     let fits = tries
         .iter()
-        .position(|t| widest(t) <= width / 6)
+        .position(|t| widest(t) <= width / 5)
         .unwrap_or(tries.len() - 1);
     let places = tries.get(fits).map(Vec::as_slice).unwrap_or_default();
-    let place = widest(places).min(width / 6);
+    let place = widest(places).min(width / 5);
     let word = rungs
         .iter()
         .map(|r| parts::columns(r.word))
