@@ -1,11 +1,21 @@
 //! One binary for the whole suite.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "what fails in a helper of tests fails the test"
+)]
+
 #[path = "suite/architecture.rs"]
 mod architecture;
 #[path = "suite/cli.rs"]
 mod cli;
 #[path = "suite/cluster.rs"]
 mod cluster;
+#[path = "suite/connection.rs"]
+mod connection;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]
