@@ -98,7 +98,9 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
         context: args.context,
         namespace: args.namespace,
         all_namespaces: args.all_namespaces,
-        selector: args.selector,
+        // A workload that is named goes before a selector that only the environment names.
+        selector: args.selector.filter(|_| args.workload.is_none()),
+        workload: args.workload,
         impersonate: args.impersonate,
         impersonate_groups: args.impersonate_groups,
         ..ClusterOptions::default()

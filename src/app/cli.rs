@@ -59,14 +59,17 @@ pub enum Verb {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct LiveArgs {
+    /// Workload to watch, as NAME or KIND/NAME: `mixtral`, `lws/mixtral`; goes before `-l`, and is found by itself where
+    /// there is only one
+    #[arg(value_name = "WORKLOAD")]
+    pub workload: Option<String>,
     /// Namespace; the context's unless named
     #[arg(short, long, env = "NCCLSCOPE_NAMESPACE", value_name = "NS")]
     pub namespace: Option<String>,
     /// All namespaces, whatever `-n` says
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// Label selector of the job's pods, for instance `leaderworkerset.sigs.k8s.io/name=mixtral`; every pod of the
-    /// namespace unless given
+    /// Label selector of the job's pods, for instance `leaderworkerset.sigs.k8s.io/name=mixtral`
     #[arg(short = 'l', long, env = "NCCLSCOPE_SELECTOR", value_name = "SELECTOR")]
     pub selector: Option<String>,
     /// Context of the kubeconfig
