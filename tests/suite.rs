@@ -10,6 +10,8 @@
 
 #[path = "suite/architecture.rs"]
 mod architecture;
+#[path = "suite/checks.rs"]
+mod checks;
 #[path = "suite/cli.rs"]
 mod cli;
 #[path = "suite/cluster.rs"]
@@ -24,8 +26,6 @@ mod files;
 mod fold;
 #[path = "suite/gate.rs"]
 mod gate;
-#[path = "generator.rs"]
-mod generator;
 #[path = "suite/kept.rs"]
 mod kept;
 #[path = "suite/keys.rs"]
@@ -38,6 +38,8 @@ mod parse;
 mod pods;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/readme.rs"]
+mod readme;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/runloop.rs"]

@@ -6,7 +6,10 @@ const README: &str = include_str!("../../README.md");
 
 #[test]
 fn it_begins_with_what_it_is_and_has_its_two_commands() {
-    assert!(README.starts_with("*Terminal UI dashboard for live cluster debugging* of distributed vLLM."));
+    assert!(
+        README
+            .starts_with("*Terminal UI dashboard for live cluster debugging* of distributed vLLM.")
+    );
     for command in ["cargo run --release -- demo", "cargo test"] {
         assert!(README.contains(command), "the README lost {command}");
     }
@@ -14,7 +17,11 @@ fn it_begins_with_what_it_is_and_has_its_two_commands() {
 
 #[test]
 fn its_keys_are_those_that_dispatch() {
-    assert!(README.contains(keys::markdown().trim()), "the README's keys differ from the table; it should hold:\n{}", keys::markdown());
+    assert!(
+        README.contains(keys::markdown().trim()),
+        "the README's keys differ from the table; it should hold:\n{}",
+        keys::markdown()
+    );
 }
 
 #[test]
