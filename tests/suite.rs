@@ -24,8 +24,14 @@ mod fakeapi;
 mod files;
 #[path = "suite/fold.rs"]
 mod fold;
+#[path = "suite/frames.rs"]
+mod frames;
 #[path = "suite/gate.rs"]
 mod gate;
+#[path = "generator.rs"]
+mod generator;
+#[path = "suite/jobs.rs"]
+mod jobs;
 #[path = "suite/kept.rs"]
 mod kept;
 #[path = "suite/keys.rs"]
@@ -34,12 +40,12 @@ mod keys;
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/perf.rs"]
+mod perf;
 #[path = "suite/pods.rs"]
 mod pods;
 #[path = "suite/props.rs"]
 mod props;
-#[path = "suite/readme.rs"]
-mod readme;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/runloop.rs"]
@@ -58,3 +64,5 @@ mod stage;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
+#[path = "suite/readme.rs"]
+mod readme;
