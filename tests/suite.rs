@@ -46,6 +46,8 @@ mod perf;
 mod pods;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/readme.rs"]
+mod readme;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/runloop.rs"]
@@ -64,5 +66,3 @@ mod stage;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
-#[path = "suite/readme.rs"]
-mod readme;
