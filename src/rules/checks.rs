@@ -217,7 +217,7 @@ fn env(scene: &Scene, _model: &Model) -> Seen {
     let ranks: Vec<_> = scene
         .processes
         .iter()
-        .filter(|p| p.nccl_step.is_some())
+        .filter(|p| p.nccl_step.is_some() || !p.env.is_empty())
         .collect();
     let mut values: BTreeMap<&str, BTreeMap<Option<&str>, BTreeSet<String>>> = BTreeMap::new();
     let names: BTreeSet<&str> = ranks
