@@ -60,7 +60,18 @@ impl Heard {
             match timeout_at(deadline, self.rx.recv()).await {
                 Ok(Some(event)) => self.take(event),
                 Ok(None) => panic!("the run ended before: {what}"),
-                Err(_) => panic!("never: {what}; {:?} {:?}", self.edges, self.lost),
+                Err(_) => {
+                    let ends = self.logs.iter().map(|(n, l)| (n, l.last()));
+                    let ends = ends
+                        .map(|(n, l)| format!("{n}: {l:?}\n"))
+                        .collect::<String>();
+                    panic!(
+                        "never: {what}; {:?} {:?} {:?}\n{ends}",
+                        self.names(),
+                        self.edges,
+                        self.lost
+                    )
+                }
             }
         }
     }
