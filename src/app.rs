@@ -16,16 +16,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::model::Model;
-use crate::model::event::{Command, Event, Feed, Session};
-use crate::model::screen::Screen;
+use crate::model::event::{Command, Event, Feed, Level, Session};
+use crate::model::screen::{PaneId, Screen};
+use crate::sources::cluster::{self, ClusterOptions};
 use crate::sources::{files, sim};
 use crate::theme::{self, Theme};
-use cli::{Cli, DemoArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
+use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
 use stage::{Clock, RealStage};
 use terminal::Terminal;
 
@@ -53,11 +55,12 @@ pub fn main() -> ExitCode {
 fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
     log(&cli.log)?;
     match cli.verb {
-        Verb::Report(args) => Ok(report_cmd::run(&args)),
-        Verb::Open(args) => open(args),
-        Verb::Demo(args) => demo(args),
-        Verb::Completions { shell } => print(&cli::completions(shell)),
-        Verb::Man => print(&cli::man()?),
+        None => live(cli.live),
+        Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
+        Some(Verb::Open(args)) => open(args),
+        Some(Verb::Demo(args)) => demo(args),
+        Some(Verb::Completions { shell }) => print(&cli::completions(shell)),
+        Some(Verb::Man) => print(&cli::man()?),
     }
 }
 
@@ -89,6 +92,30 @@ fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
+    let options = ClusterOptions {
+        kubeconfig: args.kubeconfig,
+        context: args.context,
+        namespace: args.namespace,
+        all_namespaces: args.all_namespaces,
+        // A workload that is named goes before a selector that only the environment names.
+        selector: args.selector.filter(|_| args.workload.is_none()),
+        workload: args.workload,
+        impersonate: args.impersonate,
+        impersonate_groups: args.impersonate_groups,
+        ..ClusterOptions::default()
+    };
+    // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
+    let runtime = runtime()?;
+    let link = runtime.block_on(cluster::connect(&options))?;
+    let session = options.session(&link, Level::Observe, false);
+    screen(runtime, &args.screen, session, Clock::Wall, move |bus| {
+        let cancel = CancellationToken::new();
+        tokio::spawn(cluster::run(link, options, bus, cancel.clone()));
+        Ok(Box::new(cancel.drop_guard()))
+    })
+}
+
 fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: what can't be read is said on a line, not on a screen.
     let inputs = files::Inputs::find(&args.paths)?;
@@ -98,12 +125,18 @@ fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
         workload: Some(paths.join(" ")),
         ..Session::default()
     };
-    screen(&args.screen, session, Clock::Lines, move |bus| {
-        for skipped in &inputs.skipped {
-            tracing::info!(skipped, "not a log");
-        }
-        Ok(Box::new(files::follow(inputs, args.follow, bus)?))
-    })
+    screen(
+        runtime()?,
+        &args.screen,
+        session,
+        Clock::Lines,
+        move |bus| {
+            for skipped in &inputs.skipped {
+                tracing::info!(skipped, "not a log");
+            }
+            Ok(Box::new(files::follow(inputs, args.follow, bus)?))
+        },
+    )
 }
 
 fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
@@ -124,7 +157,7 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
         speed,
     };
     let session = sim::session(&scenario);
-    screen(&args.screen, session, clock, move |bus| {
+    screen(runtime()?, &args.screen, session, clock, move |bus| {
         tokio::spawn(sim::play(scenario, speed, bus));
         Ok(Box::new(()))
     })
@@ -133,8 +166,16 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
 /// Whatever feeds the screen; ends when dropped.
 type Source = Box<dyn std::any::Any>;
 
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")
+}
+
 /// The dashboard on whatever `start` feeds it with.
 fn screen(
+    runtime: Runtime,
     args: &ScreenArgs,
     session: Session,
     clock: Clock,
@@ -143,10 +184,8 @@ fn screen(
     let can = capabilities(args);
     let theme = Theme::bundled(&args.theme, can)
         .ok_or_else(|| anyhow!("no theme {}: {}", args.theme, theme::names()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")?;
+    let pane = PaneId::named(&args.pane)
+        .ok_or_else(|| anyhow!("no pane {}: {}", args.pane, PaneId::names().join(", ")))?;
     let code = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;
@@ -160,7 +199,7 @@ fn screen(
             .iter()
             .map(|(name, _)| (*name).to_owned())
             .collect();
-        model.screen.apply(&Command::Pane(args.pane.clone()));
+        model.screen.apply(&Command::Pane(pane.id().into()));
         let mut stage = RealStage::new(terminal, clock, theme, can)?;
         let (tx, bus) = mpsc::channel(BUS);
         let source = start(tx)?;

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::report_cmd::ReportArgs;
-use crate::model::screen::PaneId;
 use crate::theme;
 
 /// Terminal UI dashboard for live cluster debugging of distributed vLLM
@@ -20,13 +20,15 @@ use crate::theme;
     name = "ncclscope",
     version,
     max_term_width = 100,
-    subcommand_required = true,
-    arg_required_else_help = true
+    args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
-    /// What to do.
+    /// What to do; without a verb: the dashboard on a cluster.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: Option<Verb>,
+    /// The cluster.
+    #[command(flatten)]
+    pub live: LiveArgs,
     /// For the program's own log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -51,6 +53,40 @@ pub enum Verb {
     },
     /// Print the manual page
     Man,
+}
+
+/// Arguments of the form without a verb: which pods of which cluster, as kubectl has them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct LiveArgs {
+    /// Workload to watch, as NAME or KIND/NAME: `mixtral`, `lws/mixtral`; goes before `-l`, and is found by itself where
+    /// there is only one
+    #[arg(value_name = "WORKLOAD")]
+    pub workload: Option<String>,
+    /// Namespace; the context's unless named
+    #[arg(short, long, env = "NCCLSCOPE_NAMESPACE", value_name = "NS")]
+    pub namespace: Option<String>,
+    /// All namespaces, whatever `-n` says
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Label selector of the job's pods, for instance `leaderworkerset.sigs.k8s.io/name=mixtral`
+    #[arg(short = 'l', long, env = "NCCLSCOPE_SELECTOR", value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Context of the kubeconfig
+    #[arg(long, env = "NCCLSCOPE_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig; otherwise `KUBECONFIG`, then `~/.kube/config`, then the pod's service account
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+    /// User to act as
+    #[arg(long = "as", value_name = "USER")]
+    pub impersonate: Option<String>,
+    /// Group to act as; may be repeated
+    #[arg(long = "as-group", value_name = "GROUP", requires = "impersonate")]
+    pub impersonate_groups: Vec<String>,
+    /// The screen.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 }
 
 /// Arguments of `open`.
@@ -99,19 +135,21 @@ fn speed(text: &str) -> Result<f64, String> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Screen")]
 pub struct ScreenArgs {
-    /// Theme
-    #[arg(long, env = "NCCLSCOPE_THEME", value_name = "NAME", value_parser = a_theme(), default_value = theme::DEFAULT)]
+    // Checked where they are used: a wrong variable must not keep `report` from running.
+    /// Theme: dark, deuteranopia, light, mono, terminal
+    #[arg(long, env = "NCCLSCOPE_THEME", value_name = "NAME", default_value = theme::DEFAULT)]
     pub theme: String,
     /// Draw with ASCII alone; that is the default where the locale is not UTF-8
-    #[arg(long, env = "NCCLSCOPE_ASCII")]
+    #[arg(long, env = "NCCLSCOPE_ASCII", value_parser = FalseyValueParser::new())]
     pub ascii: bool,
-    /// Pane to start with
-    #[arg(long, env = "NCCLSCOPE_PANE", value_name = "PANE", value_parser = PaneId::names(), default_value = "overview")]
+    /// Pane to start with: its name, as in the tabs
+    #[arg(
+        long,
+        env = "NCCLSCOPE_PANE",
+        value_name = "PANE",
+        default_value = "overview"
+    )]
     pub pane: String,
-}
-
-fn a_theme() -> Vec<&'static str> {
-    theme::BUNDLED.iter().map(|(name, _)| *name).collect()
 }
 
 /// The program's own log.

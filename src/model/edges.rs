@@ -276,6 +276,40 @@ impl Run {
         }
     }
 
+    /// What the rules attribute the run by, when it holds nothing but connections: two runs with the same
+    /// answer get the same communicator, so that one of them is enough.
+    #[must_use]
+    pub fn sort(&self) -> Option<RunSort> {
+        let plain = self.rings.is_empty()
+            && self.trees.is_empty()
+            && self.neighbours.is_empty()
+            && self.closing.is_none()
+            && self.counts.is_none()
+            && self.chunk.is_none()
+            && !self.tuned;
+        let mut edges: Vec<EdgeKey> = self.edges.keys().copied().collect();
+        edges.sort_unstable();
+        (plain && self.comm.is_none() && !edges.is_empty()).then_some(RunSort {
+            tid: self.tid,
+            known: self.known,
+            hint: self.hint,
+            edges,
+        })
+    }
+
+    /// Takes over the lines of a later run of the same sort.
+    pub fn absorb(&mut self, later: Run) {
+        for (key, lines) in later.edges {
+            if let Some(mine) = self.edges.get_mut(&key) {
+                lines
+                    .channels
+                    .iter()
+                    .for_each(|channel| mine.channels.insert(channel));
+                mine.last = lines.last;
+            }
+        }
+    }
+
     /// Nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -284,4 +318,13 @@ impl Run {
             && self.trees.is_empty()
             && self.neighbours.is_empty()
     }
+}
+
+/// See [`Run::sort`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunSort {
+    tid: u64,
+    known: u32,
+    hint: Option<u32>,
+    edges: Vec<EdgeKey>,
 }

@@ -307,6 +307,13 @@ pub static BINDINGS: &[Binding] = {
             "repeats",
         ),
         bind(
+            &[c('r')],
+            In(PaneId::Logs),
+            || C::Toggle("raw".into()),
+            "lines as they were written, or without stamps and heads",
+            "raw",
+        ),
+        bind(
             &[c('f'), k(Tab)],
             In(PaneId::Logs),
             || C::End,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::edges::{QuickMap, Quote, RingLine, Run};
+use super::edges::{QuickMap, Quote, RingLine, Run, RunSort};
 use super::event::SourceId;
 use crate::parse::fact::{Dir, Fact, InitFunc, InitLine, Life, NetDevice, WarnKind};
 use crate::parse::{self, At, Block, Head, Level, Outer, Rec};
@@ -173,6 +173,8 @@ pub struct Process {
     pub retrying: Option<(Option<String>, String, Quote)>,
     by_ptr: QuickMap<u64, u32>,
     threads: QuickMap<u64, Thread>,
+    /// The first finished run of each sort since the last line about a communicator's life.
+    sealed: BTreeMap<RunSort, u32>,
     last_coll: Option<u32>,
     splits: BTreeMap<u32, u32>,
     last_fact_version: bool,
@@ -372,6 +374,7 @@ impl Process {
             retrying: None,
             by_ptr: QuickMap::default(),
             threads: QuickMap::default(),
+            sealed: BTreeMap::new(),
             last_coll: None,
             splits: BTreeMap::new(),
             last_fact_version: false,
@@ -412,8 +415,8 @@ impl Process {
                 op, op_count, comm, ..
             } => {
                 // A call is a boundary between runs and tells which communicator is being used.
-                if let Some(t) = self.threads.get_mut(&rec.tid) {
-                    t.run = None;
+                if let Some(run) = self.threads.get_mut(&rec.tid).and_then(|t| t.run.take()) {
+                    self.seal(run);
                 }
                 if let Some(ix) = self.by_ptr.get(comm).copied() {
                     self.last_coll = Some(ix);
@@ -693,6 +696,42 @@ impl Process {
         self.runs.get_mut(run as usize)
     }
 
+    /// Ends a run at a collective call. Connections printed again between calls would otherwise make a new
+    /// run each time, and a long log as many as there are calls.
+    fn seal(&mut self, at: u32) {
+        let newest = self.runs.len().checked_sub(1) == Some(at as usize);
+        let Some(run) = self.runs.get(at as usize).filter(|_| newest) else {
+            return;
+        };
+        let Some(sort) = run.sort() else { return };
+        // Where several communicators fit and none was being called, which one a run gets depends on the runs
+        // before it.
+        let fits =
+            |c: &&CommRec| run.local_rank.is_none_or(|r| r == c.rank) && run.max_rank < c.nranks;
+        let hint = run.hint.and_then(|h| self.comms.get(h as usize));
+        let decided = hint.as_ref().is_some_and(fits) || self.comms.iter().filter(fits).count() < 2;
+        let unclaimed = self.threads.get(&run.tid).map_or(0, |t| t.unclaimed);
+        let Some(first) = self
+            .sealed
+            .get(&sort)
+            .copied()
+            .filter(|&first| decided && first >= unclaimed)
+        else {
+            self.sealed.insert(sort, at);
+            return;
+        };
+        // A boundary that another thread set behind this run would lie one too far.
+        let len = at + 1;
+        if self.threads.values().any(|t| t.unclaimed >= len) {
+            return;
+        }
+        if let Some(later) = self.runs.pop()
+            && let Some(run) = self.runs.get_mut(first as usize)
+        {
+            run.absorb(later);
+        }
+    }
+
     /// The run for lines that name no rank: the thread's present one, or a new one.
     fn side_run(&mut self, tid: u64, line: u64) -> Option<&mut Run> {
         let thread = self.threads.entry(tid).or_default();
@@ -729,6 +768,7 @@ impl Process {
     }
 
     fn init(&mut self, line: &InitLine, rec: &Rec, quote: Quote) {
+        self.sealed.clear();
         match line.life {
             Life::InitStart => self.start(line, rec, quote),
             Life::InitComplete => self.complete(line, rec, quote),

@@ -411,28 +411,22 @@ impl Speaker {
             VllmFact::RayWaiting {
                 seconds, bundles, ..
             } => self.ray_wait = Some((*seconds, *bundles, q())),
-            VllmFact::RankStart(start) => {
-                if self.rank_start.is_none() {
-                    self.rank_start = Some((start.clone(), q()));
-                }
+            VllmFact::RankStart(start) if self.rank_start.is_none() => {
+                self.rank_start = Some((start.clone(), q()));
             }
-            VllmFact::Assigned(ranks) => {
-                if self.ranks.is_none() {
-                    self.ranks = Some((*ranks, q()));
-                }
+            VllmFact::Assigned(ranks) if self.ranks.is_none() => {
+                self.ranks = Some((*ranks, q()));
             }
             VllmFact::Pynccl { version } => {
                 self.nccl.get_or_insert_with(|| version.clone());
             }
-            VllmFact::Route(route) => {
-                if self.routes.len() < 32 && !self.routes.iter().any(|(r, _)| r == route) {
-                    self.routes.push((route.clone(), q()));
-                }
+            VllmFact::Route(route)
+                if self.routes.len() < 32 && !self.routes.iter().any(|(r, _)| r == route) =>
+            {
+                self.routes.push((route.clone(), q()));
             }
-            VllmFact::Progress(p) => {
-                if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) {
-                    self.progress = Some((p.clone(), q()));
-                }
+            VllmFact::Progress(p) if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) => {
+                self.progress = Some((p.clone(), q()));
             }
             VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
             VllmFact::KvMemory { gib } => self.kv_gib = Some(*gib),
@@ -442,10 +436,8 @@ impl Speaker {
             VllmFact::HttpUp => {
                 self.http_up.get_or_insert_with(q);
             }
-            VllmFact::Shutdown { what } => {
-                if self.shutdown.is_none() {
-                    self.shutdown = Some((what.clone(), q()));
-                }
+            VllmFact::Shutdown { what } if self.shutdown.is_none() => {
+                self.shutdown = Some((what.clone(), q()));
             }
             VllmFact::Stats(stats) => {
                 let still =
@@ -461,12 +453,10 @@ impl Speaker {
                 let n = self.shm_waits.as_ref().map_or(0, |(n, _, _)| *n);
                 self.shm_waits = Some((n + 1, *seconds, q()));
             }
-            VllmFact::Env { name, value } => {
-                if self.env.len() < 256 {
-                    self.env
-                        .entry(name.clone())
-                        .or_insert_with(|| (value.clone(), q()));
-                }
+            VllmFact::Env { name, value } if self.env.len() < 256 => {
+                self.env
+                    .entry(name.clone())
+                    .or_insert_with(|| (value.clone(), q()));
             }
             VllmFact::Fault(fault) => {
                 // Its own crash or refusal to start is its end; what it says of others is not.

@@ -89,7 +89,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let rows = logs.window(top, usize::from(height));
     let selected = list.cursor.row(first, total);
     let query = Query::of(&list.filter);
-    let layout = Columns::of(view.scene, &rows, width);
+    let layout = Columns::of(view.scene, &rows, width, view.screen.is_on("raw"));
     let wrap = view.screen.is_on("wrap");
     let heights: Vec<u16> = rows
         .iter()
@@ -208,10 +208,11 @@ struct Columns {
     source: u16,
     rank: u16,
     text: u16,
+    raw: bool,
 }
 
 impl Columns {
-    fn of(scene: &Scene, rows: &[Row<'_>], width: u16) -> Self {
+    fn of(scene: &Scene, rows: &[Row<'_>], width: u16, raw: bool) -> Self {
         let names = rows
             .iter()
             .map(|r| parts::columns(short(source_name(scene, r.source))));
@@ -233,11 +234,12 @@ impl Columns {
             source,
             rank,
             text: width.saturating_sub(time + source + rank),
+            raw,
         }
     }
 
     fn lines(&self, row: &Row<'_>) -> u16 {
-        let body = parts::columns(&body(row.line.text.as_ref()));
+        let body = parts::columns(&body(row.line.text.as_ref(), self.raw));
         body.div_ceil(self.text.max(1)).max(1)
     }
 
@@ -285,7 +287,7 @@ impl Columns {
             String::new()
         };
         let kept = parts::columns(&times);
-        let shown = body(text);
+        let shown = body(text, self.raw);
         let spans = fields(&shown, row.line.bad);
         if area.height == 1 {
             let room = self.text.saturating_sub(kept);
@@ -356,13 +358,52 @@ fn short(name: &str) -> &str {
     }
 }
 
-/// The line without the stamp that has its own column, without anything that may not reach a screen.
-fn body(text: &str) -> String {
+/// The line as it is shown: without what may not reach a screen and, unless `raw`, without what has its own column
+/// or says nothing to people (stamps, host:pid:tid in front of NCCL's lines).
+fn body(text: &str, raw: bool) -> String {
+    let clean = |t: &str| parts::visible(t, false).map(|(c, _)| c).collect::<String>();
+    if raw {
+        return clean(text);
+    }
     let rest = match crate::model::logs::stamp(text) {
         Some(_) => text.split_once(' ').map_or("", |(_, rest)| rest),
         None => text,
     };
-    parts::visible(rest, false).map(|(c, _)| c).collect()
+    let mut out = clean(rest);
+    if let Some(at) = out.find(" NCCL ") {
+        // What stands before the head stays: it may be the launcher's label.
+        let head = out.get(..at).unwrap_or_default();
+        let start = head.rfind(" [").map_or(head.len(), |i| i);
+        let word = head
+            .get(..start)
+            .unwrap_or_default()
+            .rfind(' ')
+            .map_or(0, |i| i + 1);
+        if head
+            .get(word..start)
+            .is_some_and(|w| w.matches(':').count() >= 2)
+        {
+            out.replace_range(word..(start + 1).min(out.len()), "");
+        }
+        return out;
+    }
+    // INFO 11-21 03:14:01 [worker.py:12]
+    for level in ["INFO ", "WARNING ", "ERROR ", "DEBUG ", "CRITICAL "] {
+        let Some(at) = out.find(level).map(|i| i + level.len()) else {
+            continue;
+        };
+        let stamp = out.get(at..at + 15).is_some_and(|t| {
+            let mut shape = t.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
+            b"00-00 00:00:00 "
+                .iter()
+                .all(|want| shape.next() == Some(*want))
+        });
+        if stamp {
+            out.replace_range(at..at + 15, "");
+            break;
+        }
+    }
+    out
 }
 
 /// The process that printed a line, if its head or its source names it.

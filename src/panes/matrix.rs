@@ -201,20 +201,20 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     }
     let cursor = view.screen.matrix.at(&counts);
     // From below: legend, what the cursor stands on; the grid has the rest.
-    let legend = u16::from(area.height >= 18);
-    let below = match area.height {
-        0..=9 => 0,
-        10..=13 => 1,
-        14..=29 => 3,
-        _ => 6,
+    let orders = view.screen.is_on("rings") || view.screen.is_on("trees");
+    let (below, legend, air) = match area.height {
+        0..=9 => (0, 0, 0),
+        10..=13 => (1, 0, 0),
+        14..=17 => (3, 0, 0),
+        18..=23 => (3, 1, 0),
+        h if orders => (h / 4, 1, 1),
+        _ => (3, 1, 1),
     };
     let room = Rect {
         x,
-        y: area.y + 2 + u16::from(area.height >= 24),
+        y: area.y + 2 + air,
         width,
-        height: area
-            .height
-            .saturating_sub(2 + u16::from(area.height >= 24) + below + legend),
+        height: area.height.saturating_sub(2 + 2 * air + below + legend),
     };
     let used = grid.draw(room, cursor, true, pen);
     if below > 0 {

@@ -92,16 +92,15 @@ fn sentence(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     {
         return 0;
     }
-    let (word, role) = parts::verdict(scene.verdict);
+    let (_, role) = parts::verdict(scene.verdict);
     let role = if scene.verdict == Verdict::Healthy {
         Role::Strong
     } else {
         role
     };
-    let text = if scene.summary.is_empty() {
-        word
-    } else {
-        scene.summary.as_str()
+    let text = match scene.summary.as_str() {
+        "" => "Nothing has been seen yet that allows a verdict.",
+        said => said,
     };
     pen.wrapped(area.x, area.y, area.width, 2.min(area.height), text, role)
 }
@@ -218,18 +217,17 @@ fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             Grid::by_node(matrix, "")
         };
         let least = if events.is_empty() { 0 } else { 34 };
-        let width = grid
-            .width()
-            .min(area.width.saturating_sub(least))
-            .max(24)
-            .min(area.width);
         let ranks = parts::count(matrix.slots.len() as u64, "rank", "ranks");
-        let n = pen.text(x, area.y, width, "MATRIX", Role::Label);
         let how = if grid.folded() {
             format!("  {ranks}, node by node")
         } else {
             format!("  {ranks}")
         };
+        let width = grid
+            .width()
+            .max(6 + parts::columns(&how))
+            .min(area.width.saturating_sub(least));
+        let n = pen.text(x, area.y, width, "MATRIX", Role::Label);
         pen.text(x + n, area.y, width.saturating_sub(n), &how, Role::Quiet);
         grid.draw(
             Rect {

@@ -3,6 +3,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Modifier;
 use unicode_width::UnicodeWidthChar;
 
 use crate::parse::{At, Nanos};
@@ -33,12 +34,14 @@ impl<'a> Pen<'a> {
                 return width;
             }
             if let Some(cell) = self.buf.cell_mut((x.saturating_add(used), y)) {
+                cell.reset();
                 cell.set_char(c).set_style(style);
             }
             if w == 2 {
                 // The right half of a wide character holds nothing of its own.
                 if let Some(cell) = self.buf.cell_mut((x.saturating_add(used + 1), y)) {
-                    cell.set_symbol(" ").set_style(style);
+                    cell.reset();
+                    cell.set_style(style);
                 }
             }
             used += w;
@@ -100,6 +103,7 @@ impl<'a> Pen<'a> {
         let c = if self.theme.ascii() { plain(c) } else { c };
         for column in 0..width {
             if let Some(cell) = self.buf.cell_mut((x.saturating_add(column), y)) {
+                cell.reset();
                 cell.set_char(c).set_style(style);
             }
         }
@@ -110,6 +114,10 @@ impl<'a> Pen<'a> {
         let style = self.theme.style(role);
         for column in 0..width {
             if let Some(cell) = self.buf.cell_mut((x.saturating_add(column), y)) {
+                if role == Role::Cursor {
+                    // On a reversed cell a reversed cursor would be nothing to see.
+                    cell.modifier.remove(Modifier::REVERSED);
+                }
                 cell.set_style(style);
             }
         }

@@ -54,14 +54,28 @@ fn disagree(edge: &Edge) -> bool {
 #[must_use]
 pub fn all(scene: &Scene) -> Vec<Matrix> {
     let mut list = vec![merged(scene)];
+    // Tabs in the order in which people name groups: tp, pp, dp, ep, then what has no name.
+    let mut order: Vec<(usize, &Communicator)> = scene.communicators.iter().enumerate().collect();
+    order.sort_by_key(|(_, c)| group_order(c));
     list.extend(
-        scene
-            .communicators
-            .iter()
-            .enumerate()
+        order
+            .into_iter()
             .map(|(i, c)| one(scene, u32::try_from(i).unwrap_or(0), c)),
     );
     list
+}
+
+fn group_order(c: &Communicator) -> (usize, u32, &str) {
+    let (kind, index) = c
+        .group
+        .as_deref()
+        .and_then(|g| g.split_once(':'))
+        .unwrap_or(("", ""));
+    let at = ["tp", "pp", "dp", "ep"]
+        .iter()
+        .position(|k| *k == kind)
+        .unwrap_or(4);
+    (at, index.parse().unwrap_or(0), &c.key)
 }
 
 struct Cells(BTreeMap<(u32, u32), Cell>);

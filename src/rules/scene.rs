@@ -155,6 +155,9 @@ pub struct ProcessView {
     pub stage_since: Option<At>,
     /// Progress inside the stage.
     pub progress: Option<Progress>,
+    /// Its vLLM version lets only the first rank of a node speak past NCCL: that it says nothing more
+    /// proves nothing.
+    pub quiet: bool,
     /// Time of its last line.
     pub last_at: Option<At>,
     /// First trouble it reported.

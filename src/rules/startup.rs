@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::comms::{Unit, line_ref};
 use super::layout::Sizes;
-use super::scene::{ProcessView, Progress, Scene, Stage};
+use super::scene::{NcclStep, ProcessView, Progress, Scene, Stage};
 use crate::model::Model;
 use crate::model::speakers::Speaker;
-use crate::parse::vllm::{ProcKind, host_of};
+use crate::parse::vllm::{ProcKind, host_of, release};
 
 /// Fills what the speakers of a unit say about their process.
 pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
@@ -199,6 +199,16 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
         .max()
         .map_or(1, |n| usize::try_from(n).unwrap_or(1));
     let all_ready = ready.len() >= engines;
+    // Up to v0.11.0 every rank prints its stages; later, and where the version is not known, a rank that
+    // prints none is not behind (vllm.md 1.6).
+    let every_rank_speaks = model
+        .speakers
+        .list
+        .iter()
+        .filter_map(|s| release(s.version.as_deref()?))
+        .max()
+        .is_some_and(|v| v <= (0, 11, 0));
+    let furthest = scene.processes.iter().filter_map(|p| p.stage).max();
     for (p, unit) in scene.processes.iter_mut().zip(units) {
         let speaks = unit
             .speakers
@@ -234,5 +244,9 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
             p.stage_since = q.at;
             p.progress = None;
         }
+        p.quiet = !every_rank_speaks
+            && p.stage == Some(Stage::NcclInit)
+            && p.nccl_step.is_none_or(|s| s == NcclStep::Completion)
+            && furthest > Some(Stage::NcclInit);
     }
 }

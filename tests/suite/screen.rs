@@ -184,8 +184,8 @@ fn names_jump_and_mistakes_are_answered() {
     let mut s = screen(2);
     s.apply(&Command::Pane("logs".into()));
     typed(&mut s, "finding 2");
-    assert_eq!((s.pane, s.mode()), (PaneId::Overview, Mode::Drill));
-    assert_eq!(s.list(PaneId::Overview).cursor.row(0, 2), Some(1));
+    assert_eq!((s.pane, s.mode()), (PaneId::Findings, Mode::Drill));
+    assert_eq!(s.list(PaneId::Findings).cursor.row(0, 2), Some(1));
     s.apply(&Command::Back);
     s.apply(&Command::Back);
     assert_eq!(s.pane, PaneId::Logs, "back to where the jump began");

@@ -473,7 +473,7 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
 }
 
 fn edge_lines(scene: &Scene, comm: &Communicator, edge: &Edge, page: &mut Page) {
-    page.head(&label(comm).to_uppercase());
+    page.head(&format!("COMMUNICATOR {}", label(comm)));
     let mut spans: Vec<(String, Role)> = vec![
         (
             edge.transport.clone(),

@@ -19,6 +19,8 @@ pub struct Rung {
     at: u64,
     of: u64,
     ended: bool,
+    /// They say nothing from here on, whatever they do.
+    quiet: bool,
     /// Since when the first of them is here.
     since: Option<At>,
     /// Least and most done, of how many, of what.
@@ -59,6 +61,7 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
             (None, None) => true,
             _ => false,
         };
+        let word = if p.quiet { "after NCCL" } else { word };
         let same = |r: &&mut Rung| (r.word, r.of, r.ended) == (word, of, ended) && near(r);
         let rung = match rungs.iter_mut().find(same) {
             Some(rung) => rung,
@@ -70,6 +73,7 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
                     at,
                     of,
                     ended,
+                    quiet: p.quiet,
                     since: None,
                     progress: progress.map(|(done, total, unit)| (done, done, total, unit)),
                 });
@@ -80,9 +84,10 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
             }
         };
         rung.ranks.push(number);
-        let here = p.place();
-        if rung.places.last() != Some(&here) {
-            rung.places.push(here);
+        // Ranks of one place follow one another: a name is copied once a place, not once a rank.
+        let here = p.pod.as_deref().or(p.host.as_deref()).unwrap_or("?");
+        if rung.places.last().is_none_or(|last| last != here) {
+            rung.places.push(here.to_owned());
         }
         rung.since = match (rung.since, p.stage_since) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -99,13 +104,21 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
         rung.places.sort();
         rung.places.dedup();
     }
-    rungs.sort_by(|a, b| (!a.ended, a.at, &a.ranks).cmp(&(!b.ended, b.at, &b.ranks)));
+    rungs.sort_by(|a, b| {
+        (!a.ended, a.quiet, a.at, &a.ranks).cmp(&(!b.ended, b.quiet, b.at, &b.ranks))
+    });
     rungs
 }
 
 /// The ladder in one sentence: who holds the others up, or where all of them are.
 #[must_use]
 pub fn sentence(rungs: &[Rung]) -> (String, Role) {
+    // Who says nothing holds nobody up, as far as can be told.
+    let heard = rungs.iter().position(|r| r.quiet).unwrap_or(rungs.len());
+    let rungs = match rungs.get(..heard) {
+        Some(speaking) if heard > 0 => speaking,
+        _ => rungs,
+    };
     let name = |r: &Rung| match r.ranks.as_slice() {
         [one] => format!("rank {one}"),
         many => format!("ranks {}", parts::ranges(many)),
@@ -230,7 +243,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
     let lines = if hidden { lines - 1 } else { lines };
     let waits = rungs
         .iter()
-        .any(|r| r.at != rungs.first().map_or(0, |f| f.at));
+        .any(|r| !r.quiet && r.at != rungs.first().map_or(0, |f| f.at));
     let mut y = area.y + 1;
     for (i, ((rung, ranks), where_)) in rungs
         .iter()
@@ -259,7 +272,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         );
         pen.text(at_place, y, place, &parts::tail(where_, place), Role::Quiet);
         pen.text(at_word, y, word, rung.word, role);
-        if bar > 0 {
+        if bar > 0 && !rung.quiet {
             let (done, total) = match rung.progress {
                 Some((low, _, total, _)) if total > 0 => {
                     ((rung.at - 1) * total + low.min(total), rung.of * total)
@@ -270,6 +283,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         }
         if let Some(ns) = rung
             .since
+            .filter(|_| !rung.quiet)
             .zip(view.scene.now)
             .map(|(s, n)| n.ns.saturating_sub(s.ns))
         {
@@ -292,6 +306,9 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
                 format!("{low}-{high}")
             };
             said.push(format!("{done}/{total} {unit}"));
+        }
+        if rung.quiet {
+            said.push("silent by their version until they serve".into());
         }
         if slowest && !rung.ended {
             said.push("the others wait for it".into());

@@ -3,21 +3,17 @@
 //! The plan is computed before a line is written. Phases are barriers: a phase begins when every rank has
 //! finished the one before, so a process that hangs or ends holds all the others, as it does in life.
 
+mod cast;
+mod comms;
+
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
 use crate::parse::Nanos;
 
-use super::rng::Rng;
 use super::scenario::{Fault, Phase, Rdma, SEC, Scenario, Then};
 use super::version::Version;
-
-/// PCI bus ids of the GPUs of a node, as NCCL prints them.
-const BUS: [u64; 16] = [
-    0x1b000, 0x43000, 0x52000, 0x61000, 0x9d000, 0xc3000, 0xd1000, 0xdf000, 0x1c000, 0x44000,
-    0x53000, 0x62000, 0x9e000, 0xc4000, 0xd2000, 0xe0000,
-];
 
 /// Order of the phases behind their barriers.
 pub const PHASES: [Phase; 7] = [
@@ -164,6 +160,8 @@ pub struct Plan {
     pub begin: IndexMap<&'static str, Nanos>,
 }
 
+pub use comms::has_ep;
+
 /// Seconds as nanoseconds.
 #[must_use]
 #[allow(
@@ -198,8 +196,8 @@ impl Plan {
             start,
             watch: s.start_ns(),
             end: start + secs(s.lasts),
-            pods: pods(s, start),
-            ranks: ranks(s),
+            pods: cast::pods(s, start),
+            ranks: cast::ranks(s),
             comms: Vec::new(),
             begin: IndexMap::new(),
         };
@@ -405,130 +403,6 @@ impl Plan {
         };
         self.begin.retain(|_, t| *t <= last);
     }
-
-    /// The eager communicators in order of creation; returns when the last rank is through, if all are.
-    fn communicators(&mut self, s: &Scenario, begin: Nanos, length: Nanos) -> Option<Nanos> {
-        let groups = groups(s, &self.ranks);
-        let mut kinds: Vec<&str> = groups.iter().map(|g| g.0).collect();
-        kinds.dedup();
-        let step = length / Nanos::try_from(kinds.len().max(1)).unwrap_or(1);
-        let mut rng = Rng::new(s.seed, 3);
-        let mut cursor: Vec<Option<Nanos>> = self
-            .ranks
-            .iter()
-            .map(|_| Some(begin + 20_000_000 + Nanos::try_from(rng.below(60_000_000)).unwrap_or(0)))
-            .collect();
-        for (kind, members) in groups {
-            let mut comm = Comm {
-                kind,
-                func: "ncclCommInitRank",
-                id: rng.bits() | 1 << 63,
-                members: Vec::with_capacity(members.len()),
-                whole: false,
-            };
-            for &g in &members {
-                let start = cursor
-                    .get(g)
-                    .copied()
-                    .flatten()
-                    .filter(|t| self.speaks(g, *t));
-                comm.members.push(Member {
-                    global: g,
-                    pointer: 0x5500_0000_0000 | (rng.bits() & 0xff_ffff_fff0),
-                    start,
-                    complete: None,
-                });
-            }
-            let all: Option<Vec<Nanos>> = comm.members.iter().map(|m| m.start).collect();
-            let through = all.and_then(|all| all.into_iter().max());
-            let mixed = members
-                .iter()
-                .filter_map(|g| self.ranks.get(*g))
-                .filter_map(|r| self.pods.get(r.pod))
-                .map(|p| p.nccl)
-                .collect::<std::collections::BTreeSet<_>>()
-                .len()
-                > 1;
-            comm.whole = through.is_some() && self.reachable(s, &members);
-            let through = through.filter(|_| comm.whole);
-            for m in &mut comm.members {
-                let jitter = Nanos::try_from(rng.below(40_000_000)).unwrap_or(0);
-                m.complete = through
-                    .filter(|_| !mixed)
-                    .map(|t| t + step * 3 / 5 + jitter)
-                    .filter(|t| {
-                        self.ranks
-                            .get(m.global)
-                            .is_some_and(|r| r.stop.is_none_or(|s| *t < s))
-                    });
-                if let Some(c) = cursor.get_mut(m.global) {
-                    *c = m.complete.map(|t| t + step / 4);
-                }
-            }
-            // One member that dies inside holds the rest inside.
-            if comm.members.iter().any(|m| m.complete.is_none()) {
-                for m in &mut comm.members {
-                    m.complete = None;
-                    if let Some(c) = cursor.get_mut(m.global) {
-                        *c = None;
-                    }
-                }
-            }
-            self.comms.push(comm);
-        }
-        let all: Option<Vec<Nanos>> = cursor.into_iter().collect();
-        all.and_then(|all| all.into_iter().max())
-            .map(|t| t.max(begin + length))
-    }
-
-    /// No fault stands between the members of a communicator.
-    fn reachable(&self, s: &Scenario, members: &[usize]) -> bool {
-        s.faults.iter().all(|fault| {
-            let Fault::Unreachable { pods } = fault else {
-                return true;
-            };
-            let mut sides = members
-                .iter()
-                .filter_map(|g| self.ranks.get(*g))
-                .map(|r| pods.contains(&r.pod));
-            let first = sides.next();
-            sides.all(|side| Some(side) == first)
-        })
-    }
-
-    /// Torch's own communicator for the logits of the last stage, made at the first forward pass.
-    fn gather(&mut self, s: &Scenario, begin: Nanos) {
-        if s.layout.tp < 2 {
-            return;
-        }
-        let mut rng = Rng::new(s.seed, 4);
-        for dp in 0..s.layout.dp {
-            let members: Vec<Member> = self
-                .ranks
-                .iter()
-                .filter(|r| r.dp == dp && r.pp + 1 == s.layout.pp)
-                .map(|r| {
-                    let start =
-                        begin + 600_000_000 + Nanos::try_from(rng.below(30_000_000)).unwrap_or(0);
-                    let alive = |t: &Nanos| r.stop.is_none_or(|s| *t < s);
-                    Member {
-                        global: r.global,
-                        pointer: 0x7e00_0000_0000 | (rng.bits() & 0xff_ffff_fff0),
-                        start: Some(start).filter(alive),
-                        complete: Some(begin + 1_100_000_000).filter(alive),
-                    }
-                })
-                .collect();
-            let whole = members.iter().all(|m| m.complete.is_some());
-            self.comms.push(Comm {
-                kind: "logits",
-                func: "ncclCommInitRankConfig",
-                id: rng.bits() | 1 << 63,
-                members,
-                whole,
-            });
-        }
-    }
 }
 
 /// Members named by a list, or all of `n`.
@@ -538,175 +412,4 @@ pub fn pick(named: &[usize], n: usize) -> Vec<usize> {
     } else {
         named.to_vec()
     }
-}
-
-fn pods(s: &Scenario, start: Nanos) -> Vec<Pod> {
-    let mut rng = Rng::new(s.seed, 1);
-    let w = &s.workload;
-    (0..w.pods)
-        .map(|i| {
-            let jitter = secs(rng.unit() * 0.4);
-            let scheduled = start + secs(s.phases.schedule) + jitter;
-            let pulled = scheduled + secs(s.phases.pull) + jitter;
-            let mut pod = Pod {
-                index: i,
-                name: match w.kind {
-                    super::scenario::Kind::Sts => format!("{}-{i}", w.name),
-                    super::scenario::Kind::Lws if i == 0 => format!("{}-0", w.name),
-                    super::scenario::Kind::Lws => format!("{}-0-{i}", w.name),
-                },
-                node: format!("gpu-{:02}", i + 1),
-                ip: format!("10.42.{}.{}", i / 200 + 3, i % 200 + 17),
-                host_ip: format!("10.10.{}.{}", i / 200, i % 200 + 11),
-                env: w.env.clone(),
-                nccl: s.versions.nccl,
-                image: w
-                    .image
-                    .clone()
-                    .unwrap_or_else(|| format!("vllm/vllm-openai:v{}", s.versions.vllm)),
-                network: if s.nodes.rdma == Rdma::None {
-                    "Socket".into()
-                } else {
-                    "IB".into()
-                },
-                rdma: s.nodes.rdma,
-                gdr: s.nodes.gdr,
-                scheduled: Some(scheduled),
-                pending: None,
-                pulled: Some(pulled),
-                pull_error: None,
-                started: Some(pulled + SEC + jitter),
-                exit: None,
-                rotated: None,
-                debug: true,
-            };
-            for fault in &s.faults {
-                change(&mut pod, s, fault);
-            }
-            apply_env(&mut pod);
-            pod
-        })
-        .collect()
-}
-
-/// What a fault that lasts from the beginning does to a pod.
-fn change(pod: &mut Pod, s: &Scenario, fault: &Fault) {
-    let hit = |pods: &[usize]| pods.is_empty() || pods.contains(&pod.index);
-    match fault {
-        Fault::Env { pods, set } if hit(pods) => {
-            for (k, v) in set {
-                pod.env.insert(k.clone(), v.clone());
-            }
-        }
-        Fault::Versions { pods, nccl, image } if hit(pods) => {
-            if let Some(v) = nccl {
-                pod.nccl = *v;
-            }
-            if let Some(image) = image {
-                pod.image.clone_from(image);
-            }
-        }
-        Fault::Network {
-            pods,
-            using,
-            listed,
-        } if hit(pods) => {
-            pod.network.clone_from(using);
-            if !listed {
-                pod.rdma = Rdma::None;
-            }
-        }
-        Fault::NoGdr { pods } if hit(pods) => pod.gdr = false,
-        Fault::Pending { pods, message } if hit(pods) => {
-            pod.pending = Some(message.clone());
-            pod.scheduled = None;
-            pod.pulled = None;
-            pod.started = None;
-        }
-        Fault::ImagePull { pods, message } if hit(pods) => {
-            pod.pull_error = Some(message.clone());
-            pod.pulled = None;
-            pod.started = None;
-        }
-        Fault::SameNode { pods } if hit(pods) => {
-            let first = pods.first().copied().unwrap_or(0);
-            pod.node = format!("gpu-{:02}", first + 1);
-            pod.host_ip = format!("10.10.{}.{}", first / 200, first % 200 + 11);
-        }
-        Fault::Rotated { pods, before } if hit(pods) => {
-            pod.rotated = Some(s.origin_ns() + secs(*before));
-        }
-        _ => {}
-    }
-}
-
-/// What the environment makes of a pod.
-fn apply_env(pod: &mut Pod) {
-    let set = |name: &str| pod.env.get(name).map(String::as_str);
-    let off = |name: &str| set(name).is_some_and(|v| v == "1");
-    if off("NCCL_IB_DISABLE") {
-        pod.rdma = Rdma::None;
-        pod.network = "Socket".into();
-    } else if let Some(name) = set("NCCL_NET") {
-        pod.network = name.to_owned();
-    }
-    pod.debug = set("NCCL_DEBUG").is_some_and(|v| v.eq_ignore_ascii_case("INFO"));
-}
-
-fn ranks(s: &Scenario) -> Vec<Rank> {
-    let mut rng = Rng::new(s.seed, 2);
-    let (tp, pp) = (s.layout.tp, s.layout.pp);
-    let mut pid = 0;
-    (0..s.world())
-        .map(|global| {
-            let (pod, local) = (global / s.nodes.gpus, global % s.nodes.gpus);
-            pid = if local == 0 {
-                390 + rng.below(90)
-            } else {
-                pid + 1 + rng.below(17)
-            };
-            let (t, d) = (global % tp, global / (tp * pp));
-            Rank {
-                global,
-                pod,
-                local,
-                dp: d,
-                pp: global / tp % pp,
-                tp: t,
-                ep: d * tp + t,
-                pid,
-                bus: BUS.get(local).copied().unwrap_or(0xf000),
-                stop: None,
-            }
-        })
-        .collect()
-}
-
-/// Whether this vLLM gives the expert-parallel group a communicator of its own.
-#[must_use]
-pub fn has_ep(s: &Scenario) -> bool {
-    s.model.moe || s.versions.vllm < Version(0, 14, 0)
-}
-
-/// The groups that get a communicator at once, in order of creation: kind and members.
-fn groups(s: &Scenario, ranks: &[Rank]) -> Vec<(&'static str, Vec<usize>)> {
-    type Of = fn(&Rank) -> (usize, usize);
-    let kinds: [(&str, usize, Of, bool); 4] = [
-        ("tp", s.layout.tp, |r| (r.dp, r.pp), true),
-        ("pp", s.layout.pp, |r| (r.dp, r.tp), true),
-        ("dp", s.layout.dp, |r| (r.pp, r.tp), true),
-        ("ep", s.layout.dp * s.layout.tp, |r| (r.pp, 0), has_ep(s)),
-    ];
-    let mut out = Vec::new();
-    for (kind, size, of, exists) in kinds {
-        if size < 2 || !exists {
-            continue;
-        }
-        let mut sets: IndexMap<(usize, usize), Vec<usize>> = IndexMap::new();
-        for r in ranks {
-            sets.entry(of(r)).or_default().push(r.global);
-        }
-        out.extend(sets.into_values().map(|m| (kind, m)));
-    }
-    out
 }

@@ -1,0 +1,120 @@
+//! Arguments: what they mean, what is refused, what help says.
+
+use std::process::{Command, Output};
+
+use clap::{CommandFactory, Parser};
+use ncclscope::app::cli::{self, Cli, Verb};
+use ncclscope::theme::BUNDLED;
+
+fn ncclscope(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ncclscope"));
+    command
+        .args(args)
+        .env_remove("NCCLSCOPE_NAMESPACE")
+        .env_remove("NCCLSCOPE_THEME");
+    command.envs(env.iter().copied()).output().expect("runs")
+}
+
+#[test]
+fn the_arguments_are_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn a_verb_is_a_verb_and_the_rest_is_the_cluster() {
+    let cli =
+        Cli::try_parse_from(["ncclscope", "-n", "prod", "-l", "app=vllm", "--as", "jane"]).unwrap();
+    assert!(cli.verb.is_none());
+    assert_eq!(cli.live.namespace.as_deref(), Some("prod"));
+    assert_eq!(cli.live.selector.as_deref(), Some("app=vllm"));
+    assert_eq!(cli.live.impersonate.as_deref(), Some("jane"));
+    let cli = Cli::try_parse_from(["ncclscope", "-n", "prod", "lws/mixtral"]).unwrap();
+    assert_eq!(cli.live.workload.as_deref(), Some("lws/mixtral"));
+    let cli = Cli::try_parse_from(["ncclscope", "open", "--follow", "a.log", "-"]).unwrap();
+    assert!(matches!(cli.verb, Some(Verb::Open(open)) if open.follow && open.paths.len() == 2));
+    let cli = Cli::try_parse_from(["ncclscope", "demo", "--speed", "10x"]).unwrap();
+    assert!(
+        matches!(cli.verb, Some(Verb::Demo(demo)) if demo.speed == 10.0 && demo.scenario == "healthy")
+    );
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let wrong: [&[&str]; 6] = [
+        &["-n", "prod", "demo"],
+        &["open"],
+        &["demo", "--speed", "fast"],
+        &["demo", "--speed", "-1"],
+        &["open", "a.log", "b.log", "--pink"],
+        &["--as-group", "x"],
+    ];
+    for args in wrong {
+        let out = ncclscope(args, &[]);
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+        assert!(!out.stderr.is_empty() && out.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_flag_wins_over_its_variable_and_a_variable_over_the_default() {
+    // In processes of their own: the environment of this one is shared by all tests.
+    let theme = |args: &[&str], value: &str| {
+        let out = ncclscope(&[&["demo"], args].concat(), &[("NCCLSCOPE_THEME", value)]);
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    assert!(theme(&[], "pink").contains("no theme pink"));
+    assert!(
+        theme(&["--theme", "light"], "pink").contains("not a terminal"),
+        "the flag won"
+    );
+    assert!(theme(&[], "light").contains("not a terminal"));
+    let list = |env: &[(&str, &str)]| ncclscope(&["demo", "--list"], env).status.code();
+    assert_eq!(
+        list(&[("NCCLSCOPE_NAMESPACE", "prod"), ("NCCLSCOPE_ASCII", "1")]),
+        Some(0),
+        "no argument of demo"
+    );
+}
+
+#[test]
+fn mistakes_before_the_screen_are_one_sentence() {
+    for (args, says) in [
+        (&["--kubeconfig", "/nowhere"][..], "/nowhere"),
+        (&["demo", "no-such-scenario"], "no-such-scenario"),
+        (
+            &["open", "/nowhere.log"],
+            "/nowhere.log: no such file or folder",
+        ),
+        (
+            &["demo", "--log", "ncclscope=shout"],
+            "--log ncclscope=shout",
+        ),
+    ] {
+        let out = ncclscope(args, &[]);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {text}");
+        assert!(
+            text.starts_with("ncclscope: ") && text.contains(says),
+            "{args:?}: {text}"
+        );
+        assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn help_completions_and_manual_know_every_verb() {
+    let man = String::from_utf8(cli::man().unwrap()).unwrap();
+    let bash = String::from_utf8(cli::completions(clap_complete::Shell::Bash)).unwrap();
+    let help = Cli::command().render_long_help().to_string();
+    for verb in Cli::command().get_subcommands() {
+        let name = verb.get_name();
+        assert!(verb.get_about().is_some(), "{name} has no description");
+        assert!(
+            man.contains(name) && bash.contains(name) && help.contains(name),
+            "{name}"
+        );
+    }
+    for (theme, _) in BUNDLED {
+        assert!(help.contains(theme), "{theme}");
+    }
+}
