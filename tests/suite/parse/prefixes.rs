@@ -41,7 +41,8 @@ fn prefixes_come_off() {
         said.join(" ")
     };
     const T: i64 = 1_735_787_045; // 2025-01-02T03:04:05Z
-    let rows: &[(&str, &str, Option<(i64, bool)>)] = &[
+    type Row = (&'static str, &'static str, Option<(i64, bool)>);
+    let rows: &[Row] = &[
         ("{}", "", None),
         ("2025-01-02T03:04:05.123456789Z {}", "", Some((T * 1_000_000_000 + 123_456_789, true))),
         ("2025-01-02T05:04:05.1+02:00 {}", "", Some((T * 1_000_000_000 + 100_000_000, true))),
@@ -122,7 +123,8 @@ fn prefixes_come_off() {
 #[test]
 #[rustfmt::skip]
 fn damaged_heads_keep_their_message() {
-    let rows: &[(&str, Option<(&str, u64)>, i32)] = &[
+    type Row = (&'static str, Option<(&'static str, u64)>, i32);
+    let rows: &[Row] = &[
         ("[pod-name]:7:9 [0] NCCL INFO Connected all rings", Some(("", 7)), 0),
         ("<node>:7:9 [0] NCCL INFO Connected all rings", Some(("", 7)), 0),
         (":7:9 [0] NCCL INFO Connected all rings", Some(("", 7)), 0),
