@@ -1,6 +1,7 @@
 //! Model in, conclusions out: the scene that panes draw and the report prints.
 
 mod assemble;
+pub mod busbw;
 pub mod comms;
 pub mod edges;
 pub mod findings;

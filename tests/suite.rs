@@ -22,10 +22,14 @@ mod fakeapi;
 mod files;
 #[path = "suite/fold.rs"]
 mod fold;
+#[path = "suite/frames.rs"]
+mod frames;
 #[path = "suite/gate.rs"]
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/jobs.rs"]
+mod jobs;
 #[path = "suite/kept.rs"]
 mod kept;
 #[path = "suite/keys.rs"]
@@ -34,6 +38,8 @@ mod keys;
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/perf.rs"]
+mod perf;
 #[path = "suite/pods.rs"]
 mod pods;
 #[path = "suite/props.rs"]

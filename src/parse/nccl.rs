@@ -35,22 +35,6 @@ fn capital_c(c: Cur<'_>) -> Option<Fact> {
     if rest.eat(b"CollNet ") || rest.eat(b"Coll ") {
         return net::collnet(rest);
     }
-    if rest.eat(b"Connected ") {
-        return connected(rest.0);
-    }
-    if rest.eat(b"Call to connect returned ") {
-        let error = text(before(rest.0, b", retrying")?);
-        return Some(Fact::ConnectRetry { peer: None, error });
-    }
-    if rest.eat(b"CommRevokeAsync ") {
-        return revoke_async(rest);
-    }
-    if rest.eat(b"Could not enable P2P between dev ") {
-        return p2p_devices(rest, b") and dev ");
-    }
-    if rest.0.starts_with(b"Count not open ") {
-        return Some(Fact::NoIbDevice);
-    }
     other(c.0)
 }
 
@@ -105,149 +89,104 @@ fn collective(mut c: Cur<'_>) -> Option<Fact> {
     })
 }
 
-/// The messages that are rare: once or a few times per process and communicator.
-fn other(msg: &[u8]) -> Option<Fact> {
-    let mut c = Cur(msg);
+/// A message by its first words; what follows them is handed on.
+type Message = (&'static [u8], fn(Cur<'_>) -> Option<Fact>);
+
+/// The messages that come once or a few times per process and communicator, the more frequent ones first.
+const MESSAGES: &[Message] = &[
+    (b"Trees ", graph::trees),
+    (b"Tree ", graph::tree_line),
+    (b"Ring ", |c| {
+        graph::neighbours(c).or_else(|| net::channel(c))
+    }),
+    (b"comm ", |c| life(c, InitFunc::Unnamed)),
+    (b"[Rank ", |mut c| {
+        c.seek(b"] ")?;
+        function(c)
+    }),
+    (b"P2P Chunksize set to ", |mut c| {
+        c.num().map(Fact::P2pChunk)
+    }),
+    (b"P2P is disabled between ", p2p_disabled),
+    (b"Could not enable P2P between dev ", p2p_devices),
+    (b"peer query failed between dev ", p2p_devices),
+    (b"threadThresholds ", |_| Some(Fact::Tuned)),
+    (b"Threads per block", |_| Some(Fact::Tuned)),
+    (b"Connected ", |c| connected(c.0)),
+    (b"rank ", |mut c| {
+        c.num()?;
+        c.lit(b" Connected CollNet")?;
+        Some(milestone(Connected::CollNet, c.0))
+    }),
+    (b"Rank ", |mut c| {
+        let rank = c.int()?;
+        c.lit(b" has color with NCCL_SPLIT_NOCOLOR")?;
+        Some(Fact::SplitNoColor { rank })
+    }),
+    (b"Init timings", |c| init_timings(c.0)),
+    (b"Bootstrap timings total ", |c| {
+        seconds(c.0).map(|total| Fact::BootstrapTimings { total })
+    }),
+    (b"Bootstrap: Using ", net::bootstrap),
+    (b"Bootstrap : Using ", net::bootstrap),
+    (b"cudaDriverVersion ", |mut c| c.int().map(Fact::CudaDriver)),
+    (b"Call to connect returned ", |c| {
+        let error = text(before(c.0, b", retrying")?);
+        Some(Fact::ConnectRetry { peer: None, error })
+    }),
+    (b"CommRevokeAsync ", revoke_async),
+    (b"NVLS multicast support is ", |c| {
+        Some(Fact::Nvls {
+            available: c.0.starts_with(b"available"),
+        })
+    }),
+    (b"NVLS comm ", |_| Some(Fact::Nvls { available: true })),
+    (b"Count not open ", |_| Some(Fact::NoIbDevice)),
+    (b"Failed to open libibverbs", |_| Some(Fact::NoIbDevice)),
+];
+
+/// INFO messages that report trouble, kept word for word.
+const TROUBLE: &[(&[u8], WarnKind)] = &[
+    (b"Failed to bind NVLink SHARP", WarnKind::NvlsFailed),
+    (b"Legacy IPC not supported", WarnKind::P2pDisabled),
+    (b"HINT: ", WarnKind::Other),
+];
+
+/// The messages that are rare.
+fn other(whole: &[u8]) -> Option<Fact> {
     // 2.30.7 puts `file:line (func) ` in front of many messages.
-    let msg = without_place(msg);
+    let msg = without_place(whole);
     if let Some(code) = msg.strip_prefix(b"-> ") {
         return Cur(code).int().map(|code| Fact::Backtrace { code });
     }
-    if msg.len() < c.0.len() {
+    if msg.len() < whole.len() {
         return info(msg);
     }
-    match msg.first()? {
-        b'c' => {
-            if c.eat(b"comm ") {
-                return life(c, InitFunc::Unnamed);
-            }
-            if c.eat(b"cudaDriverVersion ") {
-                return c.int().map(Fact::CudaDriver);
-            }
-        }
-        b'n' => {
-            if msg.starts_with(b"nccl")
-                && let Some(fact) = function(c)
-            {
-                return Some(fact);
-            }
-        }
-        b'[' => {
-            if c.eat(b"[Rank ") {
-                c.num()?;
-                c.lit(b"] ")?;
-                return function(c);
-            }
-        }
-        b'0'..=b'9' => return channel_counts(c),
-        b'T' => {
-            if c.eat(b"Trees ") {
-                return graph::trees(c);
-            }
-            if c.eat(b"Tree ") {
-                return graph::tree_line(c);
-            }
-            if msg.starts_with(b"Threads per block") {
-                return Some(Fact::Tuned);
-            }
-        }
-        b't' => return msg.starts_with(b"threadThresholds ").then_some(Fact::Tuned),
-        b'R' => {
-            if c.eat(b"Ring ") {
-                return graph::neighbours(c).or_else(|| net::channel(c));
-            }
-            if c.eat(b"Rank ") {
-                let rank = c.int()?;
-                return c
-                    .0
-                    .starts_with(b" has color with NCCL_SPLIT_NOCOLOR")
-                    .then_some(Fact::SplitNoColor { rank });
-            }
-            if let Some(fact) = version(msg) {
-                return Some(fact);
-            }
-        }
-        b'P' => {
-            if c.eat(b"P2P Chunksize set to ") {
-                return c.num().map(Fact::P2pChunk);
-            }
-            if let Some(fact) = p2p_disabled(msg) {
-                return Some(fact);
-            }
-        }
-        b'p' => {
-            if c.eat(b"peer query failed between dev ") {
-                return p2p_devices(c, b") and dev ");
-            }
-        }
-        b'r' => {
-            if c.eat(b"rank ") {
-                c.num()?;
-                return c
-                    .0
-                    .starts_with(b" Connected CollNet")
-                    .then(|| milestone(Connected::CollNet, c.0));
-            }
-        }
-        b'I' => {
-            if c.eat(b"Init timings") {
-                return init_timings(c.0);
-            }
-        }
-        b'B' => {
-            if c.eat(b"Bootstrap timings total ") {
-                return seconds(c.0).map(|total| Fact::BootstrapTimings { total });
-            }
-            if c.eat(b"Bootstrap : Using ") || c.eat(b"Bootstrap: Using ") {
-                return net::bootstrap(c);
-            }
-        }
-        b'N' => {
-            if let Some(fact) = version(msg) {
-                return Some(fact);
-            }
-            if msg.starts_with(b"NVLS multicast support is ") {
-                return Some(Fact::Nvls {
-                    available: !msg.starts_with(b"NVLS multicast support is not"),
-                });
-            }
-            if msg.starts_with(b"NVLS comm ") {
-                return Some(Fact::Nvls { available: true });
-            }
-        }
-        b'F' => {
-            if msg.starts_with(b"Failed to open libibverbs") {
-                return Some(Fact::NoIbDevice);
-            }
-            if msg.starts_with(b"Failed to bind NVLink SHARP") {
-                return Some(Fact::Warn {
-                    kind: WarnKind::NvlsFailed,
-                    file: None,
-                    text: text(msg),
-                });
-            }
-        }
-        b'L' => {
-            if msg.starts_with(b"Legacy IPC not supported") {
-                return Some(Fact::Warn {
-                    kind: WarnKind::P2pDisabled,
-                    file: None,
-                    text: text(msg),
-                });
-            }
-        }
-        b'H' => {
-            if msg.starts_with(b"HINT: ") {
-                return Some(Fact::Warn {
-                    kind: WarnKind::Other,
-                    file: None,
-                    text: text(msg),
-                });
-            }
-        }
-        _ => {}
+    let c = Cur(msg);
+    if msg.first()?.is_ascii_digit() {
+        return channel_counts(c);
     }
-    echo(msg)
+    for (words, read) in MESSAGES {
+        if let Some(rest) = msg.strip_prefix(*words)
+            && let Some(fact) = read(Cur(rest))
+        {
+            return Some(fact);
+        }
+    }
+    if let Some((_, kind)) = TROUBLE.iter().find(|(words, _)| msg.starts_with(words)) {
+        return Some(Fact::Warn {
+            kind: kind.clone(),
+            file: None,
+            text: text(msg),
+        });
+    }
+    if msg.starts_with(b"nccl")
+        && let Some(fact) = function(c)
+    {
+        return Some(fact);
+    }
+    version(msg)
+        .or_else(|| echo(msg))
         .or_else(|| retry(msg))
         .or_else(|| net::info(msg))
         .or_else(|| backtrace(msg))
@@ -622,9 +561,7 @@ fn retry(msg: &[u8]) -> Option<Fact> {
 }
 
 /// `P2P is disabled between {NVLINK }connected GPUs 0 and 1. …`
-fn p2p_disabled(msg: &[u8]) -> Option<Fact> {
-    let mut c = Cur(msg);
-    c.lit(b"P2P is disabled between ")?;
+fn p2p_disabled(mut c: Cur<'_>) -> Option<Fact> {
     let nvlink = c.eat(b"NVLINK ");
     c.lit(b"connected GPUs ")?;
     let a = c.int()?;
@@ -637,9 +574,9 @@ fn p2p_disabled(msg: &[u8]) -> Option<Fact> {
 }
 
 /// `0(=3b000) and dev 1(=5e000)`
-fn p2p_devices(mut c: Cur<'_>, middle: &[u8]) -> Option<Fact> {
+fn p2p_devices(mut c: Cur<'_>) -> Option<Fact> {
     let a = c.int()?;
-    c.seek(middle)?;
+    c.seek(b") and dev ")?;
     Some(Fact::P2pDisabled {
         a,
         b: c.int()?,

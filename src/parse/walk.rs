@@ -68,6 +68,8 @@ pub(super) struct Walk<'t> {
     waiting: Vec<Place>,
     partial: [Option<Partial>; 2],
     scratch: Vec<u8>,
+    /// Process prefixes by their bytes.
+    prefixes: Vec<(Box<[u8]>, OuterIx)>,
     exact: bool,
 }
 
@@ -101,6 +103,7 @@ impl<'t> Walk<'t> {
             waiting: Vec::new(),
             partial: [None, None],
             scratch: Vec::new(),
+            prefixes: Vec::new(),
             exact: false,
         }
     }
@@ -120,8 +123,8 @@ impl<'t> Walk<'t> {
                 .map_or(text.len(), |n| start + n);
             let mut hits = 0;
             while let Some(at) = hit.filter(|at| *at < end) {
-                hits += 1;
-                hit = self.next_hit(text, at + 1);
+                hits += u32::from(hits == 0 || is_level(text, at));
+                hit = self.next_hit(text, at + 4);
             }
             let mut stop = end;
             let mut dirty = false;
@@ -164,7 +167,11 @@ impl<'t> Walk<'t> {
     }
 
     fn hits(&self, s: &[u8]) -> u32 {
-        u32::try_from(self.finder.find_iter(s).take(1000).count()).unwrap_or(0)
+        let mut hits = 0;
+        for at in self.finder.find_iter(s).take(1000) {
+            hits += u32::from(hits == 0 || is_level(s, at));
+        }
+        hits
     }
 
     /// A line with escape codes, carriage returns or NULs in it.
@@ -195,7 +202,7 @@ impl<'t> Walk<'t> {
 
     /// A line without controls. `wait` says that it may be read again when all hosts are known.
     fn line(&mut self, s: &[u8], place: Place, hits: u32, wait: bool) {
-        if hits == 1 && self.plainest(s, place) {
+        if hits <= 1 && self.plainest(s, place, hits) {
             return;
         }
         let p = envelope::peel(s, &mut self.clock);
@@ -224,23 +231,60 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// The line that comes by the million: at most a stamp, then a head.
+    /// The lines that come by the million: at most a stamp and one process prefix that was seen before, then
+    /// a head or a record of Python. Says whether this was one.
     #[inline]
-    fn plainest(&mut self, s: &[u8], place: Place) -> bool {
-        let (at, rest) = match s.first() {
+    fn plainest(&mut self, s: &[u8], place: Place, hits: u32) -> bool {
+        let (at, mut rest) = match s.first() {
             Some(b'0'..=b'9') => match self.clock.date_time(s) {
                 Some((at, [b' ', rest @ ..])) => (Some(at), rest),
                 _ => (None, s),
             },
             _ => (None, s),
         };
+        let at = place.at.or(at);
+        let mut outer = 0;
+        if let Some((prefix, tail)) = envelope::process_and_rest(rest) {
+            let Some(known) = self.seen(prefix) else {
+                return false;
+            };
+            (outer, rest) = (known, tail);
+        }
+        if hits == 0 {
+            if outer == 0 || envelope::header(rest).is_none() {
+                return false;
+            }
+            self.note(at);
+            self.record(s, rest, outer, at, true, place);
+            return true;
+        }
         let Some(found) = head::at(rest) else {
             return false;
         };
-        let at = place.at.or(at);
         self.note(at);
-        self.ordinary(s, &found, at, 0, place, false);
+        self.ordinary(s, &found, at, outer, place, false);
         true
+    }
+
+    /// The index of a process prefix that was seen in these very bytes.
+    #[inline]
+    fn seen(&mut self, prefix: &[u8]) -> Option<OuterIx> {
+        let slot = usize::try_from(hash(0, prefix) & 0xff).unwrap_or(0);
+        if let Some((bytes, outer)) = self.prefixes.get(slot)
+            && **bytes == *prefix
+        {
+            return Some(*outer);
+        }
+        let p = envelope::peel(prefix, &mut self.clock);
+        if !p.rest.is_empty() || p.prefix.depth != 1 {
+            return None;
+        }
+        let outer = self.outer(&p.prefix);
+        if self.prefixes.is_empty() {
+            self.prefixes.resize_with(256, Default::default);
+        }
+        *self.prefixes.get_mut(slot)? = (prefix.into(), outer);
+        Some(outer)
     }
 
     /// Prefixes, then a head, then a message; or a bare version line.
@@ -505,46 +549,61 @@ impl<'t> Walk<'t> {
     }
 
     /// A line that is not NCCL's.
-    #[inline]
     fn foreign(&mut self, s: &[u8], p: &Peeled<'_>, place: Place) {
-        let mut msg = p.rest;
-        if msg.starts_with(b"{")
+        if p.rest.starts_with(b"{")
             && place.depth < NESTED
-            && let Some(wrapped) = json::unwrap(msg)
+            && let Some(wrapped) = json::unwrap(p.rest)
         {
             self.unwrapped(&wrapped, p, place);
             return;
         }
+        let outer = self.outer(&p.prefix);
+        self.record(
+            s,
+            p.rest,
+            outer,
+            place.at.or(p.at),
+            p.prefix.depth > 0,
+            place,
+        );
+    }
+
+    /// What vLLM, torch, Ray or a launcher said in `msg`; `ours`: a process prefix stood before it.
+    #[inline]
+    fn record(
+        &mut self,
+        s: &[u8],
+        msg: &[u8],
+        outer: OuterIx,
+        at: Option<At>,
+        ours: bool,
+        place: Place,
+    ) {
         let header = envelope::header(msg);
-        let mut at = place.at.or(p.at);
+        let mut at = at;
         if at.is_none()
             && let Some(rest) = header
         {
             at = rest.strip_prefix(b" ").and_then(stamp::month_day);
             self.note(at);
         }
-        let ours = p.prefix.depth > 0 || header.is_some();
-        let access = header.is_some_and(is_access);
         let mut fact = None;
-        let outer = self.outer(&p.prefix);
-        if !access && !msg.is_empty() {
-            msg = msg.get(..READ).unwrap_or(msg);
+        if !msg.is_empty() && !header.is_some_and(is_access) {
+            let msg = msg.get(..READ).unwrap_or(msg);
             fact = self
                 .out
                 .outers
                 .get(outer as usize)
                 .and_then(|outer| vllm::line(msg, outer));
         }
-        self.out.vllm_lines += u32::from(ours || fact.is_some());
+        self.out.vllm_lines += u32::from(ours || header.is_some() || fact.is_some());
         let Some(fact) = fact else { return };
-        let start = place.base.map_or(place.start, |base| base);
-        let end = place
-            .base
-            .map_or(place.end, |base| base + offset32(s.len()));
         self.out.recs.push(Rec {
             line: place.line,
-            start,
-            end,
+            start: place.base.unwrap_or(place.start),
+            end: place
+                .base
+                .map_or(place.end, |base| base + offset32(s.len())),
             at,
             head: None,
             outer,
@@ -733,6 +792,14 @@ impl<'t> Walk<'t> {
         self.last_outer = ix;
         ix
     }
+}
+
+/// Whether a level follows the `CCL ` at `at`: messages that speak of NCCL are no second head.
+fn is_level(s: &[u8], at: usize) -> bool {
+    matches!(
+        s.get(at + 4..at + 8),
+        Some(b"INFO" | b"WARN" | b"TRAC" | b"CALL")
+    )
 }
 
 fn offset32(n: usize) -> u32 {

@@ -84,9 +84,10 @@ pub fn rungs(scene: &Scene) -> Vec<Rung> {
             }
         };
         rung.ranks.push(number);
-        let here = p.place();
-        if rung.places.last() != Some(&here) {
-            rung.places.push(here);
+        // Ranks of one place follow one another: a name is copied once a place, not once a rank.
+        let here = p.pod.as_deref().or(p.host.as_deref()).unwrap_or("?");
+        if rung.places.last().is_none_or(|last| last != here) {
+            rung.places.push(here.to_owned());
         }
         rung.since = match (rung.since, p.stage_since) {
             (Some(a), Some(b)) => Some(a.min(b)),
