@@ -10,6 +10,8 @@ mod cluster;
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/findings.rs"]
+mod findings;
 #[path = "suite/fold.rs"]
 mod fold;
 #[path = "suite/gate.rs"]

@@ -1087,10 +1087,16 @@ fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
     for (i, s) in (0u32..).zip(&view.scene.sources) {
         let procs = || view.model.procs.list.iter().filter(|p| p.source.0 == i);
         let calls: u64 = procs()
-            .flat_map(|p| &p.comms)
-            .flat_map(|c| c.calls.values())
+            .filter_map(|p| p.call_lines.as_ref())
             .map(|(n, _)| n)
             .sum();
+        let Some(first) = procs()
+            .filter_map(|p| p.call_lines.as_ref())
+            .map(|(_, q)| q)
+            .min_by_key(|q| q.line)
+        else {
+            continue;
+        };
         let span = procs()
             .filter_map(|p| Some((p.first_at?, p.last_at?)))
             .filter(|(a, b)| a.exact && b.exact)
@@ -1112,8 +1118,10 @@ fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
             &s.name,
             Severity::Info,
             Class::Configuration,
-            Evidence::Sample(format!("{}: {told}", s.name)),
+            Evidence::Line(line_ref(crate::model::event::SourceId(i), first)),
         );
+        f.since = first.at;
+        f.prove(Evidence::Sample(format!("{}: {told}", s.name)));
         let units: BTreeSet<u32> = (0u32..)
             .zip(&view.scene.processes)
             .filter(|(_, p)| p.source == i)
@@ -1121,7 +1129,6 @@ fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
             .collect();
         for u in &units {
             if let Some((_, line)) = view.env(*u, "NCCL_DEBUG_SUBSYS") {
-                f.since = line.at;
                 f.prove(Evidence::Line(line));
                 break;
             }

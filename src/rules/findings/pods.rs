@@ -410,11 +410,15 @@ fn ended(
         ];
         out.push(f);
     }
-    // -- the memory limit
+    // -- the memory limit; of a life that is over, the first failure is what is kept
+    let earlier = view
+        .model
+        .pods
+        .first_failure(pod)
+        .filter(|x| x.uid == pod.uid && x.what.starts_with("OOMKilled"));
     let oom = pod.init_containers.iter().chain(&pod.containers).find(|c| {
-        [&c.state, &c.last_state]
-            .into_iter()
-            .any(|s| terminated(s).is_some_and(|t| t.2 == Some("OOMKilled")))
+        oom_killed(&c.state).or(oom_killed(&c.last_state)).is_some()
+            || earlier.is_some_and(|x| x.container == c.name)
     });
     if let Some(c) = oom {
         let limit = c
@@ -430,11 +434,11 @@ fn ended(
             Class::Resources,
             object(format!("{}: terminated: OOMKilled, limit {limit}", c.name)),
         );
-        f.since = at([&c.state, &c.last_state]
+        f.since = at([oom_killed(&c.last_state), oom_killed(&c.state)]
             .into_iter()
-            .filter_map(terminated)
-            .filter(|t| t.2 == Some("OOMKilled"))
-            .filter_map(|t| t.1)
+            .flatten()
+            .flatten()
+            .chain(earlier.and_then(|x| x.at))
             .min());
         f.title = format!("{} was killed by its memory limit ({limit})", key.name);
         f.cause = "The container used more host memory than its limit: checkpoint pages, pinned buffers, /dev/shm (it counts) and CPU offload together.".into();
@@ -465,6 +469,12 @@ fn terminated(s: &ContainerState) -> Option<(i32, Option<Nanos>, Option<&str>)> 
         } if *exit_code != 0 => Some((*exit_code, *finished, reason.as_deref())),
         _ => None,
     }
+}
+
+/// When the memory limit ended a container; `Some(None)` where the time is not told.
+fn oom_killed(s: &ContainerState) -> Option<Option<Nanos>> {
+    let (_, when, reason) = terminated(s)?;
+    (reason == Some("OOMKilled")).then_some(when)
 }
 
 fn crashloop(
@@ -610,21 +620,28 @@ fn revision(pod: &PodView) -> String {
 
 fn skew(view: &View<'_>, out: &mut Vec<Finding>) {
     let mut by: BTreeMap<String, BTreeMap<String, Vec<&PodKey>>> = BTreeMap::new();
+    let mut all: Vec<(&PodKey, &PodView, &str, Option<String>)> = Vec::new();
     for (key, pod) in view.model.pods.iter().filter(|(_, p)| p.deletion.is_none()) {
         let Some(c) = main(pod) else { continue };
         let digest = c
             .image_id
             .as_deref()
             .and_then(|id| id.rsplit_once("sha256:"))
-            .map(|(_, d)| d);
-        if let Some(d) = digest {
-            let name = format!("{} sha256:{}", c.image, d.get(..12).unwrap_or(d));
-            by.entry(revision(pod))
-                .or_default()
-                .entry(name)
-                .or_default()
-                .push(key);
-        }
+            .map(|(_, d)| d.to_owned());
+        all.push((key, pod, c.image.as_str(), digest));
+    }
+    // Where a digest is not known (yet, or any more) the names as written are what can be compared.
+    let known = all.iter().all(|(.., d)| d.is_some());
+    for (key, pod, image, digest) in all {
+        let name = match digest.filter(|_| known) {
+            Some(d) => format!("sha256:{d}"),
+            None => image.to_owned(),
+        };
+        by.entry(revision(pod))
+            .or_default()
+            .entry(name)
+            .or_default()
+            .push(key);
     }
     for images in by.into_values().filter(|m| m.len() > 1) {
         let mut sides: Vec<(&String, &Vec<&PodKey>)> = images.iter().collect();
@@ -659,10 +676,11 @@ fn skew(view: &View<'_>, out: &mut Vec<Finding>) {
         );
         f.cause = "Pods of one revision run different image digests: a tag was moved between pulls, or a template differs. NCCL and vLLM of one job must be of one build.".into();
         f.fix = vec![
-            Target::of(view.model).yaml(&format!(
-                "image: {}   # one digest for all, name@sha256:…",
-                odd.split(' ').next().unwrap_or(odd)
-            )),
+            Target::of(view.model).yaml(&match sides.last() {
+                Some((n, _)) if n.starts_with("sha256:") => format!("image: <repository>@{n}"),
+                Some((n, _)) => format!("image: {n}"),
+                None => "image: <one digest for all>".into(),
+            }),
             Target::of(view.model).kubectl(&format!(
                 "delete pod {}",
                 f.pods.iter().map(|p| sh(p)).collect::<Vec<_>>().join(" ")
