@@ -1,5 +1,6 @@
 //! The shell: the only layer that knows everything. A verb is a choice of sources and of an ending.
 
+pub mod allreduce_cmd;
 pub mod cli;
 pub mod effects;
 pub mod encode;
@@ -59,6 +60,7 @@ fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
         Some(Verb::Open(args)) => open(args),
         Some(Verb::Demo(args)) => demo(args),
+        Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
         Some(Verb::Completions { shell }) => print(&cli::completions(shell)),
         Some(Verb::Man) => print(&cli::man()?),
     }
@@ -98,7 +100,9 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
         context: args.context,
         namespace: args.namespace,
         all_namespaces: args.all_namespaces,
-        selector: args.selector,
+        // A workload that is named goes before a selector that only the environment names.
+        selector: args.selector.filter(|_| args.workload.is_none()),
+        workload: args.workload,
         impersonate: args.impersonate,
         impersonate_groups: args.impersonate_groups,
         ..ClusterOptions::default()

@@ -13,6 +13,7 @@
 //! | 6 | app | the shell, the only one that knows all |
 
 pub mod app;
+pub mod jobs;
 pub mod model;
 pub mod panes;
 pub mod parse;

@@ -12,6 +12,7 @@ pub mod procs;
 pub mod screen;
 pub mod sources;
 pub mod speakers;
+pub mod testrun;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +43,8 @@ pub struct Model {
     pub edges: BTreeMap<String, EdgeState>,
     /// Workloads that discovery found.
     pub workloads: Vec<WorkloadView>,
+    /// The all-reduce test, once there is one.
+    pub test: Option<testrun::TestRun>,
     /// What the person in front of the screen did to it.
     pub screen: screen::Screen,
 }
@@ -82,6 +85,10 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             if let Some(logs) = &mut model.logs {
                 logs.keep(log.source, &log.block);
             }
+        }
+        Event::Test(event) => {
+            let now = model.now;
+            model.test.get_or_insert_default().apply(event, now);
         }
         Event::Edge(edge) => {
             model.edges.insert(edge.edge, edge.state);

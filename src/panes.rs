@@ -241,6 +241,12 @@ pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut B
         '─',
         Role::Rule,
     );
+    let telling = if parts.rule.height > 0 {
+        parts.rule
+    } else {
+        parts.tabs
+    };
+    chrome::connection(view, telling, &mut pen);
     match page(view, parts.body.width) {
         Some(page) => chrome::page(view, &page, parts.body, &mut pen),
         None => match pane(view.screen.pane) {

@@ -12,6 +12,7 @@ mod head;
 mod json;
 mod nccl;
 mod net;
+pub mod perf;
 mod stamp;
 mod text;
 pub mod vllm;

@@ -1,6 +1,8 @@
 //! Model in, conclusions out: the scene that panes draw and the report prints.
 
 mod assemble;
+pub mod busbw;
+pub mod checks;
 pub mod comms;
 pub mod edges;
 pub mod findings;

@@ -4,6 +4,13 @@
 //! Nothing here sleeps for a fixed time: a test waits for what it expects to see, and for quiet where it expects
 //! nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests: what fails here fails the test"
+)]
+
 use std::io::{Read, Write};
 use std::num::NonZero;
 use std::path::Path;
@@ -489,15 +496,18 @@ const FLOOD: &str = "trap : TERM HUP INT; yes 'llm-0:100:100 [0] NCCL INFO Chann
 fn keys_are_answered_while_logs_flood_in() {
     let mut term = Term::sh(FLOOD, 120, 34);
     term.started();
-    let mut slowest = Duration::ZERO;
+    let mut took = Vec::new();
     for _ in 0..10 {
         term.press("?");
-        slowest = slowest.max(term.wait("the help", helps));
+        took.push(term.wait("the help", helps));
         term.press("\x1b");
-        slowest = slowest.max(term.wait("the pane", |s| !helps(s)));
+        took.push(term.wait("the pane", |s| !helps(s)));
     }
+    took.sort_unstable();
+    let (usual, slowest) = (took[took.len() / 2], took[took.len() - 1]);
     println!(
-        "slowest key to paint under a flood: {} ms",
+        "key to paint under a flood: usually {} ms, at worst {} ms",
+        usual.as_millis(),
         slowest.as_millis()
     );
     // The budget is 16 ms; a debug build beside other tests gets more.

@@ -1,11 +1,23 @@
 //! One binary for the whole suite.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "what fails in a helper of tests fails the test"
+)]
+
 #[path = "suite/architecture.rs"]
 mod architecture;
+#[path = "suite/checks.rs"]
+mod checks;
 #[path = "suite/cli.rs"]
 mod cli;
 #[path = "suite/cluster.rs"]
 mod cluster;
+#[path = "suite/connection.rs"]
+mod connection;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]
@@ -14,10 +26,14 @@ mod files;
 mod findings;
 #[path = "suite/fold.rs"]
 mod fold;
+#[path = "suite/frames.rs"]
+mod frames;
 #[path = "suite/gate.rs"]
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/jobs.rs"]
+mod jobs;
 #[path = "suite/kept.rs"]
 mod kept;
 #[path = "suite/keys.rs"]
@@ -26,10 +42,14 @@ mod keys;
 mod output;
 #[path = "suite/parse.rs"]
 mod parse;
+#[path = "suite/perf.rs"]
+mod perf;
 #[path = "suite/pods.rs"]
 mod pods;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/readme.rs"]
+mod readme;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/runloop.rs"]

@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::allreduce_cmd::AllreduceArgs;
 use super::report_cmd::ReportArgs;
 use crate::theme;
 
@@ -46,6 +47,12 @@ pub enum Verb {
     Demo(DemoArgs),
     /// Read logs, say what is wrong, exit with the verdict
     Report(ReportArgs),
+    /// Run an all-reduce test as the workload runs: rows as they come, a grade, nothing left behind
+    ///
+    /// Takes image, network, devices and user from the workload's pods, shows the manifest, asks, and creates a Job
+    /// with a Service and a ConfigMap of its own. Exit code 0: good or bearable; 1: below 0.7 of what such hardware
+    /// gives, or a wrong result; 2: could not run; 3: not decided.
+    Allreduce(Box<AllreduceArgs>),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -59,14 +66,17 @@ pub enum Verb {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct LiveArgs {
+    /// Workload to watch, as NAME or KIND/NAME: `mixtral`, `lws/mixtral`; goes before `-l`, and is found by itself where
+    /// there is only one
+    #[arg(value_name = "WORKLOAD")]
+    pub workload: Option<String>,
     /// Namespace; the context's unless named
     #[arg(short, long, env = "NCCLSCOPE_NAMESPACE", value_name = "NS")]
     pub namespace: Option<String>,
     /// All namespaces, whatever `-n` says
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// Label selector of the job's pods, for instance `leaderworkerset.sigs.k8s.io/name=mixtral`; every pod of the
-    /// namespace unless given
+    /// Label selector of the job's pods, for instance `leaderworkerset.sigs.k8s.io/name=mixtral`
     #[arg(short = 'l', long, env = "NCCLSCOPE_SELECTOR", value_name = "SELECTOR")]
     pub selector: Option<String>,
     /// Context of the kubeconfig

@@ -75,7 +75,7 @@ impl Encoder {
                 let here = x;
                 let wide = columns(cell.symbol());
                 x += wide;
-                if was == cell && here >= stale {
+                if looks_like(was, cell) && here >= stale {
                     continue;
                 }
                 let covered = (here..x).filter_map(|c| Some(c + columns(old.get(c)?.symbol())));
@@ -86,7 +86,7 @@ impl Encoder {
                     out.extend_from_slice(b"\x1b[K");
                     break;
                 }
-                self.look((cell.fg, cell.bg, cell.modifier), out);
+                self.look(self.wanted(cell), out);
                 out.extend_from_slice(printable(cell.symbol(), width - here).as_bytes());
                 // Terminals disagree about the width of clusters, and about where the cursor is after the last column.
                 let sure = x < width && cell.symbol().chars().nth(1).is_none();
@@ -109,7 +109,7 @@ impl Encoder {
                 // Unchanged cells between two changed ones: printing them again may be shorter than jumping.
                 let between = row.get(from..x).unwrap_or_default();
                 let same = |c: &Cell| {
-                    Some((c.fg, c.bg, c.modifier)) == self.look
+                    Some(self.wanted(c)) == self.look
                         && matches!(c.symbol().as_bytes(), [0x20..0x7f])
                 };
                 if between.len() <= 4 && between.iter().all(same) {
@@ -123,6 +123,16 @@ impl Encoder {
             _ => put(out, format_args!("\x1b[{};{}H", y + 1, x + 1)),
         }
         *at = Some(to);
+    }
+
+    /// The look to print a cell in: where nothing is printed, the colour and weight of text in force will do.
+    fn wanted(&self, cell: &Cell) -> Look {
+        let (fg, bg, modifier) = (cell.fg, cell.bg, cell.modifier);
+        match self.look {
+            _ if cell.symbol() != " " || modifier.intersects(ON_BLANK) => (fg, bg, modifier),
+            Some(now @ (_, b, m)) if b == bg && !m.intersects(ON_BLANK) => now,
+            _ => (Color::Reset, bg, Modifier::empty()),
+        }
     }
 
     fn look(&mut self, want: Look, out: &mut Vec<u8>) {
@@ -185,9 +195,22 @@ fn printable(symbol: &str, room: usize) -> &str {
     }
 }
 
+/// What is seen of a modifier where nothing is printed. Reversed blanks show the colour of text, so they are no blanks.
+const ON_BLANK: Modifier = Modifier::UNDERLINED
+    .union(Modifier::REVERSED)
+    .union(Modifier::SLOW_BLINK)
+    .union(Modifier::RAPID_BLINK)
+    .union(Modifier::CROSSED_OUT);
+
+/// Nobody sees a difference.
+fn looks_like(a: &Cell, b: &Cell) -> bool {
+    let shown = ON_BLANK & (a.modifier | b.modifier);
+    a == b || (a.symbol() == " " && b.symbol() == " " && a.bg == b.bg && shown.is_empty())
+}
+
 /// Looks like an erased cell.
 fn is_blank(cell: &Cell) -> bool {
-    cell.symbol() == " " && (cell.fg, cell.bg, cell.modifier) == PLAIN
+    cell.symbol() == " " && cell.bg == Color::Reset && !cell.modifier.intersects(ON_BLANK)
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

@@ -57,7 +57,7 @@ pub enum Outcome {
     #[default]
     Done,
     /// Something for the model.
-    Answer(Event),
+    Answer(Box<Event>),
     /// The screen has to be drawn again.
     Dirty,
     /// Leave with this exit code.
@@ -103,7 +103,7 @@ impl<S: Stage> Loop<'_, S> {
             for effect in update(self.model, stamped) {
                 match self.stage.perform(effect) {
                     Outcome::Done => {}
-                    Outcome::Answer(event) => events.push_back(event),
+                    Outcome::Answer(event) => events.push_back(*event),
                     Outcome::Dirty => self.dirty = true,
                     Outcome::Quit(code) => self.quit = Some(code),
                 }

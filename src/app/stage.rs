@@ -157,7 +157,7 @@ impl Stage for RealStage {
                 Ok(text) => (text, false),
                 Err(text) => (text, true),
             };
-            Outcome::Answer(Event::Note { text, bad })
+            Outcome::Answer(Box::new(Event::Note { text, bad }))
         };
         match effect {
             Effect::Quit => Outcome::Quit(0),

@@ -35,6 +35,8 @@ pub enum Event {
     KubeEvent(KubeEvent),
     /// Workloads found by discovery (the picker), or their size.
     Workloads(Vec<WorkloadView>),
+    /// The all-reduce test.
+    Test(super::testrun::TestEvent),
     /// State of a connection to the cluster, named by what it watches (`pods`, `events`, `logs`).
     Edge(EdgeEvent),
     /// What the user meant.

@@ -1,11 +1,13 @@
 //! What surrounds the panes: header, tabs, footer, help, dialogs, and the screen for terminals that are too small.
 
+use std::collections::BTreeMap;
+
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
 use super::{PANES, Page, View, matrix};
 use crate::model::commands::VERBS;
-use crate::model::event::{Feed, Level};
+use crate::model::event::{EdgeState, Feed, Level, WorkloadView};
 use crate::model::keys;
 use crate::model::screen::{Ask, Mode};
 use crate::parse::At;
@@ -180,12 +182,68 @@ fn freshness(view: &View<'_>) -> Option<String> {
     }
 }
 
+/// What keeps the cluster from telling more, in the rule: one sentence, each reason once, with what it holds back.
+pub fn connection(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    if area.height == 0 {
+        return;
+    }
+    if let Some(text) = held_back(&view.model.edges).or_else(|| to_be_named(&view.model.workloads))
+    {
+        let room = area.width.saturating_sub(4);
+        pen.text(area.x + 2, area.y, room, &format!(" {text} "), Role::Warn);
+    }
+}
+
+/// Several workloads and none was named: which there are, as they are typed.
+fn to_be_named(workloads: &[WorkloadView]) -> Option<String> {
+    let names: Vec<String> = workloads
+        .iter()
+        .map(|w| format!("{}/{}", w.kind, w.name))
+        .collect();
+    (names.len() > 1).then(|| {
+        format!(
+            "{} workloads here, name one: {}",
+            names.len(),
+            names.join(" ")
+        )
+    })
+}
+
+/// What was refused comes first: waiting does not mend it.
+fn held_back(edges: &BTreeMap<String, EdgeState>) -> Option<String> {
+    let mut reasons: Vec<(bool, String, Vec<&str>)> = Vec::new();
+    for (edge, state) in edges {
+        let (refused, why) = match state {
+            EdgeState::Up => continue,
+            EdgeState::Forbidden { rule } => (true, format!("not allowed to {rule}")),
+            EdgeState::Down { why } => (true, why.clone()),
+            EdgeState::Retrying { why, in_ms } => (
+                false,
+                format!("{why}; again in {} s", in_ms.div_ceil(1000).max(1)),
+            ),
+        };
+        match reasons.iter_mut().find(|(_, known, _)| *known == why) {
+            Some((.., held)) => held.push(edge),
+            None => reasons.push((refused, why, vec![edge])),
+        }
+    }
+    reasons.sort_by_key(|(refused, ..)| !refused);
+    let sentences: Vec<String> = reasons
+        .iter()
+        .map(|(_, why, held)| format!("no {}: {why}", held.join(", ")))
+        .collect();
+    (!sentences.is_empty()).then(|| sentences.join(" · "))
+}
+
+/// A tab: its text, how many problems of which kind, whether it is open, columns after it.
+type Tab = (String, Option<(usize, Role)>, bool, u16);
+
 /// Panes with their digits, and what is wrong in them.
 pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     if area.height == 0 {
         return;
     }
-    let names = |cut: usize, gap: u16| -> Vec<(String, Option<(usize, Role)>, bool, u16)> {
+    let names = |cut: usize, gap: u16| -> Vec<Tab> {
         PANES
             .iter()
             .map(|p| {
@@ -204,7 +262,7 @@ pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             })
             .collect()
     };
-    let width = |tabs: &[(String, Option<(usize, Role)>, bool, u16)]| -> u16 {
+    let width = |tabs: &[Tab]| -> u16 {
         tabs.iter()
             .map(|(t, b, _, gap)| {
                 parts::columns(t) + gap + b.map_or(0, |(n, _)| 1 + parts::columns(&n.to_string()))

@@ -486,18 +486,28 @@ pub(super) fn is_header(s: &[u8]) -> bool {
 }
 
 /// What follows the level word of a Python record.
+#[inline]
 pub(super) fn header(s: &[u8]) -> Option<&[u8]> {
-    const LEVELS: [&[u8]; 6] = [
-        b"INFO",
-        b"WARNING",
-        b"ERROR",
-        b"DEBUG",
-        b"CRITICAL",
-        b"TRACE",
-    ];
-    if !matches!(s.first(), Some(b'I' | b'W' | b'E' | b'D' | b'C' | b'T')) {
+    let rest = match s {
+        [b'I', b'N', b'F', b'O', rest @ ..]
+        | [b'W', b'A', b'R', b'N', b'I', b'N', b'G', rest @ ..]
+        | [b'E', b'R', b'R', b'O', b'R', rest @ ..]
+        | [b'D', b'E', b'B', b'U', b'G', rest @ ..]
+        | [b'T', b'R', b'A', b'C', b'E', rest @ ..]
+        | [b'C', b'R', b'I', b'T', b'I', b'C', b'A', b'L', rest @ ..] => rest,
+        _ => return None,
+    };
+    matches!(rest.first(), Some(b' ' | b':')).then_some(rest)
+}
+
+/// Splits a line that begins with one process prefix and goes on with a record: `(Worker_TP0 pid=388) ` and
+/// `INFO …`. The bytes of the prefix stand for it in a cache.
+#[inline]
+pub(super) fn process_and_rest(s: &[u8]) -> Option<(&[u8], &[u8])> {
+    if s.first() != Some(&b'(') || s.ends_with(b"cluster]") {
         return None;
     }
-    let rest = LEVELS.iter().find_map(|level| s.strip_prefix(*level))?;
-    matches!(rest.first(), Some(b' ' | b':')).then_some(rest)
+    let end = memchr::memchr(b')', s.get(..REACH.min(s.len()))?)? + 2;
+    s.split_at_checked(end)
+        .filter(|(prefix, _)| prefix.ends_with(b" "))
 }

@@ -288,7 +288,7 @@ pub struct InitLine {
     pub comm: Option<u64>,
     /// Rank inside the communicator.
     pub rank: u32,
-    /// Size.
+    /// Size; 0 where the line names neither rank nor size (`CommRevokeAsync END`).
     pub nranks: u32,
     /// CUDA ordinal.
     pub cuda_dev: Option<u32>,

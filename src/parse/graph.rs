@@ -143,7 +143,10 @@ pub(super) fn tree_line(mut c: Cur<'_>) -> Option<Fact> {
     })
 }
 
+/// Up to three neighbours, −1 for none.
 type Peers = [i64; 3];
+/// Neighbours on both sides of a rank, each with how many numbers were printed.
+type Chain = ((Peers, u8), u32, (Peers, u8));
 
 fn tree(channel: u16, up: Peers, down: Peers) -> Tree {
     let known = |n: &i64| u32::try_from(*n).ok();
@@ -155,7 +158,7 @@ fn tree(channel: u16, up: Peers, down: Peers) -> Tree {
 }
 
 /// `a/b/c->rank->d`, either side with one to three numbers.
-fn chain(c: &mut Cur<'_>) -> Option<((Peers, u8), u32, (Peers, u8))> {
+fn chain(c: &mut Cur<'_>) -> Option<Chain> {
     let first = peers(c)?;
     c.lit(b"->")?;
     let rank = c.int()?;

@@ -1,9 +1,12 @@
 //! NCCL's messages: the dispatch on the first word, and the lives of communicators (nccl-logs.md 4 to 6).
 
+mod life;
+
 use super::bytes::{Cur, after, has, text};
-use super::fact::{CollOp, Connected, Fact, InitFunc, InitLine, Level, Life, Parent, WarnKind};
+use super::fact::{CollOp, Connected, Fact, InitFunc, Level, WarnKind};
 use super::head::Tail;
 use super::{graph, net, warn};
+use life::{function, life, revoke_async};
 
 /// Reads the message behind a head.
 #[inline]
@@ -34,22 +37,6 @@ fn capital_c(c: Cur<'_>) -> Option<Fact> {
     }
     if rest.eat(b"CollNet ") || rest.eat(b"Coll ") {
         return net::collnet(rest);
-    }
-    if rest.eat(b"Connected ") {
-        return connected(rest.0);
-    }
-    if rest.eat(b"Call to connect returned ") {
-        let error = text(before(rest.0, b", retrying")?);
-        return Some(Fact::ConnectRetry { peer: None, error });
-    }
-    if rest.eat(b"CommRevokeAsync ") {
-        return revoke_async(rest);
-    }
-    if rest.eat(b"Could not enable P2P between dev ") {
-        return p2p_devices(rest, b") and dev ");
-    }
-    if rest.0.starts_with(b"Count not open ") {
-        return Some(Fact::NoIbDevice);
     }
     other(c.0)
 }
@@ -105,149 +92,104 @@ fn collective(mut c: Cur<'_>) -> Option<Fact> {
     })
 }
 
-/// The messages that are rare: once or a few times per process and communicator.
-fn other(msg: &[u8]) -> Option<Fact> {
-    let mut c = Cur(msg);
+/// A message by its first words; what follows them is handed on.
+type Message = (&'static [u8], fn(Cur<'_>) -> Option<Fact>);
+
+/// The messages that come once or a few times per process and communicator, the more frequent ones first.
+const MESSAGES: &[Message] = &[
+    (b"Trees ", graph::trees),
+    (b"Tree ", graph::tree_line),
+    (b"Ring ", |c| {
+        graph::neighbours(c).or_else(|| net::channel(c))
+    }),
+    (b"comm ", |c| life(c, InitFunc::Unnamed)),
+    (b"[Rank ", |mut c| {
+        c.seek(b"] ")?;
+        function(c)
+    }),
+    (b"P2P Chunksize set to ", |mut c| {
+        c.num().map(Fact::P2pChunk)
+    }),
+    (b"P2P is disabled between ", p2p_disabled),
+    (b"Could not enable P2P between dev ", p2p_devices),
+    (b"peer query failed between dev ", p2p_devices),
+    (b"threadThresholds ", |_| Some(Fact::Tuned)),
+    (b"Threads per block", |_| Some(Fact::Tuned)),
+    (b"Connected ", |c| connected(c.0)),
+    (b"rank ", |mut c| {
+        c.num()?;
+        c.lit(b" Connected CollNet")?;
+        Some(milestone(Connected::CollNet, c.0))
+    }),
+    (b"Rank ", |mut c| {
+        let rank = c.int()?;
+        c.lit(b" has color with NCCL_SPLIT_NOCOLOR")?;
+        Some(Fact::SplitNoColor { rank })
+    }),
+    (b"Init timings", |c| init_timings(c.0)),
+    (b"Bootstrap timings total ", |c| {
+        seconds(c.0).map(|total| Fact::BootstrapTimings { total })
+    }),
+    (b"Bootstrap: Using ", net::bootstrap),
+    (b"Bootstrap : Using ", net::bootstrap),
+    (b"cudaDriverVersion ", |mut c| c.int().map(Fact::CudaDriver)),
+    (b"Call to connect returned ", |c| {
+        let error = text(before(c.0, b", retrying")?);
+        Some(Fact::ConnectRetry { peer: None, error })
+    }),
+    (b"CommRevokeAsync ", revoke_async),
+    (b"NVLS multicast support is ", |c| {
+        Some(Fact::Nvls {
+            available: c.0.starts_with(b"available"),
+        })
+    }),
+    (b"NVLS comm ", |_| Some(Fact::Nvls { available: true })),
+    (b"Count not open ", |_| Some(Fact::NoIbDevice)),
+    (b"Failed to open libibverbs", |_| Some(Fact::NoIbDevice)),
+];
+
+/// INFO messages that report trouble, kept word for word.
+const TROUBLE: &[(&[u8], WarnKind)] = &[
+    (b"Failed to bind NVLink SHARP", WarnKind::NvlsFailed),
+    (b"Legacy IPC not supported", WarnKind::P2pDisabled),
+    (b"HINT: ", WarnKind::Other),
+];
+
+/// The messages that are rare.
+fn other(whole: &[u8]) -> Option<Fact> {
     // 2.30.7 puts `file:line (func) ` in front of many messages.
-    let msg = without_place(msg);
+    let msg = without_place(whole);
     if let Some(code) = msg.strip_prefix(b"-> ") {
         return Cur(code).int().map(|code| Fact::Backtrace { code });
     }
-    if msg.len() < c.0.len() {
+    if msg.len() < whole.len() {
         return info(msg);
     }
-    match msg.first()? {
-        b'c' => {
-            if c.eat(b"comm ") {
-                return life(c, InitFunc::Unnamed);
-            }
-            if c.eat(b"cudaDriverVersion ") {
-                return c.int().map(Fact::CudaDriver);
-            }
-        }
-        b'n' => {
-            if msg.starts_with(b"nccl")
-                && let Some(fact) = function(c)
-            {
-                return Some(fact);
-            }
-        }
-        b'[' => {
-            if c.eat(b"[Rank ") {
-                c.num()?;
-                c.lit(b"] ")?;
-                return function(c);
-            }
-        }
-        b'0'..=b'9' => return channel_counts(c),
-        b'T' => {
-            if c.eat(b"Trees ") {
-                return graph::trees(c);
-            }
-            if c.eat(b"Tree ") {
-                return graph::tree_line(c);
-            }
-            if msg.starts_with(b"Threads per block") {
-                return Some(Fact::Tuned);
-            }
-        }
-        b't' => return msg.starts_with(b"threadThresholds ").then_some(Fact::Tuned),
-        b'R' => {
-            if c.eat(b"Ring ") {
-                return graph::neighbours(c).or_else(|| net::channel(c));
-            }
-            if c.eat(b"Rank ") {
-                let rank = c.int()?;
-                return c
-                    .0
-                    .starts_with(b" has color with NCCL_SPLIT_NOCOLOR")
-                    .then_some(Fact::SplitNoColor { rank });
-            }
-            if let Some(fact) = version(msg) {
-                return Some(fact);
-            }
-        }
-        b'P' => {
-            if c.eat(b"P2P Chunksize set to ") {
-                return c.num().map(Fact::P2pChunk);
-            }
-            if let Some(fact) = p2p_disabled(msg) {
-                return Some(fact);
-            }
-        }
-        b'p' => {
-            if c.eat(b"peer query failed between dev ") {
-                return p2p_devices(c, b") and dev ");
-            }
-        }
-        b'r' => {
-            if c.eat(b"rank ") {
-                c.num()?;
-                return c
-                    .0
-                    .starts_with(b" Connected CollNet")
-                    .then(|| milestone(Connected::CollNet, c.0));
-            }
-        }
-        b'I' => {
-            if c.eat(b"Init timings") {
-                return init_timings(c.0);
-            }
-        }
-        b'B' => {
-            if c.eat(b"Bootstrap timings total ") {
-                return seconds(c.0).map(|total| Fact::BootstrapTimings { total });
-            }
-            if c.eat(b"Bootstrap : Using ") || c.eat(b"Bootstrap: Using ") {
-                return net::bootstrap(c);
-            }
-        }
-        b'N' => {
-            if let Some(fact) = version(msg) {
-                return Some(fact);
-            }
-            if msg.starts_with(b"NVLS multicast support is ") {
-                return Some(Fact::Nvls {
-                    available: !msg.starts_with(b"NVLS multicast support is not"),
-                });
-            }
-            if msg.starts_with(b"NVLS comm ") {
-                return Some(Fact::Nvls { available: true });
-            }
-        }
-        b'F' => {
-            if msg.starts_with(b"Failed to open libibverbs") {
-                return Some(Fact::NoIbDevice);
-            }
-            if msg.starts_with(b"Failed to bind NVLink SHARP") {
-                return Some(Fact::Warn {
-                    kind: WarnKind::NvlsFailed,
-                    file: None,
-                    text: text(msg),
-                });
-            }
-        }
-        b'L' => {
-            if msg.starts_with(b"Legacy IPC not supported") {
-                return Some(Fact::Warn {
-                    kind: WarnKind::P2pDisabled,
-                    file: None,
-                    text: text(msg),
-                });
-            }
-        }
-        b'H' => {
-            if msg.starts_with(b"HINT: ") {
-                return Some(Fact::Warn {
-                    kind: WarnKind::Other,
-                    file: None,
-                    text: text(msg),
-                });
-            }
-        }
-        _ => {}
+    let c = Cur(msg);
+    if msg.first()?.is_ascii_digit() {
+        return channel_counts(c);
     }
-    echo(msg)
+    for (words, read) in MESSAGES {
+        if let Some(rest) = msg.strip_prefix(*words)
+            && let Some(fact) = read(Cur(rest))
+        {
+            return Some(fact);
+        }
+    }
+    if let Some((_, kind)) = TROUBLE.iter().find(|(words, _)| msg.starts_with(words)) {
+        return Some(Fact::Warn {
+            kind: kind.clone(),
+            file: None,
+            text: text(msg),
+        });
+    }
+    if msg.starts_with(b"nccl")
+        && let Some(fact) = function(c)
+    {
+        return Some(fact);
+    }
+    version(msg)
+        .or_else(|| echo(msg))
         .or_else(|| retry(msg))
         .or_else(|| net::info(msg))
         .or_else(|| backtrace(msg))
@@ -324,182 +266,6 @@ fn milestone(what: Connected, rest: &[u8]) -> Fact {
 pub(super) fn trailing_comm(rest: &[u8]) -> Option<u64> {
     let mut c = Cur(after(rest, b" comm ")?);
     c.pointer().filter(|p| *p != 0)
-}
-
-/// `ncclCommInitRankConfig comm …`
-fn function(mut c: Cur<'_>) -> Option<Fact> {
-    let name = c.run(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let func = if name.starts_with(b"ncclCommSplit") {
-        InitFunc::Split
-    } else if name.starts_with(b"ncclCommShrink") {
-        InitFunc::Shrink
-    } else if name.starts_with(b"ncclCommGrow") {
-        InitFunc::Grow
-    } else if name.starts_with(b"nccl") {
-        InitFunc::Init
-    } else {
-        InitFunc::Unnamed
-    };
-    if !name.is_empty() {
-        c.lit(b" ")?;
-    }
-    c.lit(b"comm ")?;
-    life(c, func)
-}
-
-/// What follows `comm `: every Init, Destroy, Abort and Revoke form, and the placement line.
-///
-/// Fields are read by name in any order, so that a version's extra field costs nothing.
-fn life(mut c: Cur<'_>, func: InitFunc) -> Option<Fact> {
-    // Write-ups shorten the pointer to `0x...`.
-    let comm = Cur(c.word()).pointer();
-    c.lit(b" rank ")?;
-    let rank = c.int()?;
-    if !c.eat(b" nranks ") {
-        c.lit(b" nRanks ")?;
-    }
-    let nranks = c.int()?;
-    let mut line = InitLine {
-        life: Life::InitStart,
-        func,
-        comm,
-        rank,
-        nranks,
-        cuda_dev: None,
-        nvml_dev: None,
-        bus_id: None,
-        comm_id: None,
-        parent: None,
-        result: None,
-    };
-    let mut parent = Parent {
-        comm: None,
-        count: None,
-        color: 0,
-        key: 0,
-    };
-    let mut is_child = false;
-    loop {
-        c.blanks();
-        let mut ended = false;
-        match c.word() {
-            b"" => return None,
-            b"nNodes" => return placement(c, comm?, rank, nranks),
-            b"cudaDev" => line.cuda_dev = value(&mut c).int(),
-            b"nvmlDev" => line.nvml_dev = value(&mut c).int(),
-            b"busId" => line.bus_id = value(&mut c).hex(),
-            b"used" => {
-                value(&mut c);
-            }
-            b"parent" => {
-                parent.comm = value(&mut c).pointer().filter(|p| *p != 0);
-                is_child = true;
-            }
-            b"splitCount" | b"childCount" => parent.count = value(&mut c).int(),
-            b"color" => parent.color = value(&mut c).signed().unwrap_or(0),
-            b"key" => {
-                // `key 0- Init START`: no blank before the dash.
-                let mut v = value(&mut c);
-                parent.key = v.signed().unwrap_or(0);
-                ended = v.0 == b"-";
-            }
-            b"commId" => {
-                let mut v = value(&mut c);
-                line.comm_id = v.eat(b"0x").then(|| v.hex()).flatten();
-            }
-            b"-" => ended = true,
-            _ => {}
-        }
-        if ended {
-            c.blanks();
-            line.life = what(&mut c)?;
-            line.parent = is_child.then_some(parent);
-            return Some(Fact::Init(Box::new(InitLine {
-                result: result(c.0),
-                ..line
-            })));
-        }
-    }
-}
-
-fn value<'a>(c: &mut Cur<'a>) -> Cur<'a> {
-    c.blanks();
-    Cur(c.word())
-}
-
-fn what(c: &mut Cur<'_>) -> Option<Life> {
-    const WHAT: [(&[u8], Life); 7] = [
-        (b"Init START", Life::InitStart),
-        (b"Init COMPLETE", Life::InitComplete),
-        (b"Destroy COMPLETE", Life::Destroyed),
-        (b"Abort START", Life::AbortStart),
-        (b"Abort COMPLETE", Life::Aborted),
-        (b"Revoke START", Life::RevokeStart),
-        (b"Revoke COMPLETE", Life::Revoked),
-    ];
-    WHAT.iter()
-        .find(|(words, _)| c.eat(words))
-        .map(|(_, life)| *life)
-}
-
-fn result(rest: &[u8]) -> Option<i32> {
-    Cur(after(rest, b"result ")?)
-        .signed()
-        .and_then(|n| i32::try_from(n).ok())
-}
-
-/// `… nNodes` was just read: ` 2 localRanks 4 localRank 2 MNNVL 0`
-fn placement(mut c: Cur<'_>, comm: u64, rank: u32, nranks: u32) -> Option<Fact> {
-    let nodes = value(&mut c).int()?;
-    c.lit(b" localRanks ")?;
-    let local_ranks = c.int()?;
-    c.lit(b" localRank ")?;
-    let local_rank = c.int()?;
-    c.lit(b" MNNVL ")?;
-    let mnnvl = c.num()? != 0;
-    Some(Fact::Placement {
-        comm,
-        rank,
-        nranks,
-        nodes,
-        local_ranks,
-        local_rank,
-        mnnvl,
-    })
-}
-
-/// `START comm %p rank %d nRanks %d …` or `END comm %p result %d`, which names neither rank nor size.
-fn revoke_async(mut c: Cur<'_>) -> Option<Fact> {
-    let start = c.eat(b"START comm ");
-    if !start {
-        c.lit(b"END comm ")?;
-    }
-    let comm = c.pointer().filter(|p| *p != 0);
-    let (mut rank, mut nranks, mut cuda_dev) = (0, 0, None);
-    if start {
-        c.lit(b" rank ")?;
-        rank = c.int()?;
-        c.lit(b" nRanks ")?;
-        nranks = c.int()?;
-        cuda_dev = after(c.0, b" cudaDev ").and_then(|s| Cur(s).int());
-    }
-    Some(Fact::Init(Box::new(InitLine {
-        life: if start {
-            Life::RevokeStart
-        } else {
-            Life::Revoked
-        },
-        func: InitFunc::Unnamed,
-        comm,
-        rank,
-        nranks,
-        cuda_dev,
-        nvml_dev: None,
-        bus_id: None,
-        comm_id: None,
-        parent: None,
-        result: result(c.0),
-    })))
 }
 
 /// `16 coll channels, {16 collnet channels, }{16 nvls channels, }16 p2p channels, 16 p2p channels per peer`
@@ -622,9 +388,7 @@ fn retry(msg: &[u8]) -> Option<Fact> {
 }
 
 /// `P2P is disabled between {NVLINK }connected GPUs 0 and 1. …`
-fn p2p_disabled(msg: &[u8]) -> Option<Fact> {
-    let mut c = Cur(msg);
-    c.lit(b"P2P is disabled between ")?;
+fn p2p_disabled(mut c: Cur<'_>) -> Option<Fact> {
     let nvlink = c.eat(b"NVLINK ");
     c.lit(b"connected GPUs ")?;
     let a = c.int()?;
@@ -637,9 +401,9 @@ fn p2p_disabled(msg: &[u8]) -> Option<Fact> {
 }
 
 /// `0(=3b000) and dev 1(=5e000)`
-fn p2p_devices(mut c: Cur<'_>, middle: &[u8]) -> Option<Fact> {
+fn p2p_devices(mut c: Cur<'_>) -> Option<Fact> {
     let a = c.int()?;
-    c.seek(middle)?;
+    c.seek(b") and dev ")?;
     Some(Fact::P2pDisabled {
         a,
         b: c.int()?,

@@ -203,45 +203,39 @@ pub(super) fn bootstrap(mut c: Cur<'_>) -> Option<Fact> {
     })
 }
 
+/// Beginnings of messages that say which plugin was loaded, chosen or refused.
+const PLUGINS: &[&[u8]] = &[
+    b"Using tuner plugin",
+    b"Assigned NET plugin ",
+    b"Successfully loaded external ",
+    b"Initialized NET plugin ",
+    b"External network plugin ",
+    b"Failed to initialize NET plugin ",
+    b"Plugin Path : ",
+    b"Plugin name set by env to ",
+    b"P2P plugin ",
+    b"Loaded net plugin ",
+    b"Loaded coll",
+    b"TUNER/Plugin: Using ",
+];
+
 /// Messages about networks, plugins and GPUDirect.
 pub(super) fn info(msg: &[u8]) -> Option<Fact> {
     let mut c = Cur(msg);
-    match msg.first()? {
-        b'U' => {
-            if c.eat(b"Using network ") {
-                let name = c.0.trim_ascii();
-                return (!name.is_empty()).then(|| Fact::UsingNetwork(text(name)));
-            }
-            return msg.starts_with(b"Using tuner plugin").then(|| plugin(msg));
-        }
-        b'G' => {
-            if c.eat(b"GPU Direct RDMA ") {
-                return gdr(c);
-            }
-        }
-        b'N' if c.eat(b"NET/") => return network(msg, c),
-        b'A' | b'S' | b'I' | b'E' | b'F' | b'P' | b'L' | b'T' => {
-            const LOADS: [&[u8]; 11] = [
-                b"Assigned NET plugin ",
-                b"Successfully loaded external ",
-                b"Initialized NET plugin ",
-                b"External network plugin ",
-                b"Failed to initialize NET plugin ",
-                b"Plugin Path : ",
-                b"Plugin name set by env to ",
-                b"P2P plugin ",
-                b"Loaded net plugin ",
-                b"Loaded coll",
-                b"TUNER/Plugin: Using ",
-            ];
-            return LOADS
-                .iter()
-                .any(|l| msg.starts_with(l))
-                .then(|| plugin(msg));
-        }
-        _ => {}
+    if c.eat(b"NET/") {
+        return network(msg, c);
     }
-    None
+    if c.eat(b"Using network ") {
+        let name = c.0.trim_ascii();
+        return (!name.is_empty()).then(|| Fact::UsingNetwork(text(name)));
+    }
+    if c.eat(b"GPU Direct RDMA ") {
+        return gdr(c);
+    }
+    PLUGINS
+        .iter()
+        .any(|words| msg.starts_with(words))
+        .then(|| plugin(msg))
 }
 
 fn plugin(msg: &[u8]) -> Fact {
@@ -356,7 +350,7 @@ fn merged(index: u16, group: &[u8]) -> NetDevice {
 
 /// What follows `GPU Direct RDMA `: per HCA, or per pair of GPU and HCA with their distance.
 fn gdr(mut c: Cur<'_>) -> Option<Fact> {
-    if c.eat(b"(DMABUF) ") {}
+    c.eat(b"(DMABUF) ");
     let enabled = c.0.starts_with(b"Enabled") || c.0.starts_with(b"enabled");
     if !enabled && !c.0.starts_with(b"Disabled") && !c.0.starts_with(b"disabled") {
         return None;

@@ -28,6 +28,8 @@ fn a_verb_is_a_verb_and_the_rest_is_the_cluster() {
     assert_eq!(cli.live.namespace.as_deref(), Some("prod"));
     assert_eq!(cli.live.selector.as_deref(), Some("app=vllm"));
     assert_eq!(cli.live.impersonate.as_deref(), Some("jane"));
+    let cli = Cli::try_parse_from(["ncclscope", "-n", "prod", "lws/mixtral"]).unwrap();
+    assert_eq!(cli.live.workload.as_deref(), Some("lws/mixtral"));
     let cli = Cli::try_parse_from(["ncclscope", "open", "--follow", "a.log", "-"]).unwrap();
     assert!(matches!(cli.verb, Some(Verb::Open(open)) if open.follow && open.paths.len() == 2));
     let cli = Cli::try_parse_from(["ncclscope", "demo", "--speed", "10x"]).unwrap();

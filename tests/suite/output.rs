@@ -24,6 +24,15 @@ fn terminal(w: u16, h: u16) -> vt100::Parser {
     vt100::Parser::new(NonZero::new(h).unwrap(), NonZero::new(w).unwrap(), 0)
 }
 
+fn colour(drawn: Color) -> vt100::Color {
+    match drawn {
+        Color::Indexed(n) => vt100::Color::Idx(n),
+        Color::Rgb(r, g, b) => vt100::Color::Rgb(r, g, b),
+        Color::Red => vt100::Color::Idx(1),
+        _ => vt100::Color::Default,
+    }
+}
+
 /// What a terminal shows, cell by cell, must be what was drawn.
 fn same(terminal: &vt100::Screen, buffer: &Buffer) {
     for y in 0..buffer.area.height {
@@ -39,18 +48,13 @@ fn same(terminal: &vt100::Screen, buffer: &Buffer) {
             }
             assert_eq!(shown, want.symbol(), "at {x},{y}");
             let blank = want.symbol() == " " && !want.modifier.contains(Modifier::REVERSED);
-            let fg = match want.fg {
-                Color::Indexed(n) => vt100::Color::Idx(n),
-                Color::Rgb(r, g, b) => vt100::Color::Rgb(r, g, b),
-                Color::Red => vt100::Color::Idx(1),
-                _ => vt100::Color::Default,
-            };
             assert!(
-                blank || have.fgcolor() == fg,
-                "at {x},{y}: {:?} for {:?}",
+                blank || have.fgcolor() == colour(want.fg),
+                "text at {x},{y}: {:?} for {:?}",
                 have.fgcolor(),
                 want.fg
             );
+            assert_eq!(have.bgcolor(), colour(want.bg), "ground at {x},{y}");
             assert_eq!(
                 have.inverse(),
                 want.modifier.contains(Modifier::REVERSED),

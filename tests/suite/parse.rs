@@ -1,12 +1,15 @@
 //! NCCL lines in, facts out. The lines are composed from the reference, a table per subject, a row per
 //! shape and version range.
 
+#[path = "parse/prefixes.rs"]
+mod prefixes;
+
 use std::fmt::Write as _;
 
+use ncclscope::parse::Block;
 use ncclscope::parse::fact::{
     Channel, CollNet, Dir, Fact, GpuId, InitLine, P2pKind, ShmForm, Tree, Via, WarnKind,
 };
-use ncclscope::parse::{Block, Rec};
 
 fn block(text: impl AsRef<[u8]>) -> Block {
     Block::new(1, text.as_ref().to_vec())
@@ -271,151 +274,50 @@ fn init(l: &InitLine) -> String {
 }
 
 #[test]
+#[rustfmt::skip]
 fn connections_of_every_version() {
     check(
         &[
             // ≤2.12.12, 2.13.4
-            (
-                "Channel 00 : 0[3b000] -> 1[5e000] via P2P/IPC/read",
-                "c0 0[3b000]>1[5e000] P2P Ipc read",
-            ),
-            (
-                "Channel 00 : 0[3b000] -> 1[5e000] via P2P/IPC/read/CE",
-                "c0 0[3b000]>1[5e000] P2P Ipc read ce",
-            ),
-            (
-                "Channel 00 : 0[3b000] -> 1[5e000] via P2P/direct pointer/read",
-                "c0 0[3b000]>1[5e000] P2P Direct read",
-            ),
-            (
-                "Channel 00 : 0[3b000] -> 3[af000] via P2P/indirect/1[5e000]/read",
-                "c0 0[3b000]>3[af000] P2P indirect 1 read",
-            ),
-            (
-                "Channel 01 : 1[5e000] -> 2[86000] via direct shared memory",
-                "c1 1[5e000]>2[86000] SHM Legacy",
-            ),
-            (
-                "Channel 00 : 3[af000] -> 4[3b000] [send] via NET/IB/0/GDRDMA/Shared",
-                "c0 3[af000]>4[3b000] send NET IB:0 gdr shared",
-            ),
+            ("Channel 00 : 0[3b000] -> 1[5e000] via P2P/IPC/read", "c0 0[3b000]>1[5e000] P2P Ipc read"),
+            ("Channel 00 : 0[3b000] -> 1[5e000] via P2P/IPC/read/CE", "c0 0[3b000]>1[5e000] P2P Ipc read ce"),
+            ("Channel 00 : 0[3b000] -> 1[5e000] via P2P/direct pointer/read", "c0 0[3b000]>1[5e000] P2P Direct read"),
+            ("Channel 00 : 0[3b000] -> 3[af000] via P2P/indirect/1[5e000]/read", "c0 0[3b000]>3[af000] P2P indirect 1 read"),
+            ("Channel 01 : 1[5e000] -> 2[86000] via direct shared memory", "c1 1[5e000]>2[86000] SHM Legacy"),
+            ("Channel 00 : 3[af000] -> 4[3b000] [send] via NET/IB/0/GDRDMA/Shared", "c0 3[af000]>4[3b000] send NET IB:0 gdr shared"),
             // 2.13.4–2.18.1
-            (
-                "Channel 00/0 : 0[3b000] -> 1[5e000] via P2P/IPC",
-                "c0/0 0[3b000]>1[5e000] P2P Ipc",
-            ),
-            (
-                "Channel 02 : 2[86000] -> 3[af000] via SHM/direct/direct",
-                "c2 2[86000]>3[af000] SHM direct/direct",
-            ),
-            (
-                "Channel 02 : 2[86000] -> 3[af000] via SHM/CE/direct",
-                "c2 2[86000]>3[af000] SHM CE/direct",
-            ),
-            (
-                "Channel 00/0 : 3[af000] -> 4[3b000] [send] via NET/IB/0/GDRDMA",
-                "c0/0 3[af000]>4[3b000] send NET IB:0 gdr",
-            ),
-            (
-                "Channel 00/0 : 0[a] -> 1[b] via P2P/CUMEM",
-                "c0/0 0[a]>1[b] P2P Cumem",
-            ),
+            ("Channel 00/0 : 0[3b000] -> 1[5e000] via P2P/IPC", "c0/0 0[3b000]>1[5e000] P2P Ipc"),
+            ("Channel 02 : 2[86000] -> 3[af000] via SHM/direct/direct", "c2 2[86000]>3[af000] SHM direct/direct"),
+            ("Channel 02 : 2[86000] -> 3[af000] via SHM/CE/direct", "c2 2[86000]>3[af000] SHM CE/direct"),
+            ("Channel 00/0 : 3[af000] -> 4[3b000] [send] via NET/IB/0/GDRDMA", "c0/0 3[af000]>4[3b000] send NET IB:0 gdr"),
+            ("Channel 00/0 : 0[a] -> 1[b] via P2P/CUMEM", "c0/0 0[a]>1[b] P2P Cumem"),
             // 2.18.3+
-            (
-                "Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM/read",
-                "c0/0 0[nvml 0]>1[nvml 1] P2P Cumem read",
-            ),
-            (
-                "Channel 05/1 : 2[2] -> 0[0] via P2P/IPC",
-                "c5/1 2[nvml 2]>0[nvml 0] P2P Ipc",
-            ),
-            (
-                "Channel 00/0 : 0[0] -> 1[1] via P2P/direct pointer/read",
-                "c0/0 0[nvml 0]>1[nvml 1] P2P Direct read",
-            ),
-            (
-                "Channel 00/0 : 0[0] -> 3[3] via P2P/indirect/1[1]",
-                "c0/0 0[nvml 0]>3[nvml 3] P2P indirect 1",
-            ),
-            (
-                "Channel 63/0 : 0[10] -> 4[15] via P2P/MNNVL",
-                "c63/0 0[nvml 10]>4[nvml 15] P2P Mnnvl",
-            ),
-            (
-                "Channel 03 : 1[1] -> 2[2] via SHM/direct/direct",
-                "c3 1[nvml 1]>2[nvml 2] SHM direct/direct",
-            ),
-            (
-                "Channel 03 : 1[1] -> 2[2] via SHM/direct",
-                "c3 1[nvml 1]>2[nvml 2] SHM Direct",
-            ),
-            (
-                "Channel 00/0 : 7[7] -> 8[0] [send] via NET/IB/2/GDRDMA",
-                "c0/0 7[nvml 7]>8[nvml 0] send NET IB:2 gdr",
-            ),
-            (
-                "Channel 00/0 : 7[7] -> 8[0] [receive] via NET/IB/2/GDRDMA",
-                "c0/0 7[nvml 7]>8[nvml 0] receive NET IB:2 gdr",
-            ),
-            (
-                "Channel 02/0 : 5[5] -> 9[1] [send] via NET/IB/1(3)/GDRDMA",
-                "c2/0 5[nvml 5]>9[nvml 1] send NET IB:1 pxn 3 gdr",
-            ),
-            (
-                "Channel 06/1 : 2[2] -> 11[3] [send] via NET/IB/2(9)/GDRDMA/Shared",
-                "c6/1 2[nvml 2]>11[nvml 3] send NET IB:2 pxn 9 gdr shared",
-            ),
-            (
-                "Channel 00/0 : 0[0] -> 1[0] [receive] via NET/Socket/0",
-                "c0/0 0[nvml 0]>1[nvml 0] receive NET Socket:0",
-            ),
-            (
-                "Channel 01/0 : 1[0] -> 0[0] [send] via NET/Socket/0/Shared",
-                "c1/0 1[nvml 0]>0[nvml 0] send NET Socket:0 shared",
-            ),
-            (
-                "Channel 00/0 : 3[3] -> 4[0] [send] via NET/AWS Libfabric/0/GDRDMA",
-                "c0/0 3[nvml 3]>4[nvml 0] send NET AWS Libfabric:0 gdr",
-            ),
-            (
-                "Channel 00/0 : 3[3] -> 4[0] [send] via NET/IBext_v8/3/GDRDMA(PCI)",
-                "c0/0 3[nvml 3]>4[nvml 0] send NET IBext_v8:3 gdr pci",
-            ),
-            (
-                "Channel 00/0 : 3[3] -> 4[0] [send] via NET/IB/0(2)/GDRDMA(PCI)/Shared",
-                "c0/0 3[nvml 3]>4[nvml 0] send NET IB:0 pxn 2 gdr pci shared",
-            ),
+            ("Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM/read", "c0/0 0[nvml 0]>1[nvml 1] P2P Cumem read"),
+            ("Channel 05/1 : 2[2] -> 0[0] via P2P/IPC", "c5/1 2[nvml 2]>0[nvml 0] P2P Ipc"),
+            ("Channel 00/0 : 0[0] -> 1[1] via P2P/direct pointer/read", "c0/0 0[nvml 0]>1[nvml 1] P2P Direct read"),
+            ("Channel 00/0 : 0[0] -> 3[3] via P2P/indirect/1[1]", "c0/0 0[nvml 0]>3[nvml 3] P2P indirect 1"),
+            ("Channel 63/0 : 0[10] -> 4[15] via P2P/MNNVL", "c63/0 0[nvml 10]>4[nvml 15] P2P Mnnvl"),
+            ("Channel 03 : 1[1] -> 2[2] via SHM/direct/direct", "c3 1[nvml 1]>2[nvml 2] SHM direct/direct"),
+            ("Channel 03 : 1[1] -> 2[2] via SHM/direct", "c3 1[nvml 1]>2[nvml 2] SHM Direct"),
+            ("Channel 00/0 : 7[7] -> 8[0] [send] via NET/IB/2/GDRDMA", "c0/0 7[nvml 7]>8[nvml 0] send NET IB:2 gdr"),
+            ("Channel 00/0 : 7[7] -> 8[0] [receive] via NET/IB/2/GDRDMA", "c0/0 7[nvml 7]>8[nvml 0] receive NET IB:2 gdr"),
+            ("Channel 02/0 : 5[5] -> 9[1] [send] via NET/IB/1(3)/GDRDMA", "c2/0 5[nvml 5]>9[nvml 1] send NET IB:1 pxn 3 gdr"),
+            ("Channel 06/1 : 2[2] -> 11[3] [send] via NET/IB/2(9)/GDRDMA/Shared", "c6/1 2[nvml 2]>11[nvml 3] send NET IB:2 pxn 9 gdr shared"),
+            ("Channel 00/0 : 0[0] -> 1[0] [receive] via NET/Socket/0", "c0/0 0[nvml 0]>1[nvml 0] receive NET Socket:0"),
+            ("Channel 01/0 : 1[0] -> 0[0] [send] via NET/Socket/0/Shared", "c1/0 1[nvml 0]>0[nvml 0] send NET Socket:0 shared"),
+            ("Channel 00/0 : 3[3] -> 4[0] [send] via NET/AWS Libfabric/0/GDRDMA", "c0/0 3[nvml 3]>4[nvml 0] send NET AWS Libfabric:0 gdr"),
+            ("Channel 00/0 : 3[3] -> 4[0] [send] via NET/IBext_v8/3/GDRDMA(PCI)", "c0/0 3[nvml 3]>4[nvml 0] send NET IBext_v8:3 gdr pci"),
+            ("Channel 00/0 : 3[3] -> 4[0] [send] via NET/IB/0(2)/GDRDMA(PCI)/Shared", "c0/0 3[nvml 3]>4[nvml 0] send NET IB:0 pxn 2 gdr pci shared"),
             // before 2.8
-            (
-                "Ring 00 : 0[3b000] -> 1[5e000] via P2P/IPC",
-                "c0 0[3b000]>1[5e000] P2P Ipc",
-            ),
-            (
-                "Ring 01 : 0 -> 1 [send] via NET/IB/0",
-                "c1 0>1 send NET IB:0",
-            ),
-            (
-                "Ring 00 : 1 -> 2 via P2P/common device/read",
-                "c0 1>2 P2P CommonDevice read",
-            ),
+            ("Ring 00 : 0[3b000] -> 1[5e000] via P2P/IPC", "c0 0[3b000]>1[5e000] P2P Ipc"),
+            ("Ring 01 : 0 -> 1 [send] via NET/IB/0", "c1 0>1 send NET IB:0"),
+            ("Ring 00 : 1 -> 2 via P2P/common device/read", "c0 1>2 P2P CommonDevice read"),
             // RCCL
-            (
-                "Channel 00/0 : 0[c1000] -> 1[c6000] via P2P/IPC comm 0xb20e10 nRanks 08",
-                "c0/0 0[c1000]>1[c6000] P2P Ipc comm b20e10",
-            ),
-            (
-                "Channel 01 : 0[c1000] -> 1[c6000] via SHM/direct/direct comm 0xb20e10 nRanks 08 busId c6000",
-                "c1 0[c1000]>1[c6000] SHM direct/direct comm b20e10",
-            ),
+            ("Channel 00/0 : 0[c1000] -> 1[c6000] via P2P/IPC comm 0xb20e10 nRanks 08", "c0/0 0[c1000]>1[c6000] P2P Ipc comm b20e10"),
+            ("Channel 01 : 0[c1000] -> 1[c6000] via SHM/direct/direct comm 0xb20e10 nRanks 08 busId c6000", "c1 0[c1000]>1[c6000] SHM direct/direct comm b20e10"),
             // write-ups
-            (
-                "Channel 00 : 0[0] -> 2[0] via NET/Socket/0",
-                "c0 0[nvml 0]>2[nvml 0] NET Socket:0",
-            ),
-            (
-                "Channel 00 : 0[GPU 0] -> 1[GPU 1] via P2P/CUMEM",
-                "c0 0>1 P2P Cumem",
-            ),
+            ("Channel 00 : 0[0] -> 2[0] via NET/Socket/0", "c0 0[nvml 0]>2[nvml 0] NET Socket:0"),
+            ("Channel 00 : 0[GPU 0] -> 1[GPU 1] via P2P/CUMEM", "c0 0>1 P2P Cumem"),
             // cut in mid-token: nothing is better than half
             ("Channel 00/0 : 0[0] -> 1[1] via P2P/CUM", ""),
             ("Channel 00/0 : 0[0] -> 1[1] via P2P/IPC/rea", ""),
@@ -423,28 +325,17 @@ fn connections_of_every_version() {
             ("Channel 00/0 : 0[0] -> 1[", ""),
             ("Channel 00/0 : 0[0] -> 1[1] via SHM/direct/dir", ""),
             // CollNet
-            (
-                "CollNet 01 : 0 [receive] via COLLNET/SHARP/0",
-                "collnet 1 0 receive SHARP:0",
-            ),
-            (
-                "Coll 01 : 0 [receive] via COLLNET/SHARP/0",
-                "collnet 1 0 receive SHARP:0",
-            ),
-            (
-                "CollNet 00/1 : 0 [send] via COLLNET/SHARP/0/GDRDMA",
-                "collnet 0/1 0 send SHARP:0 gdr",
-            ),
-            (
-                "CollNet 00/1 : 0 [send] via COLLNET/SHARP/0/GDRDMA(PCI)",
-                "collnet 0/1 0 send SHARP:0 gdr",
-            ),
+            ("CollNet 01 : 0 [receive] via COLLNET/SHARP/0", "collnet 1 0 receive SHARP:0"),
+            ("Coll 01 : 0 [receive] via COLLNET/SHARP/0", "collnet 1 0 receive SHARP:0"),
+            ("CollNet 00/1 : 0 [send] via COLLNET/SHARP/0/GDRDMA", "collnet 0/1 0 send SHARP:0 gdr"),
+            ("CollNet 00/1 : 0 [send] via COLLNET/SHARP/0/GDRDMA(PCI)", "collnet 0/1 0 send SHARP:0 gdr"),
         ],
         info,
     );
 }
 
 #[test]
+#[rustfmt::skip]
 fn rings_and_trees_of_every_version() {
     let twenty: String = (0..20).map(|n| format!(" {n:3}")).collect();
     let order: Vec<u32> = (0..20).collect();
@@ -453,79 +344,37 @@ fn rings_and_trees_of_every_version() {
             ("Channel 00/02 :    0   1   2   3", "ring 0/2 [0, 1, 2, 3]"),
             ("Channel 01/02 : 0 3 2 1", "ring 1/2 [0, 3, 2, 1]"),
             ("Channel 00 :    0   1", "ring 0 [0, 1]"),
-            (
-                "Channel 00/16 :  0  1  2  3  4  5 ...",
-                "ring 0/16 [0, 1, 2, 3, 4, 5] cut",
-            ),
-            (
-                "Channel 00/16 :  0  1  2  3  4  1...",
-                "ring 0/16 [0, 1, 2, 3, 4] cut",
-            ),
+            ("Channel 00/16 :  0  1  2  3  4  5 ...", "ring 0/16 [0, 1, 2, 3, 4, 5] cut"),
+            ("Channel 00/16 :  0  1  2  3  4  1...", "ring 0/16 [0, 1, 2, 3, 4] cut"),
             (
                 &format!("Channel 00/02 : {twenty}"),
                 &format!("ring 0/2 {order:?} cut"),
             ),
-            (
-                "Channel 00/08 :  0  2  1 comm 0xb20e10 nRanks 08",
-                "ring 0/8 [0, 2, 1] comm b20e10",
-            ),
+            ("Channel 00/08 :  0  2  1 comm 0xb20e10 nRanks 08", "ring 0/8 [0, 2, 1] comm b20e10"),
             ("Ring 00 : 3 -> 0 -> 1", "ring 0 3->0->1"),
-            (
-                "Trees [0] 1/-1/-1->0->-1 [1] -1/-1/-1->0->3",
-                "trees 0 0:root^[1] 1:3^[]",
-            ),
+            ("Trees [0] 1/-1/-1->0->-1 [1] -1/-1/-1->0->3", "trees 0 0:root^[1] 1:3^[]"),
             ("Trees [0] 1/2/3->0->-1", "trees 0 0:root^[1, 2, 3]"),
-            (
-                "Trees [0] 1/-1/-1->0->2|2->0->1/-1/-1 [1] -1/-1/-1->0->1|1->0->-1/-1/-1",
-                "trees 0 0:2^[1] 1:1^[]",
-            ),
+            ("Trees [0] 1/-1/-1->0->2|2->0->1/-1/-1 [1] -1/-1/-1->0->1|1->0->-1/-1/-1", "trees 0 0:2^[1] 1:1^[]"),
             ("Trees [0] -1->0->1/-1/-1", "trees 0 0:root^[1]"),
-            (
-                "Trees [0] 1/-1/-1->0->-1 [1] -1/-1/-1->",
-                "trees 0 0:root^[1]",
-            ),
-            (
-                "Trees [0] 1/-1/-1->0->-1 comm 0xb20e10 nRanks 08",
-                "trees 0 0:root^[1] comm b20e10",
-            ),
+            ("Trees [0] 1/-1/-1->0->-1 [1] -1/-1/-1->", "trees 0 0:root^[1]"),
+            ("Trees [0] 1/-1/-1->0->-1 comm 0xb20e10 nRanks 08", "trees 0 0:root^[1] comm b20e10"),
             ("Tree 0 : -1 -> 0 -> 1/-1/-1", "trees 0 0:root^[1]"),
             ("Tree 11 : 4 -> 0 -> 1/2/-1", "trees 0 11:4^[1, 2]"),
             ("NVLS Trees : 4/-1/-1->0->-1 4/-1/-1->0->-1", ""),
             ("NVLS Head  0: 0 8", ""),
             ("Connected all rings", "connected Rings"),
-            (
-                "Connected all rings, use ring PXN 0 GDR 1",
-                "connected Rings gdr true",
-            ),
-            (
-                "Connected all rings, use ring PXN 0 GDR 0",
-                "connected Rings gdr false",
-            ),
-            (
-                "Connected all rings comm 0xb20e10 nRanks 08 busId 9a000",
-                "connected Rings comm b20e10",
-            ),
+            ("Connected all rings, use ring PXN 0 GDR 1", "connected Rings gdr true"),
+            ("Connected all rings, use ring PXN 0 GDR 0", "connected Rings gdr false"),
+            ("Connected all rings comm 0xb20e10 nRanks 08 busId 9a000", "connected Rings comm b20e10"),
             ("Connected all trees", "connected Trees"),
             ("Connected binomial trees", "connected Binomial"),
             ("Connected NVLS tree", "connected Nvls"),
             ("rank 3 Connected CollNet", "connected CollNet"),
             ("Connected collnet + chain", "connected CollNet"),
-            (
-                "Connected to proxy localRank 2 -> connection 0x7f5e9c0031d8",
-                "",
-            ),
-            (
-                "2 coll channels, 2 p2p channels, 2 p2p channels per peer",
-                "counts 2 None 2 2",
-            ),
-            (
-                "24 coll channels, 16 nvls channels, 32 p2p channels, 31 p2p channels per peer",
-                "counts 24 Some(16) 32 31",
-            ),
-            (
-                "16 coll channels, 16 collnet channels, 4 nvls channels, 8 p2p channels, 2 p2p channels per peer",
-                "counts 16 Some(4) 8 2",
-            ),
+            ("Connected to proxy localRank 2 -> connection 0x7f5e9c0031d8", ""),
+            ("2 coll channels, 2 p2p channels, 2 p2p channels per peer", "counts 2 None 2 2"),
+            ("24 coll channels, 16 nvls channels, 32 p2p channels, 31 p2p channels per peer", "counts 24 Some(16) 32 31"),
+            ("16 coll channels, 16 collnet channels, 4 nvls channels, 8 p2p channels, 2 p2p channels per peer", "counts 16 Some(4) 8 2"),
             ("P2P Chunksize set to 524288", "chunk 524288"),
             ("threadThresholds 8/8/64 | 32/8/64 | 512 | 512", "Tuned"),
             ("Threads per block : 512/640/512", "Tuned"),
@@ -539,355 +388,123 @@ fn rings_and_trees_of_every_version() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn lives_of_communicators_in_every_version() {
     check(
         &[
-            (
-                "comm 0x7f5e90001ea0 rank 0 nranks 4 cudaDev 0 busId 3b000 - Init COMPLETE",
-                "InitComplete Unnamed 7f5e90001ea0 0/4 cuda 0 nvml - bus 3b000 id -",
-            ),
-            (
-                "comm 0x558a1c20 rank 1 nranks 4 cudaDev 1 busId 5e000 commId 0x1f2e3d4c5b6a7988 - Init COMPLETE",
-                "InitComplete Unnamed 558a1c20 1/4 cuda 1 nvml - bus 5e000 id 1f2e3d4c5b6a7988",
-            ),
-            (
-                "comm 0x558a1c20 rank 1 nranks 4 cudaDev 1 nvmlDev 1 busId 5e000 commId 0x1f2e3d4c5b6a7988 - Init START",
-                "InitStart Unnamed 558a1c20 1/4 cuda 1 nvml 1 bus 5e000 id 1f2e3d4c5b6a7988",
-            ),
-            (
-                "comm 0x558a1c20 rank 1 nranks 4 cudaDev 1 nvmlDev 1 - Init COMPLETE",
-                "InitComplete Unnamed 558a1c20 1/4 cuda 1 nvml 1 bus - id -",
-            ),
-            (
-                "ncclCommSplit comm 0x558b7700 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x558a1c20 color 0 key 0 commId 0x22aa33bb44cc55dd - Init COMPLETE",
-                "InitComplete Split 558b7700 0/2 cuda 0 nvml 0 bus 3b000 id 22aa33bb44cc55dd of 558a1c20 #- color 0 key 0",
-            ),
-            (
-                "ncclCommInitRankConfig comm 0x558a1c20 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c0ffee123456789 - Init START",
-                "InitStart Init 558a1c20 2/8 cuda 2 nvml 2 bus 86000 id 9c0ffee123456789",
-            ),
-            (
-                "ncclCommInitRank comm 0x1 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c - Init START",
-                "InitStart Init 1 2/8 cuda 2 nvml 2 bus 86000 id 9c",
-            ),
-            (
-                "ncclCommInitRankScalable comm 0x1 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c - Init COMPLETE",
-                "InitComplete Init 1 2/8 cuda 2 nvml 2 bus 86000 id 9c",
-            ),
-            (
-                "ncclCommInitAll comm 0x1 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c - Init START",
-                "InitStart Init 1 2/8 cuda 2 nvml 2 bus 86000 id 9c",
-            ),
+            ("comm 0x7f5e90001ea0 rank 0 nranks 4 cudaDev 0 busId 3b000 - Init COMPLETE", "InitComplete Unnamed 7f5e90001ea0 0/4 cuda 0 nvml - bus 3b000 id -"),
+            ("comm 0x558a1c20 rank 1 nranks 4 cudaDev 1 busId 5e000 commId 0x1f2e3d4c5b6a7988 - Init COMPLETE", "InitComplete Unnamed 558a1c20 1/4 cuda 1 nvml - bus 5e000 id 1f2e3d4c5b6a7988"),
+            ("comm 0x558a1c20 rank 1 nranks 4 cudaDev 1 nvmlDev 1 busId 5e000 commId 0x1f2e3d4c5b6a7988 - Init START", "InitStart Unnamed 558a1c20 1/4 cuda 1 nvml 1 bus 5e000 id 1f2e3d4c5b6a7988"),
+            ("comm 0x558a1c20 rank 1 nranks 4 cudaDev 1 nvmlDev 1 - Init COMPLETE", "InitComplete Unnamed 558a1c20 1/4 cuda 1 nvml 1 bus - id -"),
+            ("ncclCommSplit comm 0x558b7700 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x558a1c20 color 0 key 0 commId 0x22aa33bb44cc55dd - Init COMPLETE", "InitComplete Split 558b7700 0/2 cuda 0 nvml 0 bus 3b000 id 22aa33bb44cc55dd of 558a1c20 #- color 0 key 0"),
+            ("ncclCommInitRankConfig comm 0x558a1c20 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c0ffee123456789 - Init START", "InitStart Init 558a1c20 2/8 cuda 2 nvml 2 bus 86000 id 9c0ffee123456789"),
+            ("ncclCommInitRank comm 0x1 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c - Init START", "InitStart Init 1 2/8 cuda 2 nvml 2 bus 86000 id 9c"),
+            ("ncclCommInitRankScalable comm 0x1 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c - Init COMPLETE", "InitComplete Init 1 2/8 cuda 2 nvml 2 bus 86000 id 9c"),
+            ("ncclCommInitAll comm 0x1 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c - Init START", "InitStart Init 1 2/8 cuda 2 nvml 2 bus 86000 id 9c"),
             // 2.23.4 without count, 2.24.3 with splitCount, no blank before the dash
-            (
-                "ncclCommSplit comm 0x2 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x1 color 77 key 0- Init START",
-                "InitStart Split 2 0/2 cuda 0 nvml 0 bus 3b000 id - of 1 #- color 77 key 0",
-            ),
-            (
-                "ncclCommSplit comm 0x2 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x1 splitCount 1 color 77 key 12- Init START",
-                "InitStart Split 2 0/2 cuda 0 nvml 0 bus 3b000 id - of 1 #1 color 77 key 12",
-            ),
-            (
-                "ncclCommSplit comm 0x2 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x1 splitCount 1 color -1 key -2 - Init COMPLETE",
-                "InitComplete Split 2 0/2 cuda 0 nvml 0 bus 3b000 id - of 1 #1 color -1 key -2",
-            ),
-            (
-                "ncclCommShrink comm 0x2 rank 1 nranks 7 cudaDev 2 nvmlDev 2 busId 86000 parent 0x1 childCount 0 color 0 key 2 - Init COMPLETE",
-                "InitComplete Shrink 2 1/7 cuda 2 nvml 2 bus 86000 id - of 1 #0 color 0 key 2",
-            ),
+            ("ncclCommSplit comm 0x2 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x1 color 77 key 0- Init START", "InitStart Split 2 0/2 cuda 0 nvml 0 bus 3b000 id - of 1 #- color 77 key 0"),
+            ("ncclCommSplit comm 0x2 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x1 splitCount 1 color 77 key 12- Init START", "InitStart Split 2 0/2 cuda 0 nvml 0 bus 3b000 id - of 1 #1 color 77 key 12"),
+            ("ncclCommSplit comm 0x2 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 3b000 parent 0x1 splitCount 1 color -1 key -2 - Init COMPLETE", "InitComplete Split 2 0/2 cuda 0 nvml 0 bus 3b000 id - of 1 #1 color -1 key -2"),
+            ("ncclCommShrink comm 0x2 rank 1 nranks 7 cudaDev 2 nvmlDev 2 busId 86000 parent 0x1 childCount 0 color 0 key 2 - Init COMPLETE", "InitComplete Shrink 2 1/7 cuda 2 nvml 2 bus 86000 id - of 1 #0 color 0 key 2"),
             // 2.29.2+
-            (
-                "[Rank 2] ncclCommInitRankConfig comm 0x1 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c - Init START",
-                "InitStart Init 1 2/8 cuda 2 nvml 2 bus 86000 id 9c",
-            ),
-            (
-                "[Rank 9] ncclCommGrow comm 0x3 rank 9 nranks 10 cudaDev 1 nvmlDev 1 busId 5e000 commId 0x77 - Init START",
-                "InitStart Grow 3 9/10 cuda 1 nvml 1 bus 5e000 id 77",
-            ),
-            (
-                "ncclCommGrow comm 0x3 rank 1 nranks 10 cudaDev 1 nvmlDev 1 busId 5e000 parent (nil) childCount 2 color 0 key 1 - Init COMPLETE",
-                "InitComplete Grow 3 1/10 cuda 1 nvml 1 bus 5e000 id - of - #2 color 0 key 1",
-            ),
+            ("[Rank 2] ncclCommInitRankConfig comm 0x1 rank 2 nranks 8 cudaDev 2 nvmlDev 2 busId 86000 commId 0x9c - Init START", "InitStart Init 1 2/8 cuda 2 nvml 2 bus 86000 id 9c"),
+            ("[Rank 9] ncclCommGrow comm 0x3 rank 9 nranks 10 cudaDev 1 nvmlDev 1 busId 5e000 commId 0x77 - Init START", "InitStart Grow 3 9/10 cuda 1 nvml 1 bus 5e000 id 77"),
+            ("ncclCommGrow comm 0x3 rank 1 nranks 10 cudaDev 1 nvmlDev 1 busId 5e000 parent (nil) childCount 2 color 0 key 1 - Init COMPLETE", "InitComplete Grow 3 1/10 cuda 1 nvml 1 bus 5e000 id - of - #2 color 0 key 1"),
             // RCCL
-            (
-                "comm 0x2ac71c00 rank 3 nranks 4 cudaDev 3 busId 63000 used 50331648 bytes - Init COMPLETE",
-                "InitComplete Unnamed 2ac71c00 3/4 cuda 3 nvml - bus 63000 id -",
-            ),
-            (
-                "ncclCommInitRank_impl comm 0x2 rank 3 nranks 4 cudaDev 3 nvmlDev 3 busId 63000 commId 0x5 - Init START",
-                "InitStart Init 2 3/4 cuda 3 nvml 3 bus 63000 id 5",
-            ),
+            ("comm 0x2ac71c00 rank 3 nranks 4 cudaDev 3 busId 63000 used 50331648 bytes - Init COMPLETE", "InitComplete Unnamed 2ac71c00 3/4 cuda 3 nvml - bus 63000 id -"),
+            ("ncclCommInitRank_impl comm 0x2 rank 3 nranks 4 cudaDev 3 nvmlDev 3 busId 63000 commId 0x5 - Init START", "InitStart Init 2 3/4 cuda 3 nvml 3 bus 63000 id 5"),
             // 2.30.7 tells where
-            (
-                "init.cc:1740 (ncclCommInitRankFunc) comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1e0 commId 0x9c - Init COMPLETE",
-                "InitComplete Unnamed 1 0/2 cuda 0 nvml 0 bus 1e0 id 9c",
-            ),
+            ("init.cc:1740 (ncclCommInitRankFunc) comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1e0 commId 0x9c - Init COMPLETE", "InitComplete Unnamed 1 0/2 cuda 0 nvml 0 bus 1e0 id 9c"),
             // the end
-            (
-                "comm 0x1 rank 2 nranks 8 cudaDev 2 busId 86000 - Destroy COMPLETE",
-                "Destroyed Unnamed 1 2/8 cuda 2 nvml - bus 86000 id -",
-            ),
-            (
-                "comm 0x1 rank 2 nRanks 8 cudaDev 2 busId 86000 - Abort START",
-                "AbortStart Unnamed 1 2/8 cuda 2 nvml - bus 86000 id -",
-            ),
-            (
-                "comm 0x1 rank 2 nranks 8 cudaDev 2 busId 86000 - Abort COMPLETE",
-                "Aborted Unnamed 1 2/8 cuda 2 nvml - bus 86000 id -",
-            ),
-            (
-                "comm 0x1 rank 2 nRanks 8 cudaDev 2 busId 86000 - Revoke START",
-                "RevokeStart Unnamed 1 2/8 cuda 2 nvml - bus 86000 id -",
-            ),
-            (
-                "comm 0x1 rank 2 nRanks 8 cudaDev 2 busId 86000 - Revoke COMPLETE, result 0",
-                "Revoked Unnamed 1 2/8 cuda 2 nvml - bus 86000 id - result 0",
-            ),
-            (
-                "CommRevokeAsync START comm 0x1 rank 2 nRanks 8 nNodes 1 localRank 2 cudaDev 2",
-                "RevokeStart Unnamed 1 2/8 cuda 2 nvml - bus - id -",
-            ),
-            (
-                "CommRevokeAsync END comm 0x1 result 6",
-                "Revoked Unnamed 1 0/0 cuda - nvml - bus - id - result 6",
-            ),
+            ("comm 0x1 rank 2 nranks 8 cudaDev 2 busId 86000 - Destroy COMPLETE", "Destroyed Unnamed 1 2/8 cuda 2 nvml - bus 86000 id -"),
+            ("comm 0x1 rank 2 nRanks 8 cudaDev 2 busId 86000 - Abort START", "AbortStart Unnamed 1 2/8 cuda 2 nvml - bus 86000 id -"),
+            ("comm 0x1 rank 2 nranks 8 cudaDev 2 busId 86000 - Abort COMPLETE", "Aborted Unnamed 1 2/8 cuda 2 nvml - bus 86000 id -"),
+            ("comm 0x1 rank 2 nRanks 8 cudaDev 2 busId 86000 - Revoke START", "RevokeStart Unnamed 1 2/8 cuda 2 nvml - bus 86000 id -"),
+            ("comm 0x1 rank 2 nRanks 8 cudaDev 2 busId 86000 - Revoke COMPLETE, result 0", "Revoked Unnamed 1 2/8 cuda 2 nvml - bus 86000 id - result 0"),
+            ("CommRevokeAsync START comm 0x1 rank 2 nRanks 8 nNodes 1 localRank 2 cudaDev 2", "RevokeStart Unnamed 1 2/8 cuda 2 nvml - bus - id -"),
+            ("CommRevokeAsync END comm 0x1 result 6", "Revoked Unnamed 1 0/0 cuda - nvml - bus - id - result 6"),
             // cut
             ("comm 0x1 rank 2 nranks 8 cudaDev 2 busId 86", ""),
             // placement, timings, others
-            (
-                "comm 0x558a1c20 rank 2 nRanks 8 nNodes 2 localRanks 4 localRank 3 MNNVL 0",
-                "placement 558a1c20 2/8 nodes 2 local 3/4 mnnvl false",
-            ),
-            (
-                "Init timings: rank 2 nranks 8 total 1.42 (kernels 0.18, bootstrap 0.33)",
-                "InitTimings { rank: 2, nranks: 8, total: 1.42 }",
-            ),
-            (
-                "Init timings - ncclCommInitRankConfig: rank 2 nranks 8 total 1.42 (kernels 0.18, alloc 0.21)",
-                "InitTimings { rank: 2, nranks: 8, total: 1.42 }",
-            ),
-            (
-                "Bootstrap timings total 0.034512 (create 0.000040, send 0.000171)",
-                "BootstrapTimings { total: 0.034512 }",
-            ),
-            (
-                "Rank 3 has color with NCCL_SPLIT_NOCOLOR, not creating a new communicator",
-                "SplitNoColor { rank: 3 }",
-            ),
-            (
-                "Rank 3: Generated commHash 0x1 from baseMagic 0x2 and newNRanks 4",
-                "",
-            ),
+            ("comm 0x558a1c20 rank 2 nRanks 8 nNodes 2 localRanks 4 localRank 3 MNNVL 0", "placement 558a1c20 2/8 nodes 2 local 3/4 mnnvl false"),
+            ("Init timings: rank 2 nranks 8 total 1.42 (kernels 0.18, bootstrap 0.33)", "InitTimings { rank: 2, nranks: 8, total: 1.42 }"),
+            ("Init timings - ncclCommInitRankConfig: rank 2 nranks 8 total 1.42 (kernels 0.18, alloc 0.21)", "InitTimings { rank: 2, nranks: 8, total: 1.42 }"),
+            ("Bootstrap timings total 0.034512 (create 0.000040, send 0.000171)", "BootstrapTimings { total: 0.034512 }"),
+            ("Rank 3 has color with NCCL_SPLIT_NOCOLOR, not creating a new communicator", "SplitNoColor { rank: 3 }"),
+            ("Rank 3: Generated commHash 0x1 from baseMagic 0x2 and newNRanks 4", ""),
         ],
         info,
     );
 }
 
 #[test]
+#[rustfmt::skip]
 fn networks_plugins_and_environment() {
     check(
         &[
-            (
-                "Bootstrap : Using eth0:10.42.0.17<0>",
-                "bootstrap eth0 10.42.0.17",
-            ),
-            (
-                "Bootstrap: Using eth0:10.42.0.17<0>",
-                "bootstrap eth0 10.42.0.17",
-            ),
-            (
-                "Bootstrap : Using [0]eth0:10.42.0.17<0> [1]eth1:10.43.0.1<0>",
-                "bootstrap eth0 10.42.0.17",
-            ),
-            (
-                "Bootstrap : Using [0]eth0:fe80::1%eth0<0>",
-                "bootstrap eth0 fe80::1%eth0",
-            ),
+            ("Bootstrap : Using eth0:10.42.0.17<0>", "bootstrap eth0 10.42.0.17"),
+            ("Bootstrap: Using eth0:10.42.0.17<0>", "bootstrap eth0 10.42.0.17"),
+            ("Bootstrap : Using [0]eth0:10.42.0.17<0> [1]eth1:10.43.0.1<0>", "bootstrap eth0 10.42.0.17"),
+            ("Bootstrap : Using [0]eth0:fe80::1%eth0<0>", "bootstrap eth0 fe80::1%eth0"),
             ("Bootstrap: Using mlx5_0:1", "bootstrap mlx5_0:1 "),
-            (
-                "NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/RoCE ; OOB eth0:10.42.0.17<0>",
-                "IB 0=mlx5_0:1|IB 1=mlx5_1:1|RoCE",
-            ),
-            (
-                "NET/IB : Using [0]mlx5_0:1/RoCE [1]mlx5_1:1/RoCE [RO]; OOB eth0:10.42.0.17<0>",
-                "IB 0=mlx5_0:1|RoCE 1=mlx5_1:1|RoCE",
-            ),
-            (
-                "NET/IB : Using [0]={[0] mlx5_0:1/IB, [1] mlx5_1:1/IB} [1]mlx5_2:1/IB [RO]; OOB eth0:10.42.0.17<0>",
-                "IB 0=mlx5_0:1+mlx5_1:1|IB 1=mlx5_2:1|IB",
-            ),
-            (
-                "NET/IB : Using [0]mlx5_0:1:0/RoCE [1]mlx5_1:1:1:0/RoCE ; OOB eth0:10.42.0.17<0>",
-                "IB 0=mlx5_0:1:0|RoCE 1=mlx5_1:1:1:0|RoCE",
-            ),
-            (
-                "NET/IB : Using [0]mlx5_0:1/IB/SHARP [RO]; OOB eth0:10.42.0.17<0>",
-                "IB 0=mlx5_0:1|IB/SHARP",
-            ),
-            (
-                "NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1",
-                "IB 0=mlx5_0:1|IB",
-            ),
+            ("NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/RoCE ; OOB eth0:10.42.0.17<0>", "IB 0=mlx5_0:1|IB 1=mlx5_1:1|RoCE"),
+            ("NET/IB : Using [0]mlx5_0:1/RoCE [1]mlx5_1:1/RoCE [RO]; OOB eth0:10.42.0.17<0>", "IB 0=mlx5_0:1|RoCE 1=mlx5_1:1|RoCE"),
+            ("NET/IB : Using [0]={[0] mlx5_0:1/IB, [1] mlx5_1:1/IB} [1]mlx5_2:1/IB [RO]; OOB eth0:10.42.0.17<0>", "IB 0=mlx5_0:1+mlx5_1:1|IB 1=mlx5_2:1|IB"),
+            ("NET/IB : Using [0]mlx5_0:1:0/RoCE [1]mlx5_1:1:1:0/RoCE ; OOB eth0:10.42.0.17<0>", "IB 0=mlx5_0:1:0|RoCE 1=mlx5_1:1:1:0|RoCE"),
+            ("NET/IB : Using [0]mlx5_0:1/IB/SHARP [RO]; OOB eth0:10.42.0.17<0>", "IB 0=mlx5_0:1|IB/SHARP"),
+            ("NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1", "IB 0=mlx5_0:1|IB"),
             ("NET/IB : Using [RO]; OOB eth0:10.42.0.17<0>", "IB "),
             ("NET/IB : No device found.", "NoIbDevice"),
             ("Failed to open libibverbs.so[.1]", "NoIbDevice"),
-            (
-                "NET/IB : Made virtual device [4] name=mlx5_0+mlx5_1 speed=800000 ndevs=2",
-                "VirtualDevice { index: 4, name: \"mlx5_0+mlx5_1\" }",
-            ),
-            (
-                "NET/IB: [0] mlx5_0:uverbs0:1/RoCE provider=Mlx5 speed=400000 context=0x55d0c100 pciPath=/sys ar=0",
-                "",
-            ),
-            (
-                "NET/Socket : Using [0]eth0:10.42.0.17<0> [1]net1:192.168.10.4<0>",
-                "Socket 0=eth0:10.42.0.17<0>| 1=net1:192.168.10.4<0>|",
-            ),
+            ("NET/IB : Made virtual device [4] name=mlx5_0+mlx5_1 speed=800000 ndevs=2", "VirtualDevice { index: 4, name: \"mlx5_0+mlx5_1\" }"),
+            ("NET/IB: [0] mlx5_0:uverbs0:1/RoCE provider=Mlx5 speed=400000 context=0x55d0c100 pciPath=/sys ar=0", ""),
+            ("NET/Socket : Using [0]eth0:10.42.0.17<0> [1]net1:192.168.10.4<0>", "Socket 0=eth0:10.42.0.17<0>| 1=net1:192.168.10.4<0>|"),
             ("NET/Socket: Using 1 threads and 1 sockets per thread", ""),
             ("Using network Socket", "network Socket"),
             ("Using network AWS Libfabric", "network AWS Libfabric"),
             ("Using NCCL_NET_DEVICE_UNPACK net plugin version 7", ""),
-            (
-                "NET/Plugin : No plugin found (libnccl-net.so), using internal implementation",
-                "plugin NET/Plugin : No plugin found (libnccl-net.so), using internal implementation",
-            ),
-            (
-                "NET/Plugin: Could not find: libnccl-net.so. Using internal network plugin.",
-                "plugin NET/Plugin: Could not find: libnccl-net.so. Using internal network plugin.",
-            ),
-            (
-                "NET/Plugin: Loaded net plugin AWS Libfabric (v9)",
-                "plugin NET/Plugin: Loaded net plugin AWS Libfabric (v9)",
-            ),
+            ("NET/Plugin : No plugin found (libnccl-net.so), using internal implementation", "plugin NET/Plugin : No plugin found (libnccl-net.so), using internal implementation"),
+            ("NET/Plugin: Could not find: libnccl-net.so. Using internal network plugin.", "plugin NET/Plugin: Could not find: libnccl-net.so. Using internal network plugin."),
+            ("NET/Plugin: Loaded net plugin AWS Libfabric (v9)", "plugin NET/Plugin: Loaded net plugin AWS Libfabric (v9)"),
             ("NET/Plugin: Failed to find ncclNetPlugin_v8 symbol.", ""),
-            (
-                "TUNER/Plugin: Failed to find ncclTunerPlugin_v2, using internal tuner instead.",
-                "",
-            ),
-            (
-                "TUNER/Plugin: Could not find: libnccl-tuner.so libnccl-net.so. Using internal tuner plugin.",
-                "",
-            ),
-            (
-                "Successfully loaded external network plugin libnccl-net-ofi.so",
-                "plugin Successfully loaded external network plugin libnccl-net-ofi.so",
-            ),
-            (
-                "Failed to initialize NET plugin IB",
-                "plugin Failed to initialize NET plugin IB",
-            ),
-            (
-                "Assigned NET plugin Socket to comm",
-                "plugin Assigned NET plugin Socket to comm",
-            ),
-            (
-                "NET/OFI Selected provider is efa, fabric is efa (found 4 nics)",
-                "plugin NET/OFI Selected provider is efa, fabric is efa (found 4 nics)",
-            ),
-            (
-                "NCCL_SOCKET_IFNAME set by environment to eth0",
-                "NCCL_SOCKET_IFNAME=eth0",
-            ),
-            (
-                "NCCL_IB_TIMEOUT set by environment to 22.",
-                "NCCL_IB_TIMEOUT=22",
-            ),
-            (
-                "NCCL_P2P_LEVEL set by environment to PHB",
-                "NCCL_P2P_LEVEL=PHB",
-            ),
-            (
-                "NCCL_SOCKET_IFNAME set by environment to eth0.",
-                "NCCL_SOCKET_IFNAME=eth0.",
-            ),
+            ("TUNER/Plugin: Failed to find ncclTunerPlugin_v2, using internal tuner instead.", ""),
+            ("TUNER/Plugin: Could not find: libnccl-tuner.so libnccl-net.so. Using internal tuner plugin.", ""),
+            ("Successfully loaded external network plugin libnccl-net-ofi.so", "plugin Successfully loaded external network plugin libnccl-net-ofi.so"),
+            ("Failed to initialize NET plugin IB", "plugin Failed to initialize NET plugin IB"),
+            ("Assigned NET plugin Socket to comm", "plugin Assigned NET plugin Socket to comm"),
+            ("NET/OFI Selected provider is efa, fabric is efa (found 4 nics)", "plugin NET/OFI Selected provider is efa, fabric is efa (found 4 nics)"),
+            ("NCCL_SOCKET_IFNAME set by environment to eth0", "NCCL_SOCKET_IFNAME=eth0"),
+            ("NCCL_IB_TIMEOUT set by environment to 22.", "NCCL_IB_TIMEOUT=22"),
+            ("NCCL_P2P_LEVEL set by environment to PHB", "NCCL_P2P_LEVEL=PHB"),
+            ("NCCL_SOCKET_IFNAME set by environment to eth0.", "NCCL_SOCKET_IFNAME=eth0."),
             ("NCCL_ALGO set by environment to", "NCCL_ALGO="),
-            (
-                "NCCL_IB_HCA set to mlx5_0,mlx5_1",
-                "NCCL_IB_HCA=mlx5_0,mlx5_1",
-            ),
+            ("NCCL_IB_HCA set to mlx5_0,mlx5_1", "NCCL_IB_HCA=mlx5_0,mlx5_1"),
             ("cudaDriverVersion 12080", "driver 12080"),
-            (
-                "NCCL version 2.27.7+cuda12.8",
-                "nccl 2.27.7 cuda Some(\"12.8\")",
-            ),
-            (
-                "NCCL version 2.19.3+cudaCUDA_MAJOR.CUDA_MINOR",
-                "nccl 2.19.3 cuda None",
-            ),
+            ("NCCL version 2.27.7+cuda12.8", "nccl 2.27.7 cuda Some(\"12.8\")"),
+            ("NCCL version 2.19.3+cudaCUDA_MAJOR.CUDA_MINOR", "nccl 2.19.3 cuda None"),
             ("NCCL git version master 1a2b3c4", ""),
-            (
-                "RCCL version : 2.27.7-main:1a2b3c4",
-                "rccl 2.27.7 cuda None",
-            ),
-            (
-                "NVLS multicast support is available on dev 0 (NVLS_NCHANNELS 16)",
-                "Nvls { available: true }",
-            ),
-            (
-                "NVLS multicast support is not available on dev 0",
-                "Nvls { available: false }",
-            ),
-            (
-                "NVLS comm 0x558a1c20 headRank 0 nHeads 8 nvlsRanks 8 buffSize 1048576 nvlsPerRankSize 33554432 nvlsTotalSize 268435456",
-                "Nvls { available: true }",
-            ),
-            (
-                "NET/IB : GPU Direct RDMA Enabled for HCA 0 'mlx5_0'",
-                "gdr true - -",
-            ),
-            (
-                "NET/IB : GPU Direct RDMA Disabled for HCA 0 'mlx5_0' (no module)",
-                "gdr false - -",
-            ),
-            (
-                "NET/IB : GPU Direct RDMA (DMABUF) enabled for HCA 0 'mlx5_0",
-                "gdr true - -",
-            ),
-            (
-                "GPU Direct RDMA Disabled for GPU 3b000 / HCA 1 (distance 7 > 4)",
-                "gdr false 7 4",
-            ),
-            (
-                "GPU Direct RDMA Enabled for GPU 2 / HCA 1 (distance 5 <= 5), read 1 mode Default",
-                "gdr true 5 5",
-            ),
-            (
-                "GPU Direct RDMA Enabled for GPU/0-241664 (rank 0) - NET/0-0 (distance 4 <= 6, read 1, mode Default)",
-                "gdr true 4 6",
-            ),
-            (
-                "P2P is disabled between connected GPUs 0 and 1. You can repress this message with NCCL_IGNORE_DISABLED_P2P=1.",
-                "P2pDisabled { a: 0, b: 1, nvlink: false }",
-            ),
-            (
-                "Could not enable P2P between dev 0(=3b000) and dev 1(=5e000)",
-                "P2pDisabled { a: 0, b: 1, nvlink: false }",
-            ),
-            (
-                "socketStartConnect: connect to 10.42.1.9<41873> returned Connection refused, retrying (3/34) after sleep for 300 msec",
-                "retry 10.42.1.9<41873> Connection refused",
-            ),
-            (
-                "socketStartConnect: connect returned Connection refused, retrying (3/34) after sleep for 300 msec",
-                "retry - Connection refused",
-            ),
-            (
-                "Call to connect returned Connection timed out, retrying",
-                "retry - Connection timed out",
-            ),
+            ("RCCL version : 2.27.7-main:1a2b3c4", "rccl 2.27.7 cuda None"),
+            ("NVLS multicast support is available on dev 0 (NVLS_NCHANNELS 16)", "Nvls { available: true }"),
+            ("NVLS multicast support is not available on dev 0", "Nvls { available: false }"),
+            ("NVLS comm 0x558a1c20 headRank 0 nHeads 8 nvlsRanks 8 buffSize 1048576 nvlsPerRankSize 33554432 nvlsTotalSize 268435456", "Nvls { available: true }"),
+            ("NET/IB : GPU Direct RDMA Enabled for HCA 0 'mlx5_0'", "gdr true - -"),
+            ("NET/IB : GPU Direct RDMA Disabled for HCA 0 'mlx5_0' (no module)", "gdr false - -"),
+            ("NET/IB : GPU Direct RDMA (DMABUF) enabled for HCA 0 'mlx5_0", "gdr true - -"),
+            ("GPU Direct RDMA Disabled for GPU 3b000 / HCA 1 (distance 7 > 4)", "gdr false 7 4"),
+            ("GPU Direct RDMA Enabled for GPU 2 / HCA 1 (distance 5 <= 5), read 1 mode Default", "gdr true 5 5"),
+            ("GPU Direct RDMA Enabled for GPU/0-241664 (rank 0) - NET/0-0 (distance 4 <= 6, read 1, mode Default)", "gdr true 4 6"),
+            ("P2P is disabled between connected GPUs 0 and 1. You can repress this message with NCCL_IGNORE_DISABLED_P2P=1.", "P2pDisabled { a: 0, b: 1, nvlink: false }"),
+            ("Could not enable P2P between dev 0(=3b000) and dev 1(=5e000)", "P2pDisabled { a: 0, b: 1, nvlink: false }"),
+            ("socketStartConnect: connect to 10.42.1.9<41873> returned Connection refused, retrying (3/34) after sleep for 300 msec", "retry 10.42.1.9<41873> Connection refused"),
+            ("socketStartConnect: connect returned Connection refused, retrying (3/34) after sleep for 300 msec", "retry - Connection refused"),
+            ("Call to connect returned Connection timed out, retrying", "retry - Connection timed out"),
             ("misc/socket.cc:64 -> 6", "-> 6"),
             ("init.cc:1722 -> 2 [Async thread]", "-> 2"),
             ("init.cc:2088 (ncclCommInitRankFunc) -> 3", "-> 3"),
             ("[Service thread] Connection closed by localRank 3", ""),
             ("=== System : maxBw 48.0 totalBw 300.0 ===", ""),
-            (
-                "Pattern 4, crossNic 0, nChannels 2, bw 24.000000/24.000000, type NVL/PHB, sameChannels 1",
-                "",
-            ),
-            (
-                "AllReduce: 1048576 Bytes -> Algo RING proto SIMPLE channel{Lo..Hi}={0..15}",
-                "",
-            ),
+            ("Pattern 4, crossNic 0, nChannels 2, bw 24.000000/24.000000, type NVL/PHB, sameChannels 1", ""),
+            ("AllReduce: 1048576 Bytes -> Algo RING proto SIMPLE channel{Lo..Hi}={0..15}", ""),
             ("1048576 Bytes -> Algo 1 proto 2 time 61.250000", ""),
         ],
         info,
@@ -895,33 +512,16 @@ fn networks_plugins_and_environment() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn collectives() {
     check(
         &[
-            (
-                "AllReduce: opCount 1f sendbuff 0x7f3a2c000000 recvbuff 0x7f3a2c000000 count 4194304 datatype 9 op 0 root 0 comm 0x558a1c20 [nranks=8] stream 0x55cf1e20",
-                "AllReduce #31 4194304x9 op 0 root 0 comm 558a1c20/8",
-            ),
-            (
-                "Send: opCount 20 sendbuff (nil) recvbuff 0x7f3a30000000 count 2048 datatype 6 op 0 root 3 comm 0x558b7700 [nranks=2] stream 0x55cf1e20",
-                "Send #32 2048x6 op 0 root 3 comm 558b7700/2",
-            ),
-            (
-                "Send: opCount 12 sendbuff 0x7f3a30000000 recvbuff (nil) count 2048 datatype 7 op 0 root 1 comm 0x558b7700 [nranks=2] stream 0x55cf1e20",
-                "Send #18 2048x7 op 0 root 1 comm 558b7700/2",
-            ),
-            (
-                "Recv: opCount 0 sendbuff (nil) recvbuff 0x1 count 1 datatype 0 op 0 root 0 comm 0x1 [nranks=2] stream (nil)",
-                "Recv #0 1x0 op 0 root 0 comm 1/2",
-            ),
-            (
-                "AlltoAll: opCount 0 sendbuff 0x1 recvbuff 0x1 count 1 datatype 11 op 4 root -1 comm 0x1 [nranks=2] stream 0x1",
-                "AlltoAll #0 1x11 op 4 root -1 comm 1/2",
-            ),
-            (
-                "Broadcast: opCount 0 sendbuff 0x1 recvbuff 0x1 count 18446744073709 datatype 7 op 4096 root 0 comm 0x1 [nranks=2] stream 0x1",
-                "Broadcast #0 18446744073709x7 op 255 root 0 comm 1/2",
-            ),
+            ("AllReduce: opCount 1f sendbuff 0x7f3a2c000000 recvbuff 0x7f3a2c000000 count 4194304 datatype 9 op 0 root 0 comm 0x558a1c20 [nranks=8] stream 0x55cf1e20", "AllReduce #31 4194304x9 op 0 root 0 comm 558a1c20/8"),
+            ("Send: opCount 20 sendbuff (nil) recvbuff 0x7f3a30000000 count 2048 datatype 6 op 0 root 3 comm 0x558b7700 [nranks=2] stream 0x55cf1e20", "Send #32 2048x6 op 0 root 3 comm 558b7700/2"),
+            ("Send: opCount 12 sendbuff 0x7f3a30000000 recvbuff (nil) count 2048 datatype 7 op 0 root 1 comm 0x558b7700 [nranks=2] stream 0x55cf1e20", "Send #18 2048x7 op 0 root 1 comm 558b7700/2"),
+            ("Recv: opCount 0 sendbuff (nil) recvbuff 0x1 count 1 datatype 0 op 0 root 0 comm 0x1 [nranks=2] stream (nil)", "Recv #0 1x0 op 0 root 0 comm 1/2"),
+            ("AlltoAll: opCount 0 sendbuff 0x1 recvbuff 0x1 count 1 datatype 11 op 4 root -1 comm 0x1 [nranks=2] stream 0x1", "AlltoAll #0 1x11 op 4 root -1 comm 1/2"),
+            ("Broadcast: opCount 0 sendbuff 0x1 recvbuff 0x1 count 18446744073709 datatype 7 op 4096 root 0 comm 0x1 [nranks=2] stream 0x1", "Broadcast #0 18446744073709x7 op 255 root 0 comm 1/2"),
             ("AllReduce: opCount 1f sendbuff 0x7f3a2c000000 recvb", ""),
         ],
         info,
@@ -945,244 +545,74 @@ fn collectives() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn warnings_by_what_they_are_about() {
     let rows: &[(&str, &str)] = &[
         ("Bootstrap : no socket interface found", "NoInterface"),
         ("NET/Socket : no interface found", "NoInterface"),
         ("NET/IB : No IP interface found.", "NoInterface"),
-        (
-            "NET/Socket : No usable listening interface found",
-            "NoInterface",
-        ),
-        (
-            "Net : No interface found in the same subnet as remote address 10.1.1.1<2>",
-            "NoInterface",
-        ),
-        (
-            "no device found matching =eth9, verify NCCL_OOB_NET_IFNAME",
-            "NoInterface",
-        ),
-        (
-            "Bootstrap Root : mismatch in rank count from procs 8 : 16",
-            "BootstrapMismatch",
-        ),
-        (
-            "Bootstrap Root : mismatch in info from procs, nranks 8 vs 16, nroots 1 vs 1, iroot 0 vs 0",
-            "BootstrapMismatch",
-        ),
-        (
-            "Bootstrap Root : rank 3 of 8 ranks has already checked in",
-            "BootstrapMismatch",
-        ),
-        (
-            "Message truncated : received 64 bytes instead of 32",
-            "BootstrapMismatch",
-        ),
-        (
-            "Connect to 10.42.1.9<41873> failed : Connection timed out",
-            "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection timed out\" }",
-        ),
-        (
-            "Connect to 10.42.1.23:40112 failed: Connection timed out",
-            "Connect { peer: Some(\"10.42.1.23:40112\"), error: \"Connection timed out\" }",
-        ),
-        (
-            "Net : Connect to 10.42.1.9<41873> failed : No route to host",
-            "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"No route to host\" }",
-        ),
-        (
-            "socketStartConnect: Connect to 10.42.1.9<41873> failed : Connection timed out",
-            "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection timed out\" }",
-        ),
-        (
-            "socketStartConnect: exceeded retries (20000)",
-            "Connect { peer: None, error: \"exceeded retries (20000)\" }",
-        ),
-        (
-            "socketPollConnect: exceeded timeouts (3)",
-            "Connect { peer: None, error: \"exceeded timeouts (3)\" }",
-        ),
-        (
-            "socketPollConnect: Connect to 10.42.1.9<41873> returned -1(Success) errno 111(Connection refused)",
-            "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection refused\" }",
-        ),
-        (
-            "socketStartConnect: connect returned Connection refused, exceeded error retry count (35)",
-            "Connect { peer: None, error: \"Connection refused\" }",
-        ),
-        (
-            "socketStartConnect: connect to 10.42.1.9<41873> returned Connection refused, exceeded error retry count after 35 attempts",
-            "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection refused\" }",
-        ),
-        (
-            "socketPollConnect to 10.42.1.9<41873> failed with error Connection refused",
-            "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection refused\" }",
-        ),
-        (
-            "ncclOsSocketPollConnect to llm-1.llm<41873> failed with error No route to host",
-            "Connect { peer: Some(\"llm-1.llm<41873>\"), error: \"No route to host\" }",
-        ),
-        (
-            "ncclOsSocketStartConnect: connect to 10.42.1.9<41873> failed : Network is unreachable",
-            "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Network is unreachable\" }",
-        ),
-        (
-            "socketProgress: Connection closed by remote peer llm-1.llm.prod.svc.cluster.local<38122>",
-            "PeerClosed { peer: Some(\"llm-1.llm.prod.svc.cluster.local<38122>\") }",
-        ),
-        (
-            "Net : Call to recv from 10.42.1.9<5> failed : Connection reset by peer",
-            "PeerClosed { peer: Some(\"10.42.1.9<5>\") }",
-        ),
-        (
-            "socketProgressOpt: Call to send to 10.42.1.9<5> failed : Broken pipe",
-            "PeerClosed { peer: Some(\"10.42.1.9<5>\") }",
-        ),
-        (
-            "ncclOsSocketProgressOpt: Call to recv from 10.42.1.9<5> failed : Broken pipe",
-            "PeerClosed { peer: Some(\"10.42.1.9<5>\") }",
-        ),
-        (
-            "Error: failed to extend /dev/shm/nccl-4Xk9aQ to 33030532 bytes, error: No space left on device (28)",
-            "Shm { no_space: true }",
-        ),
-        (
-            "Error: failed to extend /dev/shm/nccl-4Xk9aQ to 33030532 bytes",
-            "Shm { no_space: false }",
-        ),
-        (
-            "Error while creating shared memory segment /dev/shm/nccl-4Xk9aQ (size 33030528), error: No space left on device (28)",
-            "Shm { no_space: true }",
-        ),
-        (
-            "Error while attaching to shared memory segment /dev/shm/nccl- (size 33030528), error: No such file or directory (2)",
-            "Shm { no_space: false }",
-        ),
-        (
-            "Call to posix_fallocate failed : No space left on device",
-            "Shm { no_space: true }",
-        ),
-        (
-            "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 3b000",
-            "DuplicateGpu",
-        ),
-        (
-            "Multiple Ranks are using the same GPU/Partition. Set NCCL_MULTI_RANK_GPU_ENABLE=1 to enable this configuration.",
-            "DuplicateGpu",
-        ),
-        (
-            "Multiple ranks detected using the same GPU on this node. Set NCCL_MULTI_RANK_GPU_ENABLE=1",
-            "DuplicateGpu",
-        ),
-        (
-            "Cuda failure 'out of memory'",
-            "Cuda { text: \"out of memory\" }",
-        ),
-        (
-            "Cuda failure 2 'out of memory'",
-            "Cuda { text: \"out of memory\" }",
-        ),
-        (
-            "Cuda failure 217 'unhandled: peer mapping resources exhausted'",
-            "PeerMapping",
-        ),
-        (
-            "failed to peer with device 3(=5e000): 60 peer mapping resources exhausted",
-            "PeerMapping",
-        ),
-        (
-            "cudaIpcGetMemHandle failed : operation not supported",
-            "Cuda { text: \"operation not supported\" }",
-        ),
-        (
-            "Failed to CUDA calloc async 8388608 bytes",
-            "Cuda { text: \"Failed to CUDA calloc async 8388608 bytes\" }",
-        ),
-        (
-            "P2P is disabled between NVLINK connected GPUs 0 and 1. This should not be the case given their connectivity",
-            "P2pDisabled",
-        ),
-        (
-            "No transport found for rank 0[3b000] -> rank 1[5e000]",
-            "NoTransport",
-        ),
-        (
-            "Failed to bind NVLink SHARP (NVLS) Multicast memory of size 2097152 : CUDA error 401 'the operation cannot be performed in the present state'.",
-            "NvlsFailed",
-        ),
+        ("NET/Socket : No usable listening interface found", "NoInterface"),
+        ("Net : No interface found in the same subnet as remote address 10.1.1.1<2>", "NoInterface"),
+        ("no device found matching =eth9, verify NCCL_OOB_NET_IFNAME", "NoInterface"),
+        ("Bootstrap Root : mismatch in rank count from procs 8 : 16", "BootstrapMismatch"),
+        ("Bootstrap Root : mismatch in info from procs, nranks 8 vs 16, nroots 1 vs 1, iroot 0 vs 0", "BootstrapMismatch"),
+        ("Bootstrap Root : rank 3 of 8 ranks has already checked in", "BootstrapMismatch"),
+        ("Message truncated : received 64 bytes instead of 32", "BootstrapMismatch"),
+        ("Connect to 10.42.1.9<41873> failed : Connection timed out", "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection timed out\" }"),
+        ("Connect to 10.42.1.23:40112 failed: Connection timed out", "Connect { peer: Some(\"10.42.1.23:40112\"), error: \"Connection timed out\" }"),
+        ("Net : Connect to 10.42.1.9<41873> failed : No route to host", "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"No route to host\" }"),
+        ("socketStartConnect: Connect to 10.42.1.9<41873> failed : Connection timed out", "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection timed out\" }"),
+        ("socketStartConnect: exceeded retries (20000)", "Connect { peer: None, error: \"exceeded retries (20000)\" }"),
+        ("socketPollConnect: exceeded timeouts (3)", "Connect { peer: None, error: \"exceeded timeouts (3)\" }"),
+        ("socketPollConnect: Connect to 10.42.1.9<41873> returned -1(Success) errno 111(Connection refused)", "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection refused\" }"),
+        ("socketStartConnect: connect returned Connection refused, exceeded error retry count (35)", "Connect { peer: None, error: \"Connection refused\" }"),
+        ("socketStartConnect: connect to 10.42.1.9<41873> returned Connection refused, exceeded error retry count after 35 attempts", "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection refused\" }"),
+        ("socketPollConnect to 10.42.1.9<41873> failed with error Connection refused", "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Connection refused\" }"),
+        ("ncclOsSocketPollConnect to llm-1.llm<41873> failed with error No route to host", "Connect { peer: Some(\"llm-1.llm<41873>\"), error: \"No route to host\" }"),
+        ("ncclOsSocketStartConnect: connect to 10.42.1.9<41873> failed : Network is unreachable", "Connect { peer: Some(\"10.42.1.9<41873>\"), error: \"Network is unreachable\" }"),
+        ("socketProgress: Connection closed by remote peer llm-1.llm.prod.svc.cluster.local<38122>", "PeerClosed { peer: Some(\"llm-1.llm.prod.svc.cluster.local<38122>\") }"),
+        ("Net : Call to recv from 10.42.1.9<5> failed : Connection reset by peer", "PeerClosed { peer: Some(\"10.42.1.9<5>\") }"),
+        ("socketProgressOpt: Call to send to 10.42.1.9<5> failed : Broken pipe", "PeerClosed { peer: Some(\"10.42.1.9<5>\") }"),
+        ("ncclOsSocketProgressOpt: Call to recv from 10.42.1.9<5> failed : Broken pipe", "PeerClosed { peer: Some(\"10.42.1.9<5>\") }"),
+        ("Error: failed to extend /dev/shm/nccl-4Xk9aQ to 33030532 bytes, error: No space left on device (28)", "Shm { no_space: true }"),
+        ("Error: failed to extend /dev/shm/nccl-4Xk9aQ to 33030532 bytes", "Shm { no_space: false }"),
+        ("Error while creating shared memory segment /dev/shm/nccl-4Xk9aQ (size 33030528), error: No space left on device (28)", "Shm { no_space: true }"),
+        ("Error while attaching to shared memory segment /dev/shm/nccl- (size 33030528), error: No such file or directory (2)", "Shm { no_space: false }"),
+        ("Call to posix_fallocate failed : No space left on device", "Shm { no_space: true }"),
+        ("Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 3b000", "DuplicateGpu"),
+        ("Multiple Ranks are using the same GPU/Partition. Set NCCL_MULTI_RANK_GPU_ENABLE=1 to enable this configuration.", "DuplicateGpu"),
+        ("Multiple ranks detected using the same GPU on this node. Set NCCL_MULTI_RANK_GPU_ENABLE=1", "DuplicateGpu"),
+        ("Cuda failure 'out of memory'", "Cuda { text: \"out of memory\" }"),
+        ("Cuda failure 2 'out of memory'", "Cuda { text: \"out of memory\" }"),
+        ("Cuda failure 217 'unhandled: peer mapping resources exhausted'", "PeerMapping"),
+        ("failed to peer with device 3(=5e000): 60 peer mapping resources exhausted", "PeerMapping"),
+        ("cudaIpcGetMemHandle failed : operation not supported", "Cuda { text: \"operation not supported\" }"),
+        ("Failed to CUDA calloc async 8388608 bytes", "Cuda { text: \"Failed to CUDA calloc async 8388608 bytes\" }"),
+        ("P2P is disabled between NVLINK connected GPUs 0 and 1. This should not be the case given their connectivity", "P2pDisabled"),
+        ("No transport found for rank 0[3b000] -> rank 1[5e000]", "NoTransport"),
+        ("Failed to bind NVLink SHARP (NVLS) Multicast memory of size 2097152 : CUDA error 401 'the operation cannot be performed in the present state'.", "NvlsFailed"),
         ("MNNVL is not supported on this system", "Mnnvl"),
-        (
-            "MNNVL (cliqueSize 8) is available but not working on this system. Check the IMEX channel configuration (/dev/nvidia-caps-imex-channels). Set NCCL_MNNVL_ENABLE=0 to ignore this issue.",
-            "Mnnvl",
-        ),
-        (
-            "MNNVL (cliqueSize 8) is available but not supported on this system. Check the IMEX configuration.",
-            "Mnnvl",
-        ),
-        (
-            "NET/IB : Got completion with error 12, opcode 0, len 0, vendor err 129",
-            "IbCompletion { status: 12, peer: None, hca: None }",
-        ),
-        (
-            "NET/IB : Got completion from peer 10.42.1.9<48213> with error 5, opcode 1, len 0, vendor err 249",
-            "IbCompletion { status: 5, peer: Some(\"10.42.1.9<48213>\"), hca: None }",
-        ),
-        (
-            "NET/IB : Got completion from peer 10.42.1.9<48213> with status=12 opcode=0 len=0 vendor err 129 (Send) localGid fe80::a288:c2ff:fe11:2233 remoteGidsfe80::a288:c2ff:fe44:5566",
-            "IbCompletion { status: 12, peer: Some(\"10.42.1.9<48213>\"), hca: None }",
-        ),
-        (
-            "NET/IB: Got completion from peer 10.42.1.9<48213> with status=12 opcode=0 len=0 vendor err 129 (Recv) localGid ::ffff:192.168.10.4 remoteGids::ffff:192.168.10.9 hca mlx5_0",
-            "IbCompletion { status: 12, peer: Some(\"10.42.1.9<48213>\"), hca: Some(\"mlx5_0\") }",
-        ),
-        (
-            "NET/IB: Got completion from peer 10.42.1.9<48213> with status=IBV_WC_RETRY_EXC_ERR(12) opcode=IBV_WC_SEND(0) vendor_err=129  localGid ::ffff:192.168.10.4 remoteGids::ffff:192.168.10.9 hca mlx5_0",
-            "IbCompletion { status: 12, peer: Some(\"10.42.1.9<48213>\"), hca: Some(\"mlx5_0\") }",
-        ),
-        (
-            "NET/IB : mlx5_1:1 Got non-fatal async event: port error(10)",
-            "IbAsync",
-        ),
-        (
-            "NET/IB : mlx5_1:1 async fatal event on QP (0x7f): local catastrophic error",
-            "IbAsync",
-        ),
-        (
-            "Call to ibv_modify_qp failed with 110 Connection timed out, on dev mlx5_0:1, curr state INIT, next state RTR",
-            "IbVerbs",
-        ),
-        (
-            "Call to ibv_reg_mr_iova2 failed with error Cannot allocate memory",
-            "Memlock",
-        ),
+        ("MNNVL (cliqueSize 8) is available but not working on this system. Check the IMEX channel configuration (/dev/nvidia-caps-imex-channels). Set NCCL_MNNVL_ENABLE=0 to ignore this issue.", "Mnnvl"),
+        ("MNNVL (cliqueSize 8) is available but not supported on this system. Check the IMEX configuration.", "Mnnvl"),
+        ("NET/IB : Got completion with error 12, opcode 0, len 0, vendor err 129", "IbCompletion { status: 12, peer: None, hca: None }"),
+        ("NET/IB : Got completion from peer 10.42.1.9<48213> with error 5, opcode 1, len 0, vendor err 249", "IbCompletion { status: 5, peer: Some(\"10.42.1.9<48213>\"), hca: None }"),
+        ("NET/IB : Got completion from peer 10.42.1.9<48213> with status=12 opcode=0 len=0 vendor err 129 (Send) localGid fe80::a288:c2ff:fe11:2233 remoteGidsfe80::a288:c2ff:fe44:5566", "IbCompletion { status: 12, peer: Some(\"10.42.1.9<48213>\"), hca: None }"),
+        ("NET/IB: Got completion from peer 10.42.1.9<48213> with status=12 opcode=0 len=0 vendor err 129 (Recv) localGid ::ffff:192.168.10.4 remoteGids::ffff:192.168.10.9 hca mlx5_0", "IbCompletion { status: 12, peer: Some(\"10.42.1.9<48213>\"), hca: Some(\"mlx5_0\") }"),
+        ("NET/IB: Got completion from peer 10.42.1.9<48213> with status=IBV_WC_RETRY_EXC_ERR(12) opcode=IBV_WC_SEND(0) vendor_err=129  localGid ::ffff:192.168.10.4 remoteGids::ffff:192.168.10.9 hca mlx5_0", "IbCompletion { status: 12, peer: Some(\"10.42.1.9<48213>\"), hca: Some(\"mlx5_0\") }"),
+        ("NET/IB : mlx5_1:1 Got non-fatal async event: port error(10)", "IbAsync"),
+        ("NET/IB : mlx5_1:1 async fatal event on QP (0x7f): local catastrophic error", "IbAsync"),
+        ("Call to ibv_modify_qp failed with 110 Connection timed out, on dev mlx5_0:1, curr state INIT, next state RTR", "IbVerbs"),
+        ("Call to ibv_reg_mr_iova2 failed with error Cannot allocate memory", "Memlock"),
         ("NET/IB : Unable to open device mlx5_0", "IbVerbs"),
-        (
-            "NET/IB : req 0/1 tag 1 peer 10.42.1.9<5> collective mismatch error, local size 8 remote size 16",
-            "CollectiveMismatch",
-        ),
-        (
-            "NET/Socket : peer 10.42.1.9<5> message truncated : receiving 128 bytes instead of 64. If you believe your socket network is in healthy state",
-            "CollectiveMismatch",
-        ),
-        (
-            "Mismatched NCCL version detected : rank 1 version 22706 rank 0 version 22707",
-            "VersionMismatch { a: (1, 22706), b: (0, 22707) }",
-        ),
+        ("NET/IB : req 0/1 tag 1 peer 10.42.1.9<5> collective mismatch error, local size 8 remote size 16", "CollectiveMismatch"),
+        ("NET/Socket : peer 10.42.1.9<5> message truncated : receiving 128 bytes instead of 64. If you believe your socket network is in healthy state", "CollectiveMismatch"),
+        ("Mismatched NCCL version detected : rank 1 version 22706 rank 0 version 22707", "VersionMismatch { a: (1, 22706), b: (0, 22707) }"),
         ("Error: network gIB not found.", "NetworkNotFound"),
         ("Failed to initialize any NET plugin", "NetworkNotFound"),
         ("Failed to find CUDA library libcuda.so", "Library"),
-        (
-            "Failed to open libnvidia-ml.so.1: cannot open shared object file",
-            "Library",
-        ),
-        (
-            "[Proxy Service 3] Failed to execute operation Connect from rank 3, retcode 2",
-            "Other [Proxy Service 3] Failed to execute operation Connect from rank 3, retcode 2",
-        ),
-        (
-            "socketFinalizeAccept: wrong magic 1 != 2",
-            "Other socketFinalizeAccept: wrong magic 1 != 2",
-        ),
+        ("Failed to open libnvidia-ml.so.1: cannot open shared object file", "Library"),
+        ("[Proxy Service 3] Failed to execute operation Connect from rank 3, retcode 2", "Other [Proxy Service 3] Failed to execute operation Connect from rank 3, retcode 2"),
+        ("socketFinalizeAccept: wrong magic 1 != 2", "Other socketFinalizeAccept: wrong magic 1 != 2"),
     ];
     check(rows, |line| {
         let said = warn("misc/x.cc:7", line);
@@ -1190,564 +620,6 @@ fn warnings_by_what_they_are_about() {
             .unwrap_or(&said)
             .to_owned()
     });
-}
-
-/// Everything a prefix may be in front of: the fact stays the same.
-#[test]
-fn prefixes_come_off() {
-    const LINE: &str = "llm-0:211:345 [3] NCCL INFO Connected all rings";
-    let at = |b: &Block| {
-        b.recs
-            .first()
-            .and_then(|r| r.at)
-            .map(|at| (at.ns, at.exact))
-    };
-    let outer = |b: &Block| {
-        let o = b
-            .recs
-            .first()
-            .and_then(|r| b.outers.get(r.outer as usize))
-            .cloned()
-            .unwrap_or_default();
-        let mut said = Vec::new();
-        said.extend(o.label.map(|l| format!("label {l}")));
-        said.extend(o.pid.map(|p| format!("pid {p}")));
-        said.extend(o.ip.map(|i| format!("ip {i}")));
-        said.extend(o.rank.map(|r| format!("rank {r}")));
-        said.extend(o.pod.map(|p| format!("pod {p}")));
-        said.extend(o.file.map(|f| format!("file {f}")));
-        if o.depth > 0 {
-            said.push(format!("depth {}", o.depth));
-        }
-        if o.repeated {
-            said.push("repeated".to_owned());
-        }
-        said.join(" ")
-    };
-    const T: i64 = 1_735_787_045; // 2025-01-02T03:04:05Z
-    let rows: &[(&str, &str, Option<(i64, bool)>)] = &[
-        ("{}", "", None),
-        (
-            "2025-01-02T03:04:05.123456789Z {}",
-            "",
-            Some((T * 1_000_000_000 + 123_456_789, true)),
-        ),
-        (
-            "2025-01-02T05:04:05.1+02:00 {}",
-            "",
-            Some((T * 1_000_000_000 + 100_000_000, true)),
-        ),
-        (
-            "2025-01-02T03:04:05.1Z stdout F {}",
-            "",
-            Some((T * 1_000_000_000 + 100_000_000, true)),
-        ),
-        (
-            "2025-01-02T03:04:05.1Z stderr F {}",
-            "",
-            Some((T * 1_000_000_000 + 100_000_000, true)),
-        ),
-        (
-            "[2025-01-02 03:04:05] {}",
-            "",
-            Some((T * 1_000_000_000, false)),
-        ),
-        (
-            "[2025-01-02 03:04:05.123456] {}",
-            "",
-            Some((T * 1_000_000_000 + 123_456_000, false)),
-        ),
-        (
-            "2025-01-02 11:04:05.007 +08:00 {}",
-            "",
-            Some((T * 1_000_000_000 + 7_000_000, true)),
-        ),
-        (
-            " 2025-01-02 03:04 {}",
-            "",
-            Some(((T - 5) * 1_000_000_000, false)),
-        ),
-        (
-            "Thu Jan  2 03:04:05 2025 {}",
-            "",
-            Some((T * 1_000_000_000, false)),
-        ),
-        (
-            "Thu Jan  2 03:04:05 2025[1,3]<stdout>:{}",
-            "rank 3",
-            Some((T * 1_000_000_000, false)),
-        ),
-        ("[1,0]<stderr>:{}", "rank 0", None),
-        ("[pod/llm-0/vllm] {}", "pod llm-0/vllm", None),
-        (
-            "[pod/llm-0/vllm] 2025-01-02T03:04:05Z {}",
-            "pod llm-0/vllm",
-            Some((T * 1_000_000_000, true)),
-        ),
-        ("llm-0 vllm {}", "pod llm-0/vllm", None),
-        (
-            "llm-0 vllm 2025-01-02T03:04:05Z {}",
-            "pod llm-0/vllm",
-            Some((T * 1_000_000_000, true)),
-        ),
-        ("vllm-1  | {}", "", None),
-        (
-            "vllm-1  | | 2025-01-02T03:04:05Z | {}",
-            "",
-            Some((T * 1_000_000_000, true)),
-        ),
-        ("3: {}", "rank 3", None),
-        (" 12: {}", "rank 12", None),
-        ("[12] {}", "rank 12", None),
-        ("node-a: {}", "", None),
-        ("rank_12.node-a.log:{}", "file rank_12.node-a.log", None),
-        ("logs/0.txt:417:{}", "file logs/0.txt", None),
-        (
-            "(Worker_TP1 pid=388) {}",
-            "label Worker_TP1 pid 388 depth 1",
-            None,
-        ),
-        (
-            "\u{1b}[1;36m(VllmWorker rank=0 pid=118)\u{1b}[0;0m {}",
-            "label VllmWorker rank=0 pid 118 depth 1",
-            None,
-        ),
-        (
-            "\u{1b}[36m(RayWorkerWrapper pid=512, ip=10.42.1.9)\u{1b}[0m {}",
-            "label RayWorkerWrapper pid 512 ip 10.42.1.9 depth 1",
-            None,
-        ),
-        (
-            "[36m(RayWorkerWrapper pid=512)[0m {}",
-            "label RayWorkerWrapper pid 512 depth 1",
-            None,
-        ),
-        (
-            "ESC[36m(RayWorkerWrapper pid=512)ESC[0m {}",
-            "label RayWorkerWrapper pid 512 depth 1",
-            None,
-        ),
-        (
-            "←[36m(RayWorkerWrapper pid=512)←[0m {}",
-            "label RayWorkerWrapper pid 512 depth 1",
-            None,
-        ),
-        (
-            "(EngineCore_DP0 pid=271) (RayWorkerWrapper pid=512, ip=10.42.1.9) {}",
-            "label RayWorkerWrapper pid 512 ip 10.42.1.9 depth 2",
-            None,
-        ),
-        (
-            "(ServeReplica:llm:LLMServer:q-4.5 pid=88) (EngineCore pid=120) (RayWorkerProc pid=340, ip=10.42.1.9) (Worker pid=340) {}",
-            "label Worker pid 340 depth 4",
-            None,
-        ),
-        (
-            "(RayWorkerWrapper pid=512) {} [repeated 7x across cluster]",
-            "label RayWorkerWrapper pid 512 depth 1 repeated",
-            None,
-        ),
-        (
-            "(raylet, ip=10.42.1.9) {}",
-            "label raylet ip 10.42.1.9 depth 1",
-            None,
-        ),
-        (
-            "(head, rank=0, pid=77) {}",
-            "label head, rank=0 pid 77 depth 1",
-            None,
-        ),
-        ("[rank3]:{}", "rank 3", None),
-        ("[default3]:{}", "rank 3", None),
-        ("[node-a:5]:{}", "rank 5", None),
-        ("role/0 [default1]:[rank1]:{}", "rank 1", None),
-        ("> {}", "", None),
-        (
-            "{\"log\":\"{}\\n\",\"stream\":\"stdout\",\"time\":\"2025-01-02T03:04:05Z\"}",
-            "",
-            Some((T * 1_000_000_000, true)),
-        ),
-        (
-            "{\"message\":\"{}\",\"timestamp\":\"2025-01-02T03:04:05Z\",\"labels\":{\"a\":[1,\"}\"]}}",
-            "",
-            Some((T * 1_000_000_000, true)),
-        ),
-        (
-            "vllm-1  | {\"log\":\"\\u001b[36m(Worker pid=1)\\u001b[0m {}\\r\\n\",\"stream\":\"stdout\"}",
-            "label Worker pid 1 depth 1",
-            None,
-        ),
-        (
-            "[pod/llm-0/vllm] 2025-01-02T03:04:05Z (EngineCore pid=1) (RayWorkerWrapper pid=2) {}",
-            "label RayWorkerWrapper pid 2 pod llm-0/vllm depth 2",
-            Some((T * 1_000_000_000, true)),
-        ),
-    ];
-    let mut wrong = String::new();
-    for (shape, prefix, stamp) in rows {
-        let line = shape.replace("{}", LINE);
-        let b = block(format!("{line}\n"));
-        let who = b
-            .recs
-            .first()
-            .and_then(|r| r.head)
-            .and_then(|h| b.heads.get(h as usize))
-            .map(|h| (h.host.clone(), h.pid, h.clean));
-        let said: Vec<_> = b.recs.iter().map(|r| say(&r.fact)).collect();
-        let tid = b.recs.first().map(|r| (r.tid, r.dev));
-        if said != ["connected Rings"]
-            || who != Some(("llm-0".to_owned(), Some(211), true))
-            || tid != Some((345, 3))
-            || outer(&b) != *prefix
-            || at(&b) != *stamp
-            || b.nccl_lines != 1
-        {
-            let _ = writeln!(
-                wrong,
-                "{line}\n  {said:?} {who:?} {tid:?} [{}] {:?} nccl {}",
-                outer(&b),
-                at(&b),
-                b.nccl_lines
-            );
-        }
-    }
-    assert!(wrong.is_empty(), "\n{wrong}");
-}
-
-/// Heads that people damaged when they pasted: the message stays, the process is known as far as it is told.
-#[test]
-fn damaged_heads_keep_their_message() {
-    let rows: &[(&str, Option<(&str, u64)>, i32)] = &[
-        (
-            "[pod-name]:7:9 [0] NCCL INFO Connected all rings",
-            Some(("", 7)),
-            0,
-        ),
-        (
-            "<node>:7:9 [0] NCCL INFO Connected all rings",
-            Some(("", 7)),
-            0,
-        ),
-        (":7:9 [0] NCCL INFO Connected all rings", Some(("", 7)), 0),
-        (
-            "node-a :7:9 [0] NCCL INFO Connected all rings",
-            Some(("node-a", 7)),
-            0,
-        ),
-        ("node-a [0] NCCL INFO Connected all rings", None, 0),
-        ("[3] NCCL INFO Connected all rings", None, 3),
-        ("NCCL INFO Connected all rings", None, -1),
-        ("[0] init.cc:7 NCCL INFO Connected all rings", None, 0),
-        (
-            "[misc/socket.cc:586] [node-a:pid=77] NCCL INFO Connected all rings",
-            None,
-            -1,
-        ),
-        (
-            "some stamp #12 llm-0:211:345 [3] NCCL INFO Connected all rings",
-            Some(("llm-0", 211)),
-            3,
-        ),
-        (
-            "llm-0:211:345 NCCL INFO Connected all rings",
-            Some(("llm-0", 211)),
-            -1,
-        ),
-        (
-            "llm-0:211:345 [-1] NCCL INFO Connected all rings",
-            Some(("llm-0", 211)),
-            -1,
-        ),
-    ];
-    for (line, who, dev) in rows {
-        let b = block(line);
-        let rec = b.recs.first();
-        let got = rec
-            .and_then(|r| r.head)
-            .and_then(|h| b.heads.get(h as usize))
-            .map(|h| (h.host.as_str(), h.pid.unwrap_or(0)));
-        assert_eq!((got, rec.map(|r| r.dev)), (*who, Some(*dev)), "{line}");
-        assert_eq!(b.nccl_lines, 1, "{line}");
-    }
-    assert_eq!(
-        warn("[net_ib.cc:101](http://x)", "Error: network gIB not found."),
-        "[net_ib.cc:101](http://x) NetworkNotFound"
-    );
-    let spoken = facts("[3] include/shm.h:28 NCCL WARN Error: network gIB not found.");
-    assert_eq!(spoken, ["include/shm.h:28 NetworkNotFound"]);
-}
-
-#[test]
-fn heads_of_every_kind() {
-    // 2.30.7 names the function, and stamps WARN only.
-    let b = block(
-        "\n[2026-01-02 03:04:05] llm-0:211:345 [0] init.cc:1057 (initTransportsRank) NCCL WARN Multiple Ranks are using the same GPU/Partition.\n",
-    );
-    assert_eq!(say(&b.recs[0].fact), "init.cc:1057 DuplicateGpu");
-    assert_eq!(b.recs[0].at.map(|at| at.exact), Some(false));
-    // TRACE and CALL are NCCL's but say nothing that is followed.
-    let b = block(
-        "llm-0:211:345 [0] 1042.118000 commAlloc:398 NCCL TRACE comm 0x55d0c3a0 rank 0 nranks 4\nllm-0:211:345 NCCL CALL ncclAllReduce(7f3a2c000000,7f3a2c800000,1048576,7,0,0,0x55d0c3a0,0x55cf1e20)\n",
-    );
-    assert_eq!((b.nccl_lines, b.recs.len(), b.heads.len()), (2, 0, 1));
-    // Plugins write `function:line`.
-    let said = warn(
-        "ncclNetOfi_test:812",
-        "NET/OFI Request 0x7f14cc01a0c0 completed with error. RC: 113. Error: 2 (UNDELIVERABLE). Completed length: 0",
-    );
-    assert!(
-        said.starts_with("ncclNetOfi_test:812 Other NET/OFI Request"),
-        "{said}"
-    );
-    // Bare version lines, behind prefixes too.
-    for line in [
-        "NCCL version 2.21.5+cuda12.4",
-        "node-a: NCCL version 2.21.5+cuda12.4",
-        "←[36m(RayWorkerWrapper pid=381, ip=10.42.3.9)←[0m NCCL version 2.21.5+cuda12.4",
-    ] {
-        assert_eq!(facts(line), ["nccl 2.21.5 cuda Some(\"12.4\")"], "{line}");
-    }
-    assert_eq!(
-        facts("RCCL version 2.18.3+hip6.0 HEAD:1a2b3c4+"),
-        ["rccl 2.18.3 cuda None"]
-    );
-    assert_eq!(
-        facts("RCCL version : 2.27.7-main:1a2b3c4\nHIP version  : 6.4\n"),
-        ["rccl 2.27.7 cuda None"]
-    );
-    // UCX looks alike and is not.
-    assert_eq!(block("[node-a:733 :0:733] Caught signal 11 (Segmentation fault: address not mapped to object at address (nil))").nccl_lines, 0);
-}
-
-/// Where each piece of a glued line begins and ends belongs to the fact.
-fn pieces(b: &Block) -> Vec<(String, String)> {
-    let text = |r: &Rec| {
-        String::from_utf8_lossy(
-            b.text
-                .get(r.start as usize..r.end as usize)
-                .unwrap_or_default(),
-        )
-        .into_owned()
-    };
-    b.recs
-        .iter()
-        .map(|r| {
-            (
-                r.head
-                    .and_then(|h| b.heads.get(h as usize))
-                    .map_or_else(String::new, |h| {
-                        format!("{}:{}", h.host, h.pid.unwrap_or(0))
-                    }),
-                text(r),
-            )
-        })
-        .collect()
-}
-
-#[test]
-fn glued_lines_come_apart() {
-    let known = "node-a:10:20 [0] NCCL INFO Connected all rings\nnode-a:11:21 [1] NCCL INFO Connected all rings\n";
-    let rows: &[(&str, &[(&str, &str)])] = &[
-        (
-            "node-a:10:20node-a:11:21 [1] NCCL INFO Connected all trees",
-            &[(
-                "node-a:11",
-                "node-a:10:20node-a:11:21 [1] NCCL INFO Connected all trees",
-            )],
-        ),
-        (
-            "node-a:10:20 [0] NCCL INFO threadThresholds 8node-a:11:21 [1] NCCL INFO Connected all trees",
-            &[
-                ("node-a:10", "node-a:10:20 [0] NCCL INFO threadThresholds 8"),
-                (
-                    "node-a:11",
-                    "node-a:11:21 [1] NCCL INFO Connected all trees",
-                ),
-            ],
-        ),
-        (
-            "node-a:10:20 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEMnode-a:11:21 [1] NCCL INFO Connected all trees",
-            &[
-                (
-                    "node-a:10",
-                    "node-a:10:20 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM",
-                ),
-                (
-                    "node-a:11",
-                    "node-a:11:21 [1] NCCL INFO Connected all trees",
-                ),
-            ],
-        ),
-        (
-            "node-a:10:20 [0] NCCL INFO node-b:1:2 [7] NCCL INFO Connected all trees",
-            &[("node-b:1", "node-b:1:2 [7] NCCL INFO Connected all trees")],
-        ),
-        (
-            "node-a:10:20 [0] NCCL INFO Connected all rings node-a:11:21 [1] NCCL INFO Connected all trees node-a:10:20 [0] NCCL INFO Connected NVLS tree",
-            &[
-                (
-                    "node-a:10",
-                    "node-a:10:20 [0] NCCL INFO Connected all rings ",
-                ),
-                (
-                    "node-a:11",
-                    "node-a:11:21 [1] NCCL INFO Connected all trees ",
-                ),
-                (
-                    "node-a:10",
-                    "node-a:10:20 [0] NCCL INFO Connected NVLS tree",
-                ),
-            ],
-        ),
-        (
-            "6] via P2P/IPCnode-a:11:21 [1] NCCL INFO Connected all trees",
-            &[(
-                "node-a:11",
-                "6] via P2P/IPCnode-a:11:21 [1] NCCL INFO Connected all trees",
-            )],
-        ),
-        (
-            "node-a:10:20 [0] NCCL INFO Connected all rings[2025-03-04 05:06:07] node-a:11:21 [1] misc/socket.cc:7 NCCL WARN Error: network X not found.",
-            &[
-                (
-                    "node-a:10",
-                    "node-a:10:20 [0] NCCL INFO Connected all rings",
-                ),
-                (
-                    "node-a:11",
-                    "[2025-03-04 05:06:07] node-a:11:21 [1] misc/socket.cc:7 NCCL WARN Error: network X not found.",
-                ),
-            ],
-        ),
-        (
-            "NCCL version 2.21.5+cuda12.4 node-a:11:21 [1] NCCL INFO Connected all trees",
-            &[
-                (
-                    "",
-                    "NCCL version 2.21.5+cuda12.4 node-a:11:21 [1] NCCL INFO Connected all trees",
-                ),
-                (
-                    "node-a:11",
-                    "node-a:11:21 [1] NCCL INFO Connected all trees",
-                ),
-            ],
-        ),
-    ];
-    for (line, expected) in rows {
-        let b = block(format!("{known}{line}\n"));
-        let got: Vec<_> = pieces(&b).into_iter().skip(2).collect();
-        let got: Vec<_> = got.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        assert_eq!(got, *expected, "{line}");
-        assert_eq!(b.nccl_lines, 3, "{line}");
-    }
-    // A host that never began a line is not believed to be clean; one that did is.
-    let b = block(
-        "8node-a:10:20 [0] NCCL INFO Connected all rings\nx 8node-b:10:20 [0] NCCL INFO Connected all rings\n",
-    );
-    let heads: Vec<_> = b.heads.iter().map(|h| (h.host.as_str(), h.clean)).collect();
-    assert_eq!(heads, [("8node-a", true), ("8node-b", false)]);
-}
-
-#[test]
-fn quoted_lines_are_no_facts() {
-    const QUOTE: &str = "llm-0:211:345 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM";
-    for shape in [
-        "INFO 11-20 08:04:55 [logger.py:43] Received request cmpl-1: prompt: 'what is {}', params: x",
-        "(APIServer pid=1) INFO 11-20 08:04:55 [logger.py:43] Received request: {}",
-        "(APIServer pid=1) my log says {}",
-        "INFO:     user said {}",
-        "{\"model\":\"q\",\"messages\":[{\"role\":\"user\",\"content\":\"{}\"}]}",
-        "{\"model\":\"q\",\"prompt\":\"{}\",\"stream\":true}",
-        "{\"text\":\"{}\"}",
-        "prompt='{}'",
-        "prompt: \"{}\"",
-        "text with a break\\n{}\\nand more",
-        "2025-11-20 08:04:55,123 - app - INFO - got {}",
-    ] {
-        for stamp in [
-            "",
-            "2025-01-02T03:04:05.1Z ",
-            "2025-01-02T03:04:05.1Z stdout F ",
-        ] {
-            let line = format!("{stamp}{}\n", shape.replace("{}", QUOTE));
-            let b = block(&line);
-            assert!(
-                !b.recs.iter().any(|r| matches!(r.fact, Fact::Channel(_))),
-                "{line}"
-            );
-            assert_eq!((b.nccl_lines, b.heads.len()), (0, 0), "{line}");
-        }
-    }
-}
-
-#[test]
-fn dirt_is_read_through() {
-    let one = ["connected Rings"];
-    // CRLF, NUL bytes, stray bytes that are no UTF-8, a carriage return after a progress bar.
-    for line in [
-        &b"llm-0:211:345 [0] NCCL INFO Connected all rings\r\n"[..],
-        b"llm-0:211:345 [0] NCCL INFO Connected all rings\0\0\n",
-        b"llm-0:211:345 [0] NCCL INFO Connected all rings\xff\xfe\n",
-        b"\xff\xfellm-0:211:345 [0] NCCL INFO Connected all rings\n",
-        b" 10%|#  | 1/9 [00:01<00:09]\rllm-0:211:345 [0] NCCL INFO Connected all rings\n",
-        b"\x1b[32mllm-0:211:345\x1b[0m [0] NCCL INFO \x1b[1mConnected\x1b[0m all rings\x1b[K\n",
-        b"llm-0:211:345 [0] NCCL INFO Connected all rings",
-        b"llm-0:211:345 [0] NCCL INFO Connected all rings\r\r\n",
-    ] {
-        assert_eq!(facts(line), one, "{}", String::from_utf8_lossy(line));
-    }
-    // Lines are counted as they are, empty ones too.
-    let b = block(b"\n\r\n\nx\n\ny");
-    assert_eq!((b.lines, b.recs.len(), b.nccl_lines), (6, 0, 0));
-    assert_eq!(block(b"").lines, 0);
-}
-
-#[test]
-fn partial_records_of_cri_are_joined() {
-    let b = block(concat!(
-        "2025-01-02T03:04:05.1Z stdout P llm-0:211:345 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] v\n",
-        "2025-01-02T03:04:05.2Z stderr F llm-0:211:345 [0] NCCL INFO Connected all trees\n",
-        "2025-01-02T03:04:05.3Z stdout P ia P2P/\n",
-        "2025-01-02T03:04:05.4Z stdout F CUMEM\n",
-        "2025-01-02T03:04:05.5Z stdout F llm-0:211:345 [0] NCCL INFO Connected all rings\n",
-        "2025-01-02T03:04:05.6Z stdout P llm-0:211:345 [0] NCCL INFO Connected NVLS tree\n",
-    ));
-    let said: Vec<_> = b.recs.iter().map(|r| (r.line, say(&r.fact))).collect();
-    assert_eq!(
-        said,
-        [
-            (1, "connected Trees".to_owned()),
-            (3, "c0/0 0[nvml 0]>1[nvml 1] P2P Cumem".to_owned()),
-            (4, "connected Rings".to_owned()),
-            (5, "connected Nvls".to_owned()),
-        ]
-    );
-}
-
-#[test]
-fn messages_wrapped_by_terminals_and_write_ups() {
-    assert_eq!(
-        facts(
-            "node-a:0:0 [0] include/socket.h:410 NCCL WARN Connect to\n     10.42.1.23:40112 failed: Connection timed out\nnode-a:0:0 [0] NCCL INFO Connected all rings\n"
-        ),
-        [
-            "include/socket.h:410 Connect { peer: Some(\"10.42.1.23:40112\"), error: \"Connection timed out\" }",
-            "connected Rings"
-        ]
-    );
-    assert_eq!(
-        facts(
-            "n:1:1 [0] NCCL INFO comm 0x1 rank 0 nranks 4 cudaDev 0 nvmlDev 0 busId 3b000 commId 0x\n1f2e - Init COMPLETE\n"
-        ),
-        ["InitComplete Unnamed 1 0/4 cuda 0 nvml 0 bus 3b000 id 1f2e"]
-    );
-    // A line that is merely cut does not swallow its neighbour.
-    assert_eq!(
-        facts(
-            "n:1:1 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1\nn:1:1 [0] NCCL INFO Connected all rings\n"
-        ),
-        ["connected Rings"]
-    );
 }
 
 /// Section 12 of the reference: shortened lines of write-ups.

@@ -770,6 +770,12 @@ fn why_a_pod_waits_is_one_line() {
         ),
         (
             unschedulable(
+                "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.",
+            ),
+            "0/4 nodes: 4 Insufficient nvidia.com/gpu",
+        ),
+        (
+            unschedulable(
                 "0/4 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.",
             ),
             "0/4 nodes: pod has unbound immediate PersistentVolumeClaims",

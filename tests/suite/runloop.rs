@@ -49,10 +49,10 @@ impl Stage for Probe {
     fn perform(&mut self, effect: Effect) -> Outcome {
         match effect {
             Effect::Quit => Outcome::Quit(0),
-            Effect::Copy(_) => Outcome::Answer(Event::Note {
+            Effect::Copy(_) => Outcome::Answer(Box::new(Event::Note {
                 text: "too long".into(),
                 bad: true,
-            }),
+            })),
             _ => Outcome::Done,
         }
     }

@@ -209,16 +209,21 @@ fn unscheduled(pod: &PodView) -> Option<String> {
 
 /// Shortens the scheduler's message to its counts: `0/3 nodes: 2 Insufficient nvidia.com/gpu, 1 untolerated taint`.
 ///
-/// Reasons are separated by `, ` followed by a digit; resource names hold dots, so a dot alone ends nothing.
+/// What it says of preemption and of claims comes after the reasons, in sentences of their own. Resource names hold
+/// dots, so a dot alone ends nothing.
 #[must_use]
 pub fn scheduler(message: &str) -> String {
-    let main = message
-        .split_once(" preemption: ")
-        .map_or(message, |(m, _)| m)
-        .trim()
-        .trim_end_matches('.');
+    let beside =
+        |s: &&str| !s.starts_with("preemption:") && !s.starts_with("no new claims to deallocate");
+    let main: Vec<&str> = message
+        .split(". ")
+        .map(str::trim)
+        .take_while(beside)
+        .collect();
+    let main = main.join(". ");
+    let main = main.trim_end_matches('.');
     match main.split_once(" nodes are available: ") {
-        Some((count, rest)) => format!("{count} nodes: {}", rest.trim().trim_end_matches('.')),
+        Some((count, rest)) => format!("{count} nodes: {}", rest.trim()),
         None => main.into(),
     }
 }

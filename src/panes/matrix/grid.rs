@@ -3,6 +3,8 @@
 //! Cells are sparse: a row of the screen looks up its own run of them, so a frame costs what is visible and never
 //! the square of the ranks.
 
+use std::collections::BTreeMap;
+
 use ratatui::layout::Rect;
 
 use super::sign;
@@ -43,6 +45,12 @@ pub struct Grid<'a> {
     hosts: Vec<&'a str>,
     /// The hosts' names, in full and shortened to what tells them apart.
     names: [Vec<&'a str>; 3],
+    /// Columns of the longest of each.
+    longest: [u16; 3],
+    /// Columns of the widest number.
+    widest: u16,
+    /// Columns of the widest list of ranks behind a node; 0 rank by rank.
+    widest_ranks: u16,
     folded: bool,
     /// Entry of each slot, `u32::MAX` where it is not drawn.
     entry_of: Vec<u32>,
@@ -54,15 +62,23 @@ impl<'a> Grid<'a> {
     /// Hosts of each slot, numbered by first appearance.
     fn hosts(matrix: &'a Matrix) -> (Vec<&'a str>, Vec<u32>) {
         let mut hosts: Vec<&str> = Vec::new();
-        let mut sorted: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
+        let mut known: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut last: Option<(&str, u32)> = None;
         let of = matrix
             .slots
             .iter()
-            .map(|s| {
-                *sorted.entry(s.host.as_str()).or_insert_with(|| {
-                    hosts.push(s.host.as_str());
-                    u32::try_from(hosts.len() - 1).unwrap_or(u32::MAX)
-                })
+            .map(|slot| {
+                // Ranks of one host stand together nearly always.
+                let name = slot.host.as_str();
+                let number = match last {
+                    Some((host, number)) if host == name => number,
+                    _ => *known.entry(name).or_insert_with(|| {
+                        hosts.push(name);
+                        u32::try_from(hosts.len() - 1).unwrap_or(u32::MAX)
+                    }),
+                };
+                last = Some((name, number));
+                number
             })
             .collect();
         (hosts, of)
@@ -71,11 +87,7 @@ impl<'a> Grid<'a> {
     /// How many hosts a matrix spans.
     #[must_use]
     pub fn nodes_in(matrix: &Matrix) -> usize {
-        let mut names: Vec<&str> = matrix.slots.iter().map(|s| s.host.as_str()).collect();
-        names.dedup();
-        names.sort_unstable();
-        names.dedup();
-        names.len()
+        Grid::hosts(matrix).0.len()
     }
 
     /// Every rank whose host or number matches the filter.
@@ -163,15 +175,37 @@ impl<'a> Grid<'a> {
             parts::endings(&hosts, 2),
             parts::endings(&hosts, 1),
         ];
-        Self {
+        let longest = [0, 1, 2].map(|i: usize| {
+            names
+                .get(i)
+                .and_then(|n| n.iter().map(|h| parts::columns(h)).max())
+                .unwrap_or(1)
+        });
+        let widest = entries
+            .iter()
+            .map(|e| digits(e.number) + u16::from(!e.proven))
+            .max()
+            .unwrap_or(1);
+        let mut grid = Self {
             matrix,
             entries,
             hosts,
             names,
+            longest,
+            widest,
+            widest_ranks: 0,
             folded,
             entry_of,
             groups_of,
+        };
+        if folded {
+            let ranks = grid
+                .entries
+                .iter()
+                .map(|e| parts::columns(&grid.ranks(e)).min(12) + 1);
+            grid.widest_ranks = ranks.max().unwrap_or(0);
         }
+        grid
     }
 
     /// Numbers along the axes, ascending.
@@ -363,14 +397,6 @@ impl<'a> Grid<'a> {
             .copied()
             .unwrap_or("?")
     }
-
-    /// Columns of the longest name at one of the three lengths.
-    fn longest(&self, length: usize) -> u16 {
-        self.names
-            .get(length)
-            .and_then(|n| n.iter().map(|h| parts::columns(h)).max())
-            .unwrap_or(1)
-    }
 }
 
 fn matches(matrix: &Matrix, slot: usize, filter: &str) -> bool {
@@ -424,21 +450,8 @@ impl Plan {
         if n == 0 || area.width < 8 || area.height < 3 {
             return None;
         }
-        let widest = grid
-            .entries
-            .iter()
-            .map(|e| parts::columns(&number(e)))
-            .max()
-            .unwrap_or(1);
-        let ranks = match grid.folded {
-            true => grid
-                .entries
-                .iter()
-                .map(|e| parts::columns(&grid.ranks(e)).min(12) + 1)
-                .max()
-                .unwrap_or(0),
-            false => 0,
-        };
+        let (widest, ranks) = (grid.widest, grid.widest_ranks);
+        let longest = |length: usize| grid.longest.get(length).copied().unwrap_or(1);
         let numbers = widest + 1;
         let borders = if grid.folded { 0 } else { changes(grid) };
         let room = u32::from(area.width.saturating_sub(ranks + 1 + numbers));
@@ -454,12 +467,12 @@ impl Plan {
             .flat_map(|(c, b)| (0..3).map(move |length| (c, b, length)));
         let fitting = tries
             .into_iter()
-            .find(|(c, b, length)| wide(*c, *b) + u32::from(grid.longest(*length).min(28)) <= room);
+            .find(|(c, b, length)| wide(*c, *b) + u32::from(longest(*length).min(28)) <= room);
         // Nothing fits: a window of readable cells.
         let (cell, border, length) = fitting.unwrap_or((2, 2, 1));
         let names = match fitting {
-            Some(_) => grid.longest(length).min(28),
-            None => grid.longest(length).min(28).min(area.width / 3),
+            Some(_) => longest(length).min(28),
+            None => longest(length).min(28).min(area.width / 3),
         };
         let left = names + ranks + 1 + numbers;
         let border = if grid.folded { 0 } else { border };
@@ -783,4 +796,9 @@ fn changes(grid: &Grid<'_>) -> u32 {
 
 fn number(entry: &Entry) -> String {
     format!("{}{}", if entry.proven { "" } else { "~" }, entry.number)
+}
+
+/// Columns of a number.
+fn digits(n: u32) -> u16 {
+    u16::try_from(n.checked_ilog10().unwrap_or(0)).unwrap_or(0) + 1
 }

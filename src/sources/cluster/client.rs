@@ -63,6 +63,9 @@ pub async fn connect(options: &ClusterOptions) -> Result<Connection, ClusterErro
     }
     // The library's own retry would hang a call for minutes when the server is overloaded.
     config.default_retry = false;
+    // So that an audit log tells who asked.
+    let agent = http::HeaderValue::from_static(concat!("ncclscope/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((http::header::USER_AGENT, agent));
     config.connect_timeout = Some(Duration::from_secs(10));
     let namespace = options
         .namespace

@@ -52,6 +52,8 @@ pub(crate) struct Follower {
     loose: bool,
     /// The next opening reads only the end.
     only_end: bool,
+    /// The last reading joined the one before.
+    joined: bool,
     up: bool,
 }
 
@@ -80,6 +82,14 @@ enum Part {
     Rest,
     /// What is left of the run before the present one.
     Previous,
+    /// The same, but only if it joins what was read: else it was not this run that ended.
+    Join,
+}
+
+impl Part {
+    fn is_previous(self) -> bool {
+        matches!(self, Self::Previous | Self::Join)
+    }
 }
 
 /// How reading ended.
@@ -88,7 +98,7 @@ enum End {
     Eof,
     Failed(Trouble),
     /// The lines are another run's.
-    Restarted,
+    Other,
     /// More is there than is read of a head.
     TooLong,
     /// Nobody listens.
@@ -117,6 +127,7 @@ impl Follower {
             gpu,
             loose: false,
             only_end: false,
+            joined: false,
             up: false,
         }
     }
@@ -197,7 +208,7 @@ impl Follower {
                         .await;
                     }
                 }
-                End::Restarted => {}
+                End::Other => {}
                 End::TooLong => {
                     let mib = self.shared.head >> 20;
                     let why = format!("the log is longer than {mib} MiB: its middle was not read");
@@ -287,13 +298,14 @@ impl Follower {
             gpu: self.gpu,
             loose: true,
             only_end: false,
+            joined: false,
             up: false,
         };
         // Tried a few times: it is read only once, and it often holds the reason.
         let mut why = None;
         for _ in 0..4 {
             why = match other.read(Part::Previous).await {
-                End::Eof | End::Restarted => None,
+                End::Eof | End::Other => None,
                 End::TooLong => {
                     let mib = self.shared.head >> 20;
                     other
@@ -408,7 +420,7 @@ impl Follower {
         if part == Part::Follow {
             url.push_str("&follow=true");
         }
-        if part == Part::Previous {
+        if part.is_previous() {
             url.push_str("&previous=true");
         }
         if self.only_end {
@@ -464,6 +476,7 @@ impl Follower {
             cut: false,
         };
         let end = self.pump(stream, &mut reading).await;
+        self.joined = reading.resume.joined();
         self.only_end = false;
         end
     }
@@ -624,7 +637,7 @@ impl Follower {
             if !std::mem::replace(&mut r.checked, true) {
                 let loose = std::mem::take(&mut self.loose);
                 if !loose && !r.resume.joined() {
-                    self.no_join(r.part).await?;
+                    self.no_join(r).await?;
                 }
             }
             new.extend_from_slice(line);
@@ -633,14 +646,32 @@ impl Follower {
     }
 
     /// Nothing came back of what was read: rotated away, or already the next run's log.
-    async fn no_join(&mut self, part: Part) -> Result<(), End> {
+    async fn no_join(&mut self, r: &mut Reading) -> Result<(), End> {
+        if r.part == Part::Join {
+            return Err(End::Other);
+        }
+        if r.part.is_previous() {
+            self.lost(
+                None,
+                "the kubelet rotated the log away before the run ended".into(),
+            )
+            .await;
+            return Ok(());
+        }
+        // Leave to open is asked for again below: holding it, all could wait for each other.
+        r.permit = None;
+        // The pod watch may not know yet of a restart; the log of the run before knows.
+        let end = Box::pin(self.read(Part::Join)).await;
+        if matches!(end, End::Eof) && self.joined {
+            self.tail.restart();
+            return Ok(());
+        }
         let before = self.now.borrow().run.clone();
-        if part != Part::Previous
-            && timeout(WATCH_LAG, self.now.wait_for(|n| n.run != before))
-                .await
-                .is_ok()
+        if timeout(WATCH_LAG, self.now.wait_for(|n| n.run != before))
+            .await
+            .is_ok()
         {
-            return Err(End::Restarted);
+            return Err(End::Other);
         }
         self.lost(
             None,

@@ -316,6 +316,8 @@ fn container(
         reason: reason.into(),
         message,
     };
+    // The kubelet keeps image and container ids of what has ended.
+    let begun = life.is_some();
     let (mut restarts, mut last) = (0, ContainerState::None);
     let state = match life {
         None => match (&pod.pull_error, pod.scheduled) {
@@ -381,11 +383,11 @@ fn container(
     ContainerView {
         name: w.container.clone(),
         image: pod.image.clone(),
-        image_id: started.then(|| {
+        image_id: begun.then(|| {
             let repository = pod.image.split(':').next().unwrap_or_default();
             format!("{repository}@sha256:{digest:016x}{digest:016x}{digest:016x}{digest:016x}")
         }),
-        container_id: started.then(|| {
+        container_id: begun.then(|| {
             format!(
                 "containerd://{:016x}{restarts:048x}",
                 digest ^ pod.index as u64

@@ -14,6 +14,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "loading-slow",
     "rotated-away",
     "same-node-pods",
+    "quiet",
     "air-gapped-download",
     "connect-timeout",
     "crash-in-graphs",
