@@ -1105,7 +1105,7 @@ fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
         let rate = span
             .filter(|ns| *ns > 10_000_000_000)
             .map(|ns| calls as f64 / (ns as f64 / 1e9));
-        let flood = calls >= 20_000 || (calls >= 500 && rate.is_some_and(|r| r >= 20.0));
+        let flood = calls >= 20_000 || (calls >= 500 && rate.is_some_and(|r| r >= 5.0));
         if !flood {
             continue;
         }
