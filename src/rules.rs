@@ -2,6 +2,7 @@
 
 mod assemble;
 pub mod busbw;
+pub mod checks;
 pub mod comms;
 pub mod edges;
 pub mod findings;

@@ -96,10 +96,9 @@ impl Theme {
                 }
             }
         }
-        if terminal.depth == Depth::None && name != "mono" {
-            if let Some((_, mono)) = BUNDLED.iter().find(|(n, _)| *n == "mono") {
-                chain = vec![file::Sheet::read(mono).0];
-            }
+        let mono = BUNDLED.iter().find(|(n, _)| *n == "mono" && *n != name);
+        if let (Depth::None, Some((_, mono))) = (terminal.depth, mono) {
+            chain = vec![file::Sheet::read(mono).0];
         }
         let mut theme = Self::plain(terminal);
         theme.name = name.to_owned();

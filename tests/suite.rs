@@ -10,6 +10,8 @@
 
 #[path = "suite/architecture.rs"]
 mod architecture;
+#[path = "suite/checks.rs"]
+mod checks;
 #[path = "suite/cli.rs"]
 mod cli;
 #[path = "suite/cluster.rs"]
@@ -44,6 +46,8 @@ mod perf;
 mod pods;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/readme.rs"]
+mod readme;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/runloop.rs"]

@@ -175,11 +175,18 @@ pub struct Speakers {
 impl Speakers {
     /// Folds the vLLM facts of a block.
     pub fn fold(&mut self, source: SourceId, block: &Block) {
+        // A bar redraws itself after carriage returns without repeating the prefix of its line.
+        let mut spoke: Option<(u32, u32)> = None;
         for rec in &block.recs {
             let Fact::Vllm(fact) = &rec.fact else {
                 continue;
             };
-            let outer = block.outers.get(rec.outer as usize);
+            let who = match spoke {
+                Some((line, outer)) if line == rec.line && rec.outer == 0 => outer,
+                _ => rec.outer,
+            };
+            spoke = Some((rec.line, who));
+            let outer = block.outers.get(who as usize);
             self.apply(source, outer, fact, rec.at, &|| quote(block, rec));
         }
     }

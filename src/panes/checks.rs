@@ -131,7 +131,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     if checks.is_empty() {
         let why = match view.session.feed {
             Feed::Files | Feed::Replay => {
-                "Files can't be asked anything. What the lines themselves prove is among the findings (6)."
+                "There is nothing to look at. What lines prove is among the findings (6)."
             }
             _ => "They run by themselves as soon as there is something to look at.",
         };

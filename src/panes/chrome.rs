@@ -235,12 +235,15 @@ fn held_back(edges: &BTreeMap<String, EdgeState>) -> Option<String> {
     (!sentences.is_empty()).then(|| sentences.join(" · "))
 }
 
+/// A tab: its text, how many problems of which kind, whether it is open, columns after it.
+type Tab = (String, Option<(usize, Role)>, bool, u16);
+
 /// Panes with their digits, and what is wrong in them.
 pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     if area.height == 0 {
         return;
     }
-    let names = |cut: usize, gap: u16| -> Vec<(String, Option<(usize, Role)>, bool, u16)> {
+    let names = |cut: usize, gap: u16| -> Vec<Tab> {
         PANES
             .iter()
             .map(|p| {
@@ -259,7 +262,7 @@ pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             })
             .collect()
     };
-    let width = |tabs: &[(String, Option<(usize, Role)>, bool, u16)]| -> u16 {
+    let width = |tabs: &[Tab]| -> u16 {
         tabs.iter()
             .map(|(t, b, _, gap)| {
                 parts::columns(t) + gap + b.map_or(0, |(n, _)| 1 + parts::columns(&n.to_string()))

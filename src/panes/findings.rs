@@ -74,7 +74,7 @@ fn columns<'a>() -> [Column<Numbered<'a>>; 6] {
             right: false,
             gives: 0,
             most: 0,
-            value: |(_, f), _| {
+            value: |(_, f), view| {
                 let echo = if f.consequence_of.is_some() {
                     "follows: "
                 } else {
@@ -85,7 +85,7 @@ fn columns<'a>() -> [Column<Numbered<'a>>; 6] {
                 } else {
                     Role::Strong
                 };
-                (format!("{echo}{}", f.title), role)
+                (format!("{echo}{}{}", f.title, whose(view.scene, f)), role)
             },
         },
     ]
@@ -106,14 +106,34 @@ fn badge(scene: &Scene) -> Option<(usize, Role)> {
     Some((n, parts::severity(worst).1))
 }
 
-/// Findings that a filter keeps.
+/// Findings that a filter keeps. The overview lists what changes the verdict, and notes only while there is nothing else.
 pub(super) fn listed<'a>(view: &View<'a>) -> Vec<Numbered<'a>> {
     let filter = view.screen.filter().to_lowercase();
-    let all = view.scene.findings.iter().enumerate();
-    all.filter(|(_, f)| {
-        filter.is_empty() || f.title.to_lowercase().contains(&filter) || f.key.contains(&filter)
+    let all = &view.scene.findings;
+    let loud =
+        view.screen.pane == PaneId::Overview && all.iter().any(|f| f.severity > Severity::Info);
+    all.iter()
+        .enumerate()
+        .filter(|(_, f)| !loud || f.severity > Severity::Info)
+        .filter(|(_, f)| {
+            filter.is_empty() || f.title.to_lowercase().contains(&filter) || f.key.contains(&filter)
+        })
+        .collect()
+}
+
+/// What tells a finding from another one with the same title: its communicator.
+pub(super) fn whose(scene: &Scene, finding: &Finding) -> String {
+    let alike = scene
+        .findings
+        .iter()
+        .filter(|f| f.title == finding.title)
+        .count()
+        > 1;
+    let comm = finding.communicator.as_deref().filter(|_| alike);
+    let comm = comm.and_then(|key| scene.communicators.iter().find(|c| c.key == key));
+    comm.map_or(String::new(), |c| {
+        format!("   in {}", c.group.as_deref().unwrap_or(&c.key))
     })
-    .collect()
 }
 
 /// What keys act on in a list of findings.

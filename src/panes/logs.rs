@@ -360,7 +360,7 @@ fn short(name: &str) -> &str {
 
 /// The line as it is shown: without what may not reach a screen and, unless `raw`, without what has its own column
 /// or says nothing to people (stamps, host:pid:tid in front of NCCL's lines).
-fn body(text: &str, raw: bool) -> String {
+pub(super) fn body(text: &str, raw: bool) -> String {
     let clean = |t: &str| parts::visible(t, false).map(|(c, _)| c).collect::<String>();
     if raw {
         return clean(text);

@@ -322,10 +322,9 @@ fn draw_legend(matrix: &Matrix, area: Rect, pen: &mut Pen<'_>) {
     let mut seen = [false; SHORT.len()];
     let (mut worse, mut disagree) = (false, false);
     for cell in &matrix.cells {
-        if let Some(i) = SHORT.iter().position(|(g, _)| *g == cell.glyph) {
-            if let Some(s) = seen.get_mut(i) {
-                *s = true;
-            }
+        let place = SHORT.iter().position(|(g, _)| *g == cell.glyph);
+        if let Some(s) = place.and_then(|i| seen.get_mut(i)) {
+            *s = true;
         }
         worse |= cell.downgraded;
         disagree |= cell.disagree;

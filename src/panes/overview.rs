@@ -163,13 +163,21 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
             y += 1;
         }
     }
-    if hidden {
-        let left = rows.len().saturating_sub(lines);
+    let left = rows.len().saturating_sub(lines);
+    let notes = view.scene.findings.len() - rows.len();
+    let notes = Some(notes).filter(|n| *n > 0 && view.screen.filter().is_empty());
+    let more = Some(left)
+        .filter(|n| *n > 0)
+        .map(|n| parts::count(n as u64, "more finding", "more findings"));
+    let notes = notes.map(|n| parts::count(n as u64, "note", "notes"));
+    let said: Vec<String> = more.into_iter().chain(notes).collect();
+    if !said.is_empty() && y < area.y + area.height {
+        let text = format!("… {}: 6 shows all", said.join(", "));
         pen.text(
             area.x + 3,
             y,
             area.width.saturating_sub(3),
-            &format!("… {left} more findings"),
+            &text,
             Role::Quiet,
         );
         y += 1;
@@ -198,8 +206,12 @@ fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut
     } else {
         Role::Strong
     };
+    let whose = findings::whose(view.scene, finding);
     let n = pen.text(x + 3, y, room, echo, Role::Quiet);
-    pen.text(x + 3 + n, y, room.saturating_sub(n), &finding.title, loud);
+    let n = n + pen.text(x + 3 + n, y, room.saturating_sub(n), &finding.title, loud);
+    if parts::columns(&whose) <= room.saturating_sub(n) {
+        pen.text(x + 3 + n, y, room - n, &whose, Role::Quiet);
+    }
     let at = x + area.width.saturating_sub(right);
     let n = pen.text(at, y, right, word, role);
     pen.text(at + n, y, right.saturating_sub(n), &since, Role::Quiet);
@@ -207,7 +219,7 @@ fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut
 
 /// Small matrix and latest events, side by side.
 fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
-    let events = events::of(view.scene);
+    let events = events::of(view.scene, view.model.pods.events().rev());
     let mut x = area.x;
     if let Some(matrix) = view.scene.matrices.first().filter(|m| !m.slots.is_empty()) {
         let few = matrix.slots.len() <= 16 && usize::from(area.height) > matrix.slots.len() + 2;

@@ -63,10 +63,8 @@ impl<'a> Pen<'a> {
                 .cell((before, y))
                 .and_then(|c| c.symbol().chars().next())
                 .and_then(UnicodeWidthChar::width);
-            if wide == Some(2) {
-                if let Some(cell) = self.buf.cell_mut((before, y)) {
-                    cell.set_char(' ').set_style(style);
-                }
+            if let Some(cell) = self.buf.cell_mut((before, y)).filter(|_| wide == Some(2)) {
+                cell.set_char(' ').set_style(style);
             }
         }
         for column in used..width {
@@ -132,11 +130,9 @@ impl<'a> Pen<'a> {
 
     /// A bar of `width` columns, `done` of `total` full.
     pub fn bar(&mut self, x: u16, y: u16, width: u16, done: u64, total: u64) {
-        let full = if total == 0 {
-            0
-        } else {
-            u64::from(width) * done.min(total) / total
-        };
+        let full = (u64::from(width) * done.min(total))
+            .checked_div(total)
+            .unwrap_or(0);
         let full = u16::try_from(full).unwrap_or(width);
         self.fill(x, y, full, '█', Role::BarDone);
         self.fill(x.saturating_add(full), y, width - full, '░', Role::BarRest);
@@ -371,7 +367,7 @@ pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(' ');
         }
         out.push(c);

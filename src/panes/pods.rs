@@ -7,8 +7,9 @@ use ratatui::layout::Rect;
 use super::parts::{self, Pen};
 use super::table::{self, Column};
 use super::{Page, Pane, View};
-use crate::model::event::Feed;
+use crate::model::event::{ContainerState, ContainerView, Feed, KubeEvent, PodKey};
 use crate::model::screen::{Counts, PaneId};
+use crate::parse::Nanos;
 use crate::rules::scene::{PodRow, Scene};
 use crate::theme::Role;
 
@@ -309,6 +310,7 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     for (name, value) in &fields {
         page.line(&[(&format!("{name:<10}"), Role::Label), (value, Role::Text)]);
     }
+    objects(view, pod, width, &mut page);
     let here = format!("{}/{}", pod.namespace, pod.name);
     let processes = view
         .scene
@@ -377,4 +379,133 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         }
     }
     Some(page)
+}
+
+/// What the API server says of the pod beyond the table: conditions, containers, first failure, events.
+fn objects(view: &View<'_>, row: &PodRow, width: u16, page: &mut Page) {
+    let key = PodKey {
+        namespace: row.namespace.clone(),
+        name: row.name.clone(),
+    };
+    let pods = &view.model.pods;
+    let Some(pod) = pods.get(&key) else { return };
+    let now = view.scene.now.map_or(view.model.now, |n| n.ns);
+    let ago = |at: Option<Nanos>| {
+        at.map_or(String::new(), |t| {
+            format!("{} ago", parts::age(now.saturating_sub(t)))
+        })
+    };
+    if let Some(failure) = pods.first_failure(pod) {
+        page.head("FIRST FAILURE");
+        page.prose(&failure.text(), width.saturating_sub(4), 2, Role::Fail);
+        if failure.at.is_some() {
+            page.line(&[(&format!("  {}", ago(failure.at)), Role::Quiet)]);
+        }
+    }
+    if !pod.conditions.is_empty() {
+        page.head("CONDITIONS");
+    }
+    for c in &pod.conditions {
+        let good = c.status == "True";
+        let text = [c.reason.as_deref(), c.message.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(": ");
+        page.line(&[
+            (&format!("  {:<28} ", c.kind), Role::Text),
+            (
+                &format!("{:<7} ", c.status),
+                if good { Role::Ok } else { Role::Warn },
+            ),
+            (&format!("{:<10} ", ago(c.since)), Role::Quiet),
+            (&text, Role::Text),
+        ]);
+    }
+    for (title, containers) in [
+        ("INIT CONTAINERS", &pod.init_containers),
+        ("CONTAINERS", &pod.containers),
+    ] {
+        if !containers.is_empty() {
+            page.head(title);
+        }
+        for c in containers {
+            container(c, &ago, page);
+        }
+    }
+    let events: Vec<&KubeEvent> = pods.events_of(&key).rev().take(20).collect();
+    if !events.is_empty() {
+        page.head("EVENTS");
+    }
+    for e in events {
+        let times = if e.count > 1 {
+            format!("  × {}", e.count)
+        } else {
+            String::new()
+        };
+        page.line(&[
+            (&format!("  {:<10} ", ago(e.last.or(e.first))), Role::Quiet),
+            (
+                &format!("{:<18} ", e.reason),
+                if e.normal { Role::Text } else { Role::Warn },
+            ),
+            (&e.message, Role::Text),
+            (&times, Role::Notice),
+        ]);
+    }
+}
+
+fn container(c: &ContainerView, ago: &dyn Fn(Option<Nanos>) -> String, page: &mut Page) {
+    let state = |s: &ContainerState| match s {
+        ContainerState::None => ("-".to_owned(), Role::Unknown),
+        ContainerState::Waiting { reason, message } => {
+            let said = message.as_ref().map_or(String::new(), |m| format!(": {m}"));
+            (format!("waiting, {reason}{said}"), Role::Waiting)
+        }
+        ContainerState::Running { since } => (format!("running since {}", ago(*since)), Role::Ok),
+        ContainerState::Terminated {
+            exit_code,
+            reason,
+            finished,
+            ..
+        } => {
+            let why = reason.as_ref().map_or(String::new(), |r| format!(" ({r})"));
+            let role = if *exit_code == 0 {
+                Role::Quiet
+            } else {
+                Role::Fail
+            };
+            (
+                format!("exit code {exit_code}{why} {}", ago(*finished)),
+                role,
+            )
+        }
+    };
+    let (now, role) = state(&c.state);
+    page.line(&[(&format!("  {:<20} ", c.name), Role::Strong), (&now, role)]);
+    if c.last_state != ContainerState::None {
+        let (before, role) = state(&c.last_state);
+        page.line(&[
+            (&format!("  {:<20} before: ", ""), Role::Label),
+            (&before, role),
+        ]);
+    }
+    page.line(&[
+        (&format!("  {:<20} ", ""), Role::Text),
+        (
+            &format!(
+                "{}   {}, {}",
+                c.image,
+                parts::count(u64::from(c.gpus), "GPU", "GPUs"),
+                parts::count(u64::from(c.restarts), "restart", "restarts")
+            ),
+            Role::Quiet,
+        ),
+    ]);
+    for (kind, what) in &c.probes {
+        page.line(&[
+            (&format!("  {:<20} {kind} probe  ", ""), Role::Label),
+            (what, Role::Quiet),
+        ]);
+    }
 }

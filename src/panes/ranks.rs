@@ -44,7 +44,7 @@ fn columns<'a>() -> [Column<Row<'a>>; 12] {
             right: false,
             gives: 0,
             most: 28,
-            value: |r, _| (r.process.place(), Role::Text),
+            value: |r, _| (whose(r.process), Role::Text),
         },
         Column {
             head: "NODE",
@@ -377,4 +377,12 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         page.line(&[("  ", Role::Text), (&source.name, Role::Text)]);
     }
     Some(page)
+}
+
+/// Where it runs; a process that is no rank also says what it is.
+fn whose(p: &ProcessView) -> String {
+    match (&p.vllm_label, p.global_rank) {
+        (Some(label), None) => format!("{} {label}", p.place()),
+        _ => p.place(),
+    }
 }

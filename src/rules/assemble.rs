@@ -64,6 +64,7 @@ impl Scene {
         for row in &mut scene.pods {
             row.ranks = ranks_in(&scene.processes, &row.name);
         }
+        scene.checks = super::checks::run(&scene, model);
         scene
     }
 }

@@ -157,9 +157,10 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             ""
         };
         let s = if n == 1 { "" } else { "s" };
+        let es = if ranks == 1 { "" } else { "es" };
         return (
             Verdict::Healthy,
-            format!("{n} communicator{s} over {ranks} processes complete{rest}"),
+            format!("{n} communicator{s} over {ranks} process{es} complete{rest}"),
         );
     }
     (

@@ -568,6 +568,38 @@ fn a_screen_is_a_picture() {
     }
 }
 
+/// Two scenarios of the embedded cluster through the whole path: their log text, folded, judged and drawn.
+#[test]
+fn scenarios() {
+    for (name, upto) in [("healthy", 45), ("sockets-inside-host", i64::MAX)] {
+        let scenario = ncclscope::sources::sim::load(name).unwrap();
+        let events = ncclscope::sources::sim::events(&scenario);
+        let start = events.first().map_or(0, |(at, _)| *at);
+        let mut model = stage::model(80, 24);
+        let mut seq = 0;
+        for (at, event) in events {
+            if at - start <= upto.saturating_mul(1_000_000_000) {
+                seq += 1;
+                update(&mut model, Stamped { seq, at, event });
+            }
+        }
+        let scene = Scene::of(&model);
+        for (w, h) in SIZES {
+            for id in [PaneId::Overview, PaneId::Matrix, PaneId::Logs] {
+                if id == PaneId::Logs && (w, h) != SIZES[1] {
+                    continue;
+                }
+                model.screen.size = (w, h);
+                stage::act(&scene, &mut model, &[pane(id)]);
+                snapshot(
+                    &format!("scenario-{name}-{}-{w}x{h}", id.id()),
+                    &stage::photograph(&scene, &model),
+                );
+            }
+        }
+    }
+}
+
 type Picture = (&'static str, Scene, (u16, u16), PaneId, Vec<Command>);
 
 /// What is drawn when somebody asks for pictures.

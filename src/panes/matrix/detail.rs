@@ -6,7 +6,7 @@ use super::grid::{Entry, Grid};
 use super::{open, page_of, shown, sign};
 use crate::model::screen::Counts;
 use crate::panes::parts::{self, Pen};
-use crate::panes::{Line, Page, View};
+use crate::panes::{Line, Page, View, logs};
 use crate::rules::scene::{
     Attribution, Cell, Communicator, Edge, EdgeKind, Glyph, LineRef, Rating, Scene, Side,
 };
@@ -165,7 +165,7 @@ pub(super) fn under_cursor(
                 x,
                 y,
                 (area.x + area.width).saturating_sub(x),
-                &edge.line.text,
+                &logs::body(&edge.line.text, false),
                 Role::Text,
             );
             y += 1;
@@ -306,6 +306,9 @@ fn orders(
     row
 }
 
+/// A rank's place in a tree: rank, parent, children, and the channels where it is so.
+type Branch<'a> = (u32, Option<u32>, &'a [u32], Vec<u32>);
+
 /// Rings and trees of a communicator, alike channels on one line; trees of one rank or of all.
 fn order_lines(comm: &Communicator, rings: bool, trees: bool, rank: Option<u32>, page: &mut Page) {
     if rings {
@@ -336,7 +339,7 @@ fn order_lines(comm: &Communicator, rings: bool, trees: bool, rank: Option<u32>,
         }
     }
     if trees {
-        let mut seen: Vec<(u32, Option<u32>, &[u32], Vec<u32>)> = Vec::new();
+        let mut seen: Vec<Branch<'_>> = Vec::new();
         for t in comm
             .trees
             .iter()

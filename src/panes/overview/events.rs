@@ -5,20 +5,32 @@ use std::collections::BTreeMap;
 use ratatui::layout::Rect;
 
 use super::numbers;
+use crate::model::event::KubeEvent;
 use crate::panes::parts::{self, Pen};
 use crate::parse::At;
-use crate::rules::scene::{CommState, Scene};
+use crate::rules::scene::{CommState, Scene, Severity};
 use crate::theme::Role;
 
 /// When, what, how loud.
 pub type Happened = (At, String, Role);
 
+/// Kubernetes Events looked at: more than fit on any screen.
+const KUBE_EVENTS: usize = 64;
+
 /// Milestones, newest first; alike ones that came together are one.
 #[must_use]
-pub fn of(scene: &Scene) -> Vec<Happened> {
+pub fn of<'a>(scene: &Scene, kube: impl Iterator<Item = &'a KubeEvent>) -> Vec<Happened> {
     let mut out: Vec<Happened> = Vec::new();
     for (i, finding) in scene.findings.iter().enumerate() {
-        if let Some(at) = finding.since {
+        let known = scene
+            .findings
+            .iter()
+            .take(i)
+            .any(|f| f.title == finding.title);
+        if let Some(at) = finding
+            .since
+            .filter(|_| finding.severity > Severity::Info && !known)
+        {
             let (_, role) = parts::severity(finding.severity);
             out.push((at, format!("finding {}  {}", i + 1, finding.title), role));
         }
@@ -67,6 +79,13 @@ pub fn of(scene: &Scene) -> Vec<Happened> {
             format!("{n} {kind} communicators").replace("  ", " ")
         };
         out.push((at, format!("{who} began, {word}"), role));
+    }
+    for event in kube.take(KUBE_EVENTS) {
+        if let Some(ns) = event.last.or(event.first) {
+            let role = if event.normal { Role::Text } else { Role::Warn };
+            let text = format!("{} {}: {}", event.object, event.reason, event.message);
+            out.push((At { ns, exact: true }, text, role));
+        }
     }
     // Pods by the second in which they were made.
     let mut made: BTreeMap<i64, Vec<&str>> = BTreeMap::new();

@@ -148,8 +148,8 @@ pub fn sentence(rungs: &[Rung]) -> (String, Role) {
     }
 }
 
-/// Where the ranks of each rung are: names as long as needed to tell them apart, or how many there are.
-fn places(rungs: &[Rung]) -> Vec<String> {
+/// Where the ranks of each rung are: names as short as it takes to fit, or how many there are.
+fn places(rungs: &[Rung], keep: usize, most: usize) -> Vec<String> {
     let mut all: Vec<&str> = rungs
         .iter()
         .flat_map(|r| &r.places)
@@ -157,7 +157,10 @@ fn places(rungs: &[Rung]) -> Vec<String> {
         .collect();
     all.sort_unstable();
     all.dedup();
-    let short = parts::endings(&all, 2);
+    let short = match keep {
+        0 => all.clone(),
+        words => parts::endings(&all, words),
+    };
     let name = |place: &String| {
         all.binary_search(&place.as_str())
             .ok()
@@ -168,7 +171,8 @@ fn places(rungs: &[Rung]) -> Vec<String> {
     rungs
         .iter()
         .map(|r| match r.places.as_slice() {
-            few if few.len() <= 3 => few.iter().map(name).collect::<Vec<_>>().join(", "),
+            [one] => name(one).to_owned(),
+            few if few.len() <= most => few.iter().map(name).collect::<Vec<_>>().join(", "),
             many => parts::count(many.len() as u64, "host", "hosts"),
         })
         .collect()
@@ -191,13 +195,14 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         .unwrap_or(0)
         .max(8)
         .min(width / 4);
-    let places = places(rungs);
-    let place = places
+    let widest = |names: &[String]| names.iter().map(|p| parts::columns(p)).max().unwrap_or(0);
+    let tries = [(0, 3), (2, 3), (0, 1)].map(|(keep, most)| places(rungs, keep, most));
+    let fits = tries
         .iter()
-        .map(|p| parts::columns(p))
-        .max()
-        .unwrap_or(0)
-        .min(width / 6);
+        .position(|t| widest(t) <= width / 5)
+        .unwrap_or(tries.len() - 1);
+    let places = tries.get(fits).map(Vec::as_slice).unwrap_or_default();
+    let place = widest(places).min(width / 5);
     let word = rungs
         .iter()
         .map(|r| parts::columns(r.word))
@@ -245,12 +250,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         .iter()
         .any(|r| !r.quiet && r.at != rungs.first().map_or(0, |f| f.at));
     let mut y = area.y + 1;
-    for (i, ((rung, ranks), where_)) in rungs
-        .iter()
-        .zip(&ranks)
-        .zip(&places)
-        .take(lines)
-        .enumerate()
+    for (i, ((rung, ranks), where_)) in rungs.iter().zip(&ranks).zip(places).take(lines).enumerate()
     {
         let slowest = i == 0 && waits;
         let role = match (rung.ended, slowest, rung.at == rung.of) {
