@@ -1,5 +1,6 @@
 //! The shell: the only layer that knows everything. A verb is a choice of sources and of an ending.
 
+pub mod allreduce_cmd;
 pub mod cli;
 pub mod effects;
 pub mod encode;
@@ -59,6 +60,7 @@ fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
         Some(Verb::Open(args)) => open(args),
         Some(Verb::Demo(args)) => demo(args),
+        Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
         Some(Verb::Completions { shell }) => print(&cli::completions(shell)),
         Some(Verb::Man) => print(&cli::man()?),
     }

@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::allreduce_cmd::AllreduceArgs;
 use super::report_cmd::ReportArgs;
 use crate::theme;
 
@@ -46,6 +47,12 @@ pub enum Verb {
     Demo(DemoArgs),
     /// Read logs, say what is wrong, exit with the verdict
     Report(ReportArgs),
+    /// Run an all-reduce test as the workload runs: rows as they come, a grade, nothing left behind
+    ///
+    /// Takes image, network, devices and user from the workload's pods, shows the manifest, asks, and creates a Job
+    /// with a Service and a ConfigMap of its own. Exit code 0: good or bearable; 1: below 0.7 of what such hardware
+    /// gives, or a wrong result; 2: could not run; 3: not decided.
+    Allreduce(Box<AllreduceArgs>),
     /// Print a completion script for a shell
     Completions {
         /// Which shell

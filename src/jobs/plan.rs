@@ -6,6 +6,8 @@
 mod container;
 mod place;
 
+pub(crate) use container::{gpus_in, gpus_requested};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::batch::v1::{

@@ -128,6 +128,18 @@ fn gpus_of(pod: &Pod) -> u32 {
     richest(pod).and_then(gpu_resource).map_or(0, |(_, n)| n)
 }
 
+/// GPUs that a pod asks for, over all its containers.
+pub(crate) fn gpus_requested(pod: &Pod) -> u32 {
+    let all = pod.spec.iter().flat_map(|s| &s.containers);
+    all.filter_map(gpu_resource).map(|(_, n)| n).sum()
+}
+
+/// GPUs among resources, for instance those that a node has to give.
+pub(crate) fn gpus_in(resources: &BTreeMap<String, Quantity>) -> u32 {
+    let gpus = resources.iter().filter(|(name, _)| is_gpu(name));
+    gpus.filter_map(|(_, q)| q.0.parse::<u32>().ok()).sum()
+}
+
 fn richest(pod: &Pod) -> Option<&Container> {
     let all = &pod.spec.as_ref()?.containers;
     // The first of equals: the main container comes first.

@@ -1,0 +1,472 @@
+//! `ncclscope allreduce`: shows the manifest, asks, runs the test, grades it, cleans up.
+//!
+//! Rows go to standard output as they come; everything else goes to standard error.
+
+mod print;
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::jobs::plan::{Plan, Wish, plan};
+use crate::jobs::{clean, follow, prepare, submit};
+use crate::model::testrun::{Ending, Phase, Planned, TestEvent, TestRun};
+use crate::parse::Nanos;
+use crate::rules::busbw::{Table, grade};
+use crate::sources::cluster::{self, ClusterOptions, Connection};
+use crate::sources::gate::{Action, Decision, Gate, Permit, Policy, Setup};
+use print::Printer;
+
+/// Could not run.
+const FAILED: u8 = 2;
+
+/// Form of the rows and the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// For a person.
+    #[default]
+    Text,
+    /// For a program: a line of JSON for each row, failure and phase, the verdict last.
+    Json,
+}
+
+/// Arguments of `allreduce`.
+#[derive(Debug, clap::Args)]
+pub struct AllreduceArgs {
+    /// Workload whose image, network and nodes are tested, as NAME or KIND/NAME; found by itself where there is only one
+    #[arg(value_name = "WORKLOAD")]
+    pub workload: Option<String>,
+    /// Largest size, for instance 4G; the smaller of 1 GiB and 30 % of the free memory unless given
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "0", hide_default_value = true)]
+    pub max_bytes: u64,
+    /// Pods, one per node; as many as the workload has unless given
+    #[arg(long, value_name = "N")]
+    pub pods: Option<u32>,
+    /// GPUs of each pod; as many as the workload's pods have unless given; 0 tests gloo on CPU alone
+    #[arg(long, value_name = "N")]
+    pub gpus: Option<u32>,
+    /// Any node that suits, rather than the workload's own
+    #[arg(long)]
+    pub other_nodes: bool,
+    /// Another image than the workload's
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Priority class; none unless given, and a high one can push other pods off their nodes
+    #[arg(long, value_name = "NAME")]
+    pub priority_class: Option<String>,
+    /// Seconds after which the API server ends the test: waiting for room and the image count
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(30..))]
+    pub deadline: u32,
+    /// Expected bandwidths, in place of the built-in table
+    #[arg(long, value_name = "FILE")]
+    pub table: Option<PathBuf>,
+    /// Print the whole manifest, create nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Remove what tests left behind, by label, in this namespace
+    #[arg(long, conflicts_with_all = ["dry_run", "workload"])]
+    pub clean: bool,
+    /// Do not ask; needed where there is no terminal
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Look and never touch: nothing is created
+    #[arg(long, env = "NCCLSCOPE_READ_ONLY")]
+    pub read_only: bool,
+    /// Form of rows and verdict
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Which cluster, as kubectl has it.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterArgs {
+    /// Namespace; the context's unless named
+    #[arg(short, long, env = "NCCLSCOPE_NAMESPACE", value_name = "NS")]
+    pub namespace: Option<String>,
+    /// Label selector of the workload's pods
+    #[arg(short = 'l', long, env = "NCCLSCOPE_SELECTOR", value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Context of the kubeconfig
+    #[arg(long, env = "NCCLSCOPE_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig; otherwise `KUBECONFIG`, then `~/.kube/config`, then the pod's service account
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+    /// User to act as
+    #[arg(long = "as", value_name = "USER")]
+    pub impersonate: Option<String>,
+    /// Group to act as; may be repeated
+    #[arg(long = "as-group", value_name = "GROUP", requires = "impersonate")]
+    pub impersonate_groups: Vec<String>,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return Err("a size like 64M or 4G".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a size like 64M or 4G")?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|n| *n < 1 << 40)
+        .ok_or_else(|| "too large".into())
+}
+
+/// Runs the command. Exit codes: 0 good or bearable, 1 below or wrong, 2 could not run, 3 not decided; 130 after SIGINT.
+pub fn run(args: &AllreduceArgs) -> anyhow::Result<ExitCode> {
+    let table = match &args.table {
+        None => Table::bundled(),
+        Some(path) => {
+            let name = path.display();
+            let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
+            Table::read(&text).map_err(|e| anyhow!("{name}: {e}"))?
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let code = runtime.block_on(whole(args, &table));
+    // Somebody may still sit in a read of the terminal.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    code.map(ExitCode::from)
+}
+
+async fn whole(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u8> {
+    let cluster = &args.cluster;
+    let options = ClusterOptions {
+        kubeconfig: cluster.kubeconfig.clone(),
+        context: cluster.context.clone(),
+        namespace: cluster.namespace.clone(),
+        selector: cluster.selector.clone().filter(|_| args.workload.is_none()),
+        workload: args.workload.clone(),
+        impersonate: cluster.impersonate.clone(),
+        impersonate_groups: cluster.impersonate_groups.clone(),
+        ..ClusterOptions::default()
+    };
+    let link = cluster::connect(&options).await?;
+    let mut gate = Gate::new(Setup {
+        probes: Policy::Never,
+        // `--yes` is the answer, given beforehand.
+        attended: args.yes || io::stdin().is_terminal(),
+        locked: args.read_only,
+        ..Setup::default()
+    });
+    if args.clean {
+        return clean_up(args, &link, &mut gate).await;
+    }
+    let (workload, pods) = prepare::workload(&link, &options).await?;
+    let wish = Wish {
+        run: prepare::run_name(),
+        workload: workload.name.clone(),
+        pods: args.pods,
+        gpus: args.gpus,
+        other_nodes: args.other_nodes,
+        max_bytes: args.max_bytes,
+        priority_class: args.priority_class.clone(),
+        image: args.image.clone(),
+        deadline: args.deadline,
+        ..Wish::default()
+    };
+    let plan = plan(&pods, &wish)?;
+    if args.dry_run {
+        for warning in &plan.warnings {
+            complain(&format!("warning: {warning}"));
+        }
+        let shown = io::stdout().write_all(plan.yaml(false).as_bytes());
+        return match shown {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("standard output"),
+            _ => Ok(0),
+        };
+    }
+    let room = prepare::room(&link, &plan).await;
+    let Some(permit) = allowed(args, &link, &plan, &room, &mut gate).await? else {
+        return Ok(FAILED);
+    };
+    let mut printer = Printer::new(args.format);
+    let (run, ending, interrupted) = measure(&link, &plan, &permit, &mut printer).await?;
+    gate.done(&permit, &format!("{ending:?}"));
+    let verdict = grade(&run, table);
+    printer.verdict(&plan, &run, &verdict);
+    Ok(interrupted.unwrap_or(verdict.grade.code()))
+}
+
+/// Shows what will be created, and asks. `None` where the answer is no.
+async fn allowed(
+    args: &AllreduceArgs,
+    link: &Connection,
+    plan: &Plan,
+    room: &[String],
+    gate: &mut Gate,
+) -> anyhow::Result<Option<Permit>> {
+    let decision = gate.ask(submit::action(plan), now());
+    let question = match decision {
+        Decision::Go(permit) => return Ok(Some(permit)),
+        Decision::Ask(question) => question,
+        Decision::No(refusal) => bail!(
+            "{refusal}{}",
+            if args.read_only {
+                ""
+            } else {
+                "; --yes is the answer where there is no terminal, --dry-run shows the manifest"
+            }
+        ),
+    };
+    // Better said now than after half of it was created.
+    let missing = match prepare::missing_rules(link, &plan.namespace).await {
+        Ok(missing) => missing,
+        Err(t) => {
+            complain(&format!("warning: what we may do is not known: {}", t.text));
+            Vec::new()
+        }
+    };
+    if !missing.is_empty() {
+        bail!(
+            "not allowed in namespace {}: {}. A role with these rules is needed to run the test",
+            plan.namespace,
+            missing.join(", ")
+        );
+    }
+    complain(&plan.yaml(true));
+    for warning in &plan.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    for full in room {
+        complain(&format!("room: {full}"));
+    }
+    if !room.is_empty() {
+        complain(
+            "room: the test would wait until its deadline; --gpus N asks for fewer, --other-nodes leaves the workload's nodes, --gpus 0 tests the network alone",
+        );
+    }
+    let cluster = link.context().unwrap_or_else(|| link.server());
+    let ask = format!(
+        "{} In cluster {cluster}, namespace {}, on {}. [y/N] ",
+        question.text,
+        plan.namespace,
+        if plan.nodes.is_empty() {
+            "any node that suits".to_owned()
+        } else {
+            plan.nodes.join(", ")
+        }
+    );
+    let yes = args.yes || answer(&ask).await?;
+    match gate.answer(question.number, yes, now()) {
+        Ok(permit) => Ok(Some(permit)),
+        Err(refusal) => {
+            complain(&format!("ncclscope: {refusal}: nothing was created"));
+            Ok(None)
+        }
+    }
+}
+
+/// Creates, follows, and cleans up whatever happens.
+async fn measure(
+    link: &Connection,
+    plan: &Plan,
+    permit: &Permit,
+    printer: &mut Printer,
+) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
+    let mut run = TestRun::default();
+    let planned = Planned {
+        run: plan.run.clone(),
+        namespace: plan.namespace.clone(),
+        job: plan.name().to_owned(),
+        pods: plan.pods,
+        gpus: plan.gpus,
+        nodes: plan.nodes.clone(),
+        manifest: plan.yaml(false),
+        warnings: plan.warnings.clone(),
+    };
+    run.apply(TestEvent::Planned(Arc::new(planned)), now());
+    // Signals first: from here on there may be something to remove.
+    let cancel = CancellationToken::new();
+    let mut signals = Signals::new()?;
+    let caught = {
+        let cancel = cancel.clone();
+        tokio::spawn(async move {
+            let code = signals.next().await;
+            cancel.cancel();
+            complain("cleaning up; once more to leave at once");
+            tokio::spawn(async move {
+                let code = signals.next().await;
+                complain(
+                    "left before everything was removed: its deadline ends the Job, and what it owns goes with it",
+                );
+                std::process::exit(i32::from(code));
+            });
+            code
+        })
+    };
+    if let Err(t) = submit::submit(link, plan, permit).await {
+        bail!("{}: {}", plan.objects().join(", "), t.text);
+    }
+    run.apply(TestEvent::Phase(Phase::Created, None), now());
+    printer.news(&run);
+    let (tx, mut rx) = mpsc::channel(64);
+    let mut following = std::pin::pin!(follow::follow(link, plan, &tx, &cancel));
+    let ending = loop {
+        tokio::select! {
+            biased;
+            Some(event) = rx.recv() => {
+                run.apply(event, now());
+                // Whoever read the rows has gone: there is nobody to measure for.
+                if !printer.news(&run) {
+                    cancel.cancel();
+                }
+            }
+            ending = &mut following => break ending,
+        }
+    };
+    while let Ok(event) = rx.try_recv() {
+        run.apply(event, now());
+    }
+    run.apply(TestEvent::Ended(ending.clone()), now());
+    run.apply(TestEvent::Phase(Phase::Done, None), now());
+    run.apply(TestEvent::Phase(Phase::Cleaning, None), now());
+    printer.news(&run);
+    let left = clean::run(link, &plan.namespace, plan.name()).await;
+    printer.cleaned(plan, &left);
+    run.apply(TestEvent::Cleaned(left), now());
+    let interrupted = if cancel.is_cancelled() && caught.is_finished() {
+        caught.await.ok()
+    } else {
+        None
+    };
+    Ok((run, ending, interrupted))
+}
+
+/// Finds what tests left behind and removes it.
+async fn clean_up(args: &AllreduceArgs, link: &Connection, gate: &mut Gate) -> anyhow::Result<u8> {
+    if args.read_only {
+        bail!("locked: --read-only allows looking and nothing else");
+    }
+    let found = clean::left_overs(link, Some(link.namespace()))
+        .await
+        .map_err(|t| anyhow!(t.text))?;
+    if found.is_empty() {
+        complain(&format!(
+            "nothing of ours is in namespace {}",
+            link.namespace()
+        ));
+        return Ok(0);
+    }
+    for test in &found {
+        let state = if test.active {
+            "still runs or waits: it may be somebody else's"
+        } else {
+            "over"
+        };
+        let since = test
+            .created
+            .map(|t| format!(", created {}", t.round(jiff::Unit::Second).unwrap_or(t)))
+            .unwrap_or_default();
+        complain(&format!("{}/{}{since}: {state}", test.namespace, test.name));
+    }
+    let cluster = link.context().unwrap_or_else(|| link.server());
+    let ask = format!(
+        "Delete these {} in cluster {cluster}, namespace {}? [y/N] ",
+        found.len(),
+        link.namespace()
+    );
+    if !args.yes {
+        if !io::stdin().is_terminal() {
+            bail!("nobody can be asked here; --yes is the answer");
+        }
+        if !answer(&ask).await? {
+            complain("nothing was deleted");
+            return Ok(FAILED);
+        }
+    }
+    let mut left = Vec::new();
+    for test in found {
+        let object = format!("job/{}/{}", test.namespace, test.name);
+        let Decision::Go(permit) = gate.ask(Action::CleanUp { object }, now()) else {
+            continue;
+        };
+        let rest = clean::run(link, &test.namespace, &test.name).await;
+        gate.done(&permit, "deleted");
+        left.extend(rest);
+    }
+    if left.is_empty() {
+        complain("all gone");
+        return Ok(0);
+    }
+    bail!("still there: {}", left.join(", "))
+}
+
+/// Asks on standard error. An end of input is no.
+async fn answer(question: &str) -> anyhow::Result<bool> {
+    let mut err = io::stderr();
+    let _ = write!(err, "{}", crate::parse::clean(question.as_bytes()));
+    let _ = write!(err, " ");
+    let _ = err.flush();
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let line = line.await.context("no answer")?.context("no answer")?;
+    Ok(matches!(
+        line.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
+}
+
+/// What ends us: SIGINT, SIGTERM, and the terminal that goes away.
+struct Signals {
+    int: tokio::signal::unix::Signal,
+    term: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one, as an exit code.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.int.recv() => 130,
+            _ = self.term.recv() => 143,
+            _ = self.hup.recv() => 129,
+        }
+    }
+}
+
+/// A message for the person, line by line; nobody to read it is no reason to fail.
+fn complain(message: &str) {
+    let mut err = io::stderr().lock();
+    for line in message.lines() {
+        // Manifests keep their indentation.
+        let safe: String = line.chars().filter(|c| !c.is_control()).collect();
+        let _ = writeln!(err, "{safe}");
+    }
+}
+
+fn now() -> Nanos {
+    Nanos::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
+}
