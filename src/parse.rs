@@ -20,7 +20,7 @@ mod walk;
 mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
-pub use text::clean;
+pub use text::{clean, cleaned};
 pub use warn::kind_of;
 
 /// Index into [`Block::heads`].

@@ -332,7 +332,7 @@ pub fn quote(block: &Block, rec: &Rec) -> Quote {
     Quote {
         line: block.first_line + u64::from(rec.line),
         at: rec.at,
-        text: parse::clean(raw).into(),
+        text: parse::cleaned(raw).into(),
     }
 }
 
