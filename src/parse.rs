@@ -20,7 +20,8 @@ mod walk;
 mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
-pub use text::clean;
+pub use text::{clean, cleaned};
+pub use warn::kind_of;
 
 /// Index into [`Block::heads`].
 pub type HeadIx = u32;

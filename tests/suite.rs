@@ -22,6 +22,8 @@ mod connection;
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/findings.rs"]
+mod findings;
 #[path = "suite/fold.rs"]
 mod fold;
 #[path = "suite/frames.rs"]

@@ -1,5 +1,7 @@
 //! Bytes of a log line as text that a screen may show.
 
+use std::borrow::Cow;
+
 /// Longest text shown of one line, bytes; the rest becomes `…`.
 const SHOWN: usize = 4096;
 /// Longest operating-system command (title, hyperlink) that is taken for one, bytes; a longer one is text
@@ -14,7 +16,32 @@ const COMMAND: usize = 512;
 /// ```
 #[must_use]
 pub fn clean(raw: &[u8]) -> String {
+    cleaned(raw).into_owned()
+}
+
+/// The same, borrowed where there is nothing to clean, which is nearly always.
+#[must_use]
+pub fn cleaned(raw: &[u8]) -> Cow<'_, str> {
     let raw = raw.trim_ascii_end();
+    if raw.len() <= SHOWN
+        && is_plain(raw)
+        && let Ok(text) = std::str::from_utf8(raw)
+    {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(scrub(raw))
+}
+
+/// Nothing but printable ASCII. In pieces, because a loop that may stop at any byte is not vectorised.
+fn is_plain(raw: &[u8]) -> bool {
+    raw.chunks(64).all(|piece| {
+        piece
+            .iter()
+            .fold(true, |plain, b| plain & (b' '..=b'~').contains(b))
+    })
+}
+
+fn scrub(raw: &[u8]) -> String {
     let mut cut = raw.len() > SHOWN * 2;
     let mut bytes = Vec::with_capacity(raw.len().min(SHOWN * 2));
     strip(raw.get(..SHOWN * 2).unwrap_or(raw), &mut bytes);
