@@ -1015,12 +1015,10 @@ async fn the_screen_shows_two_pods_and_how_their_ranks_talk(p: &Plane) {
     // The API server goes away and comes back: the screen says so and heals, and nothing was lost.
     p.tell(&json!({"cmd": "proxy", "action": "refuse"}));
     screen
-        .until("reconnecting", |s| s.to_lowercase().contains("reconnect"))
+        .until("reconnecting", |s| s.contains("again in"))
         .await;
     p.tell(&json!({"cmd": "proxy", "action": "resume"}));
-    screen
-        .until("healed", |s| !s.to_lowercase().contains("reconnect"))
-        .await;
+    screen.until("healed", |s| !s.contains("again in")).await;
     screen.key(":q\r");
     screen.ended().await;
 }

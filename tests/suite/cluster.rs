@@ -407,7 +407,14 @@ async fn a_log_rotated_away_during_a_cut_is_a_loss_that_is_said() {
     let server = api(
         Turns::new([list("PodList", 5, &[pod("a", 3)])]),
         Turns::default(),
-        move |_| logs.next(),
+        move |a| match a.param("previous") {
+            Some(_) => Answer::status(
+                400,
+                "BadRequest",
+                "previous terminated container \"vllm\" in pod \"a\" not found",
+            ),
+            None => logs.next(),
+        },
     )
     .await;
     let mut heard = Heard::start(&server).await;
