@@ -15,6 +15,8 @@ mod cases;
 mod heard;
 #[path = "real/plane.rs"]
 mod plane;
+#[path = "real/screen.rs"]
+mod screen;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,13 +1,5 @@
 //! One binary for the whole suite.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::string_slice,
-    reason = "what fails in a helper of tests fails the test"
-)]
-
 #[path = "suite/architecture.rs"]
 mod architecture;
 #[path = "suite/checks.rs"]
@@ -44,6 +36,8 @@ mod output;
 mod parse;
 #[path = "suite/perf.rs"]
 mod perf;
+#[path = "suite/podlogs.rs"]
+mod podlogs;
 #[path = "suite/pods.rs"]
 mod pods;
 #[path = "suite/props.rs"]

@@ -150,7 +150,7 @@ async fn choose(
     let mut backoff = Backoff::default();
     let mut last = None;
     loop {
-        let wait = match find(link, options).await {
+        let wait = match discover::look(link, options).await {
             Ok(Found::One(w)) => {
                 edge.set(EdgeState::Up).await;
                 return Some(w);
@@ -170,13 +170,15 @@ async fn choose(
                 }
                 LOOK_AGAIN
             }
-            Err(e) => {
-                if let Err(e) = link.renew().await {
+            Err(t) => {
+                if matches!(t.kind, TroubleKind::Unauthorized | TroubleKind::Login)
+                    && let Err(e) = link.renew().await
+                {
                     tracing::debug!("renewal: {e}");
                 }
                 let wait = backoff.failed();
                 let in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                edge.set(EdgeState::Retrying { why: e.0, in_ms }).await;
+                edge.set(EdgeState::Retrying { why: t.text, in_ms }).await;
                 wait
             }
         };

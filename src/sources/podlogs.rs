@@ -193,10 +193,33 @@ pub struct Fleet {
     listed: Option<BTreeSet<PodKey>>,
 }
 
+/// Lets the process open as many files as the system allows it: each followed log is a connection, and the usual
+/// soft limit of 1,024 is less than 512 pods need.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls only read or write the struct that they are given, which lives here.
+    #[expect(
+        unsafe_code,
+        reason = "the standard library has no way to the limit of open files"
+    )]
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0
+            && limit.rlim_cur < limit.rlim_max
+        {
+            limit.rlim_cur = limit.rlim_max.min(65_536);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 impl Fleet {
     /// Followers over a connection.
     #[must_use]
     pub fn new(link: Connection, tx: mpsc::Sender<Event>, limits: Limits) -> Self {
+        raise_file_limit();
         let shared = Shared {
             link,
             tx,

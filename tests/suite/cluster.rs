@@ -407,7 +407,14 @@ async fn a_log_rotated_away_during_a_cut_is_a_loss_that_is_said() {
     let server = api(
         Turns::new([list("PodList", 5, &[pod("a", 3)])]),
         Turns::default(),
-        move |_| logs.next(),
+        move |a| match a.param("previous") {
+            Some(_) => Answer::status(
+                400,
+                "BadRequest",
+                "previous terminated container \"vllm\" in pod \"a\" not found",
+            ),
+            None => logs.next(),
+        },
     )
     .await;
     let mut heard = Heard::start(&server).await;
@@ -729,4 +736,170 @@ async fn a_mocked_client_serves_too() {
         pods,
         Some(&("pods".to_string(), EdgeState::Forbidden { rule }))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_long_log_the_head_and_the_end_are_read_and_the_middle_is_said_to_be_lost() {
+    let server = api(
+        Turns::new([list("PodList", 5, &[pod("a", 3)])]),
+        Turns::default(),
+        |a| {
+            let (tx, answer) = Answer::stream();
+            let text = match a.param("tailLines") {
+                None => lines(1, 59),
+                Some(_) => lines(55, 59) + "2026-01-01T00:00:30.000000000Z end\n",
+            };
+            tx.send(Piece::Bytes(text.into_bytes())).unwrap();
+            std::mem::forget(tx);
+            answer
+        },
+    )
+    .await;
+    let mut options = ClusterOptions {
+        kubeconfig: Some(server.kubeconfig("{token: t}")),
+        selector: Some("app=llm".into()),
+        ..ClusterOptions::default()
+    };
+    options.limits.head = 1_000;
+    let mut heard = Heard::of(connect(&options).await.unwrap(), options);
+    heard
+        .until("the end", |h| h.log("prod/a/vllm").ends_with("end\n"))
+        .await;
+    assert!(heard.log("prod/a/vllm").starts_with(&lines(1, 20)));
+    let mut seen: Vec<_> = heard.log("prod/a/vllm").lines().collect();
+    let all = seen.len();
+    seen.dedup();
+    assert_eq!(seen.len(), all, "no doubles where head and end meet");
+    assert!(
+        heard
+            .lost()
+            .iter()
+            .all(|w| w.contains("its middle was not read"))
+            && !heard.lost().is_empty()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gpu_containers_open_first_and_never_more_than_the_limit_at_a_time() {
+    let pods: Vec<Value> = (0..12)
+        .map(|i| {
+            let mut p = pod(&format!("p{i}"), 3);
+            if i % 2 == 0 {
+                p["spec"]["containers"][0]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("resources");
+            }
+            p
+        })
+        .collect();
+    let open = Arc::new(Mutex::new(0i32));
+    let most = Arc::new(Mutex::new(0i32));
+    let (o, m) = (open.clone(), most.clone());
+    let server = api(
+        Turns::new([list("PodList", 5, &pods)]),
+        Turns::default(),
+        move |_| {
+            let now = {
+                let mut open = o.lock().unwrap();
+                *open += 1;
+                *open
+            };
+            let mut most = m.lock().unwrap();
+            *most = (*most).max(now);
+            let (tx, answer) = Answer::stream();
+            let open = o.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                *open.lock().unwrap() -= 1;
+                // As young as can be: caught up with at once.
+                let line = format!("{} hello\n", jiff::Timestamp::now());
+                tx.send(Piece::Bytes(line.into_bytes())).unwrap();
+                std::future::pending::<()>().await;
+            });
+            answer
+        },
+    )
+    .await;
+    let mut options = ClusterOptions {
+        kubeconfig: Some(server.kubeconfig("{token: t}")),
+        selector: Some("app=llm".into()),
+        ..ClusterOptions::default()
+    };
+    options.limits.opening = 3;
+    options.limits.pods = 10;
+    let mut heard = Heard::of(connect(&options).await.unwrap(), options);
+    heard
+        .until("ten logs", |h| {
+            h.logs.values().filter(|l| !l.is_empty()).count() == 10
+        })
+        .await;
+    assert!(*most.lock().unwrap() <= 3, "{most:?}");
+    let order: Vec<bool> = server
+        .asked()
+        .iter()
+        .filter_map(|a| {
+            a.path
+                .strip_prefix("/api/v1/namespaces/prod/pods/p")?
+                .strip_suffix("/log")?
+                .parse::<u32>()
+                .ok()
+        })
+        .map(|i| i % 2 == 1)
+        .collect();
+    assert_eq!(
+        order.len(),
+        10,
+        "over the limit, pods without GPUs are left out"
+    );
+    assert!(order[..6].iter().all(|gpu| *gpu), "{order:?}");
+    let down = EdgeState::Down {
+        why: "the logs of 2 more pods are not read: 10 is the limit".into(),
+    };
+    assert!(
+        heard.edges.contains(&("logs".into(), down)),
+        "{:?}",
+        heard.edges
+    );
+}
+
+#[test]
+fn proxies_are_chosen_as_kubectl_chooses_them() {
+    use ncclscope::sources::cluster::ProxyEnvironment;
+    let proxy = |none: &str, server: &str| {
+        let env = ProxyEnvironment {
+            https: Some("proxy.corp:3128".into()),
+            http: Some("http://plain:80".into()),
+            none: Some(none.into()),
+        };
+        env.proxy(&server.parse().unwrap())
+    };
+    let through = Some("http://proxy.corp:3128".to_string());
+    assert_eq!(proxy("", "https://api.lab:6443"), through);
+    assert_eq!(proxy("", "http://api.lab"), Some("http://plain:80".into()));
+    assert_eq!(proxy("", "https://localhost:6443"), None);
+    assert_eq!(proxy("", "https://127.0.0.1:6443"), None);
+    assert_eq!(proxy("", "https://[::1]:6443"), None);
+    // (NO_PROXY, server, direct)
+    let table = [
+        ("*", "https://api.lab", true),
+        ("api.lab", "https://api.lab", true),
+        ("lab", "https://api.lab", true),
+        (".lab", "https://api.lab", true),
+        (".api.lab", "https://api.lab", false),
+        ("pi.lab", "https://api.lab", false),
+        ("API.LAB", "https://api.lab", true),
+        ("api.lab:6443", "https://api.lab:6443", true),
+        ("api.lab:443", "https://api.lab:6443", false),
+        ("10.0.0.0/8", "https://10.1.2.3:6443", true),
+        ("10.0.0.0/8", "https://11.1.2.3:6443", false),
+        ("10.1.2.3", "https://10.1.2.3:6443", true),
+        ("fd00::/8", "https://[fd00::1]:6443", true),
+        ("0.0.0.0/0", "https://10.1.2.3", true),
+        // What can't be read is passed over, not an error.
+        (" ,, 10.0.0.0/99, x/y ,other", "https://api.lab", false),
+    ];
+    for (none, server, direct) in table {
+        assert_eq!(proxy(none, server).is_none(), direct, "{none} {server}");
+    }
 }

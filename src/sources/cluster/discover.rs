@@ -42,6 +42,11 @@ pub enum Found {
 
 /// Finds what the options name, or everything there is.
 pub async fn find(link: &Connection, options: &ClusterOptions) -> Result<Found, ClusterError> {
+    look(link, options).await.map_err(ClusterError::from)
+}
+
+/// The same, with the kind of what went wrong.
+pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<Found, Trouble> {
     let namespace = if options.all_namespaces {
         None
     } else {
@@ -129,9 +134,9 @@ impl Search {
     }
 
     /// `[KIND/]NAME`.
-    async fn named(&self, text: &str) -> Result<WorkloadView, ClusterError> {
+    async fn named(&self, text: &str) -> Result<WorkloadView, Trouble> {
         let Some(namespace) = &self.namespace else {
-            return Err(ClusterError(format!(
+            return Err(wrong(format!(
                 "{text}: name its namespace with -n, a name alone is not enough with -A"
             )));
         };
@@ -148,7 +153,7 @@ impl Search {
             && !matches!(w, "pod" | "pods" | "po")
         {
             let known: Vec<_> = KINDS.iter().map(|k| k.word).collect();
-            return Err(ClusterError(format!(
+            return Err(wrong(format!(
                 "{w:?} is not a kind of workload: {}, pod",
                 known.join(", ")
             )));
@@ -165,16 +170,13 @@ impl Search {
                 Ok(object) => return Ok(of_object(kind, namespace, &object)),
                 Err(t) if t.kind == TroubleKind::NotFound => {}
                 Err(t) if t.kind == TroubleKind::Forbidden => refused.push(kind),
-                Err(t) => return Err(t.into()),
+                Err(t) => return Err(t),
             }
         }
         // Its pods may be readable although it is not.
         for kind in &refused {
             let Some(label) = kind.label else { continue };
-            let (pods, _) = self
-                .pods(Some(format!("{label}={name}")))
-                .await
-                .map_err(ClusterError::from)?;
+            let (pods, _) = self.pods(Some(format!("{label}={name}"))).await?;
             if !pods.is_empty() {
                 let mut w = of_label(kind, namespace, name, &pods);
                 w.rule.push_str(&format!("; {} can't be read", kind.plural));
@@ -195,7 +197,7 @@ impl Search {
         } else {
             format!(" (not allowed to read {})", unread.join(", "))
         };
-        Err(ClusterError(format!(
+        Err(wrong(format!(
             "there is no {kinds} in namespace {namespace}{note}"
         )))
     }
@@ -206,19 +208,19 @@ impl Search {
         namespace: &str,
         name: &str,
         wanted: &[&Kind],
-    ) -> Result<Option<WorkloadView>, ClusterError> {
+    ) -> Result<Option<WorkloadView>, Trouble> {
         if wanted.len() != 1 {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
             match ask(api.get_metadata(name)).await {
                 Ok(p) => return Ok(Some(alone(namespace, &p.metadata))),
                 Err(t) if matches!(t.kind, TroubleKind::NotFound | TroubleKind::Forbidden) => {}
-                Err(t) => return Err(t.into()),
+                Err(t) => return Err(t),
             }
         }
         if wanted.is_empty() {
             return Ok(None);
         }
-        let (pods, _) = self.pods(None).await.map_err(ClusterError::from)?;
+        let (pods, _) = self.pods(None).await?;
         let (ours, others): (Vec<_>, Vec<_>) = pods
             .into_iter()
             .partition(|m| controller(m).is_some_and(|o| o.name == name));
@@ -235,7 +237,7 @@ impl Search {
     }
 
     /// Everything that can be found.
-    async fn all(&self) -> Result<(Vec<WorkloadView>, Vec<String>), ClusterError> {
+    async fn all(&self) -> Result<(Vec<WorkloadView>, Vec<String>), Trouble> {
         let params = ListParams::default().limit(PAGE);
         let asked = join_all(
             KINDS
@@ -270,12 +272,12 @@ impl Search {
         if let Some(t) = down
             && found.is_empty()
         {
-            return Err(t.into());
+            return Err(t);
         }
         match self.pods(None).await {
             Ok((pods, more)) => self.group(pods, more, &mut found).await,
             Err(t) if t.kind == TroubleKind::Forbidden => refused.push("list pods".into()),
-            Err(t) => return Err(t.into()),
+            Err(t) => return Err(t),
         }
         Ok((found, refused))
     }
@@ -400,6 +402,14 @@ impl Walk<'_> {
         self.seen
             .insert(owner.uid.clone(), (top.clone(), path.clone()));
         (top, path)
+    }
+}
+
+/// Something that was asked for is not there or can't be meant.
+fn wrong(text: String) -> Trouble {
+    Trouble {
+        kind: TroubleKind::NotFound,
+        text,
     }
 }
 

@@ -25,6 +25,8 @@ const LINE: usize = 4 << 20;
 const QUIET: Duration = Duration::from_millis(500);
 /// A log that has not answered for so long is one without lines: others may open meanwhile.
 const SLOW: Duration = Duration::from_secs(2);
+/// A log that has ended is read within this time, or not at all.
+const SLOW_PREVIOUS: Duration = Duration::from_secs(30);
 /// The pod watch may lag behind the log by so much.
 const WATCH_LAG: Duration = Duration::from_secs(3);
 /// Lines read of the end of a log whose middle is left out.
@@ -454,9 +456,9 @@ impl Follower {
                     self.is_up().await;
                     self.wait_for_headers(&mut opened).await
                 } else {
-                    match timeout(Duration::from_secs(60), &mut opened).await {
+                    match timeout(SLOW_PREVIOUS, &mut opened).await {
                         Ok(r) => r,
-                        Err(_) => return End::Failed(Trouble::timeout(Duration::from_secs(60))),
+                        Err(_) => return End::Failed(Trouble::timeout(SLOW_PREVIOUS)),
                     }
                 }
             }
@@ -661,8 +663,8 @@ impl Follower {
         // Leave to open is asked for again below: holding it, all could wait for each other.
         r.permit = None;
         // The pod watch may not know yet of a restart; the log of the run before knows.
-        let end = Box::pin(self.read(Part::Join)).await;
-        if matches!(end, End::Eof) && self.joined {
+        let end = timeout(SLOW_PREVIOUS, Box::pin(self.read(Part::Join))).await;
+        if matches!(end, Ok(End::Eof)) && self.joined {
             self.tail.restart();
             return Ok(());
         }
