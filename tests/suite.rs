@@ -64,6 +64,8 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/testrun.rs"]
+mod testrun;
 #[path = "suite/themes.rs"]
 mod themes;
 #[path = "suite/vllm.rs"]
