@@ -603,7 +603,6 @@ fn start(
         f.prove(Evidence::Line(l));
     }
     f.communicator = Some(c.key.clone());
-    let _ = view;
     Some(f)
 }
 
@@ -926,17 +925,33 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     if c.state >= CommState::Destroyed || group.members.len() < 2 {
         return;
     }
+    // Lines are what counts: `opCount` stands still on a single node from 2.27.3. A log whose start is gone
+    // has lost lines, though, and there the counter is all that is left.
+    let whole = group.members.values().all(|(u, r)| {
+        let mut tellings = view.joined.tellings(&view.model.procs, *u, *r);
+        tellings.any(|(_, p, rec)| {
+            let source = view.scene.sources.get(p.source.0 as usize);
+            rec.first().is_some() && source.is_some_and(|s| s.head_missing != Some(true))
+        })
+    });
     // rank → (position, process, last stamp of its process, first line).
     let mut seen: Vec<(u32, u64, u32, Option<i64>, LineRef)> = Vec::new();
     for (rank, (u, r)) in &group.members {
         let mut place: Option<u64> = None;
         let mut last = None;
         for (_, p, rec) in view.joined.tellings(&view.model.procs, *u, *r) {
-            let calls = rec
-                .calls
-                .iter()
-                .filter(|(op, _)| !matches!(op, CollOp::Send | CollOp::Recv));
-            place = place.max(calls.map(|(_, (_, op_count))| *op_count).max());
+            let calls = || {
+                rec.calls
+                    .iter()
+                    .filter(|(op, _)| !matches!(op, CollOp::Send | CollOp::Recv))
+                    .map(|(_, n)| *n)
+            };
+            let here = if whole {
+                Some(calls().map(|(lines, _)| lines).sum()).filter(|n| *n > 0)
+            } else {
+                calls().map(|(_, op_count)| op_count).max()
+            };
+            place = place.max(here);
             last = last.max(p.last_at.filter(|a| a.exact).map(|a| a.ns));
         }
         let Some(m) = c.ranks.iter().find(|m| m.rank == *rank) else {
@@ -963,6 +978,7 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     if late.is_empty() || late.len() * 2 > seen.len() {
         return;
     }
+    let unit = if whole { "call" } else { "opCount" };
     let lines: Vec<LineRef> = late.iter().map(|s| s.4.clone()).collect();
     let Some(mut f) = start(
         view,
@@ -976,7 +992,7 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     };
     for s in &late {
         f.prove(Evidence::Sample(format!(
-            "rank {} printed collective {} (opCount) last, the furthest rank {lead}",
+            "rank {} is at {unit} {}, the furthest rank at {lead}",
             s.0, s.1
         )));
     }
@@ -993,7 +1009,7 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     (f.hosts, f.pods) = (who.hosts, who.pods);
     let least = late.iter().map(|s| s.1).min().unwrap_or(0);
     f.title = format!(
-        "rank {} is behind: collective {least} of {lead}",
+        "rank {} is behind: {unit} {least} of {lead}",
         ranges(&f.ranks)
     );
     f.cause = "The other ranks have called more collectives on this communicator than a buffer of output explains. Replays of CUDA graphs print nothing, so this is no proof.".into();

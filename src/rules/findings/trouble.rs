@@ -235,7 +235,7 @@ impl<'v, 'a> Case<'v, 'a> {
         self.list
             .iter()
             .filter_map(|n| n.nccl())
-            .find_map(|k| pick(k))
+            .find_map(pick)
     }
 
     /// Pod of the first line, else its place.
