@@ -21,6 +21,7 @@ mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
 pub use text::{clean, cleaned};
+pub use warn::kind_of;
 
 /// Index into [`Block::heads`].
 pub type HeadIx = u32;

@@ -22,6 +22,8 @@ mod connection;
 mod fakeapi;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/findings.rs"]
+mod findings;
 #[path = "suite/fold.rs"]
 mod fold;
 #[path = "suite/frames.rs"]
@@ -62,6 +64,8 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/testrun.rs"]
+mod testrun;
 #[path = "suite/themes.rs"]
 mod themes;
 #[path = "suite/vllm.rs"]

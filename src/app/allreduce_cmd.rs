@@ -341,7 +341,9 @@ async fn measure(
         run.apply(event, now());
     }
     run.apply(TestEvent::Ended(ending.clone()), now());
-    run.apply(TestEvent::Phase(Phase::Done, None), now());
+    if ending == Ending::Complete {
+        run.apply(TestEvent::Phase(Phase::Done, None), now());
+    }
     run.apply(TestEvent::Phase(Phase::Cleaning, None), now());
     printer.news(&run);
     let left = clean::run(link, &plan.namespace, plan.name()).await;

@@ -169,7 +169,17 @@ impl Stage for RealStage {
                 Err(why) => answer(Err(why)),
             },
             Effect::Save(path, text) => answer(effects::save(&path, &text)),
-            Effect::SaveScreen(path) => answer(effects::save(&path, &effects::text(&self.last))),
+            Effect::SaveScreen(path) => {
+                let picture = path
+                    .extension()
+                    .is_some_and(|e| e.eq_ignore_ascii_case("svg"));
+                let text = if picture {
+                    panes::export::svg(&self.last, &self.theme)
+                } else {
+                    effects::text(&self.last)
+                };
+                answer(effects::save(&path, &text))
+            }
             Effect::Theme(name) => match Theme::bundled(&name, self.can) {
                 Some(theme) => {
                     self.theme = theme;

@@ -166,6 +166,10 @@ impl Seen {
 
     /// How far the pods are: as far as the last of them.
     fn phase(&mut self, pulling: Option<String>) -> Option<TestEvent> {
+        // Pods that go say why they go, not what they waited for.
+        if self.pods.values().any(|p| p.deletion.is_some()) {
+            return None;
+        }
         let placed = self.pods.values().filter(|p| p.node.is_some()).count();
         let running = |p: &&PodView| {
             p.containers.iter().any(|c| {

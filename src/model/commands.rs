@@ -80,7 +80,7 @@ pub static VERBS: &[Verb] = &[
     Verb {
         names: &["save"],
         args: "FILE",
-        doc: "write the screen as text to a file",
+        doc: "write the screen to a file: as text, or as a picture if it ends in .svg",
     },
     Verb {
         names: &["redraw"],

@@ -171,6 +171,8 @@ pub struct Process {
     pub gdr_off: Option<(Option<u32>, Option<u32>, Quote)>,
     /// NVLS usable.
     pub nvls: Option<bool>,
+    /// Lines about collective calls, those of unknown communicators included: how many, the first.
+    pub call_lines: Option<(u64, Quote)>,
     /// A connect that is retried: last seen.
     pub retrying: Option<(Option<String>, String, Quote)>,
     by_ptr: QuickMap<u64, u32>,
@@ -375,6 +377,7 @@ impl Process {
             warnings_dropped: 0,
             gdr_off: None,
             nvls: None,
+            call_lines: None,
             retrying: None,
             by_ptr: QuickMap::default(),
             threads: QuickMap::default(),
@@ -419,6 +422,10 @@ impl Process {
             Fact::Coll {
                 op, op_count, comm, ..
             } => {
+                match &mut self.call_lines {
+                    Some((n, _)) => *n += 1,
+                    None => self.call_lines = Some((1, q())),
+                }
                 // A call is a boundary between runs and tells which communicator is being used.
                 if let Some(run) = self.threads.get_mut(&rec.tid).and_then(|t| t.run.take()) {
                     self.seal(run);

@@ -324,6 +324,13 @@ impl TestRun {
             None if self.scripted => return,
             None => {}
         }
+        // A size is measured once; a log that had to be opened again may bring its row again.
+        let again = |r: &Row| {
+            r.run.is_some() && (&r.by, &r.kind, r.bytes) == (&row.by, &row.kind, row.bytes)
+        };
+        if row.run.is_some() && self.rows.iter().any(again) {
+            return;
+        }
         let wrong = row.wrong().unwrap_or(0);
         self.wrong = self.wrong.saturating_add(wrong);
         if self.rows.len() < KEPT {
@@ -377,7 +384,8 @@ impl TestRun {
     }
 
     fn failed(&mut self, step: &Step) {
-        if self.failures.len() >= KEPT {
+        let said = |f: &Failure| f.rank == step.rank && f.step == step.step;
+        if self.failures.len() >= KEPT || self.failures.iter().any(said) {
             return;
         }
         let at = step.at.as_ref().map(|a| format!(" (at {a})"));

@@ -17,6 +17,13 @@ pub(super) fn warn(src: Option<&[u8]>, msg: &[u8]) -> Fact {
     }
 }
 
+/// What a WARN's message is about, for texts that reach a log by another way (torch's `Last error:`).
+#[must_use]
+pub fn kind_of(message: &str) -> WarnKind {
+    let b = message.as_bytes();
+    kind(b.get(..KEEP).unwrap_or(b))
+}
+
 /// Words that settle it by themselves.
 const WORDS: &[(&[u8], WarnKind)] = &[
     (b"peer mapping resources exhausted", WarnKind::PeerMapping),

@@ -1,6 +1,6 @@
 //! Joins communicators over processes and hosts (nccl-logs.md 4.6) and says how far each of them came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::scene::{CommState, LineRef, Member, NcclStep};
 use crate::model::edges::Quote;
@@ -120,16 +120,37 @@ impl Joined {
     /// Gives every vLLM process its NCCL process: the same pid in the same source. NCCL's own lines carry no
     /// vLLM prefix under the multiprocessing executor, and carry the relaying engine's under Ray.
     fn hear(&mut self, procs: &Procs, speakers: &Speakers) {
-        let mut heard: Vec<(u32, u32)> = Vec::new();
         let number = |i: usize| u32::try_from(i).unwrap_or(u32::MAX);
+        // Units by the source and pid of each of their processes, in order.
+        let mut by_pid: BTreeMap<(SourceId, Option<u64>), Vec<(u32, u32)>> = BTreeMap::new();
+        let mut by_source: BTreeMap<SourceId, Vec<u32>> = BTreeMap::new();
+        for (u, unit) in self.units.iter().enumerate() {
+            for p in &unit.procs {
+                let Some(process) = procs.list.get(*p as usize) else {
+                    continue;
+                };
+                by_pid
+                    .entry((process.source, process.pid))
+                    .or_default()
+                    .push((number(u), *p));
+                by_source.entry(process.source).or_default().push(number(u));
+            }
+        }
+        let mut heard: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut spoken: BTreeSet<u32> = BTreeSet::new();
         for (s, speaker) in speakers
             .list
             .iter()
             .enumerate()
             .filter(|(_, s)| s.pid.is_some())
         {
-            if let Some(u) = self.voice(procs, speaker) {
-                heard.push((u, number(s)));
+            let there = by_pid
+                .get(&(speaker.source, speaker.pid))
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            if let Some(u) = voice(procs, speaker, there) {
+                heard.insert(number(s), u);
+                spoken.insert(u);
             }
         }
         // A main process prints without a prefix: it is the one process of its source that nobody else is.
@@ -139,73 +160,26 @@ impl Joined {
             .enumerate()
             .filter(|(_, s)| s.pid.is_none() && s.is_rank())
         {
-            let mut free = (0..number(self.units.len())).filter(|u| {
-                !heard.iter().any(|(h, _)| h == u) && self.unit_in(procs, *u, speaker.source)
-            });
+            let there = by_source
+                .get(&speaker.source)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let mut free = there.iter().copied().filter(|u| !spoken.contains(u));
             if let (Some(u), None) = (free.next(), free.next()) {
-                heard.push((u, number(s)));
+                heard.insert(number(s), u);
+                spoken.insert(u);
             }
         }
-        for (u, s) in &heard {
-            if let Some(unit) = self.units.get_mut(*u as usize) {
-                unit.speakers.push(*s);
+        for s in (0..speakers.list.len()).map(number) {
+            match heard.get(&s).and_then(|u| self.units.get_mut(*u as usize)) {
+                Some(unit) => unit.speakers.push(s),
+                None => self.units.push(Unit {
+                    procs: Vec::new(),
+                    recs: Vec::new(),
+                    speakers: vec![s],
+                }),
             }
         }
-        for s in (0..speakers.list.len())
-            .map(number)
-            .filter(|s| !heard.iter().any(|(_, h)| h == s))
-        {
-            self.units.push(Unit {
-                procs: Vec::new(),
-                recs: Vec::new(),
-                speakers: vec![s],
-            });
-        }
-    }
-
-    fn unit_in(&self, procs: &Procs, u: u32, source: SourceId) -> bool {
-        let list = self
-            .units
-            .get(u as usize)
-            .map(|x| x.procs.as_slice())
-            .unwrap_or_default();
-        list.iter().any(|p| {
-            procs
-                .list
-                .get(*p as usize)
-                .is_some_and(|p| p.source == source)
-        })
-    }
-
-    fn voice(&self, procs: &Procs, speaker: &Speaker) -> Option<u32> {
-        let in_source = |p: &&Process| p.source == speaker.source && p.pid == speaker.pid;
-        let fits = |u: &Unit, by_ip: bool| {
-            u.procs
-                .iter()
-                .filter_map(|p| procs.list.get(*p as usize))
-                .filter(in_source)
-                .any(|p| {
-                    !by_ip
-                        || (speaker.ip.is_some()
-                            && (p.outer.ip == speaker.ip
-                                || p.bootstrap.as_ref().map(|b| &b.1) == speaker.ip.as_ref()))
-                })
-        };
-        for by_ip in [true, false] {
-            let found: Vec<usize> = (0..self.units.len())
-                .filter(|u| self.units.get(*u).is_some_and(|u| fits(u, by_ip)))
-                .collect();
-            // Lives of one pid follow each other; the youngest is the one that still speaks.
-            let hosts: std::collections::BTreeSet<_> = found
-                .iter()
-                .filter_map(|u| self.units.get(*u)?.procs.first())
-                .filter_map(|p| procs.list.get(*p as usize)?.host.as_deref())
-                .collect();
-            if hosts.len() == 1 {
-                return found.last().and_then(|u| u32::try_from(*u).ok());
-            }
-        }
-        None
     }
 
     /// Units in order of their place, whoever told it first.
@@ -516,6 +490,29 @@ impl Joined {
             .find(|(p, _)| *p == process)
             .map_or(u32::MAX, |(_, c)| *c)
     }
+}
+
+/// The unit that a vLLM process is, among those with its pid in its source.
+fn voice(procs: &Procs, speaker: &Speaker, there: &[(u32, u32)]) -> Option<u32> {
+    let by_ip = |p: &Process| {
+        speaker.ip.is_some()
+            && (p.outer.ip == speaker.ip
+                || p.bootstrap.as_ref().map(|b| &b.1) == speaker.ip.as_ref())
+    };
+    for strict in [true, false] {
+        let found = || {
+            there
+                .iter()
+                .filter_map(|(u, p)| Some((*u, procs.list.get(*p as usize)?)))
+                .filter(|(_, p)| !strict || by_ip(p))
+        };
+        // Lives of one pid follow each other; the youngest is the one that still speaks.
+        let hosts: BTreeSet<_> = found().filter_map(|(_, p)| p.host.as_deref()).collect();
+        if hosts.len() == 1 {
+            return found().last().map(|(u, _)| u);
+        }
+    }
+    None
 }
 
 impl UnitRec {

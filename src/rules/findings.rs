@@ -3,8 +3,17 @@
 //! A rule looks at the scene (and at the model for the lines behind it) and pushes findings. Ids are the
 //! contract's; one finding per id and smallest common subject; no finding without evidence.
 
+mod died;
+mod echo;
+pub mod fix;
+mod nccl;
 mod network;
+mod pods;
 mod start;
+mod trouble;
+mod vllm;
+
+use std::collections::BTreeMap;
 
 use super::comms::Joined;
 use super::scene::{Finding, LineRef, Scene, Severity};
@@ -13,12 +22,57 @@ use crate::parse::At;
 
 /// Ids that some rule can raise.
 pub const KNOWN: &[&str] = &[
+    "gpu.foreign-memory",
     "log.rotated-away",
+    "nccl.collective-mismatch",
     "nccl.connect-timeout",
+    "nccl.cuda-failure",
+    "nccl.debug-absent",
+    "nccl.debug-flood",
+    "nccl.duplicate-gpu",
+    "nccl.ib-completion-error",
+    "nccl.ib-without-gdr",
+    "nccl.library-not-loaded",
+    "nccl.memlock",
     "nccl.missing-ranks",
+    "nccl.mnnvl-imex",
+    "nccl.no-interface",
+    "nccl.nvls-failed",
+    "nccl.p2p-refused",
+    "nccl.peer-mapping-exhausted",
+    "nccl.rank-stuck",
     "nccl.same-host-net",
+    "nccl.same-node-pods",
+    "nccl.shm-despite-p2p",
+    "nccl.shm-too-small",
     "nccl.socket-despite-rdma",
     "nccl.version-mismatch",
+    "nccl.watchdog-timeout",
+    "nccl.wrong-interface",
+    "pod.crashloop",
+    "pod.evicted",
+    "pod.image",
+    "pod.image-skew",
+    "pod.oom-killed",
+    "pod.pending",
+    "pod.probe-kill",
+    "vllm.cuda-oom-loading",
+    "vllm.device-mismatch",
+    "vllm.gloo-mesh",
+    "vllm.graph-crash",
+    "vllm.hub-access",
+    "vllm.kv-cache-too-small",
+    "vllm.loading-slow",
+    "vllm.model-incomplete",
+    "vllm.permission-denied",
+    "vllm.port-variable",
+    "vllm.rank-config",
+    "vllm.rendezvous-timeout",
+    "vllm.tokenizer-missing",
+    "vllm.tp-over-network",
+    "vllm.worker-died",
+    "vllm.world-size",
+    "vllm.wrong-host-ip",
 ];
 
 /// Evidence lines kept per finding.
@@ -31,16 +85,44 @@ pub(super) struct View<'a> {
     pub joined: &'a Joined,
     /// Group index by position of the communicator in the scene.
     pub order: &'a [u32],
+    /// Index of the workload by process.
+    pub workload: Vec<usize>,
+    /// Process by vLLM speaker.
+    pub speaker: BTreeMap<u32, u32>,
+}
+
+impl View<'_> {
+    /// The process that a vLLM speaker is.
+    pub(super) fn unit_of_speaker(&self, s: &crate::model::speakers::Speaker) -> Option<u32> {
+        let list = &self.model.speakers.list;
+        let at = list.iter().position(|x| std::ptr::eq(x, s))?;
+        self.speaker.get(&u32::try_from(at).ok()?).copied()
+    }
 }
 
 /// Runs every rule; sorts root causes first by severity, age and key.
 pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
+    let mut workload = vec![0; scene.processes.len()];
+    for (i, w) in scene.workloads.iter().enumerate() {
+        for p in &w.processes {
+            if let Some(slot) = workload.get_mut(*p as usize) {
+                *slot = i;
+            }
+        }
+    }
+    let speaker = (0u32..)
+        .zip(&joined.units)
+        .flat_map(|(u, unit)| unit.speakers.iter().map(move |s| (*s, u)))
+        .collect();
     let view = View {
         scene,
         model,
         joined,
         order,
+        workload,
+        speaker,
     };
+    let notices = trouble::gather(&view);
     let mut found = Vec::new();
     network::same_host_net(&view, &mut found);
     network::socket_despite_rdma(&view, &mut found);
@@ -48,8 +130,27 @@ pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
     start::version_mismatch(&view, &mut found);
     start::connect_timeout(&view, &mut found);
     start::rotated_away(&view, &mut found);
+    nccl::find(&view, &notices, &mut found);
+    vllm::find(&view, &notices, &mut found);
+    pods::find(&view, &notices, &mut found);
+    died::find(&view, &notices, &mut found);
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    unique(&mut found);
+    echo::fold(&view, &mut found);
     found.sort_by(|a, b| rank(a).cmp(&rank(b)));
     scene.findings = found;
+}
+
+/// Keys name one finding each: those that share a subject are numbered.
+fn unique(found: &mut [Finding]) {
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for f in found {
+        let n = seen.entry(f.key.clone()).or_insert(0);
+        *n += 1;
+        if *n > 1 {
+            f.key = format!("{}#{n}", f.key);
+        }
+    }
 }
 
 type Order<'a> = (bool, std::cmp::Reverse<Severity>, i64, &'a str);

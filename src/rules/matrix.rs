@@ -1,6 +1,6 @@
 //! Matrices: the merged view over all processes first, then one per communicator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rating::is_socket;
 use super::scene::{
@@ -122,14 +122,15 @@ fn blank(from: u32, to: u32, glyph: Glyph) -> Cell {
 
 fn merged(scene: &Scene) -> Matrix {
     // Global ranks where vLLM told them; otherwise processes in order of place, which is said on screen.
+    let members: BTreeSet<u32> = scene
+        .communicators
+        .iter()
+        .flat_map(|c| c.ranks.iter().map(|m| m.process))
+        .collect();
     let mut axis: Vec<(Option<u32>, u32)> = Vec::new();
     for (i, p) in scene.processes.iter().enumerate() {
         let i = u32::try_from(i).unwrap_or(0);
-        let member = scene
-            .communicators
-            .iter()
-            .any(|c| c.ranks.iter().any(|m| m.process == i));
-        if member || p.global_rank.is_some() {
+        if members.contains(&i) || p.global_rank.is_some() {
             axis.push((p.global_rank, i));
         }
     }

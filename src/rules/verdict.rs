@@ -1,8 +1,36 @@
 //! The verdict over each workload and over all, and the sentence that goes with it.
 
 use super::findings::ranges;
-use super::scene::{CommState, Scene, Severity, Stage, Verdict, Workload};
+use super::scene::{
+    CommState, Evidence, Finding, ProcessView, Scene, Severity, Stage, Verdict, Workload,
+};
 use crate::model::Model;
+
+/// Errors after which nothing goes on without someone acting.
+const FATAL: &[&str] = &[
+    "nccl.library-not-loaded",
+    "nccl.watchdog-timeout",
+    "pod.crashloop",
+    "pod.evicted",
+    "pod.image",
+    "pod.oom-killed",
+    "pod.pending",
+    "pod.probe-kill",
+    "vllm.cuda-oom-loading",
+    "vllm.device-mismatch",
+    "vllm.gloo-mesh",
+    "vllm.graph-crash",
+    "vllm.hub-access",
+    "vllm.hung",
+    "vllm.kv-cache-too-small",
+    "vllm.model-incomplete",
+    "vllm.permission-denied",
+    "vllm.port-variable",
+    "vllm.rendezvous-timeout",
+    "vllm.tokenizer-missing",
+    "vllm.worker-died",
+    "vllm.world-size",
+];
 
 /// Judges every workload, then the whole.
 pub fn judge(scene: &mut Scene, model: &Model) {
@@ -18,7 +46,18 @@ pub fn judge(scene: &mut Scene, model: &Model) {
     let worst = scene.workloads.iter().max_by_key(|w| severity(w.verdict));
     (scene.verdict, scene.summary) = match worst {
         Some(w) => (w.verdict, w.summary.clone()),
-        None => (Verdict::Unknown, nothing(scene)),
+        // Pods without a line yet: what Kubernetes says of them is all there is.
+        None => match scene
+            .findings
+            .iter()
+            .find(|f| f.severity >= Severity::Warning)
+        {
+            Some(f) if FATAL.contains(&f.id) && f.severity == Severity::Error => {
+                (Verdict::Failed, f.title.clone())
+            }
+            Some(f) => (Verdict::Degraded, f.title.clone()),
+            None => (Verdict::Unknown, nothing(scene)),
+        },
     };
 }
 
@@ -54,19 +93,46 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             .iter()
             .filter_map(|i| scene.processes.get(*i as usize))
     };
-    let mine = |f: &&super::scene::Finding| match &f.communicator {
+    let alone = scene.workloads.len() < 2;
+    let mine = |f: &&Finding| match &f.communicator {
+        _ if alone => true,
         Some(key) => comms().any(|c| &c.key == key),
         None => {
-            f.hosts.is_empty()
-                || processes().any(|p| p.host.as_ref().is_some_and(|h| f.hosts.contains(h)))
+            let named = |name: &Option<String>| {
+                name.as_ref()
+                    .is_some_and(|n| f.hosts.contains(n) || f.pods.contains(n))
+            };
+            let told = |p: &ProcessView| {
+                f.evidence()
+                    .iter()
+                    .any(|e| matches!(e, Evidence::Line(l) if p.sources.contains(&l.source)))
+            };
+            (f.hosts.is_empty()
+                && f.pods.is_empty()
+                && f.evidence().iter().all(|e| !matches!(e, Evidence::Line(_))))
+                || processes().any(|p| named(&p.host) || named(&p.pod) || told(p))
         }
     };
+    // Findings are sorted: the first of the worst is a root cause where there is one.
     let worst = scene
         .findings
         .iter()
         .filter(mine)
         .filter(|f| f.severity >= Severity::Warning)
-        .max_by_key(|f| f.severity);
+        .min_by_key(|f| (f.consequence_of.is_some(), std::cmp::Reverse(f.severity)));
+    // What a workload that serves now has been through is no longer its end.
+    let served = processes()
+        .filter(|p| p.stage == Some(Stage::Serving) && p.alive != Some(false))
+        .filter_map(|p| p.stage_since)
+        .map(|a| a.ns)
+        .max();
+    let fatal = scene
+        .findings
+        .iter()
+        .filter(mine)
+        .filter(|f| f.severity == Severity::Error && FATAL.contains(&f.id))
+        .filter(|f| !matches!((f.since, served), (Some(a), Some(b)) if a.exact && b > a.ns))
+        .min_by_key(|f| f.consequence_of.is_some());
     if let Some(c) = comms()
         .filter(|c| c.state >= CommState::Aborted)
         .max_by_key(|c| c.state)
@@ -90,6 +156,9 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             Verdict::Failed,
             format!("a communicator of {} ranks {what}: {why}", c.nranks),
         );
+    }
+    if let Some(f) = fatal {
+        return (Verdict::Failed, f.title.clone());
     }
     if let Some(p) = processes().find(|p| p.alive == Some(false)) {
         return (

@@ -93,7 +93,8 @@ pub fn duration(nanos: i64) -> String {
 }
 
 /// Whether a condition is there and true.
-pub(super) fn condition(pod: &PodView, kind: &str) -> bool {
+#[must_use]
+pub fn condition(pod: &PodView, kind: &str) -> bool {
     pod.conditions
         .iter()
         .any(|c| c.kind == kind && c.status == "True")

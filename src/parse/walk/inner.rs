@@ -1,7 +1,7 @@
 //! Lines inside lines: cleaned, decoded from a shipper's JSON, or joined from the partial records of CRI.
 
 use super::{Partial, Place, Walk, offset32};
-use crate::parse::envelope::Peeled;
+use crate::parse::envelope::{self, Peeled};
 use crate::parse::{json, text};
 
 /// Most bytes of a line that CRI cut into partial records.
@@ -20,6 +20,22 @@ impl Walk<'_> {
             .position(|piece| !piece.trim_ascii().is_empty())
             .unwrap_or(0);
         let pieces = bytes.split(|b| *b == b'\r').count();
+        // Stamp and process prefix stand in front of the first piece and hold for what is written over it.
+        let mut prefix: Vec<u8> = Vec::new();
+        let mut stamp = place.at;
+        if pieces > 1 {
+            copy.clear();
+            text::strip(
+                bytes.split(|b| *b == b'\r').next().unwrap_or_default(),
+                &mut copy,
+            );
+            let p = envelope::peel(&copy, &mut self.clock);
+            if p.cri.is_none_or(|(_, more)| !more) {
+                stamp = stamp.or(p.at);
+                let len = copy.len().saturating_sub(p.rest.len());
+                prefix.extend_from_slice(copy.get(..len).unwrap_or_default());
+            }
+        }
         for (n, piece) in bytes.split(|b| *b == b'\r').enumerate() {
             // A progress bar rewrites itself: what stands last is what the reader saw.
             let shown = n + 1 + last == pieces;
@@ -27,7 +43,17 @@ impl Walk<'_> {
                 continue;
             }
             copy.clear();
+            if n > 0 && hits == 0 && !prefix.is_empty() {
+                let own = envelope::peel(piece, &mut self.clock);
+                if own.at.is_none() && own.rest.len() == piece.len() {
+                    copy.extend_from_slice(&prefix);
+                }
+            }
             text::strip(piece, &mut copy);
+            let place = Place {
+                at: if n > 0 { stamp } else { place.at },
+                ..place
+            };
             let hits = if hits == 0 { 0 } else { self.hits(&copy) };
             self.line(&copy, place, hits, false);
         }

@@ -15,7 +15,8 @@ fn process<'a>(
     rank: Option<u32>,
 ) -> Option<(u32, &'a ProcessView)> {
     let rank = rank?;
-    let m = c.ranks.iter().find(|m| m.rank == rank)?;
+    let at = c.ranks.binary_search_by_key(&rank, |m| m.rank).ok()?;
+    let m = c.ranks.get(at)?;
     Some((m.process, view.scene.processes.get(m.process as usize)?))
 }
 

@@ -1,0 +1,153 @@
+//! Fixes that can be pasted: names filled in, values quoted, the right words for the workload's kind.
+
+use crate::model::Model;
+
+/// Quotes a word for a POSIX shell; what needs no quotes gets none.
+#[must_use]
+pub fn sh(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
+    if !word.is_empty() && !word.starts_with('-') && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    // A control character would end or rewrite the line that is pasted.
+    let shown: String = word
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    format!("'{}'", shown.replace('\'', r"'\''"))
+}
+
+/// A double-quoted YAML scalar.
+fn yaml(value: &str) -> String {
+    let mut out = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// What fixes are about: the workload on screen, or a job known from its logs alone.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// Namespace.
+    pub namespace: Option<String>,
+    kind: String,
+    name: Option<String>,
+    selector: Option<String>,
+}
+
+impl Target {
+    /// The workload of a model.
+    #[must_use]
+    pub fn of(model: &Model) -> Self {
+        let namespace = model
+            .session
+            .namespace
+            .clone()
+            .or_else(|| model.pods.iter().next().map(|(k, _)| k.namespace.clone()));
+        match model.pods.workload() {
+            Some(w) => Self {
+                namespace: Some(w.namespace.clone()),
+                kind: w.kind.clone(),
+                name: Some(w.name.clone()),
+                selector: Some(w.selector.clone()).filter(|s| !s.is_empty()),
+            },
+            None => Self {
+                namespace,
+                ..Self::default()
+            },
+        }
+    }
+
+    /// `kubectl -n NAMESPACE …`; words that come from outside must already be quoted.
+    #[must_use]
+    pub fn kubectl(&self, rest: &str) -> String {
+        match &self.namespace {
+            Some(n) => format!("kubectl -n {} {rest}", sh(n)),
+            None => format!("kubectl {rest}"),
+        }
+    }
+
+    /// Lists the pods of the workload.
+    #[must_use]
+    pub fn pods(&self) -> String {
+        match &self.selector {
+            Some(s) => self.kubectl(&format!("get pods -l {} -o wide", sh(s))),
+            None => self.kubectl("get pods -o wide"),
+        }
+    }
+
+    /// The log of the container that ran before.
+    #[must_use]
+    pub fn previous(&self, pod: &str) -> String {
+        self.kubectl(&format!("logs --previous {}", sh(pod)))
+    }
+
+    /// `kubectl describe pod …`.
+    #[must_use]
+    pub fn describe(&self, pod: &str) -> String {
+        self.kubectl(&format!("describe pod {}", sh(pod)))
+    }
+
+    /// Where the pod template of this kind lies.
+    #[must_use]
+    pub fn template(&self) -> Option<String> {
+        let name = self.name.as_ref()?;
+        let path = match self.kind.as_str() {
+            "lws" => "spec.leaderWorkerTemplate.{leaderTemplate,workerTemplate}.spec",
+            "sts" | "deploy" | "job" => "spec.template.spec",
+            "jobset" => "spec.replicatedJobs[*].template.spec.template.spec",
+            "raycluster" => "spec.{headGroupSpec,workerGroupSpecs[*]}.template.spec",
+            "pytorchjob" => "spec.pytorchReplicaSpecs.*.template.spec",
+            _ => return None,
+        };
+        Some(format!("{path} of {}/{}", self.kind, sh(name)))
+    }
+
+    /// Sets an environment variable, or removes it (`None`), in every pod.
+    #[must_use]
+    pub fn env(&self, name: &str, value: Option<&str>) -> String {
+        if let ("sts" | "deploy", Some(w)) = (self.kind.as_str(), &self.name) {
+            let change = match value {
+                Some(v) => sh(&format!("{name}={v}")),
+                None => format!("{name}-"),
+            };
+            return self.kubectl(&format!("set env {}/{} {change}", self.kind, sh(w)));
+        }
+        match (self.template(), value) {
+            (Some(at), Some(v)) => {
+                format!(
+                    "- {{name: {name}, value: {}}}   # containers[*].env in {at}",
+                    yaml(v)
+                )
+            }
+            (Some(at), None) => format!("remove {name} from containers[*].env in {at}"),
+            (None, Some(v)) => format!("export {name}={}", sh(v)),
+            (None, None) => format!("unset {name}"),
+        }
+    }
+
+    /// A piece of YAML for the pod template.
+    #[must_use]
+    pub fn yaml(&self, text: &str) -> String {
+        match self.template() {
+            Some(at) => format!("{text}   # in {at}"),
+            None => format!("{text}   # in the pod template's spec"),
+        }
+    }
+
+    /// An argument for `vllm serve`.
+    #[must_use]
+    pub fn arg(&self, arg: &str) -> String {
+        match self.template() {
+            Some(at) => format!("{arg}   # add to vllm serve: containers[*].args in {at}"),
+            None => format!("{arg}   # add to vllm serve"),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The test as state and its grade: what the ranks say, folded.
+
+use std::sync::Arc;
+
+use ncclscope::model::event::SourceId;
+use ncclscope::model::testrun::{Ending, Phase, Planned, TestEvent, TestRun};
+use ncclscope::parse::Block;
+use ncclscope::rules::busbw::{Grade, Table, grade};
+
+const RUN: &str = "r1";
+
+fn start() -> TestRun {
+    let mut run = TestRun::default();
+    let planned = Planned {
+        run: RUN.into(),
+        pods: 2,
+        gpus: 8,
+        ..Planned::default()
+    };
+    run.apply(TestEvent::Planned(Arc::new(planned)), 1);
+    run
+}
+
+fn say(run: &mut TestRun, lines: &[String]) {
+    let block = Arc::new(Block::new(1, lines.concat().into_bytes()));
+    run.apply(
+        TestEvent::Log {
+            source: SourceId(0),
+            block,
+        },
+        2,
+    );
+}
+
+fn line(rank: u32, step: &str, status: &str, more: &str) -> String {
+    format!(
+        "#ncclscope {{\"v\": 1, \"t\": 1, \"run\": \"{RUN}\", \"rank\": {rank}, \"step\": \"{step}\", \"status\": \"{status}\"{more}}}\n"
+    )
+}
+
+/// Facts of ranks on hosts: GPU name, RDMA rate of each of eight ports.
+fn ranks(run: &mut TestRun, hosts: u32, per_host: u32, gpu: &str, gbit: u32) {
+    let ports: Vec<String> = (0..8)
+        .map(|p| format!("\"mlx5_{p}:1\": \"{gbit} Gb/sec (4X NDR)\""))
+        .collect();
+    let ports = if gbit == 0 {
+        String::new()
+    } else {
+        ports.join(", ")
+    };
+    for rank in 0..hosts * per_host {
+        let host = rank / per_host;
+        say(
+            run,
+            &[
+                line(
+                    rank,
+                    "env",
+                    "ok",
+                    &format!(
+                        ", \"node\": \"gpu-{host}\", \"ib\": {{{ports}}}, \"net\": {{\"eth0\": {{\"mtu\": 1500, \"mbps\": 10000}}}}"
+                    ),
+                ),
+                line(rank, "gpus", "ok", &format!(", \"name\": \"{gpu}\"")),
+            ],
+        );
+    }
+}
+
+fn row(by: &str, bytes: u64, world: u32, busbw: f64, wrong: u64) -> String {
+    line(
+        0,
+        by,
+        "row",
+        &format!(
+            ", \"dtype\": \"float32\", \"bytes\": {bytes}, \"count\": {}, \"world\": {world}, \"iters\": 20, \"us\": 10.0, \"us_min\": 9.9, \"us_max\": 10.1, \"slowest\": 0, \"algbw\": {busbw}, \"busbw\": {busbw}, \"wrong\": {wrong}",
+            bytes / 4
+        ),
+    )
+}
+
+fn ended(mut run: TestRun) -> (Grade, String) {
+    run.apply(TestEvent::Ended(Ending::Complete), 3);
+    let verdict = grade(&run, &Table::bundled());
+    (verdict.grade, verdict.sentence)
+}
+
+#[test]
+fn the_table_that_is_built_in_can_be_read() {
+    let text = include_str!("../../assets/busbw.yaml");
+    assert!(Table::read(text).is_ok());
+    assert!(Table::read("hosts: [").is_err());
+}
+
+#[test]
+fn measured_against_the_weaker_of_host_and_network() {
+    for (busbw, wants) in [
+        (440.0, Grade::Good),
+        (330.0, Grade::Warn),
+        (200.0, Grade::Below),
+    ] {
+        let mut run = start();
+        ranks(&mut run, 2, 8, "NVIDIA H100 80GB HBM3", 400);
+        say(
+            &mut run,
+            &[
+                row("sweep", 8, 16, 0.0, 0),
+                row("sweep", 1 << 30, 16, busbw, 0),
+            ],
+        );
+        let (grade, sentence) = ended(run);
+        assert_eq!(grade, wants, "{sentence}");
+        assert!(
+            sentence.contains("RDMA between hosts at 3200 Gb/s"),
+            "{sentence}"
+        );
+    }
+    let mut slow = start();
+    ranks(&mut slow, 2, 8, "NVIDIA H100 80GB HBM3", 0);
+    say(&mut slow, &[row("sweep", 1 << 30, 16, 1.1, 0)]);
+    let (grade, sentence) = ended(slow);
+    assert_eq!(grade, Grade::Good);
+    assert!(
+        sentence.contains("TCP between hosts at 10 Gb/s"),
+        "{sentence}"
+    );
+    let mut one = start();
+    ranks(&mut one, 1, 8, "NVIDIA H200", 400);
+    say(&mut one, &[row("sweep", 1 << 30, 8, 470.0, 0)]);
+    assert_eq!(ended(one).0, Grade::Good);
+}
+
+#[test]
+fn a_wrong_element_outweighs_every_number() {
+    let mut run = start();
+    ranks(&mut run, 1, 8, "NVIDIA H200", 400);
+    let wrong = line(
+        3,
+        "sweep",
+        "wrong",
+        ", \"index\": 7, \"got\": \"9\", \"want\": 8",
+    );
+    say(&mut run, &[wrong, row("sweep", 1 << 30, 8, 470.0, 12)]);
+    let (grade, sentence) = ended(run);
+    assert_eq!(grade, Grade::Wrong);
+    assert!(
+        sentence.starts_with("12 elements were wrong, first seen by rank 3 in sweep"),
+        "{sentence}"
+    );
+    assert_eq!(grade.code(), 1);
+}
+
+#[test]
+fn without_a_row_to_compare_nothing_is_decided() {
+    let mut unknown = start();
+    ranks(&mut unknown, 1, 8, "Some GPU", 400);
+    say(&mut unknown, &[row("sweep", 1 << 30, 8, 470.0, 0)]);
+    assert_eq!(ended(unknown).0, Grade::Undecided);
+    let mut small = start();
+    ranks(&mut small, 1, 8, "NVIDIA H200", 400);
+    say(&mut small, &[row("sweep", 1 << 20, 8, 40.0, 0)]);
+    assert_eq!(ended(small).0.code(), 3);
+    let mut gloo = start();
+    say(&mut gloo, &[row("gloo", 1 << 20, 2, 1.0, 0)]);
+    assert_eq!(ended(gloo).0, Grade::Undecided);
+    let none = grade(&start(), &Table::bundled());
+    assert_eq!(none.grade, Grade::Failed);
+}
+
+#[test]
+fn the_rank_that_failed_first_explains_the_others() {
+    let mut run = start();
+    say(
+        &mut run,
+        &[
+            row("gloo", 1 << 20, 2, 1.0, 0),
+            line(
+                0,
+                "nccl",
+                "peer",
+                ", \"peer\": 3, \"error\": \"rank 3 is gone: its connection was closed\"",
+            ),
+            line(
+                1,
+                "nccl",
+                "fail",
+                ", \"error\": \"RuntimeError: NCCL error\", \"after_rank\": 3",
+            ),
+            line(
+                3,
+                "process",
+                "fail",
+                ", \"error\": \"killed by SIGKILL\", \"signal\": 9",
+            ),
+        ],
+    );
+    assert_eq!(
+        run.cause().map(|f| (f.rank, f.echo)),
+        Some((Some(3), false))
+    );
+    assert_eq!(run.at(), Some(Phase::Planned));
+    run.apply(TestEvent::Ended(Ending::Failed("Pod failed".into())), 3);
+    let verdict = grade(&run, &Table::bundled());
+    assert_eq!(verdict.grade, Grade::Undecided);
+    assert!(
+        verdict
+            .sentence
+            .contains("rank 3 failed in process: killed by SIGKILL"),
+        "{}",
+        verdict.sentence
+    );
+    assert!(
+        verdict
+            .sentence
+            .contains("Over gloo on CPU the same ranks reach each other"),
+        "{}",
+        verdict.sentence
+    );
+}
+
+#[test]
+fn lines_that_come_twice_or_from_another_run_change_nothing() {
+    let mut run = start();
+    say(&mut run, &[row("sweep", 1 << 20, 8, 4.0, 1)]);
+    say(
+        &mut run,
+        &[
+            row("sweep", 1 << 20, 8, 4.0, 1),
+            row("sweep", 1 << 21, 8, 4.0, 0).replace("\"r1\"", "\"r2\""),
+        ],
+    );
+    say(
+        &mut run,
+        &["1048576 262144 float32 sum -1 10.00 4.00 4.00 1\n".to_owned()],
+    );
+    assert_eq!((run.rows.len(), run.wrong()), (1, 1));
+}
