@@ -83,6 +83,21 @@ pub struct EdgeKey {
     pub collnet: bool,
 }
 
+impl EdgeKey {
+    /// The key of a connection line.
+    #[must_use]
+    pub fn of(c: &Channel) -> Self {
+        Self {
+            from: Some(c.from),
+            to: Some(c.to),
+            dir: c.dir,
+            index: c.index,
+            via: c.via,
+            collnet: false,
+        }
+    }
+}
+
 /// Lines of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgeLines {
@@ -214,14 +229,7 @@ impl Run {
             self.local_nvml = gpu.nvml();
         }
         self.max_rank = self.max_rank.max(c.from).max(c.to);
-        let key = EdgeKey {
-            from: Some(c.from),
-            to: Some(c.to),
-            dir: c.dir,
-            index: c.index,
-            via: c.via,
-            collnet: false,
-        };
+        let key = EdgeKey::of(c);
         self.add(key, c.channel, line, quote);
     }
 

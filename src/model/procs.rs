@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::edges::{QuickMap, Quote, RingLine, Run, RunSort};
+use super::edges::{EdgeKey, QuickMap, Quote, RingLine, Run, RunSort};
 use super::event::SourceId;
 use crate::parse::fact::{Dir, Fact, InitFunc, InitLine, Life, NetDevice, WarnKind};
 use crate::parse::{self, At, Block, Head, Level, Outer, Rec};
@@ -113,6 +113,8 @@ struct Thread {
     last: Option<u32>,
     /// Run that is being filled.
     run: Option<u32>,
+    /// `run` is a finished one that gets more of its only connection.
+    resumed: bool,
     /// First run since the last boundary of a window: what a COMPLETE without START claims.
     unclaimed: u32,
     /// `Using network` before START.
@@ -177,6 +179,8 @@ pub struct Process {
     threads: QuickMap<u64, Thread>,
     /// The first finished run of each sort since the last line about a communicator's life.
     sealed: BTreeMap<RunSort, u32>,
+    /// Those of a single connection, by thread, connection and record called: run, records known.
+    again: QuickMap<(u64, EdgeKey, Option<u32>), (u32, u32)>,
     last_coll: Option<u32>,
     splits: BTreeMap<u32, u32>,
     last_fact_version: bool,
@@ -378,6 +382,7 @@ impl Process {
             by_ptr: QuickMap::default(),
             threads: QuickMap::default(),
             sealed: BTreeMap::new(),
+            again: QuickMap::default(),
             last_coll: None,
             splits: BTreeMap::new(),
             last_fact_version: false,
@@ -404,13 +409,13 @@ impl Process {
         match &rec.fact {
             Fact::Channel(c) => {
                 let local = if c.dir == Dir::Receive { c.to } else { c.from };
-                let comm = c.comm;
-                if let Some(run) = self.run(rec.tid, local, c.index, comm, line) {
+                let at = (local, c.index, Some(EdgeKey::of(c)));
+                if let Some(run) = self.run(rec.tid, at, c.comm, line) {
                     run.channel(c, line, q);
                 }
             }
             Fact::CollNet(c) => {
-                if let Some(run) = self.run(rec.tid, c.rank, None, c.comm, line) {
+                if let Some(run) = self.run(rec.tid, (c.rank, None, None), c.comm, line) {
                     run.collnet(c, line, q);
                 }
             }
@@ -441,7 +446,7 @@ impl Process {
                 comm,
                 ..
             } => {
-                if let Some(run) = self.run(rec.tid, 0, None, *comm, line) {
+                if let Some(run) = self.run(rec.tid, (0, None, None), *comm, line) {
                     run.max_rank = run.max_rank.max(order.iter().copied().max().unwrap_or(0));
                     if !run.rings.iter().any(|r| r.channel == *channel) {
                         run.rings.push(RingLine {
@@ -458,7 +463,7 @@ impl Process {
                 rank,
                 next,
             } => {
-                if let Some(run) = self.run(rec.tid, *rank, None, None, line) {
+                if let Some(run) = self.run(rec.tid, (*rank, None, None), None, line) {
                     let row = (*channel, *prev, *rank, *next);
                     if !run.neighbours.contains(&row) {
                         run.neighbours.push(row);
@@ -466,7 +471,7 @@ impl Process {
                 }
             }
             Fact::Trees { rank, trees, comm } => {
-                if let Some(run) = self.run(rec.tid, *rank, None, *comm, line) {
+                if let Some(run) = self.run(rec.tid, (*rank, None, None), *comm, line) {
                     for tree in trees {
                         if !run
                             .trees
@@ -667,12 +672,12 @@ impl Process {
             })
     }
 
-    /// The run that takes a line of this thread, local rank and index; begins one where a boundary lies.
+    /// The run that takes a line of this thread, local rank, index and connection; begins one where a
+    /// boundary lies.
     fn run(
         &mut self,
         tid: u64,
-        local: u32,
-        index: Option<u8>,
+        (local, index, edge): (u32, Option<u8>, Option<EdgeKey>),
         ptr: Option<u64>,
         line: u64,
     ) -> Option<&mut Run> {
@@ -682,22 +687,40 @@ impl Process {
         let current = thread
             .run
             .and_then(|r| self.runs.get(r as usize))
-            .is_some_and(|r| r.comm == comm && r.takes(local, index));
-        if !current {
-            if self.runs.len() >= RUNS_KEPT {
-                self.runs_dropped += 1;
-                return None;
-            }
-            thread.run = u32::try_from(self.runs.len()).ok();
-            self.runs.push(Run {
-                tid,
-                comm,
-                window: named.is_none() && comm.is_some(),
-                known: u32::try_from(self.comms.len()).unwrap_or(u32::MAX),
-                hint: self.last_coll,
-                first_line: line,
-                ..Run::default()
+            .is_some_and(|r| {
+                let stranger = || edge.is_none_or(|edge| !r.edges.contains_key(&edge));
+                r.comm == comm && r.takes(local, index) && !(thread.resumed && stranger())
             });
+        if !current {
+            let known = u32::try_from(self.comms.len()).unwrap_or(u32::MAX);
+            // The same connection after the same call: what was concluded then holds again.
+            let again = edge
+                .filter(|_| comm.is_none() && thread.run.is_none())
+                .and_then(|edge| self.again.get(&(tid, edge, self.last_coll)))
+                .filter(|(at, k)| *k == known && *at >= thread.unclaimed)
+                .map(|(at, _)| *at)
+                .filter(|at| {
+                    let run = self.runs.get(*at as usize);
+                    run.is_some_and(|r| r.comm.is_none() && r.takes(local, index))
+                });
+            thread.resumed = again.is_some();
+            thread.run = again;
+            if again.is_none() {
+                if self.runs.len() >= RUNS_KEPT {
+                    self.runs_dropped += 1;
+                    return None;
+                }
+                thread.run = u32::try_from(self.runs.len()).ok();
+                self.runs.push(Run {
+                    tid,
+                    comm,
+                    window: named.is_none() && comm.is_some(),
+                    known,
+                    hint: self.last_coll,
+                    first_line: line,
+                    ..Run::default()
+                });
+            }
         }
         let run = thread.run?;
         self.runs.get_mut(run as usize)
@@ -718,12 +741,16 @@ impl Process {
         let hint = run.hint.and_then(|h| self.comms.get(h as usize));
         let decided = hint.as_ref().is_some_and(fits) || self.comms.iter().filter(fits).count() < 2;
         let unclaimed = self.threads.get(&run.tid).map_or(0, |t| t.unclaimed);
-        let Some(first) = self
-            .sealed
-            .get(&sort)
-            .copied()
-            .filter(|&first| decided && first >= unclaimed)
-        else {
+        let edge = run.edges.keys().next().copied();
+        let edge = edge.filter(|_| decided && run.edges.len() == 1);
+        let (tid, known, hint) = (run.tid, run.known, run.hint);
+        let first = self.sealed.get(&sort).copied();
+        let first = first.filter(|&first| decided && first >= unclaimed);
+        if let Some(edge) = edge {
+            self.again
+                .insert((tid, edge, hint), (first.unwrap_or(at), known));
+        }
+        let Some(first) = first else {
             self.sealed.insert(sort, at);
             return;
         };
@@ -776,6 +803,7 @@ impl Process {
 
     fn init(&mut self, line: &InitLine, rec: &Rec, quote: Quote) {
         self.sealed.clear();
+        self.again.clear();
         match line.life {
             Life::InitStart => self.start(line, rec, quote),
             Life::InitComplete => self.complete(line, rec, quote),
