@@ -484,13 +484,11 @@ impl Process {
                 }
             }
             Fact::Connected { what, comm, .. } => {
-                if let Some(ix) = comm
-                    .and_then(|p| self.by_ptr.get(&p).copied())
-                    .or(self.window(rec.tid))
+                let named = comm.and_then(|p| self.by_ptr.get(&p).copied());
+                if let Some(ix) = named.or(self.window(rec.tid))
+                    && let Some(c) = self.comms.get_mut(ix as usize)
                 {
-                    if let Some(c) = self.comms.get_mut(ix as usize) {
-                        c.connecting = true;
-                    }
+                    c.connecting = true;
                 }
                 if let Some(t) = self.threads.get_mut(&rec.tid)
                     && let Some(run) = t.run.take().and_then(|r| self.runs.get_mut(r as usize))

@@ -122,7 +122,7 @@ impl Joined {
     fn hear(&mut self, procs: &Procs, speakers: &Speakers) {
         let number = |i: usize| u32::try_from(i).unwrap_or(u32::MAX);
         // Units by the source and pid of each of their processes, in order.
-        let mut by_pid: BTreeMap<(SourceId, Option<u64>), Vec<(u32, u32)>> = BTreeMap::new();
+        let mut by_pid: BTreeMap<(SourceId, Option<u64>), Vec<Voice>> = BTreeMap::new();
         let mut by_source: BTreeMap<SourceId, Vec<u32>> = BTreeMap::new();
         for (u, unit) in self.units.iter().enumerate() {
             for p in &unit.procs {
@@ -492,8 +492,11 @@ impl Joined {
     }
 }
 
+/// A unit and the process in it that has the pid.
+type Voice = (u32, u32);
+
 /// The unit that a vLLM process is, among those with its pid in its source.
-fn voice(procs: &Procs, speaker: &Speaker, there: &[(u32, u32)]) -> Option<u32> {
+fn voice(procs: &Procs, speaker: &Speaker, there: &[Voice]) -> Option<u32> {
     let by_ip = |p: &Process| {
         speaker.ip.is_some()
             && (p.outer.ip == speaker.ip
@@ -509,7 +512,7 @@ fn voice(procs: &Procs, speaker: &Speaker, there: &[(u32, u32)]) -> Option<u32> 
         // Lives of one pid follow each other; the youngest is the one that still speaks.
         let hosts: BTreeSet<_> = found().filter_map(|(_, p)| p.host.as_deref()).collect();
         if hosts.len() == 1 {
-            return found().last().map(|(u, _)| u);
+            return found().next_back().map(|(u, _)| u);
         }
     }
     None

@@ -49,6 +49,9 @@ struct Acc {
     lines: Vec<LineRef>,
 }
 
+/// Edges that each record of a process already has: from, to, connection index.
+type Had = BTreeMap<u32, BTreeSet<(Option<u32>, Option<u32>, Option<u8>)>>;
+
 /// Where a run belongs.
 enum Home {
     Record(u32, Attribution),
@@ -63,8 +66,7 @@ pub fn wire(procs: &Procs, joined: &Joined) -> (Vec<Wiring>, Vec<Unattributed>) 
     for (p, process) in procs.list.iter().enumerate() {
         let p = u32::try_from(p).unwrap_or(u32::MAX);
         // Edges each record already has, in the order of the lines: "the latest without the edge".
-        let mut have: BTreeMap<u32, BTreeSet<(Option<u32>, Option<u32>, Option<u8>)>> =
-            BTreeMap::new();
+        let mut have: Had = BTreeMap::new();
         for run in &process.runs {
             match home(process, run, &have) {
                 Home::Record(rec, attribution) => {
@@ -117,11 +119,7 @@ pub fn wire(procs: &Procs, joined: &Joined) -> (Vec<Wiring>, Vec<Unattributed>) 
 
 /// Tiered: named by a window or pointer; the only record that fits; the one that was being called; the
 /// latest that lacks the edge; else open.
-fn home(
-    process: &Process,
-    run: &Run,
-    have: &BTreeMap<u32, BTreeSet<(Option<u32>, Option<u32>, Option<u8>)>>,
-) -> Home {
+fn home(process: &Process, run: &Run, have: &Had) -> Home {
     if let Some(rec) = run.comm {
         return Home::Record(rec, Attribution::Exact);
     }

@@ -36,7 +36,7 @@ impl Sizes {
     #[must_use]
     pub fn groups(self) -> Vec<GroupView> {
         let world = self.world();
-        if world < 2 || world > 1 << 16 {
+        if !(2..=1 << 16).contains(&world) {
             return Vec::new();
         }
         let mut list = vec![group("world", 0, (0..world).collect())];

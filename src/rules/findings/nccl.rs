@@ -583,7 +583,6 @@ fn members(view: &View<'_>, c: &Case<'_, '_>, complained: &BTreeSet<u32>) -> BTr
 }
 
 fn start(
-    view: &View<'_>,
     c: &Communicator,
     id: &'static str,
     severity: Severity,
@@ -679,14 +678,7 @@ fn without_gdr(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     };
     let mut lines: Vec<LineRef> = uneven.iter().map(|e| e.line.clone()).collect();
     lines.extend(staged.iter().map(|e| e.line.clone()));
-    let Some(mut f) = start(
-        view,
-        c,
-        "nccl.ib-without-gdr",
-        severity,
-        Class::Platform,
-        &lines,
-    ) else {
+    let Some(mut f) = start(c, "nccl.ib-without-gdr", severity, Class::Platform, &lines) else {
         return;
     };
     if let Some((.., l)) = &why {
@@ -785,7 +777,6 @@ fn shm_despite_p2p(
     }
     let lines: Vec<LineRef> = bad.iter().map(|e| e.line.clone()).collect();
     let Some(mut f) = start(
-        view,
         c,
         "nccl.shm-despite-p2p",
         Severity::Warning,
@@ -858,7 +849,6 @@ fn interfaces(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
         Severity::Warning
     };
     let Some(mut f) = start(
-        view,
         c,
         "nccl.wrong-interface",
         severity,
@@ -981,7 +971,6 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     let unit = if whole { "call" } else { "opCount" };
     let lines: Vec<LineRef> = late.iter().map(|s| s.4.clone()).collect();
     let Some(mut f) = start(
-        view,
         c,
         "nccl.rank-stuck",
         Severity::Error,
@@ -1071,7 +1060,6 @@ fn stuck_init(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     let mut sorted: Vec<LineRef> = late.iter().map(|m| m.line.clone()).collect();
     sorted.sort_by_key(order);
     let Some(mut f) = start(
-        view,
         c,
         "nccl.rank-stuck",
         Severity::Error,

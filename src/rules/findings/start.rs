@@ -195,13 +195,13 @@ fn across(view: &View<'_>, out: &mut Vec<Finding>) {
     out.push(f);
 }
 
+/// A failed connect: process, line, peer, error.
+type Attempt = (u32, LineRef, Option<String>, String);
+
 /// Connects to a peer that failed for good.
 pub fn connect_timeout(view: &View<'_>, out: &mut Vec<Finding>) {
     // One finding per communicator that waited; without one, per process.
-    let mut by_subject: BTreeMap<
-        (Option<String>, String),
-        Vec<(u32, LineRef, Option<String>, String)>,
-    > = BTreeMap::new();
+    let mut by_subject: BTreeMap<(Option<String>, String), Vec<Attempt>> = BTreeMap::new();
     for (i, p) in view.model.procs.list.iter().enumerate() {
         let i = u32::try_from(i).unwrap_or(0);
         for w in p.warnings.iter().filter(|w| w.warn) {
