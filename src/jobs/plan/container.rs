@@ -366,7 +366,7 @@ fn resources(like: &Like<'_>, run: &Run<'_>) -> ResourceRequirements {
     // A pod that owns its cores whole is placed by other rules: then the test must be one, too.
     let whole = ["cpu", "memory"]
         .iter()
-        .all(|r| limits.get(*r).is_some() && limits.get(*r) == asked.get(*r));
+        .all(|r| limits.contains_key(*r) && limits.get(*r) == asked.get(*r));
     let (mut requests, mut limited) = (devices(&asked), devices(&limits));
     for name in ["cpu", "memory"] {
         let has = asked.get(name);
