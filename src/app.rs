@@ -61,6 +61,7 @@ fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Verb::Open(args)) => open(args),
         Some(Verb::Demo(args)) => demo(args),
         Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
+        Some(Verb::Explain { id }) => explain(id.as_deref()),
         Some(Verb::Completions { shell }) => print(&cli::completions(shell)),
         Some(Verb::Man) => print(&cli::man()?),
     }
@@ -84,6 +85,17 @@ fn log(args: &LogArgs) -> anyhow::Result<()> {
         .with_writer(std::sync::Mutex::new(file))
         .try_init()
         .map_err(|e| anyhow!("{name}: {e}"))
+}
+
+/// What a finding means; without an id, all of them with a sentence each.
+fn explain(id: Option<&str>) -> anyhow::Result<ExitCode> {
+    use crate::rules::explain;
+    let Some(id) = id else {
+        return print(explain::index().as_bytes());
+    };
+    let found = explain::explain(id.trim())
+        .ok_or_else(|| anyhow!("no finding is called {id:?}; `ncclscope explain` lists them"))?;
+    print(explain::page(found).as_bytes())
 }
 
 /// A reader that has seen enough is no error.

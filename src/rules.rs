@@ -5,6 +5,7 @@ pub mod busbw;
 pub mod checks;
 pub mod comms;
 pub mod edges;
+pub mod explain;
 pub mod findings;
 pub mod layout;
 pub mod matrix;

@@ -53,6 +53,12 @@ pub enum Verb {
     /// with a Service and a ConfigMap of its own. Exit code 0: good or bearable; 1: below 0.7 of what such hardware
     /// gives, or a wrong result; 2: could not run; 3: not decided.
     Allreduce(Box<AllreduceArgs>),
+    /// What a finding means, what proves it, what to do first; all of them without an id
+    Explain {
+        /// Id, for instance `nccl.same-host-net`
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// Which shell

@@ -594,6 +594,27 @@ fn the_watchdog_names_the_silent_rank() {
     );
 }
 
+/// Three ranks went on, one stands still: named, yet never more than likely; within a buffer nothing is said.
+#[test]
+fn a_rank_behind_in_collectives_is_suspected() {
+    let job = |behind: usize| {
+        let mut text = healthy("2.27.7", 4, "");
+        for rank in 0..4 {
+            let calls = if rank == 2 { 100 - behind } else { 100 };
+            for n in 0..calls {
+                text.push_str(&format!("llm-0:{0}:{0} [{rank}] NCCL INFO AllReduce: opCount 0 sendbuff 0x7f3a2c000000 recvbuff 0x7f3a2c000000 count {1} datatype 9 op 0 root 0 comm 0x55aa0010 [nranks=4] stream 0x55cf1e20\n", 200 + rank, 4096 + n));
+            }
+        }
+        scene(&[("a.log", &text)])
+    };
+    let s = job(60);
+    let f = find(&s, "nccl.rank-stuck");
+    assert_eq!(f.ranks, [2]);
+    assert!(f.confidence <= Confidence::Likely);
+    assert!(f.title.contains("call 40 of 100"), "{}", f.title);
+    assert!(!ids(&job(20)).iter().any(|(id, _)| *id == "nccl.rank-stuck"));
+}
+
 /// Without its stage an exhausted memory is only a suspicion.
 #[test]
 fn doubt_is_said() {
@@ -861,4 +882,16 @@ fn healthy(version: &str, n: u32, prefix: &str) -> String {
         }
     }
     out
+}
+
+/// Whatever can be raised can be looked up, and nothing is told twice.
+#[test]
+fn every_finding_is_explained() {
+    use ncclscope::rules::explain::{FINDINGS, explain, page};
+    for id in KNOWN {
+        let e = explain(id).unwrap_or_else(|| panic!("{id} is not explained"));
+        assert!(page(e).contains(e.fix));
+    }
+    assert!(FINDINGS.is_sorted_by(|a, b| a.id < b.id));
+    assert!(KNOWN.is_sorted());
 }

@@ -583,7 +583,6 @@ fn members(view: &View<'_>, c: &Case<'_, '_>, complained: &BTreeSet<u32>) -> BTr
 }
 
 fn start(
-    view: &View<'_>,
     c: &Communicator,
     id: &'static str,
     severity: Severity,
@@ -603,7 +602,6 @@ fn start(
         f.prove(Evidence::Line(l));
     }
     f.communicator = Some(c.key.clone());
-    let _ = view;
     Some(f)
 }
 
@@ -680,14 +678,7 @@ fn without_gdr(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     };
     let mut lines: Vec<LineRef> = uneven.iter().map(|e| e.line.clone()).collect();
     lines.extend(staged.iter().map(|e| e.line.clone()));
-    let Some(mut f) = start(
-        view,
-        c,
-        "nccl.ib-without-gdr",
-        severity,
-        Class::Platform,
-        &lines,
-    ) else {
+    let Some(mut f) = start(c, "nccl.ib-without-gdr", severity, Class::Platform, &lines) else {
         return;
     };
     if let Some((.., l)) = &why {
@@ -786,7 +777,6 @@ fn shm_despite_p2p(
     }
     let lines: Vec<LineRef> = bad.iter().map(|e| e.line.clone()).collect();
     let Some(mut f) = start(
-        view,
         c,
         "nccl.shm-despite-p2p",
         Severity::Warning,
@@ -859,7 +849,6 @@ fn interfaces(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
         Severity::Warning
     };
     let Some(mut f) = start(
-        view,
         c,
         "nccl.wrong-interface",
         severity,
@@ -926,17 +915,33 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     if c.state >= CommState::Destroyed || group.members.len() < 2 {
         return;
     }
+    // Lines are what counts: `opCount` stands still on a single node from 2.27.3. A log whose start is gone
+    // has lost lines, though, and there the counter is all that is left.
+    let whole = group.members.values().all(|(u, r)| {
+        let mut tellings = view.joined.tellings(&view.model.procs, *u, *r);
+        tellings.any(|(_, p, rec)| {
+            let source = view.scene.sources.get(p.source.0 as usize);
+            rec.first().is_some() && source.is_some_and(|s| s.head_missing != Some(true))
+        })
+    });
     // rank → (position, process, last stamp of its process, first line).
     let mut seen: Vec<(u32, u64, u32, Option<i64>, LineRef)> = Vec::new();
     for (rank, (u, r)) in &group.members {
         let mut place: Option<u64> = None;
         let mut last = None;
         for (_, p, rec) in view.joined.tellings(&view.model.procs, *u, *r) {
-            let calls = rec
-                .calls
-                .iter()
-                .filter(|(op, _)| !matches!(op, CollOp::Send | CollOp::Recv));
-            place = place.max(calls.map(|(_, (_, op_count))| *op_count).max());
+            let calls = || {
+                rec.calls
+                    .iter()
+                    .filter(|(op, _)| !matches!(op, CollOp::Send | CollOp::Recv))
+                    .map(|(_, n)| *n)
+            };
+            let here = if whole {
+                Some(calls().map(|(lines, _)| lines).sum()).filter(|n| *n > 0)
+            } else {
+                calls().map(|(_, op_count)| op_count).max()
+            };
+            place = place.max(here);
             last = last.max(p.last_at.filter(|a| a.exact).map(|a| a.ns));
         }
         let Some(m) = c.ranks.iter().find(|m| m.rank == *rank) else {
@@ -963,9 +968,9 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     if late.is_empty() || late.len() * 2 > seen.len() {
         return;
     }
+    let unit = if whole { "call" } else { "opCount" };
     let lines: Vec<LineRef> = late.iter().map(|s| s.4.clone()).collect();
     let Some(mut f) = start(
-        view,
         c,
         "nccl.rank-stuck",
         Severity::Error,
@@ -976,7 +981,7 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     };
     for s in &late {
         f.prove(Evidence::Sample(format!(
-            "rank {} printed collective {} (opCount) last, the furthest rank {lead}",
+            "rank {} is at {unit} {}, the furthest rank at {lead}",
             s.0, s.1
         )));
     }
@@ -993,7 +998,7 @@ fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     (f.hosts, f.pods) = (who.hosts, who.pods);
     let least = late.iter().map(|s| s.1).min().unwrap_or(0);
     f.title = format!(
-        "rank {} is behind: collective {least} of {lead}",
+        "rank {} is behind: {unit} {least} of {lead}",
         ranges(&f.ranks)
     );
     f.cause = "The other ranks have called more collectives on this communicator than a buffer of output explains. Replays of CUDA graphs print nothing, so this is no proof.".into();
@@ -1055,7 +1060,6 @@ fn stuck_init(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
     let mut sorted: Vec<LineRef> = late.iter().map(|m| m.line.clone()).collect();
     sorted.sort_by_key(order);
     let Some(mut f) = start(
-        view,
         c,
         "nccl.rank-stuck",
         Severity::Error,

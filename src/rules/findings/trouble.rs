@@ -232,10 +232,7 @@ impl<'v, 'a> Case<'v, 'a> {
 
     /// The same for NCCL's warnings.
     pub fn warned<T>(&self, pick: impl Fn(&WarnKind) -> Option<T>) -> Option<T> {
-        self.list
-            .iter()
-            .filter_map(|n| n.nccl())
-            .find_map(|k| pick(k))
+        self.list.iter().filter_map(|n| n.nccl()).find_map(pick)
     }
 
     /// Pod of the first line, else its place.
