@@ -9,6 +9,8 @@
 //! agree. Scripted servers (`tests/suite/cluster.rs`) play what a healthy API server never does: a 410 before the
 //! stream begins, a watch that ends as soon as it begins, half a line, headers without a body.
 
+#[path = "real/allreduce.rs"]
+mod allreduce;
 #[path = "real/cases.rs"]
 mod cases;
 #[path = "real/heard.rs"]

@@ -14,6 +14,10 @@ use ncclscope::model::pods::why;
 use ncclscope::sources::cluster::{ClusterOptions, Found, find};
 use serde_json::{Value, json};
 
+use crate::allreduce::{
+    a_test_is_removed_however_it_ends, a_test_is_what_was_shown_and_leaves_nothing,
+    a_test_needs_leave,
+};
 use crate::heard::Heard;
 use crate::plane::{Plane, eventually, pod};
 
@@ -35,6 +39,9 @@ cases![
     every_line_of_64_pods_comes_once_or_is_counted,
     three_thousand_foreign_pods_are_never_listed,
     a_quiet_screen_costs_almost_no_requests,
+    a_test_is_what_was_shown_and_leaves_nothing,
+    a_test_is_removed_however_it_ends,
+    a_test_needs_leave,
 ];
 
 /// One workload of each kind, as its controller would make it where the control plane has none.

@@ -366,20 +366,23 @@ fn resources(like: &Like<'_>, run: &Run<'_>) -> ResourceRequirements {
     // A pod that owns its cores whole is placed by other rules: then the test must be one, too.
     let whole = ["cpu", "memory"]
         .iter()
-        .all(|r| limits.get(*r).is_some() && limits.get(*r) == asked.get(*r));
+        .all(|r| limits.contains_key(*r) && limits.get(*r) == asked.get(*r));
     let (mut requests, mut limited) = (devices(&asked), devices(&limits));
     for name in ["cpu", "memory"] {
         let has = asked.get(name);
         let small = || {
             let has = has.and_then(amount);
             if name == "cpu" {
-                let cores = has.unwrap_or(ranks).min(2.0 * ranks);
-                Quantity(format!("{:.0}m", cores * 1000.0))
+                written(
+                    has.unwrap_or(ranks).min(2.0 * ranks) * 1000.0,
+                    &[("", 1000.0), ("m", 1.0)],
+                )
             } else {
                 #[expect(clippy::cast_precision_loss, reason = "a few GiB")]
                 let enough = PER_RANK as f64 * ranks;
                 let bytes = has.unwrap_or(enough).min(enough);
-                Quantity(format!("{:.0}Mi", (bytes / 1_048_576.0).floor().max(1.0)))
+                let mib = (bytes / 1_048_576.0).floor().max(1.0);
+                written(mib, &[("Gi", 1024.0), ("Mi", 1.0)])
             }
         };
         let q = has.filter(|_| whole).cloned().unwrap_or_else(small);
@@ -393,6 +396,14 @@ fn resources(like: &Like<'_>, run: &Run<'_>) -> ResourceRequirements {
         requests: Some(requests),
         claims: None,
     }
+}
+
+/// A whole number in the largest of the units that leaves it whole, as the API server writes it.
+fn written(n: f64, units: &[(&str, f64)]) -> Quantity {
+    let n = n.floor();
+    let unit = units.iter().find(|(_, size)| n % size == 0.0);
+    let (unit, size) = unit.copied().unwrap_or(("", 1.0));
+    Quantity(format!("{:.0}{unit}", n / size))
 }
 
 /// Shared memory as the workload has it, and host files that its settings point to. Nothing else: no models, no

@@ -1,0 +1,279 @@
+//! The all-reduce test on a real API server: created as shown, streamed, removed in each way of ending.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+
+use crate::plane::{Plane, eventually, pod};
+
+/// The program with its output in files.
+struct Program {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Program {
+    fn start(p: &Plane, user: &str, ns: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+            .args(["allreduce", "-n", ns, "-l", "app=llm"])
+            .arg("--kubeconfig")
+            .arg(p.kubeconfig(user))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .spawn()
+            .unwrap();
+        Self { child, folder }
+    }
+
+    fn text(&self, name: &str) -> String {
+        let path: PathBuf = Path::new(self.folder.path()).join(name);
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn says(&self, what: &str) {
+        eventually(what, async || self.text("err").contains(what)).await;
+    }
+
+    async fn ends(&mut self) -> Option<i32> {
+        let mut code = None;
+        eventually("the program ends", async || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        })
+        .await;
+        code.and_then(|c| c.code())
+    }
+}
+
+/// Pods of a workload, one on each node, whatever the scheduler thinks of it.
+async fn workload(p: &Plane, ns: &str, nodes: &[&str], gpus: u32) {
+    p.namespace(ns).await;
+    let pods = nodes.iter().enumerate().map(|(i, node)| {
+        let mut pod = pod(ns, &format!("llm-{i}"), json!({"app": "llm"}), json!({}));
+        pod["spec"]["nodeName"] = json!(node);
+        pod["spec"]["containers"][0]["resources"] =
+            json!({"limits": {"nvidia.com/gpu": gpus.to_string()}});
+        pod
+    });
+    p.pods(pods.collect()).await;
+}
+
+fn ours() -> ListParams {
+    ListParams::default().labels("ncclscope/run")
+}
+
+/// What is left of any test in the namespace.
+async fn left(p: &Plane, ns: &str) -> usize {
+    let jobs: Api<Job> = Api::namespaced(p.admin.clone(), ns);
+    let services: Api<Service> = Api::namespaced(p.admin.clone(), ns);
+    let maps: Api<ConfigMap> = Api::namespaced(p.admin.clone(), ns);
+    jobs.list(&ours()).await.unwrap().items.len()
+        + services.list(&ours()).await.unwrap().items.len()
+        + maps.list(&ours()).await.unwrap().items.len()
+        + p.api(ns).list(&ours()).await.unwrap().items.len()
+}
+
+async fn workload_is_untouched(p: &Plane, ns: &str, pods: usize) {
+    let own = ListParams::default().labels("app=llm");
+    assert_eq!(p.api(ns).list(&own).await.unwrap().items.len(), pods);
+}
+
+/// Everything in `part` is in `whole`, lists in their order.
+fn within(part: &Value, whole: &Value, at: &str) {
+    match (part, whole) {
+        (Value::Object(a), Value::Object(b)) => {
+            for (k, v) in a {
+                let inner = format!("{at}.{k}");
+                within(
+                    v,
+                    b.get(k)
+                        .unwrap_or_else(|| panic!("{inner} was not created")),
+                    &inner,
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            assert_eq!(a.len(), b.len(), "{at}");
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                within(a, b, &format!("{at}[{i}]"));
+            }
+        }
+        _ => assert_eq!(part, whole, "{at}"),
+    }
+}
+
+/// The objects are those that were shown; rows come out; a finished test leaves nothing.
+pub async fn a_test_is_what_was_shown_and_leaves_nothing(p: &Plane) {
+    let ns = "allreduce-whole";
+    workload(p, ns, &["gpu-1", "gpu-2"], 1).await;
+    let mut program = Program::start(p, "admin", ns, &["--yes"]);
+    let pods = p.api(ns);
+    let mut running: Vec<String> = Vec::new();
+    eventually("both pods of the test run", async || {
+        let list = pods.list(&ours()).await.unwrap().items;
+        let runs = |p: &&Pod| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+        running = list
+            .iter()
+            .filter(runs)
+            .map(|p| p.metadata.name.clone().unwrap())
+            .collect();
+        running.len() == 2
+    })
+    .await;
+    let jobs: Api<Job> = Api::namespaced(p.admin.clone(), ns);
+    let job = jobs.list(&ours()).await.unwrap().items.remove(0);
+    let name = job.metadata.name.clone().unwrap();
+    let service: Service = Api::namespaced(p.admin.clone(), ns)
+        .get(&name)
+        .await
+        .unwrap();
+    let map: ConfigMap = Api::namespaced(p.admin.clone(), ns)
+        .get(&name)
+        .await
+        .unwrap();
+    for owners in [
+        &service.metadata.owner_references,
+        &map.metadata.owner_references,
+    ] {
+        let owner = &owners.as_ref().expect("an owner")[0];
+        assert_eq!(
+            (&owner.kind, Some(&owner.uid)),
+            (&"Job".to_owned(), job.metadata.uid.as_ref())
+        );
+    }
+    let shown = program.text("err");
+    let (shown, _) = shown.split_once("\n-- planned").expect("a phase");
+    let mut documents = shown.split("\n---\n");
+    let mut next =
+        || -> Value { serde_yaml::from_str(documents.next().expect("a document")).unwrap() };
+    within(&next(), &serde_json::to_value(&job).unwrap(), "job");
+    within(&next(), &serde_json::to_value(&service).unwrap(), "service");
+    assert!(map.data.unwrap()["allreduce.py"].starts_with("#!/usr/bin/env python3"));
+    // Placed on the workload's nodes.
+    let list = pods.list(&ours()).await.unwrap().items;
+    let mut nodes: Vec<_> = list
+        .iter()
+        .filter_map(|p| p.spec.as_ref()?.node_name.clone())
+        .collect();
+    nodes.sort();
+    assert_eq!(nodes, ["gpu-1", "gpu-2"]);
+    // What runs there is played: a row, then the end.
+    let run = name.rsplit('-').next().unwrap();
+    let row = json!({"v": 1, "t": 1, "run": run, "rank": 0, "step": "sweep", "status": "row", "dtype": "float32",
+        "bytes": 1 << 20, "count": 1 << 18, "world": 2, "iters": 20, "us": 10.0, "us_min": 9.0, "us_max": 11.0,
+        "slowest": 1, "algbw": 12.5, "busbw": 12.5, "wrong": 0});
+    let lines = [format!("#ncclscope {row}")];
+    p.tell(&json!({"cmd": "log-append", "namespace": ns, "pod": running[0], "lines": lines}));
+    eventually("the row is printed", async || {
+        program.text("out").contains("1 MiB")
+    })
+    .await;
+    for pod in &running {
+        p.tell(&json!({"cmd": "container-exit", "namespace": ns, "pod": pod, "exit": 0}));
+    }
+    assert_eq!(program.ends().await, Some(3), "{}", program.text("err"));
+    let out = program.text("out");
+    assert_eq!(
+        out.matches("1 MiB").count(),
+        2,
+        "a row and the verdict: {out}"
+    );
+    assert_eq!(left(p, ns).await, 0);
+    workload_is_untouched(p, ns, 2).await;
+}
+
+/// It waits, says why, and is removed by SIGINT, by SIGTERM, and by `--clean` after a SIGKILL; so is one that fails.
+pub async fn a_test_is_removed_however_it_ends(p: &Plane) {
+    let ns = "allreduce-ends";
+    workload(p, ns, &["gpu-3"], 8).await;
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let mut program = Program::start(p, "admin", ns, &["--yes"]);
+        program.says("Insufficient nvidia.com/gpu").await;
+        assert!(
+            program
+                .text("err")
+                .contains("room: gpu-3 has 0 of 8 GPUs free")
+        );
+        program.signal(signal);
+        assert_eq!(program.ends().await, Some(code));
+        assert_eq!(left(p, ns).await, 0, "after {signal}");
+    }
+    let mut program = Program::start(p, "admin", ns, &["--yes"]);
+    program.says("Insufficient nvidia.com/gpu").await;
+    program.signal("-KILL");
+    program.ends().await;
+    assert!(left(p, ns).await > 0);
+    let mut clean = Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+        .args(["allreduce", "--clean", "--yes", "-n", ns, "--kubeconfig"])
+        .arg(p.kubeconfig("admin"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(clean.wait().unwrap().success());
+    assert_eq!(left(p, ns).await, 0, "after --clean");
+    // A rank that fails ends the Job.
+    let mut program = Program::start(p, "admin", ns, &["--yes", "--gpus", "0"]);
+    let mut running = None;
+    eventually("the pod runs", async || {
+        let list = p.api(ns).list(&ours()).await.unwrap().items;
+        running = list
+            .into_iter()
+            .find(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running"));
+        running.is_some()
+    })
+    .await;
+    let name = running.and_then(|p| p.metadata.name).unwrap();
+    p.tell(&json!({"cmd": "container-exit", "namespace": ns, "pod": name, "exit": 11}));
+    assert_eq!(program.ends().await, Some(2), "{}", program.text("err"));
+    assert_eq!(left(p, ns).await, 0, "after a failure");
+    workload_is_untouched(p, ns, 1).await;
+}
+
+/// Who may not create a Job is told which rule is missing, before anything is created; nobody is asked without a
+/// terminal, and a lock holds.
+pub async fn a_test_needs_leave(p: &Plane) {
+    let ns = "allreduce-leave";
+    workload(p, ns, &["gpu-0"], 1).await;
+    let meta = json!({"name": "look", "namespace": ns});
+    p.create(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta, "rules": [
+        {"apiGroups": [""], "resources": ["pods", "pods/log", "events"], "verbs": ["get", "list", "watch"]},
+    ]}))
+    .await;
+    p.create(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "look"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "observer"}]}))
+    .await;
+    for (user, args, says) in [
+        ("observer", ["--yes"].as_slice(), "create jobs.batch"),
+        (
+            "admin",
+            &[],
+            "--yes is the answer where there is no terminal",
+        ),
+        ("admin", &["--yes", "--read-only"], "locked"),
+    ] {
+        let mut program = Program::start(p, user, ns, args);
+        assert_eq!(program.ends().await, Some(2));
+        assert!(
+            program.text("err").contains(says),
+            "{}",
+            program.text("err")
+        );
+        assert_eq!(left(p, ns).await, 0);
+    }
+}
