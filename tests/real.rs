@@ -9,6 +9,14 @@
 //! agree. Scripted servers (`tests/suite/cluster.rs`) play what a healthy API server never does: a 410 before the
 //! stream begins, a watch that ends as soon as it begins, half a line, headers without a body.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "what fails in a helper of tests fails the test"
+)]
+
 #[path = "real/allreduce.rs"]
 mod allreduce;
 #[path = "real/cases.rs"]

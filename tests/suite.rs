@@ -1,5 +1,13 @@
 //! One binary for the whole suite.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "what fails in a helper of tests fails the test"
+)]
+
 #[path = "suite/architecture.rs"]
 mod architecture;
 #[path = "suite/checks.rs"]

@@ -362,7 +362,7 @@ fn a_torn_archive_gives_what_it_holds_and_says_where_it_ends() {
     let whole = gz(&log);
     let torn = whole.get(..whole.len() / 2).unwrap();
     let path = put(dir.path(), "torn.gz", torn);
-    let (got, totals) = read(&[path.clone()], 2);
+    let (got, totals) = read(std::slice::from_ref(&path), 2);
     let text = text(&got);
     assert!(text.len() > 100_000 && log.starts_with(&text));
     let why = "it ends in the middle of its compressed data";
@@ -521,7 +521,12 @@ fn a_slow_pipe_shows_every_line_at_once() {
             .success()
     );
     let (tx, mut rx) = tokio::sync::mpsc::channel(16);
-    let _follower = follow(Inputs::find(&[fifo.clone()]).unwrap(), false, tx).unwrap();
+    let _follower = follow(
+        Inputs::find(std::slice::from_ref(&fifo)).unwrap(),
+        false,
+        tx,
+    )
+    .unwrap();
     let mut pipe = OpenOptions::new().write(true).open(&fifo).unwrap();
     let mut all = Vec::new();
     pipe.write_all(b"first\nsec").unwrap();

@@ -529,7 +529,6 @@ fn panes_have_their_place() {
             pane.id.id()
         );
     }
-    assert!(Role::COUNT <= 48, "roles are meanings, not widgets");
 }
 
 #[test]
