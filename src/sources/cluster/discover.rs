@@ -145,7 +145,7 @@ impl Search {
             .map_or((None, text), |(k, n)| (Some(k), n));
         let wanted: Vec<&Kind> = match word {
             None => KINDS.iter().collect(),
-            Some(w) if matches!(w, "pod" | "pods" | "po") => Vec::new(),
+            Some("pod" | "pods" | "po") => Vec::new(),
             Some(w) => Kind::of(w).into_iter().collect(),
         };
         if let Some(w) = word
