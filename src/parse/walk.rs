@@ -70,9 +70,20 @@ pub(super) struct Walk<'t> {
     /// Process prefixes by their bytes.
     prefixes: Vec<(Box<[u8]>, OuterIx)>,
     exact: bool,
+    /// Lines last counted as NCCL's and as vLLM's.
+    nccl_line: Option<u32>,
+    vllm_line: Option<u32>,
 }
 
 impl<'t> Walk<'t> {
+    /// Counts a line of NCCL's once, however many heads it holds.
+    #[inline]
+    pub(super) fn count_nccl(&mut self, line: u32) {
+        if self.nccl_line.replace(line) != Some(line) {
+            self.out.nccl_lines += 1;
+        }
+    }
+
     /// Walks over `text`; the lists of `used`, an earlier block, are emptied and filled anew.
     pub(super) fn new(text: &'t [u8], used: Block) -> Self {
         let Block {
@@ -104,6 +115,8 @@ impl<'t> Walk<'t> {
             scratch: Vec::new(),
             prefixes: Vec::new(),
             exact: false,
+            nccl_line: None,
+            vllm_line: None,
         }
     }
 
@@ -268,7 +281,7 @@ impl<'t> Walk<'t> {
         repeated: bool,
     ) {
         let head = self.head(found.host, found.pid, outer, true);
-        self.out.nccl_lines += 1;
+        self.count_nccl(place.line);
         let tail = found.tail;
         let piece = Piece {
             who: Some((head, tail.tid)),
@@ -282,11 +295,11 @@ impl<'t> Walk<'t> {
     }
 
     /// `NCCL version …` without a head.
-    fn bare_version(&mut self, p: &Peeled<'_>, place: Place) -> bool {
+    pub(super) fn bare_version(&mut self, p: &Peeled<'_>, place: Place) -> bool {
         let Some(fact) = nccl::version(p.rest) else {
             return false;
         };
-        self.out.nccl_lines += 1;
+        self.count_nccl(place.line);
         let outer = self.outer(&p.prefix);
         self.out.recs.push(Rec {
             line: place.line,
@@ -392,7 +405,11 @@ impl<'t> Walk<'t> {
                 .get(outer as usize)
                 .and_then(|outer| vllm::line(msg, outer));
         }
-        self.out.vllm_lines += u32::from(ours || header.is_some() || fact.is_some());
+        let theirs = ours || header.is_some() || fact.is_some();
+        // Carriage returns cut a line in pieces; it still is one line.
+        if theirs && self.vllm_line.replace(place.line) != Some(place.line) {
+            self.out.vllm_lines += 1;
+        }
         let Some(fact) = fact else { return };
         self.out.recs.push(Rec {
             line: place.line,

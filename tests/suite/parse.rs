@@ -703,3 +703,12 @@ fn enormous_lines_are_bounded() {
     assert_eq!(b.lines, 1);
     assert!(begin.elapsed().as_secs() < 20, "took {:?}", begin.elapsed());
 }
+
+#[test]
+fn a_line_in_pieces_is_counted_once() {
+    let b = Block::new(
+        1,
+        b"INFO NCCL \rINFO \na:1:1 [0] NCCL INFO x\ra:1:1 [0] NCCL INFO y\n".to_vec(),
+    );
+    assert_eq!((b.lines, b.vllm_lines, b.nccl_lines), (2, 1, 1));
+}

@@ -213,15 +213,10 @@ fn unscheduled(pod: &PodView) -> Option<String> {
 /// dots, so a dot alone ends nothing.
 #[must_use]
 pub fn scheduler(message: &str) -> String {
-    let beside =
-        |s: &&str| !s.starts_with("preemption:") && !s.starts_with("no new claims to deallocate");
-    let main: Vec<&str> = message
-        .split(". ")
-        .map(str::trim)
-        .take_while(beside)
-        .collect();
-    let main = main.join(". ");
-    let main = main.trim_end_matches('.');
+    let beside = ["preemption:", "no new claims to deallocate"];
+    let end = beside.iter().filter_map(|b| message.find(b)).min();
+    let main = end.and_then(|e| message.get(..e)).unwrap_or(message);
+    let main = main.trim_end_matches([' ', ',', '.']);
     match main.split_once(" nodes are available: ") {
         Some((count, rest)) => format!("{count} nodes: {}", rest.trim()),
         None => main.into(),

@@ -62,7 +62,7 @@ impl Walk<'_> {
         let outer = self.outer(&p.prefix);
         let mut open: Option<Piece<'_>> = None;
         let mut from = floor;
-        let mut any = self.bare_version_first(p, place);
+        let mut any = self.bare_version(p, place);
         while let Some(hit) = self.next_hit(s, from) {
             from = hit + 4;
             // The finder knows `CCL `; the word begins a byte before.
@@ -117,18 +117,10 @@ impl Walk<'_> {
             self.message(s, &piece, s.len(), place, p.prefix.repeated);
         }
         if any {
-            self.out.nccl_lines += 1;
+            self.count_nccl(place.line);
         } else {
             self.foreign(s, p, place);
         }
-    }
-
-    /// A bare version line to which a head was glued.
-    pub(super) fn bare_version_first(&mut self, p: &Peeled<'_>, place: Place) -> bool {
-        let found = self.bare_version(p, place);
-        // Counted by the caller.
-        self.out.nccl_lines -= u32::from(found);
-        found
     }
 
     /// The known host that `host` ends in, if something was glued to its front (nccl-logs.md 1.3).

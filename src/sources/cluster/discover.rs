@@ -264,7 +264,11 @@ impl Search {
                 // The kind is not installed.
                 Err(t) if t.kind == TroubleKind::NotFound => {}
                 Err(t) if t.kind == TroubleKind::Forbidden => {
-                    refused.push(format!("list {}", kind.plural))
+                    // Two kinds may share a name in different groups.
+                    let rule = format!("list {}", kind.plural);
+                    if !refused.contains(&rule) {
+                        refused.push(rule);
+                    }
                 }
                 Err(t) => down = Some(t),
             }
