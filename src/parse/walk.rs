@@ -295,7 +295,7 @@ impl<'t> Walk<'t> {
     }
 
     /// `NCCL version …` without a head.
-    pub(super) fn bare_version(&mut self, p: &Peeled<'_>, place: Place) -> bool {
+    fn bare_version(&mut self, p: &Peeled<'_>, place: Place) -> bool {
         let Some(fact) = nccl::version(p.rest) else {
             return false;
         };
