@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::model::Model;
-use crate::model::event::{Command, Event, Feed, Level, Session};
+use crate::model::event::{Command, Errand, Event, Feed, Level, Session};
 use crate::model::screen::{PaneId, Screen};
 use crate::sources::cluster::{self, ClusterOptions};
 use crate::sources::{files, sim};
@@ -123,11 +123,17 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
     let session = options.session(&link, Level::Observe, false);
-    screen(runtime, &args.screen, session, Clock::Wall, move |bus| {
-        let cancel = CancellationToken::new();
-        tokio::spawn(cluster::run(link, options, bus, cancel.clone()));
-        Ok(Box::new(cancel.drop_guard()))
-    })
+    screen(
+        runtime,
+        &args.screen,
+        session,
+        Clock::Wall,
+        move |bus, _| {
+            let cancel = CancellationToken::new();
+            tokio::spawn(cluster::run(link, options, bus, cancel.clone()));
+            Ok(Box::new(cancel.drop_guard()))
+        },
+    )
 }
 
 fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
@@ -144,7 +150,7 @@ fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
         &args.screen,
         session,
         Clock::Lines,
-        move |bus| {
+        move |bus, _| {
             for skipped in &inputs.skipped {
                 tracing::info!(skipped, "not a log");
             }
@@ -171,7 +177,7 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
         speed,
     };
     let session = sim::session(&scenario);
-    screen(runtime()?, &args.screen, session, clock, move |bus| {
+    screen(runtime()?, &args.screen, session, clock, move |bus, _| {
         tokio::spawn(sim::play(scenario, speed, bus));
         Ok(Box::new(()))
     })
@@ -179,6 +185,9 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
 /// Whatever feeds the screen; ends when dropped.
 type Source = Box<dyn std::any::Any>;
+
+/// What the person asks of whoever feeds the screen; dropped by those who do nothing of the kind.
+type Errands = mpsc::UnboundedReceiver<Errand>;
 
 fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
@@ -193,7 +202,7 @@ fn screen(
     args: &ScreenArgs,
     session: Session,
     clock: Clock,
-    start: impl FnOnce(mpsc::Sender<Event>) -> anyhow::Result<Source>,
+    start: impl FnOnce(mpsc::Sender<Event>, Errands) -> anyhow::Result<Source>,
 ) -> anyhow::Result<ExitCode> {
     let can = capabilities(args);
     let theme = Theme::bundled(&args.theme, can)
@@ -214,9 +223,11 @@ fn screen(
             .map(|(name, _)| (*name).to_owned())
             .collect();
         model.screen.apply(&Command::Pane(pane.id().into()));
-        let mut stage = RealStage::new(terminal, clock, theme, can)?;
+        // People can't type faster than any source reads.
+        let (errands, chores) = mpsc::unbounded_channel();
+        let mut stage = RealStage::new(terminal, clock, theme, can, errands)?;
         let (tx, bus) = mpsc::channel(BUS);
-        let source = start(tx)?;
+        let source = start(tx, chores)?;
         let code = runloop::run(&mut model, &mut stage, terminal::inputs(), signals, bus).await;
         let stats = stage.leave();
         tracing::info!(?stats, code, "left");

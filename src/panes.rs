@@ -257,8 +257,8 @@ pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut B
             None => {}
         },
     }
-    if let Some(ask) = asked(view.screen) {
-        chrome::dialog(ask, parts.body, &mut pen);
+    if view.screen.mode() == Mode::Confirm(Ask::Quit) {
+        chrome::dialog(parts.body, &mut pen);
     }
     chrome::footer(view, parts.footer, &mut pen);
 }
@@ -308,20 +308,19 @@ fn page(view: &View<'_>, width: u16) -> Option<Page> {
     let top = view
         .screen
         .modes()
-        .filter(|m| matches!(m, Mode::Help | Mode::Explain | Mode::Drill))
+        .filter(|m| {
+            matches!(
+                m,
+                Mode::Help | Mode::Explain | Mode::Drill | Mode::Confirm(Ask::Errand)
+            )
+        })
         .last()?;
     match top {
+        Mode::Confirm(Ask::Errand) => view.screen.question().map(|q| chrome::question(q)),
         Mode::Help => Some(chrome::help(view, width)),
         Mode::Explain => {
             Some((pane.explain)(view, width).unwrap_or_else(|| chrome::nothing("explain")))
         }
         _ => Some((pane.drill)(view, width).unwrap_or_else(|| chrome::nothing("open"))),
-    }
-}
-
-fn asked(screen: &Screen) -> Option<Ask> {
-    match screen.mode() {
-        Mode::Confirm(ask) => Some(ask),
-        _ => None,
     }
 }

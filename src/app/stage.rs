@@ -4,13 +4,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use tokio::sync::mpsc;
 
 use super::effects;
 use super::output::{Output, Stats};
 use super::runloop::{Outcome, Stage};
 use super::terminal::Terminal;
 use crate::model::Model;
-use crate::model::event::{Effect, Event};
+use crate::model::event::{Effect, Errand, Event};
 use crate::panes;
 use crate::parse::Nanos;
 use crate::rules::scene::Scene;
@@ -80,6 +81,8 @@ pub struct RealStage {
     cost: Duration,
     /// The newest frame, for `:save`.
     last: Buffer,
+    /// To whoever feeds the screen.
+    errands: mpsc::UnboundedSender<Errand>,
 }
 
 impl RealStage {
@@ -89,6 +92,7 @@ impl RealStage {
         clock: Clock,
         theme: Theme,
         can: theme::Terminal,
+        errands: mpsc::UnboundedSender<Errand>,
     ) -> std::io::Result<Self> {
         let output = Output::start(terminal.writer())?;
         Ok(Self {
@@ -101,6 +105,7 @@ impl RealStage {
             rev: None,
             cost: Duration::ZERO,
             last: Buffer::default(),
+            errands,
         })
     }
 
@@ -196,8 +201,13 @@ impl Stage for RealStage {
                 self.terminal.stop();
                 Outcome::Done
             }
-            // A workload is watched by the sources; the loop has none to tell.
-            Effect::Watch(_) => Outcome::Done,
+            Effect::Errand(errand) => {
+                if self.errands.send(errand).is_ok() {
+                    Outcome::Done
+                } else {
+                    answer(Err("nothing here can do that".into()))
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::event::Command;
+use super::event::{Command, Errand};
 use super::screen::PaneId;
 
 /// What a command line means.
@@ -22,6 +22,8 @@ pub enum Order {
     Tab(String),
     /// Write the screen as text to a file.
     Save(PathBuf),
+    /// Something for whoever feeds the screen.
+    Errand(Errand),
 }
 
 /// A command and how it is used.
@@ -83,6 +85,16 @@ pub static VERBS: &[Verb] = &[
         doc: "write the screen to a file: as text, or as a picture if it ends in .svg",
     },
     Verb {
+        names: &["workloads"],
+        args: "",
+        doc: "choose another workload",
+    },
+    Verb {
+        names: &["recheck"],
+        args: "[CHECK]",
+        doc: "run a check again; without a name: all of them",
+    },
+    Verb {
         names: &["redraw"],
         args: "",
         doc: "repaint the screen",
@@ -123,6 +135,9 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("q"), []) => Ok(Order::Do(Command::Quit)),
         (Some("redraw"), []) => Ok(Order::Do(Command::Redraw)),
         (Some("help"), []) => Ok(Order::Do(Command::Help)),
+        (Some("workloads"), []) => Ok(Order::Errand(Errand::Choose)),
+        (Some("recheck"), []) => Ok(Order::Errand(Errand::Recheck(None))),
+        (Some("recheck"), _) => Ok(Order::Errand(Errand::Recheck(Some(one()?)))),
         (Some("pane"), _) => {
             let name = one()?;
             let pane = PaneId::named(&name)

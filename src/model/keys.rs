@@ -126,6 +126,8 @@ pub enum Context {
     Help,
     /// Where a question waits for yes or no.
     Confirm,
+    /// Where a yes must be typed.
+    Word,
     /// While a filter or a command is typed.
     Typing,
     /// While a filter is typed.
@@ -145,6 +147,7 @@ impl Context {
             Self::Details => "In details",
             Self::Help => "In the help",
             Self::Confirm => "When asked",
+            Self::Word => "Where a yes is typed",
             Self::Typing => "While typing",
             Self::Filter => "In a filter",
             Self::CommandLine => "In the command line",
@@ -189,7 +192,9 @@ pub static BINDINGS: &[Binding] = {
         BackTab, Backspace, Down, End, Enter, Esc, Home, Left, PageDown, PageUp, Right, Tab, Up,
     };
     use Command as C;
-    use Context::{Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing};
+    use Context::{
+        Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing, Word,
+    };
     const fn k(code: Code) -> Key {
         Key::plain(code)
     }
@@ -336,7 +341,7 @@ pub static BINDINGS: &[Binding] = {
             "back",
         ),
         bind(
-            &[c('y'), c('Y'), k(Enter)],
+            &[c('y'), c('Y')],
             Confirm,
             || C::Confirm(true),
             "yes",
@@ -349,6 +354,30 @@ pub static BINDINGS: &[Binding] = {
             "no",
             "no",
         ),
+        bind(
+            &[k(Up), c('k')],
+            Confirm,
+            || C::Up,
+            "up, where there is more to read",
+            "",
+        ),
+        bind(
+            &[k(Down), c('j'), c(' ')],
+            Confirm,
+            || C::Down,
+            "down, where there is more to read",
+            "",
+        ),
+        bind(&[k(PageUp)], Confirm, || C::PageUp, "a page up", ""),
+        bind(&[k(PageDown)], Confirm, || C::PageDown, "a page down", ""),
+        bind(
+            &[k(Enter)],
+            Word,
+            || C::Submit,
+            "yes, if it is the word",
+            "yes",
+        ),
+        bind(&[k(Esc)], Word, || C::Back, "no", "no"),
         // Every pane.
         bind(
             &[c('d')],
@@ -528,12 +557,15 @@ pub static BINDINGS: &[Binding] = {
 /// The contexts that hold now, most particular first.
 #[must_use]
 pub fn contexts(screen: &Screen) -> Vec<Context> {
-    use Context::{Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing};
+    use Context::{
+        Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing, Word,
+    };
     match screen.mode() {
         Mode::Normal => vec![In(screen.pane), Anywhere, Always],
         Mode::Drill | Mode::Explain => vec![Details, Anywhere, Always],
         Mode::Help => vec![Help, Anywhere, Always],
         Mode::Confirm(_) => vec![Confirm, Always],
+        Mode::Word => vec![Word, Typing, Always],
         Mode::Filter => vec![Filter, Typing, Always],
         Mode::CommandLine => vec![CommandLine, Typing, Always],
     }

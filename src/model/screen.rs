@@ -6,11 +6,12 @@
 //! and go. A selected row is an absolute number: panes that forget old rows raise [`Counts::first`] and the
 //! selection stays on its row. [`LAST`] is the last row, whatever comes: that is how logs are followed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
 use super::commands::{self, Order};
-use super::event::{Command, Effect};
+use super::event::{Command, Effect, Errand, Question};
+
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
 
@@ -110,6 +111,8 @@ impl PaneId {
 pub enum Ask {
     /// Leave the program.
     Quit,
+    /// Do what [`Screen::question`] says.
+    Errand,
 }
 
 /// What the keys talk to.
@@ -121,6 +124,8 @@ pub enum Mode {
     Filter,
     /// A command is typed.
     CommandLine,
+    /// The word that says yes to [`Screen::question`] is typed.
+    Word,
     /// The help lies on top.
     Help,
     /// A question waits.
@@ -372,6 +377,7 @@ pub struct Screen {
     history: Vec<String>,
     recalled: Option<usize>,
     completion: Option<Completion>,
+    questions: VecDeque<Question>,
 }
 
 impl Screen {
@@ -472,6 +478,40 @@ impl Screen {
         below
     }
 
+    /// The question that waits for an answer, if one is on screen.
+    #[must_use]
+    pub fn question(&self) -> Option<&Question> {
+        let shown = |m| matches!(m, Mode::Confirm(Ask::Errand) | Mode::Word);
+        self.modes().any(shown).then(|| self.questions.front())?
+    }
+
+    /// Puts a question, after those that wait.
+    pub fn ask(&mut self, question: Question) {
+        self.questions.push_back(question);
+        self.put();
+    }
+
+    /// Takes a question back.
+    pub fn unask(&mut self, number: u64) {
+        if self.question().is_some_and(|q| q.number == number) {
+            self.layers
+                .retain(|l| !matches!(l.mode, Mode::Confirm(Ask::Errand) | Mode::Word));
+        }
+        self.questions.retain(|q| q.number != number);
+        self.put();
+    }
+
+    /// Shows the next question, unless somebody types: what is typed must never become an answer.
+    fn put(&mut self) {
+        let busy = matches!(
+            self.mode(),
+            Mode::Filter | Mode::CommandLine | Mode::Word | Mode::Confirm(_)
+        );
+        if !busy && !self.questions.is_empty() {
+            self.open(Mode::Confirm(Ask::Errand));
+        }
+    }
+
     /// Shows a message.
     pub fn say(&mut self, text: impl Into<String>, bad: bool) {
         self.note = Some(Note {
@@ -502,7 +542,19 @@ impl Screen {
 
     /// Does what the person meant.
     pub fn apply(&mut self, command: &Command) -> Vec<Effect> {
+        let effects = self.obey(command);
+        self.put();
+        effects
+    }
+
+    fn obey(&mut self, command: &Command) -> Vec<Effect> {
         match self.mode() {
+            Mode::Word if self.typed.edit(command) => return Vec::new(),
+            // Leaving the word is a no; it is the question that was asked.
+            Mode::Word if *command == Command::Back => {
+                self.layers.pop();
+                return self.confirm(false);
+            }
             Mode::Filter if self.edit_filter(command) => return Vec::new(),
             Mode::CommandLine if self.edit_command(command) => return Vec::new(),
             Mode::Help if opens(command) => self.layers.retain(|l| l.mode != Mode::Help),
@@ -737,11 +789,27 @@ impl Screen {
         let Mode::Confirm(ask) = self.mode() else {
             return Vec::new();
         };
+        if let (Ask::Errand, true, Some(q)) = (ask, yes, self.questions.front())
+            && q.word.is_some()
+        {
+            self.typed = Typed::default();
+            self.open(Mode::Word);
+            return Vec::new();
+        }
         self.layers.pop();
         match (ask, yes) {
             (Ask::Quit, true) => vec![Effect::Quit],
             (Ask::Quit, false) => Vec::new(),
+            (Ask::Errand, yes) => self.answer(yes),
         }
+    }
+
+    fn answer(&mut self, yes: bool) -> Vec<Effect> {
+        let Some(question) = self.questions.pop_front() else {
+            return Vec::new();
+        };
+        let number = question.number;
+        vec![Effect::Errand(Errand::Answer { number, yes })]
     }
 
     fn set_filter(&mut self, filter: String) {
@@ -832,6 +900,17 @@ impl Screen {
                 self.layers.pop();
                 Vec::new()
             }
+            Mode::Word => {
+                let word = self.questions.front().and_then(|q| q.word.as_deref());
+                if word.is_some_and(|w| w == self.typed.text().trim()) {
+                    self.layers
+                        .retain(|l| !matches!(l.mode, Mode::Confirm(Ask::Errand) | Mode::Word));
+                    return self.answer(true);
+                }
+                let text = format!("type {} to go on, or press esc", word.unwrap_or("it"));
+                self.say(text, true);
+                Vec::new()
+            }
             Mode::CommandLine => {
                 self.layers.pop();
                 let line = self.typed.text().trim().to_owned();
@@ -888,6 +967,7 @@ impl Screen {
                 }
             }
             Ok(Order::Save(path)) => return self.save(path),
+            Ok(Order::Errand(errand)) => return vec![Effect::Errand(errand)],
         }
         Vec::new()
     }
@@ -908,7 +988,10 @@ impl Screen {
 
 impl Layer {
     fn scrolls(&self) -> bool {
-        matches!(self.mode, Mode::Help | Mode::Explain | Mode::Drill)
+        matches!(
+            self.mode,
+            Mode::Help | Mode::Explain | Mode::Drill | Mode::Confirm(Ask::Errand)
+        )
     }
 }
 

@@ -7,9 +7,9 @@ use ratatui::layout::Rect;
 use super::parts::{self, Pen};
 use super::{PANES, Page, View, matrix};
 use crate::model::commands::VERBS;
-use crate::model::event::{EdgeState, Feed, Level, WorkloadView};
+use crate::model::event::{EdgeState, Feed, Level, Question, WorkloadView};
 use crate::model::keys;
-use crate::model::screen::{Ask, Mode};
+use crate::model::screen::Mode;
 use crate::parse::At;
 use crate::rules::scene::Scene;
 use crate::theme::Role;
@@ -319,6 +319,7 @@ pub fn footer(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let typed = match screen.mode() {
         Mode::Filter => Some('/'),
         Mode::CommandLine => Some(':'),
+        Mode::Word => Some('>'),
         _ => None,
     };
     let (x, y) = (area.x + 1, area.y);
@@ -467,11 +468,9 @@ pub(super) fn drop_columns(text: &str, skip: usize) -> (&str, usize) {
     ("", left)
 }
 
-/// A question in the middle of the body.
-pub fn dialog(ask: Ask, area: Rect, pen: &mut Pen<'_>) {
-    let (question, yes, no) = match ask {
-        Ask::Quit => ("Leave ncclscope?", "leave", "stay"),
-    };
+/// Whether to leave, in the middle of the body.
+pub fn dialog(area: Rect, pen: &mut Pen<'_>) {
+    let (question, yes, no) = ("Leave ncclscope?", "leave", "stay");
     let width = (parts::columns(question) + 30).min(area.width);
     let rect = Rect {
         x: area.x + (area.width - width) / 2,
@@ -527,6 +526,39 @@ pub fn too_small(view: &View<'_>, area: Rect, least: (u16, u16), pen: &mut Pen<'
 pub fn nothing(verb: &str) -> Page {
     let mut page = Page::about(format!("nothing to {verb} here"));
     page.line(&[("Select something that is there, or press esc.", Role::Quiet)]);
+    page
+}
+
+/// What is about to be done, whole, before somebody says yes.
+#[must_use]
+pub fn question(question: &Question) -> Page {
+    let level = match question.level {
+        Level::Observe => "observe",
+        Level::Probe => "probe: only reads",
+        Level::Act => "act: changes something",
+    };
+    let mut page = Page::about(format!("{} · {level}", question.text));
+    page.gap();
+    match &question.word {
+        Some(word) => page.line(&[
+            ("y", Role::Key),
+            (", then type ", Role::Text),
+            (word, Role::Strong),
+            (" to go on; ", Role::Text),
+            ("n", Role::Key),
+            (" leaves everything as it is", Role::Text),
+        ]),
+        None => page.line(&[
+            ("y", Role::Key),
+            (" yes   ", Role::Text),
+            ("n", Role::Key),
+            (" no, everything stays as it is", Role::Text),
+        ]),
+    }
+    page.gap();
+    for line in question.body.lines() {
+        page.line(&[(line, Role::Text)]);
+    }
     page
 }
 
