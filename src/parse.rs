@@ -13,6 +13,7 @@ mod json;
 mod nccl;
 mod net;
 pub mod perf;
+pub mod probe;
 mod stamp;
 mod text;
 pub mod vllm;

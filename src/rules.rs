@@ -7,12 +7,17 @@ pub mod comms;
 pub mod edges;
 pub mod explain;
 pub mod findings;
+pub mod gpus;
 pub mod layout;
 pub mod matrix;
+pub mod modelfiles;
 pub mod pods;
+pub mod policy;
+pub mod probes;
 pub mod rating;
 pub mod scene;
 pub mod startup;
+pub mod variables;
 mod verdict;
 
 pub use findings::KNOWN;
