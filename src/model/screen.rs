@@ -15,6 +15,11 @@ use super::event::{Command, Effect, Errand, Question};
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
 
+/// The command that runs the all-reduce test.
+pub const ALLREDUCE: &str = "allreduce";
+/// The command that ends it before its time.
+pub const CANCEL: &str = "allreduce cancel";
+
 /// How many ticks (seconds) a message stays: long enough to be read aloud.
 const NOTE_FOR: u8 = 6;
 
@@ -37,6 +42,8 @@ pub enum PaneId {
     Checks,
     /// What is wrong, with its proof.
     Findings,
+    /// The all-reduce test.
+    Test,
     /// All containers.
     Logs,
     /// Variables that matter, differences first.
@@ -52,6 +59,7 @@ impl PaneId {
         Self::Matrix,
         Self::Checks,
         Self::Findings,
+        Self::Test,
         Self::Logs,
         Self::Env,
     ];
@@ -66,6 +74,7 @@ impl PaneId {
             Self::Matrix => "matrix",
             Self::Checks => "checks",
             Self::Findings => "findings",
+            Self::Test => "test",
             Self::Logs => "logs",
             Self::Env => "env",
         }
@@ -81,6 +90,7 @@ impl PaneId {
             Self::Matrix => '3',
             Self::Checks => '5',
             Self::Findings => '6',
+            Self::Test => '7',
             Self::Logs => '8',
             Self::Env => '9',
         }
@@ -205,6 +215,8 @@ pub struct Counts {
     pub bad_cells: Vec<(u32, u32)>,
     /// Findings there are.
     pub findings: usize,
+    /// A test runs: it can be cancelled, and no other begun.
+    pub testing: bool,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
 }
@@ -388,12 +400,9 @@ impl Screen {
             size: (w, h),
             ..Self::default()
         };
-        screen
-            .panes
-            .entry(PaneId::Logs)
-            .or_default()
-            .cursor
-            .selected = LAST;
+        for follows in [PaneId::Logs, PaneId::Test] {
+            screen.panes.entry(follows).or_default().cursor.selected = LAST;
+        }
         screen
     }
 
@@ -466,6 +475,9 @@ impl Screen {
             Command::StartFilter => self.mode() == Mode::Normal,
             Command::Help => self.mode() != Mode::Help,
             Command::Toggle(_) if self.pane == PaneId::Matrix => something,
+            Command::Toggle(_) if self.pane == PaneId::Test => !c.tabs.is_empty(),
+            Command::Line(line) if line == ALLREDUCE => !c.testing,
+            Command::Line(line) if line == CANCEL => c.testing,
             _ => true,
         }
     }
@@ -675,7 +687,8 @@ impl Screen {
     }
 
     fn step(&mut self, rows: isize, columns: isize) {
-        let sticky = self.pane == PaneId::Logs && self.layers.is_empty();
+        let follows = matches!(self.pane, PaneId::Logs | PaneId::Test);
+        let sticky = follows && self.layers.is_empty();
         if self.pane == PaneId::Matrix && self.layers.is_empty() {
             self.matrix.step(&self.counts, rows, columns);
             return;
