@@ -56,6 +56,8 @@ mod readme;
 mod report;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/saved.rs"]
+mod saved;
 #[path = "suite/scenarios.rs"]
 mod scenarios;
 #[path = "suite/screen.rs"]

@@ -149,9 +149,18 @@ fn speed(text: &str) -> Result<f64, String> {
 #[command(next_help_heading = "Screen")]
 pub struct ScreenArgs {
     // Checked where they are used: a wrong variable must not keep `report` from running.
-    /// Theme: dark, deuteranopia, light, mono, terminal
+    /// Theme: dark, deuteranopia, high-contrast, light, mono, terminal, tritanopia, or a file of your own by its name:
+    /// `~/.config/ncclscope/themes/NAME.yaml`
     #[arg(long, env = "NCCLSCOPE_THEME", value_name = "NAME", default_value = theme::DEFAULT)]
     pub theme: String,
+    /// Colours: auto, 16, 256, truecolor, never; auto asks NO_COLOR, COLORTERM and TERM
+    #[arg(
+        long,
+        env = "NCCLSCOPE_COLOR",
+        value_name = "DEPTH",
+        default_value = "auto"
+    )]
+    pub color: String,
     /// Draw with ASCII alone; that is the default where the locale is not UTF-8
     #[arg(long, env = "NCCLSCOPE_ASCII", value_parser = FalseyValueParser::new())]
     pub ascii: bool,

@@ -20,8 +20,8 @@ pub enum Order {
     Filter(String),
     /// Matrix by number (from 0, the merged one) or by label.
     Tab(String),
-    /// Write the screen as text to a file.
-    Save(PathBuf),
+    /// Write the screen to a file; without a name, to a new one.
+    Save(Option<PathBuf>),
     /// Something for whoever feeds the screen.
     Errand(Errand),
 }
@@ -81,8 +81,8 @@ pub static VERBS: &[Verb] = &[
     },
     Verb {
         names: &["save"],
-        args: "FILE",
-        doc: "write the screen to a file: as text, or as a picture if it ends in .svg",
+        args: "[FILE]",
+        doc: "write the screen to a new file: as text, with colours if it ends in .ans, as a picture if in .svg",
     },
     Verb {
         names: &["workloads"],
@@ -153,7 +153,8 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("tab"), _) => Ok(Order::Tab(one()?)),
         (Some("filter"), _) => Ok(Order::Filter(rest.join(" "))),
         (Some("theme"), _) => Ok(Order::Do(Command::Theme(one()?))),
-        (Some("save"), _) => Ok(Order::Save(PathBuf::from(one()?))),
+        (Some("save"), []) => Ok(Order::Save(None)),
+        (Some("save"), _) => Ok(Order::Save(Some(PathBuf::from(one()?)))),
         _ => Err(usage()),
     }
 }

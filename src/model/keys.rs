@@ -550,6 +550,13 @@ pub static BINDINGS: &[Binding] = {
         // Always.
         bind(&[ctrl('c')], Always, || C::Quit, "quit", ""),
         bind(&[ctrl('z')], Always, || C::Suspend, "suspend", ""),
+        bind(
+            &[ctrl('s')],
+            Always,
+            || C::Save,
+            "write the screen to a new file, as text",
+            "",
+        ),
         bind(&[ctrl('l')], Always, || C::Redraw, "repaint the screen", ""),
     ]
 };

@@ -376,6 +376,7 @@ impl Screen {
             Command::Line(line) => return self.run(line),
             Command::Theme(name) => return vec![Effect::Theme(name.clone())],
             Command::Redraw => return vec![Effect::Redraw],
+            Command::Save => return vec![Effect::SaveScreen(None)],
             Command::Suspend => return vec![Effect::Suspend],
             Command::StartFilter
             | Command::Explain
