@@ -66,6 +66,8 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/stages.rs"]
+mod stages;
 #[path = "suite/testrun.rs"]
 mod testrun;
 #[path = "suite/themes.rs"]

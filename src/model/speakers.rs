@@ -10,8 +10,8 @@ use super::event::SourceId;
 use super::procs::quote;
 use crate::parse::fact::Fact;
 use crate::parse::vllm::{
-    Counted, Edge, Fault, FaultKind, Label, Leader, Phase, ProcKind, Progress, RankStart, Ranks, Route,
-    Settings, Stats, Torch, VllmFact,
+    Counted, Edge, Fault, FaultKind, Label, Leader, Phase, ProcKind, Progress, RankStart, Ranks,
+    Route, Settings, Stats, Torch, VllmFact,
 };
 use crate::parse::{At, Block, Outer};
 
@@ -269,6 +269,13 @@ impl Speakers {
         // torch prints past vLLM's prefixes: its `[rankN]:` is all that tells whose line it is.
         if outer.is_none_or(|o| o.pid.is_none())
             && let Some(ix) = said_rank(outer, fact).and_then(|r| self.by_rank.get(&(source, r)))
+        {
+            return Some(*ix);
+        }
+        // The bar of the weights may have lost its prefix to the line before; torch's rank 0 alone draws it.
+        if outer.is_none_or(|o| o.pid.is_none())
+            && matches!(fact, VllmFact::Progress(p) if matches!(p.counted, Counted::Shards | Counted::Tensors))
+            && let Some(ix) = self.by_rank.get(&(source, 0))
         {
             return Some(*ix);
         }

@@ -74,9 +74,7 @@ fn progress(s: &Speaker, p: &vllm::Progress, q: &Quote) -> Progress {
         .or(p.rate);
     let left = p.total.saturating_sub(p.done) as f64;
     // Casting saturates.
-    let left_s = rate
-        .filter(|r| *r > 0.0)
-        .map(|r| (left / r).ceil() as u64);
+    let left_s = rate.filter(|r| *r > 0.0).map(|r| (left / r).ceil() as u64);
     Progress {
         done: p.done,
         total: p.total,
