@@ -18,6 +18,8 @@ mod cli;
 mod cluster;
 #[path = "suite/connection.rs"]
 mod connection;
+#[path = "suite/director.rs"]
+mod director;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]

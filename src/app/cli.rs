@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use super::allreduce_cmd::AllreduceArgs;
 use super::report_cmd::ReportArgs;
+use crate::sources::gate::Policy;
 use crate::theme;
 
 /// Terminal UI dashboard for live cluster debugging of distributed vLLM
@@ -97,6 +98,18 @@ pub struct LiveArgs {
     /// Group to act as; may be repeated
     #[arg(long = "as-group", value_name = "GROUP", requires = "impersonate")]
     pub impersonate_groups: Vec<String>,
+    /// Commands that only read inside the pods, and GETs of their ports: never, asked once, always
+    #[arg(
+        long,
+        env = "NCCLSCOPE_PROBES",
+        value_enum,
+        default_value_t,
+        value_name = "WHEN"
+    )]
+    pub probes: Policy,
+    /// Look and never touch: no probe, nothing created, whatever is answered later
+    #[arg(long, env = "NCCLSCOPE_READ_ONLY", value_parser = FalseyValueParser::new())]
+    pub read_only: bool,
     /// The screen.
     #[command(flatten)]
     pub screen: ScreenArgs,

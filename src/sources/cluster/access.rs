@@ -3,7 +3,7 @@
 //! One [`Desk`] a context owns the [`Gate`] and the questions that wait for an answer; each workload on screen has
 //! its own [`Access`], which ends with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Seen {
     pub pods: BTreeMap<PodKey, Arc<PodView>>,
     /// The first list of pods is whole.
     pub synced: bool,
+    /// Named by the list that is under way.
+    pub(super) listed: Option<BTreeSet<PodKey>>,
 }
 
 /// Leave to do one thing; what came of it is written down when it is given back.

@@ -1,6 +1,7 @@
 //! What a screen over a cluster is made of: the watch of one workload, whoever works on it, and the questions
 //! between them and the person. Another workload begins all of it anew.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -67,7 +68,11 @@ impl Director {
     }
 
     /// Runs; `errands` is what the person asks for.
-    pub async fn run(mut self, mut errands: mpsc::UnboundedReceiver<Errand>, cancel: CancellationToken) {
+    pub async fn run(
+        mut self,
+        mut errands: mpsc::UnboundedReceiver<Errand>,
+        cancel: CancellationToken,
+    ) {
         let tx = self.tx.clone();
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -168,16 +173,29 @@ fn note(seen: &watch::Sender<Seen>, event: &Event) {
                 seen.send_modify(|s| s.workload = Some(one.clone()));
             }
         }
+        Event::Pod(PodEvent::Resync) => {
+            seen.send_modify(|s| s.listed = Some(BTreeSet::new()));
+        }
         Event::Pod(PodEvent::Upsert(pod)) => {
             let key = PodKey {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
             };
             let pod = Arc::new((**pod).clone());
-            seen.send_modify(|s| drop(s.pods.insert(key, pod)));
+            seen.send_modify(|s| {
+                if let Some(listed) = &mut s.listed {
+                    listed.insert(key.clone());
+                }
+                s.pods.insert(key, pod);
+            });
         }
         Event::Pod(PodEvent::Gone(key)) => seen.send_modify(|s| drop(s.pods.remove(key))),
-        Event::Pod(PodEvent::Synced) => seen.send_modify(|s| s.synced = true),
+        Event::Pod(PodEvent::Synced) => seen.send_modify(|s| {
+            if let Some(listed) = s.listed.take() {
+                s.pods.retain(|key, _| listed.contains(key));
+            }
+            s.synced = true;
+        }),
         _ => {}
     }
 }
