@@ -58,6 +58,8 @@ mod readme;
 mod report;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/saved.rs"]
+mod saved;
 #[path = "suite/scenarios.rs"]
 mod scenarios;
 #[path = "suite/screen.rs"]
@@ -68,6 +70,8 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/testpane.rs"]
+mod testpane;
 #[path = "suite/testrun.rs"]
 mod testrun;
 #[path = "suite/themes.rs"]

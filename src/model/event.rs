@@ -540,6 +540,7 @@ pub enum Command {
     Confirm(bool),
     Theme(String),
     Redraw,
+    Save,
     Suspend,
 }
 
@@ -553,8 +554,8 @@ pub enum Effect {
     Copy(String),
     /// Write text to a file.
     Save(PathBuf, String),
-    /// Write what is on screen to a file, as text.
-    SaveScreen(PathBuf),
+    /// Write what is on screen to a file, in the format of its ending; without a name, under one that is free.
+    SaveScreen(Option<PathBuf>),
     /// Use another theme.
     Theme(String),
     /// Something for whoever feeds the screen.
