@@ -13,7 +13,11 @@ pub mod pods;
 pub mod rating;
 pub mod scene;
 pub mod startup;
+<<<<<<< HEAD
 pub mod still;
+=======
+pub mod testing;
+>>>>>>> main
 mod verdict;
 
 pub use findings::KNOWN;

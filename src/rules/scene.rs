@@ -807,4 +807,6 @@ pub struct Scene {
     pub pods: Vec<PodRow>,
     /// Checks in the order of the checklist.
     pub checks: Vec<CheckView>,
+    /// The all-reduce test, once there is one.
+    pub test: Option<Box<super::testing::TestView>>,
 }
