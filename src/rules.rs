@@ -13,11 +13,8 @@ pub mod pods;
 pub mod rating;
 pub mod scene;
 pub mod startup;
-<<<<<<< HEAD
 pub mod still;
-=======
 pub mod testing;
->>>>>>> main
 mod verdict;
 
 pub use findings::KNOWN;
