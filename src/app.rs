@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::model::Model;
-use crate::model::event::{Command, Errand, Event, Feed, Level, Session};
+use crate::model::event::{Command, Errand, Event, Feed, Session};
 use crate::model::screen::{PaneId, Screen};
-use crate::sources::cluster::{self, ClusterOptions};
+use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
+use crate::sources::gate::{Gate, Setup};
 use crate::sources::{files, sim};
 use crate::theme;
 use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
@@ -116,15 +117,23 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
-    let session = options.session(&link, Level::Observe, false);
+    let setup = Setup {
+        probes: args.probes,
+        locked: args.read_only,
+        ..Setup::default()
+    };
+    let session = options.session(&link, Gate::new(setup.clone()).level(), args.read_only);
     screen(
         runtime,
         &args.screen,
         session,
         Clock::Wall,
-        move |bus, _| {
+        move |bus, errands| {
             let cancel = CancellationToken::new();
-            tokio::spawn(cluster::run(link, options, bus, cancel.clone()));
+            // Who works inside the pods beside watching them.
+            let helpers: Vec<Helper> = Vec::new();
+            let director = Director::new(link, options, setup, helpers, bus);
+            tokio::spawn(director.run(errands, cancel.clone()));
             Ok(Box::new(cancel.drop_guard()))
         },
     )

@@ -18,6 +18,8 @@ mod cli;
 mod cluster;
 #[path = "suite/connection.rs"]
 mod connection;
+#[path = "suite/director.rs"]
+mod director;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]
@@ -70,6 +72,8 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/stages.rs"]
+mod stages;
 #[path = "suite/testpane.rs"]
 mod testpane;
 #[path = "suite/testrun.rs"]

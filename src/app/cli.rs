@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use super::allreduce_cmd::AllreduceArgs;
 use super::report_cmd::ReportArgs;
 use crate::sources::cluster::ClusterOptions;
+use crate::sources::gate::Policy;
 use crate::theme;
 
 /// Terminal UI dashboard for live cluster debugging of distributed vLLM
@@ -82,6 +83,19 @@ pub struct LiveArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// Commands that only read inside the pods, and GETs of their ports: never, asked once, always
+    #[arg(
+        long,
+        help_heading = "Cluster",
+        env = "NCCLSCOPE_PROBES",
+        value_enum,
+        default_value_t,
+        value_name = "WHEN"
+    )]
+    pub probes: Policy,
+    /// Look and never touch: no probe, nothing created, whatever is answered later
+    #[arg(long, help_heading = "Cluster", env = "NCCLSCOPE_READ_ONLY", value_parser = FalseyValueParser::new())]
+    pub read_only: bool,
     /// The screen.
     #[command(flatten)]
     pub screen: ScreenArgs,

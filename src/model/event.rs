@@ -47,6 +47,8 @@ pub enum Event {
     Ask(Question),
     /// The question of this number needs no answer any more.
     Unask(u64),
+    /// Another workload from here on, or the choice of one: what was seen of the one before is put away.
+    Afresh,
     /// State of a connection to the cluster, named by what it watches (`pods`, `events`, `logs`).
     Edge(EdgeEvent),
     /// What the user meant.

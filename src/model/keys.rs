@@ -228,6 +228,13 @@ pub static BINDINGS: &[Binding] = {
             "open",
         ),
         bind(
+            &[c('u')],
+            In(PaneId::Ranks),
+            || C::Toggle("each".into()),
+            "fold alike ranks, or show each",
+            "each",
+        ),
+        bind(
             &[k(Enter)],
             In(PaneId::Checks),
             || C::Enter,

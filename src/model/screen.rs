@@ -291,6 +291,15 @@ impl Screen {
         }
     }
 
+    /// Another workload is on screen: nothing of the one before is selected, filtered or open.
+    pub fn afresh(&mut self) {
+        self.layers
+            .retain(|l| matches!(l.mode, Mode::Confirm(_) | Mode::Word));
+        self.panes.clear();
+        self.panes.entry(PaneId::Logs).or_default().cursor.selected = LAST;
+        self.trail.clear();
+    }
+
     /// Shows a message.
     pub fn say(&mut self, text: impl Into<String>, bad: bool) {
         self.note = Some(Note {
