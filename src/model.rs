@@ -8,6 +8,7 @@ pub mod event;
 pub mod keys;
 pub mod logs;
 pub mod pods;
+pub mod probes;
 pub mod procs;
 pub mod screen;
 pub mod sources;
@@ -39,6 +40,10 @@ pub struct Model {
     pub speakers: speakers::Speakers,
     /// Pods of the workload and the events about them.
     pub pods: pods::Pods,
+    /// What was asked of the inside of pods, and what came back.
+    pub probes: probes::Probes,
+    /// Nodes of the cluster, by name; empty where they can't be read.
+    pub nodes: BTreeMap<String, event::NodeView>,
     /// State of each connection to the cluster.
     pub edges: BTreeMap<String, EdgeState>,
     /// Workloads that discovery found.
@@ -60,12 +65,34 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Forgets what was seen of a workload; the session, the nodes and the person's settings stay.
+    fn afresh(&mut self) {
+        let old = std::mem::take(self);
+        *self = Self {
+            rev: old.rev,
+            now: old.now,
+            session: old.session,
+            nodes: old.nodes,
+            logs: old.logs.map(|_| logs::Logs::default()),
+            screen: old.screen,
+            ..Self::default()
+        };
+        self.screen.afresh();
+    }
+}
+
 /// Applies one event and says what the shell must do.
 pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     model.now = model.now.max(stamped.at);
     // What the person does to the screen leaves the scene as it is.
     match stamped.event {
-        Event::Do(_) | Event::Resize { .. } | Event::Note { .. } => {}
+        Event::Do(_)
+        | Event::Resize { .. }
+        | Event::Pressed(_)
+        | Event::Note { .. }
+        | Event::Ask(_)
+        | Event::Unask(_) => {}
         // Ages grow, where time doesn't come from the lines.
         Event::Tick => model.rev += u64::from(stamped.at > 0),
         _ => model.rev += 1,
@@ -90,6 +117,14 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             let now = model.now;
             model.test.get_or_insert_default().apply(event, now);
         }
+        Event::Probe(event) => model.probes.apply(event, stamped.at),
+        // Read by the reducer of GPUs.
+        Event::Sample(_) => {}
+        Event::Node(node) if node.gone => drop(model.nodes.remove(&node.name)),
+        Event::Node(node) => drop(model.nodes.insert(node.name.clone(), *node)),
+        Event::Ask(question) => model.screen.ask(question),
+        Event::Unask(number) => model.screen.unask(number),
+        Event::Afresh => model.afresh(),
         Event::Edge(edge) => {
             model.edges.insert(edge.edge, edge.state);
         }
@@ -107,6 +142,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             }
             return effects;
         }
+        Event::Pressed(key) => model.screen.press(key),
         Event::Resize { w, h } => model.screen.resize(w, h),
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {

@@ -37,6 +37,18 @@ pub enum Event {
     Workloads(Vec<WorkloadView>),
     /// The all-reduce test.
     Test(super::testrun::TestEvent),
+    /// Something was asked of the inside of a pod, of a service or of this node; raw.
+    Probe(ProbeEvent),
+    /// Lines of a sampler; raw.
+    Sample(SampleEvent),
+    /// A node of the cluster.
+    Node(Box<NodeView>),
+    /// Something more than looking waits for a yes.
+    Ask(Question),
+    /// The question of this number needs no answer any more.
+    Unask(u64),
+    /// Another workload from here on, or the choice of one: what was seen of the one before is put away.
+    Afresh,
     /// State of a connection to the cluster, named by what it watches (`pods`, `events`, `logs`).
     Edge(EdgeEvent),
     /// What the user meant.
@@ -48,6 +60,8 @@ pub enum Event {
         /// Something went wrong.
         bad: bool,
     },
+    /// A key was pressed while others look on; what it means comes as a command of its own.
+    Pressed(super::keys::Key),
     /// The terminal has this size now.
     Resize {
         /// Columns.
@@ -313,8 +327,128 @@ pub struct KubeEvent {
     pub reporter: String,
 }
 
-/// A workload that discovery found, or the one on screen.
+/// A probe: what was asked, where, and what came back. The text is kept as it came; rules judge it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeEvent {
+    /// Its name in the catalogue of probes: `gpus`, `model-files`, `health` …
+    pub probe: String,
+    /// The container; nothing for the workload or this node as a whole.
+    pub container: Option<ContainerKey>,
+    /// What ran, as a person would type it: `nvidia-smi -L`, `GET :8000/health`.
+    pub ran: String,
+    /// What came of it.
+    pub outcome: ProbeOutcome,
+}
+
+/// What came of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeOutcome {
+    /// It runs.
+    Began,
+    /// It ended.
+    Answered {
+        /// Exit code, or the HTTP status of a GET.
+        code: i32,
+        /// Standard output or body, cut at a cap.
+        out: String,
+        /// Standard error.
+        err: String,
+        /// Something was cut off.
+        cut: bool,
+        /// How long it took, milliseconds.
+        ms: u64,
+    },
+    /// It was not allowed: by RBAC (then with the rule that would allow it), by the gate, by a person.
+    Refused {
+        /// A sentence.
+        why: String,
+        /// `create pods/exec in namespace prod`.
+        rule: Option<String>,
+    },
+    /// It was tried and gave no answer: timed out, tool absent, container gone.
+    Failed {
+        /// A sentence.
+        why: String,
+    },
+}
+
+/// Raw lines of something that measures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleEvent {
+    /// The container it ran in; nothing on this node itself.
+    pub container: Option<ContainerKey>,
+    /// The node, where known.
+    pub node: Option<String>,
+    /// `nvidia-smi`, `cgroup`, `dcgm`, `nvml`: says how to read the text.
+    pub tool: String,
+    /// Whole lines.
+    pub text: String,
+}
+
+/// What we know of a node: a plain copy, nothing concluded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(
+    missing_docs,
+    reason = "the fields carry the names of the Kubernetes API (core/v1 Node)"
+)]
+pub struct NodeView {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub unschedulable: bool,
+    /// key, value, effect.
+    pub taints: Vec<(String, String, String)>,
+    pub conditions: Vec<Condition>,
+    /// Quantities as written.
+    pub allocatable: BTreeMap<String, String>,
+    pub capacity: BTreeMap<String, String>,
+    /// Kubelet, kernel, container runtime.
+    pub versions: [String; 3],
+    /// It was deleted.
+    pub gone: bool,
+}
+
+/// Something more than looking, shown before it is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Names it in the answer.
+    pub number: u64,
+    /// Level that it needs.
+    pub level: Level,
+    /// A sentence that ends with a question mark.
+    pub text: String,
+    /// What is to be done, whole: commands, a manifest. Empty where the sentence says it all.
+    pub body: String,
+    /// What must be typed to say yes; nothing: `y` does.
+    pub word: Option<String>,
+}
+
+/// What is asked of whoever feeds the screen. Each source does what it can, and says so where it can't.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Errand {
+    /// Watch this workload from now on.
+    Watch(Box<WorkloadView>),
+    /// Back to the choice of workloads.
+    Choose,
+    /// A question was answered.
+    Answer {
+        /// Its number.
+        number: u64,
+        /// Yes.
+        yes: bool,
+    },
+    /// Run this check again; nothing: all of them.
+    Recheck(Option<String>),
+    /// Anything else that is typed after `:`: verb and arguments (`allreduce`, `bundle`, `speed` …).
+    Line(String),
+}
+
+/// A workload that discovery found, or the one on screen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadView {
     /// Namespace.
     pub namespace: String,
@@ -400,6 +534,7 @@ pub enum Command {
     Help,
     Explain,
     Copy,
+    Point,
     NextProblem,
     PrevProblem,
     Toggle(String),
@@ -408,6 +543,7 @@ pub enum Command {
     Confirm(bool),
     Theme(String),
     Redraw,
+    Save,
     Suspend,
 }
 
@@ -421,12 +557,12 @@ pub enum Effect {
     Copy(String),
     /// Write text to a file.
     Save(PathBuf, String),
-    /// Write what is on screen to a file, as text.
-    SaveScreen(PathBuf),
+    /// Write what is on screen to a file, in the format of its ending; without a name, under one that is free.
+    SaveScreen(Option<PathBuf>),
     /// Use another theme.
     Theme(String),
-    /// Watch this workload from now on.
-    Watch(Box<WorkloadView>),
+    /// Something for whoever feeds the screen.
+    Errand(Errand),
     /// Repaint everything.
     Redraw,
     /// Stop the process, job-control style.

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::event::Command;
-use super::screen::{Mode, PaneId, Screen};
+use super::screen::{ALLREDUCE, CANCEL, Mode, PaneId, Screen};
 
 /// A key without its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +126,8 @@ pub enum Context {
     Help,
     /// Where a question waits for yes or no.
     Confirm,
+    /// Where a yes must be typed.
+    Word,
     /// While a filter or a command is typed.
     Typing,
     /// While a filter is typed.
@@ -145,6 +147,7 @@ impl Context {
             Self::Details => "In details",
             Self::Help => "In the help",
             Self::Confirm => "When asked",
+            Self::Word => "Where a yes is typed",
             Self::Typing => "While typing",
             Self::Filter => "In a filter",
             Self::CommandLine => "In the command line",
@@ -189,7 +192,9 @@ pub static BINDINGS: &[Binding] = {
         BackTab, Backspace, Down, End, Enter, Esc, Home, Left, PageDown, PageUp, Right, Tab, Up,
     };
     use Command as C;
-    use Context::{Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing};
+    use Context::{
+        Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing, Word,
+    };
     const fn k(code: Code) -> Key {
         Key::plain(code)
     }
@@ -221,6 +226,13 @@ pub static BINDINGS: &[Binding] = {
             || C::Enter,
             "the rank's process, communicators and environment",
             "open",
+        ),
+        bind(
+            &[c('u')],
+            In(PaneId::Ranks),
+            || C::Toggle("each".into()),
+            "fold alike ranks, or show each",
+            "each",
         ),
         bind(
             &[k(Enter)],
@@ -320,6 +332,34 @@ pub static BINDINGS: &[Binding] = {
             "follow the newest line",
             "follow",
         ),
+        bind(
+            &[k(Enter)],
+            In(PaneId::Test),
+            || C::Enter,
+            "plan, phases, ranks, failures and the manifest",
+            "open",
+        ),
+        bind(
+            &[c('a')],
+            In(PaneId::Test),
+            || C::Line(ALLREDUCE.into()),
+            "run the all-reduce test; asks first",
+            "run",
+        ),
+        bind(
+            &[c('x')],
+            In(PaneId::Test),
+            || C::Line(CANCEL.into()),
+            "end the test before its time; asks first",
+            "cancel",
+        ),
+        bind(
+            &[c('m')],
+            In(PaneId::Test),
+            || C::Toggle("matrices".into()),
+            "the transports of the test beside those of the workload",
+            "matrices",
+        ),
         // What lies above a pane.
         bind(
             &[k(Esc), c('q'), k(Backspace)],
@@ -336,7 +376,7 @@ pub static BINDINGS: &[Binding] = {
             "back",
         ),
         bind(
-            &[c('y'), c('Y'), k(Enter)],
+            &[c('y'), c('Y')],
             Confirm,
             || C::Confirm(true),
             "yes",
@@ -349,6 +389,30 @@ pub static BINDINGS: &[Binding] = {
             "no",
             "no",
         ),
+        bind(
+            &[k(Up), c('k')],
+            Confirm,
+            || C::Up,
+            "up, where there is more to read",
+            "",
+        ),
+        bind(
+            &[k(Down), c('j'), c(' ')],
+            Confirm,
+            || C::Down,
+            "down, where there is more to read",
+            "",
+        ),
+        bind(&[k(PageUp)], Confirm, || C::PageUp, "a page up", ""),
+        bind(&[k(PageDown)], Confirm, || C::PageDown, "a page down", ""),
+        bind(
+            &[k(Enter)],
+            Word,
+            || C::Submit,
+            "yes, if it is the word",
+            "yes",
+        ),
+        bind(&[k(Esc)], Word, || C::Back, "no", "no"),
         // Every pane.
         bind(
             &[c('d')],
@@ -376,6 +440,13 @@ pub static BINDINGS: &[Binding] = {
             Anywhere,
             || C::PrevProblem,
             "previous problem",
+            "",
+        ),
+        bind(
+            &[c('p')],
+            Anywhere,
+            || C::Point,
+            "point at what is selected; again: no more",
             "",
         ),
         bind(&[c('/')], Anywhere, || C::StartFilter, "filter", "filter"),
@@ -463,6 +534,7 @@ pub static BINDINGS: &[Binding] = {
             "findings",
             "",
         ),
+        bind(&[c('7')], Anywhere, || C::Pane("test".into()), "test", ""),
         bind(&[c('8')], Anywhere, || C::Pane("logs".into()), "logs", ""),
         bind(&[c('9')], Anywhere, || C::Pane("env".into()), "env", ""),
         bind(&[c(']')], Anywhere, || C::NextPane, "next pane", ""),
@@ -521,6 +593,13 @@ pub static BINDINGS: &[Binding] = {
         // Always.
         bind(&[ctrl('c')], Always, || C::Quit, "quit", ""),
         bind(&[ctrl('z')], Always, || C::Suspend, "suspend", ""),
+        bind(
+            &[ctrl('s')],
+            Always,
+            || C::Save,
+            "write the screen to a new file, as text",
+            "",
+        ),
         bind(&[ctrl('l')], Always, || C::Redraw, "repaint the screen", ""),
     ]
 };
@@ -528,12 +607,15 @@ pub static BINDINGS: &[Binding] = {
 /// The contexts that hold now, most particular first.
 #[must_use]
 pub fn contexts(screen: &Screen) -> Vec<Context> {
-    use Context::{Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing};
+    use Context::{
+        Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing, Word,
+    };
     match screen.mode() {
         Mode::Normal => vec![In(screen.pane), Anywhere, Always],
         Mode::Drill | Mode::Explain => vec![Details, Anywhere, Always],
         Mode::Help => vec![Help, Anywhere, Always],
         Mode::Confirm(_) => vec![Confirm, Always],
+        Mode::Word => vec![Word, Typing, Always],
         Mode::Filter => vec![Filter, Typing, Always],
         Mode::CommandLine => vec![CommandLine, Typing, Always],
     }

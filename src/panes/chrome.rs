@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
-use super::{PANES, Page, View, matrix};
+use super::{PANES, Page, View, matrix, present};
 use crate::model::commands::VERBS;
-use crate::model::event::{EdgeState, Feed, Level, WorkloadView};
+use crate::model::event::{EdgeState, Feed, Level, Question, Session, WorkloadView};
 use crate::model::keys;
-use crate::model::screen::{Ask, Mode};
+use crate::model::screen::Mode;
 use crate::parse::At;
 use crate::rules::scene::Scene;
 use crate::theme::Role;
@@ -97,6 +97,12 @@ fn identity(view: &View<'_>, room: u16) -> Vec<(String, Role, u16)> {
     out
 }
 
+/// What this run is about, as people call it.
+pub(super) fn subject(s: &Session) -> String {
+    let named = s.workload.as_deref().or(s.context.as_deref());
+    named.unwrap_or("ncclscope").to_owned()
+}
+
 /// `4 pods`, `32 ranks`, `TP 8 × PP 4`, the model; most important first.
 fn size_of_job(scene: &Scene) -> Vec<String> {
     let mut out = Vec::new();
@@ -167,7 +173,7 @@ fn standing(view: &View<'_>, width: u16) -> Vec<(String, Role)> {
 }
 
 /// How old the newest fact is; for files, where it ends.
-fn freshness(view: &View<'_>) -> Option<String> {
+pub(super) fn freshness(view: &View<'_>) -> Option<String> {
     let newest: Option<At> = view.scene.sources.iter().filter_map(|s| s.last_stamp).max();
     let newest = newest.or(view.scene.now)?;
     match view.session.feed {
@@ -319,6 +325,7 @@ pub fn footer(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let typed = match screen.mode() {
         Mode::Filter => Some('/'),
         Mode::CommandLine => Some(':'),
+        Mode::Word => Some('>'),
         _ => None,
     };
     let (x, y) = (area.x + 1, area.y);
@@ -441,7 +448,8 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
     for (i, line) in page.lines.iter().enumerate().skip(top).take(rows) {
         let y = area.y + 1 + u16::try_from(i - top).unwrap_or(0);
         let mut skip = cursor.x;
-        let mut x = area.x + 1;
+        present::number(view, area.x, y, i, pen);
+        let mut x = area.x + 1 + present::gutter(view);
         let end = area.x + area.width;
         for (text, role) in &line.spans {
             let (cut, left) = drop_columns(text, skip);
@@ -451,6 +459,12 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
         if cursor.row(0, page.lines.len()) == Some(i) {
             pen.overlay(area.x, y, area.width, Role::Selected);
         }
+        let row = Rect {
+            y,
+            height: 1,
+            ..area
+        };
+        present::pointer(view, row, i, pen);
     }
 }
 
@@ -467,11 +481,9 @@ pub(super) fn drop_columns(text: &str, skip: usize) -> (&str, usize) {
     ("", left)
 }
 
-/// A question in the middle of the body.
-pub fn dialog(ask: Ask, area: Rect, pen: &mut Pen<'_>) {
-    let (question, yes, no) = match ask {
-        Ask::Quit => ("Leave ncclscope?", "leave", "stay"),
-    };
+/// Whether to leave, in the middle of the body.
+pub fn dialog(area: Rect, pen: &mut Pen<'_>) {
+    let (question, yes, no) = ("Leave ncclscope?", "leave", "stay");
     let width = (parts::columns(question) + 30).min(area.width);
     let rect = Rect {
         x: area.x + (area.width - width) / 2,
@@ -527,6 +539,39 @@ pub fn too_small(view: &View<'_>, area: Rect, least: (u16, u16), pen: &mut Pen<'
 pub fn nothing(verb: &str) -> Page {
     let mut page = Page::about(format!("nothing to {verb} here"));
     page.line(&[("Select something that is there, or press esc.", Role::Quiet)]);
+    page
+}
+
+/// What is about to be done, whole, before somebody says yes.
+#[must_use]
+pub fn question(question: &Question) -> Page {
+    let level = match question.level {
+        Level::Observe => "observe",
+        Level::Probe => "probe: only reads",
+        Level::Act => "act: changes something",
+    };
+    let mut page = Page::about(format!("{} · {level}", question.text));
+    page.gap();
+    match &question.word {
+        Some(word) => page.line(&[
+            ("y", Role::Key),
+            (", then type ", Role::Text),
+            (word, Role::Strong),
+            (" to go on; ", Role::Text),
+            ("n", Role::Key),
+            (" leaves everything as it is", Role::Text),
+        ]),
+        None => page.line(&[
+            ("y", Role::Key),
+            (" yes   ", Role::Text),
+            ("n", Role::Key),
+            (" no, everything stays as it is", Role::Text),
+        ]),
+    }
+    page.gap();
+    for line in question.body.lines() {
+        page.line(&[(line, Role::Text)]);
+    }
     page
 }
 

@@ -1,6 +1,6 @@
 //! What commands do to the screen.
 
-use ncclscope::model::event::{Command, Effect};
+use ncclscope::model::event::{Command, Effect, Errand, Question};
 use ncclscope::model::screen::{Ask, Counts, LAST, Mode, PaneId, Screen};
 
 fn screen(rows: usize) -> Screen {
@@ -293,4 +293,54 @@ fn toggles_exclude_each_other_where_they_must() {
     assert!(s.is_on("trees") && !s.is_on("rings"));
     s.apply(&Command::Toggle("trees".into()));
     assert!(!s.is_on("trees"));
+}
+
+fn question(number: u64, word: Option<&str>) -> Question {
+    Question {
+        number,
+        text: "Create job/prod/x?".into(),
+        word: word.map(str::to_owned),
+        ..Question::default()
+    }
+}
+
+#[test]
+fn a_question_waits_while_somebody_types_and_keeps_its_turn() {
+    let mut s = Screen::new(80, 24);
+    s.apply(&Command::StartCommand);
+    s.ask(question(7, None));
+    s.ask(question(8, None));
+    assert_eq!(s.mode(), Mode::CommandLine, "what is typed is no answer");
+    assert_eq!(s.question(), None);
+    s.apply(&Command::Insert('y'));
+    s.apply(&Command::Back);
+    assert_eq!(s.question().map(|q| q.number), Some(7));
+    let yes = |number| Effect::Errand(Errand::Answer { number, yes: true });
+    assert_eq!(s.apply(&Command::Confirm(true)), [yes(7)]);
+    assert_eq!(s.question().map(|q| q.number), Some(8));
+    s.unask(8);
+    assert_eq!(s.mode(), Mode::Normal);
+    assert_eq!(s.apply(&Command::Confirm(true)), []);
+}
+
+#[test]
+fn a_word_must_be_the_word_and_leaving_it_is_a_no() {
+    let mut s = Screen::new(80, 24);
+    s.ask(question(1, Some("mixtral")));
+    assert_eq!(s.apply(&Command::Confirm(true)), []);
+    assert_eq!(s.mode(), Mode::Word);
+    for c in "mixtra".chars() {
+        s.apply(&Command::Insert(c));
+    }
+    assert_eq!(s.apply(&Command::Submit), []);
+    assert!(s.note.as_ref().is_some_and(|n| n.text.contains("mixtral")));
+    s.apply(&Command::Insert('l'));
+    let answer = |yes| Effect::Errand(Errand::Answer { number: 1, yes });
+    assert_eq!(s.apply(&Command::Submit), [answer(true)]);
+    assert_eq!(s.mode(), Mode::Normal);
+
+    s.ask(question(1, Some("mixtral")));
+    s.apply(&Command::Confirm(true));
+    assert_eq!(s.apply(&Command::Back), [answer(false)]);
+    assert_eq!(s.mode(), Mode::Normal);
 }
