@@ -17,6 +17,8 @@ pub mod probes;
 pub mod rating;
 pub mod scene;
 pub mod startup;
+pub mod still;
+pub mod testing;
 pub mod variables;
 mod verdict;
 
