@@ -4,10 +4,11 @@ mod assemble;
 pub mod busbw;
 pub mod checks;
 pub mod comms;
+pub mod devices;
 pub mod edges;
 pub mod explain;
 pub mod findings;
-pub mod gpus;
+
 pub mod layout;
 pub mod matrix;
 pub mod modelfiles;

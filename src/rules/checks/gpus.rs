@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::look::{Asked, Look, Seen, Tally, some};
 use crate::parse::probe::{Answer, GpuMemory, Gpus, Link, Topology};
-use crate::rules::gpus as judge;
+use crate::rules::devices as judge;
 use crate::rules::scene::CheckVerdict;
 
 pub(super) fn gpu_answers<'l, 'a>(look: &'l Look<'a>) -> Asked<'l, 'a, Gpus> {
