@@ -46,6 +46,8 @@ mod output;
 mod parse;
 #[path = "suite/perf.rs"]
 mod perf;
+#[path = "suite/picker.rs"]
+mod picker;
 #[path = "suite/podlogs.rs"]
 mod podlogs;
 #[path = "suite/pods.rs"]
