@@ -198,7 +198,7 @@ async fn every_kind_of_workload_is_discovered(p: &Plane) {
     let said = find(&link, &missing).await.unwrap_err().to_string();
     assert!(
         said.starts_with(
-            "there is no workload \"nothing\" in namespace kinds; there is raycluster/rayc"
+            "there is no workload \"nothing\" in namespace kinds; there is jobset/js, raycluster/rayc,"
         ),
         "{said}"
     );
