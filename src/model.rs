@@ -89,7 +89,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     model.now = model.now.max(stamped.at);
     // What the person does to the screen leaves the scene as it is.
     match stamped.event {
-        Event::Do(_) | Event::Resize { .. } | Event::Note { .. } => {}
+        Event::Do(_) | Event::Resize { .. } | Event::Pressed(_) | Event::Note { .. } => {}
         // Ages grow, where time doesn't come from the lines.
         Event::Tick => model.rev += u64::from(stamped.at > 0),
         _ => model.rev += 1,
@@ -148,6 +148,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             }
             return effects;
         }
+        Event::Pressed(key) => model.screen.press(key),
         Event::Resize { w, h } => model.screen.resize(w, h),
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {

@@ -52,6 +52,8 @@ mod picker;
 mod podlogs;
 #[path = "suite/pods.rs"]
 mod pods;
+#[path = "suite/present.rs"]
+mod present;
 #[path = "suite/props.rs"]
 mod props;
 #[path = "suite/readme.rs"]
@@ -72,6 +74,8 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/stages.rs"]
+mod stages;
 #[path = "suite/testpane.rs"]
 mod testpane;
 #[path = "suite/testrun.rs"]

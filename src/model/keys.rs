@@ -235,6 +235,13 @@ pub static BINDINGS: &[Binding] = {
             "open",
         ),
         bind(
+            &[c('u')],
+            In(PaneId::Ranks),
+            || C::Toggle("each".into()),
+            "fold alike ranks, or show each",
+            "each",
+        ),
+        bind(
             &[k(Enter)],
             In(PaneId::Checks),
             || C::Enter,
@@ -440,6 +447,13 @@ pub static BINDINGS: &[Binding] = {
             Anywhere,
             || C::PrevProblem,
             "previous problem",
+            "",
+        ),
+        bind(
+            &[c('p')],
+            Anywhere,
+            || C::Point,
+            "point at what is selected; again: no more",
             "",
         ),
         bind(&[c('/')], Anywhere, || C::StartFilter, "filter", "filter"),

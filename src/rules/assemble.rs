@@ -57,6 +57,7 @@ impl Scene {
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
         scene.workloads = workloads(&scene, model, &joined, sizes);
+        super::still::judge(&mut scene, model, &joined.units);
         findings::find(&mut scene, model, &joined, &order);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
