@@ -180,10 +180,16 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
         speed,
     };
     let session = sim::session(&scenario);
-    screen(runtime()?, &args.screen, session, clock, move |bus, _| {
-        tokio::spawn(sim::play(scenario, speed, bus));
-        Ok(Box::new(()))
-    })
+    screen(
+        runtime()?,
+        &args.screen,
+        session,
+        clock,
+        move |bus, errands| {
+            tokio::spawn(sim::play(scenario, speed, bus, errands));
+            Ok(Box::new(()))
+        },
+    )
 }
 
 /// Whatever feeds the screen; ends when dropped.

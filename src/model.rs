@@ -89,6 +89,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     match stamped.event {
         Event::Do(_)
         | Event::Resize { .. }
+        | Event::Pressed(_)
         | Event::Note { .. }
         | Event::Ask(_)
         | Event::Unask(_) => {}
@@ -141,6 +142,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             }
             return effects;
         }
+        Event::Pressed(key) => model.screen.press(key),
         Event::Resize { w, h } => model.screen.resize(w, h),
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {

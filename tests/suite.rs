@@ -50,6 +50,8 @@ mod perf;
 mod podlogs;
 #[path = "suite/pods.rs"]
 mod pods;
+#[path = "suite/present.rs"]
+mod present;
 #[path = "suite/props.rs"]
 mod props;
 #[path = "suite/readme.rs"]

@@ -60,6 +60,8 @@ pub enum Event {
         /// Something went wrong.
         bad: bool,
     },
+    /// A key was pressed while others look on; what it means comes as a command of its own.
+    Pressed(super::keys::Key),
     /// The terminal has this size now.
     Resize {
         /// Columns.
@@ -532,6 +534,7 @@ pub enum Command {
     Help,
     Explain,
     Copy,
+    Point,
     NextProblem,
     PrevProblem,
     Toggle(String),

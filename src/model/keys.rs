@@ -442,6 +442,13 @@ pub static BINDINGS: &[Binding] = {
             "previous problem",
             "",
         ),
+        bind(
+            &[c('p')],
+            Anywhere,
+            || C::Point,
+            "point at what is selected; again: no more",
+            "",
+        ),
         bind(&[c('/')], Anywhere, || C::StartFilter, "filter", "filter"),
         bind(
             &[c(':')],

@@ -10,11 +10,13 @@ mod cell;
 mod cursor;
 mod line;
 mod pane;
+mod present;
 mod typed;
 
 pub use cell::MatrixState;
 pub use cursor::Cursor;
 pub use pane::PaneId;
+pub use present::Mark;
 pub use typed::Typed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -117,6 +119,7 @@ struct Layer {
     cursor: Cursor,
     /// The filter as it was before it was typed at.
     undo: String,
+    mark: Option<Mark>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -152,6 +155,8 @@ pub struct Screen {
     recalled: Option<usize>,
     completion: Option<Completion>,
     questions: VecDeque<Question>,
+    marks: BTreeMap<PaneId, Mark>,
+    pressed: VecDeque<(String, u8)>,
 }
 
 impl Screen {
@@ -225,7 +230,7 @@ impl Screen {
             c.rows > 0
         };
         match command {
-            Command::Enter => something,
+            Command::Enter | Command::Point => something,
             Command::Explain => something && self.mode() != Mode::Explain,
             Command::Copy => c.copy.is_some(),
             Command::NextProblem | Command::PrevProblem => {
@@ -312,15 +317,16 @@ impl Screen {
     /// A second passed. True when that changed the screen. Seconds are counted rather than read from a clock, so that
     /// a recording shows a message for as long as the live screen did.
     pub fn tick(&mut self) -> bool {
+        let faded = self.fade();
         let Some(note) = &mut self.note else {
-            return false;
+            return faded;
         };
         note.left = note.left.saturating_sub(1);
         let over = note.left == 0;
         if over {
             self.note = None;
         }
-        over
+        over || faded
     }
 
     /// Does what the person meant.
@@ -391,6 +397,7 @@ impl Screen {
             Command::Toggle(what) => self.toggle(what),
             Command::Line(line) => return self.run(line),
             Command::Theme(name) => return vec![Effect::Theme(name.clone())],
+            Command::Point => self.point(),
             Command::Redraw => return vec![Effect::Redraw],
             Command::Save => return vec![Effect::SaveScreen(None)],
             Command::Suspend => return vec![Effect::Suspend],
@@ -411,6 +418,7 @@ impl Screen {
                 mode,
                 cursor: Cursor::default(),
                 undo,
+                mark: None,
             });
         }
     }
