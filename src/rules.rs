@@ -11,6 +11,7 @@ pub mod layout;
 pub mod matrix;
 pub mod pods;
 pub mod rating;
+pub mod routes;
 pub mod scene;
 pub mod startup;
 pub mod still;

@@ -60,6 +60,8 @@ mod props;
 mod readme;
 #[path = "suite/report.rs"]
 mod report;
+#[path = "suite/routes.rs"]
+mod routes;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/saved.rs"]
