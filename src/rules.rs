@@ -16,6 +16,7 @@ pub mod pods;
 pub mod policy;
 pub mod probes;
 pub mod rating;
+pub mod routes;
 pub mod scene;
 pub mod startup;
 pub mod still;

@@ -46,6 +46,8 @@ mod output;
 mod parse;
 #[path = "suite/perf.rs"]
 mod perf;
+#[path = "suite/picker.rs"]
+mod picker;
 #[path = "suite/podlogs.rs"]
 mod podlogs;
 #[path = "suite/pods.rs"]
@@ -60,6 +62,8 @@ mod props;
 mod readme;
 #[path = "suite/report.rs"]
 mod report;
+#[path = "suite/routes.rs"]
+mod routes;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/saved.rs"]
