@@ -139,7 +139,7 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
         move |bus, errands| {
             let cancel = CancellationToken::new();
             // Who works inside the pods beside watching them.
-            let helpers: Vec<Helper> = Vec::new();
+            let helpers: Vec<Helper> = vec![cluster::checks::helper()];
             let director = Director::new(link, options, setup, helpers, bus);
             tokio::spawn(director.run(errands, cancel.clone()));
             Ok(Box::new(cancel.drop_guard()))
