@@ -108,16 +108,8 @@ fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
 
 fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     let options = ClusterOptions {
-        kubeconfig: args.kubeconfig,
-        context: args.context,
-        namespace: args.namespace,
         all_namespaces: args.all_namespaces,
-        // A workload that is named goes before a selector that only the environment names.
-        selector: args.selector.filter(|_| args.workload.is_none()),
-        workload: args.workload,
-        impersonate: args.impersonate,
-        impersonate_groups: args.impersonate_groups,
-        ..ClusterOptions::default()
+        ..args.cluster.options(args.workload)
     };
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;

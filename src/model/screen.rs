@@ -6,10 +6,19 @@
 //! and go. A selected row is an absolute number: panes that forget old rows raise [`Counts::first`] and the
 //! selection stays on its row. [`LAST`] is the last row, whatever comes: that is how logs are followed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+mod cell;
+mod cursor;
+mod line;
+mod pane;
+mod typed;
 
-use super::commands::{self, Order};
+pub use cell::MatrixState;
+pub use cursor::Cursor;
+pub use pane::PaneId;
+pub use typed::Typed;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use super::event::{Command, Effect, Errand, Question};
 
 /// Selects the last row, also when more come.
@@ -20,91 +29,6 @@ const NOTE_FOR: u8 = 6;
 
 /// Command lines remembered.
 const HISTORY: usize = 100;
-
-/// A pane. The numbers of the keys are those of the design, so that they stay when panes join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum PaneId {
-    /// Is it well?
-    #[default]
-    Overview,
-    /// Pods of the workload.
-    Pods,
-    /// Every rank and where it is.
-    Ranks,
-    /// Rank by rank.
-    Matrix,
-    /// The checklist.
-    Checks,
-    /// What is wrong, with its proof.
-    Findings,
-    /// All containers.
-    Logs,
-    /// Variables that matter, differences first.
-    Env,
-}
-
-impl PaneId {
-    /// Every pane, in the order of the tabs.
-    pub const ALL: &'static [Self] = &[
-        Self::Overview,
-        Self::Pods,
-        Self::Ranks,
-        Self::Matrix,
-        Self::Checks,
-        Self::Findings,
-        Self::Logs,
-        Self::Env,
-    ];
-
-    /// Name, as typed and shown.
-    #[must_use]
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Overview => "overview",
-            Self::Pods => "pods",
-            Self::Ranks => "ranks",
-            Self::Matrix => "matrix",
-            Self::Checks => "checks",
-            Self::Findings => "findings",
-            Self::Logs => "logs",
-            Self::Env => "env",
-        }
-    }
-
-    /// The digit that opens it.
-    #[must_use]
-    pub fn digit(self) -> char {
-        match self {
-            Self::Overview => '0',
-            Self::Pods => '1',
-            Self::Ranks => '2',
-            Self::Matrix => '3',
-            Self::Checks => '5',
-            Self::Findings => '6',
-            Self::Logs => '8',
-            Self::Env => '9',
-        }
-    }
-
-    /// The pane of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|p| p.id() == name)
-    }
-
-    /// All names.
-    #[must_use]
-    pub fn names() -> Vec<&'static str> {
-        Self::ALL.iter().map(|p| p.id()).collect()
-    }
-
-    fn beside(self, step: isize) -> Self {
-        let here = Self::ALL.iter().position(|p| *p == self).unwrap_or(0);
-        let len = Self::ALL.len().cast_signed();
-        let there = (here.cast_signed() + step).rem_euclid(len).cast_unsigned();
-        Self::ALL.get(there).copied().unwrap_or_default()
-    }
-}
 
 /// What a yes would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,54 +58,6 @@ pub enum Mode {
     Explain,
     /// The details of what is selected.
     Drill,
-}
-
-/// Where one is in a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cursor {
-    /// Absolute number of the selected row, or [`LAST`]. Read it through [`Cursor::row`].
-    pub selected: usize,
-    /// Absolute number of the first visible row. Read it through [`Cursor::top`].
-    pub scroll: usize,
-    /// Columns scrolled to the right.
-    pub x: usize,
-}
-
-impl Cursor {
-    /// The selected row among `rows` rows from `first` on; `None` when there are none.
-    #[must_use]
-    pub fn row(&self, first: usize, rows: usize) -> Option<usize> {
-        (rows > 0).then(|| self.selected.clamp(first, first.saturating_add(rows - 1)))
-    }
-
-    /// The first row to draw so that the selected one is among `height` visible ones.
-    #[must_use]
-    pub fn top(&self, first: usize, rows: usize, height: usize) -> usize {
-        let Some(row) = self.row(first, rows) else {
-            return first;
-        };
-        let last_top = first.saturating_add(rows.saturating_sub(height));
-        let top = self.scroll.clamp(first, last_top);
-        top.min(row).max((row + 1).saturating_sub(height.max(1)))
-    }
-
-    fn step(&mut self, counts: &Counts, by: isize, sticky: bool) {
-        let Some(row) = self.row(counts.first, counts.rows) else {
-            return;
-        };
-        let last = counts.first + counts.rows - 1;
-        let to = row.saturating_add_signed(by).clamp(counts.first, last);
-        self.selected = if sticky && by > 0 && to == last {
-            LAST
-        } else {
-            to
-        };
-        self.keep_visible(counts);
-    }
-
-    fn keep_visible(&mut self, counts: &Counts) {
-        self.scroll = self.top(counts.first, counts.rows, counts.page.max(1));
-    }
 }
 
 /// What the keys act on, as the last scene has it; filled by the panes for the mode the screen is in.
@@ -216,115 +92,6 @@ pub struct PaneState {
     pub cursor: Cursor,
     /// What is filtered for; empty: nothing.
     pub filter: String,
-}
-
-/// State of the matrix pane.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MatrixState {
-    /// Which matrix, as an index into the scene's; clamp it where it is read.
-    pub tab: usize,
-    /// (row, column) numbers of the cursor rank by rank; nothing until it was moved: the pane starts at what matters.
-    pub cell: Option<(u32, u32)>,
-    /// The same node by node.
-    pub node: Option<(u32, u32)>,
-    /// Pair of nodes that is looked into, rank by rank.
-    pub zoom: Option<(u32, u32)>,
-}
-
-impl MatrixState {
-    /// The cursor's numbers on this axis: the cell it was left at, else the first problem, else the first cell.
-    #[must_use]
-    pub fn at(&self, counts: &Counts) -> Option<(u32, u32)> {
-        let near = |n: u32| {
-            let i = counts
-                .axis
-                .partition_point(|a| *a < n)
-                .min(counts.axis.len().saturating_sub(1));
-            counts.axis.get(i).copied()
-        };
-        let left = if counts.folded { self.node } else { self.cell };
-        match left {
-            Some((from, to)) => near(from).zip(near(to)),
-            None => counts.bad_cells.first().copied().or_else(|| {
-                let first = counts.axis.first().copied()?;
-                Some((first, counts.axis.get(1).copied().unwrap_or(first)))
-            }),
-        }
-    }
-
-    fn set(&mut self, counts: &Counts, to: (u32, u32)) {
-        if counts.folded {
-            self.node = Some(to);
-        } else {
-            self.cell = Some(to);
-        }
-    }
-
-    fn step(&mut self, counts: &Counts, rows: isize, columns: isize) {
-        let Some((from, to)) = self.at(counts) else {
-            return;
-        };
-        let beside = |n: u32, by: isize| {
-            let i = counts.axis.binary_search(&n).unwrap_or_else(|i| i);
-            let i = i
-                .saturating_add_signed(by)
-                .min(counts.axis.len().saturating_sub(1));
-            counts.axis.get(i).copied().unwrap_or(n)
-        };
-        self.set(counts, (beside(from, rows), beside(to, columns)));
-    }
-}
-
-/// A line that is typed, with the place of the cursor between its two halves.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Typed {
-    /// Left of the cursor.
-    pub before: String,
-    /// Right of it.
-    pub after: String,
-}
-
-impl Typed {
-    /// The whole line.
-    #[must_use]
-    pub fn text(&self) -> String {
-        format!("{}{}", self.before, self.after)
-    }
-
-    fn set(&mut self, text: &str) {
-        self.before = text.to_owned();
-        self.after.clear();
-    }
-
-    /// Whether the command was one for a line.
-    fn edit(&mut self, command: &Command) -> bool {
-        match command {
-            Command::Insert(c) if !c.is_control() => self.before.push(*c),
-            Command::Paste(text) => self.before.extend(text.chars().filter(|c| !c.is_control())),
-            Command::Erase => {
-                self.before.pop();
-            }
-            Command::EraseWord => {
-                let kept = self.before.trim_end();
-                let cut = kept.rfind(' ').map_or(0, |i| i + 1);
-                self.before.truncate(cut);
-            }
-            Command::Left => {
-                if let Some(c) = self.before.pop() {
-                    self.after.insert(0, c);
-                }
-            }
-            Command::Right => {
-                if !self.after.is_empty() {
-                    self.before.push(self.after.remove(0));
-                }
-            }
-            Command::Home => self.after.insert_str(0, &std::mem::take(&mut self.before)),
-            Command::End => self.before.push_str(&std::mem::take(&mut self.after)),
-            _ => return false,
-        }
-        true
-    }
 }
 
 /// A message in the footer.
@@ -821,168 +588,6 @@ impl Screen {
                 state.cursor = Cursor::default();
             }
         }
-    }
-
-    fn edit_filter(&mut self, command: &Command) -> bool {
-        let edited = self.typed.edit(command);
-        if edited {
-            self.set_filter(self.typed.text());
-        }
-        edited
-    }
-
-    fn edit_command(&mut self, command: &Command) -> bool {
-        match command {
-            Command::NextTab | Command::PrevTab => {
-                self.complete(matches!(command, Command::NextTab))
-            }
-            Command::Up | Command::Down => self.recall(matches!(command, Command::Up)),
-            // Erasing at the start of an empty line leaves it, as in vi.
-            Command::Erase if self.typed == Typed::default() => drop(self.layers.pop()),
-            _ => {
-                if !self.typed.edit(command) {
-                    return false;
-                }
-                self.completion = None;
-                self.recalled = None;
-            }
-        }
-        true
-    }
-
-    fn complete(&mut self, forward: bool) {
-        let len = match &mut self.completion {
-            Some(c) if !c.lines.is_empty() => {
-                let step = if forward { 1 } else { c.lines.len() - 1 };
-                c.at = (c.at + step) % c.lines.len();
-                c.lines.len()
-            }
-            _ => {
-                let lines = commands::complete(&self.typed.before, &self.themes, &self.counts.tabs);
-                let len = lines.len();
-                self.completion = Some(Completion { lines, at: 0 });
-                len
-            }
-        };
-        if let Some(line) = self
-            .completion
-            .as_ref()
-            .and_then(|c| c.lines.get(c.at))
-            .cloned()
-        {
-            self.typed.set(&line);
-        }
-        if len <= 1 {
-            self.completion = None;
-        }
-    }
-
-    fn recall(&mut self, older: bool) {
-        let last = self.history.len().checked_sub(1);
-        self.recalled = match (self.recalled, older) {
-            (None, true) => last,
-            (Some(i), true) => Some(i.saturating_sub(1)),
-            (Some(i), false) if Some(i) < last => Some(i + 1),
-            (_, false) => None,
-        };
-        let line = self
-            .recalled
-            .and_then(|i| self.history.get(i))
-            .cloned()
-            .unwrap_or_default();
-        self.typed.set(&line);
-        self.completion = None;
-    }
-
-    fn submit(&mut self) -> Vec<Effect> {
-        match self.mode() {
-            Mode::Filter => {
-                self.layers.pop();
-                Vec::new()
-            }
-            Mode::Word => {
-                let word = self.questions.front().and_then(|q| q.word.as_deref());
-                if word.is_some_and(|w| w == self.typed.text().trim()) {
-                    self.layers
-                        .retain(|l| !matches!(l.mode, Mode::Confirm(Ask::Errand) | Mode::Word));
-                    return self.answer(true);
-                }
-                let text = format!("type {} to go on, or press esc", word.unwrap_or("it"));
-                self.say(text, true);
-                Vec::new()
-            }
-            Mode::CommandLine => {
-                self.layers.pop();
-                let line = self.typed.text().trim().to_owned();
-                if line.is_empty() {
-                    return Vec::new();
-                }
-                if self.history.last() != Some(&line) {
-                    self.history.push(line.clone());
-                    let over = self.history.len().saturating_sub(HISTORY);
-                    self.history.drain(..over);
-                }
-                self.run(&line)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn run(&mut self, line: &str) -> Vec<Effect> {
-        match commands::parse(line) {
-            Err(why) => self.say(why, true),
-            Ok(Order::Do(command)) => return self.apply(&command),
-            Ok(Order::Cell(from, to)) => self.go_to_cell(from, to),
-            Ok(Order::Rank(rank)) => self.go_to_cell(rank, rank),
-            Ok(Order::Finding(n)) if n <= self.counts.findings => {
-                self.jump(PaneId::Findings);
-                self.panes
-                    .entry(PaneId::Findings)
-                    .or_default()
-                    .cursor
-                    .selected = n - 1;
-                self.open(Mode::Drill);
-            }
-            Ok(Order::Finding(n)) => {
-                let text = match self.counts.findings {
-                    0 => "there are no findings".to_owned(),
-                    1 => format!("no finding {n}: there is one"),
-                    many => format!("no finding {n}: there are {many}"),
-                };
-                self.say(text, true);
-            }
-            Ok(Order::Filter(text)) => self.set_filter(text),
-            Ok(Order::Tab(which)) => {
-                let tabs = &self.counts.tabs;
-                let found = tabs
-                    .iter()
-                    .position(|t| *t == which)
-                    .or_else(|| which.parse().ok().filter(|n| *n < tabs.len()));
-                match found {
-                    Some(tab) => {
-                        self.jump(PaneId::Matrix);
-                        self.show_tab(tab);
-                    }
-                    None => self.say(format!("no communicator `{which}`"), true),
-                }
-            }
-            Ok(Order::Save(path)) => return self.save(path),
-            Ok(Order::Errand(errand)) => return vec![Effect::Errand(errand)],
-        }
-        Vec::new()
-    }
-
-    fn save(&mut self, path: PathBuf) -> Vec<Effect> {
-        vec![Effect::SaveScreen(path)]
-    }
-
-    /// The numbers may be of ranks that are not there (yet): the pane shows the nearest and the axis says so.
-    fn go_to_cell(&mut self, from: u32, to: u32) {
-        self.jump(PaneId::Matrix);
-        self.matrix.cell = Some((from, to));
-        self.matrix.zoom = None;
-        self.toggles.remove("rings");
-        self.toggles.remove("trees");
     }
 }
 

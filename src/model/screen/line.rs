@@ -1,0 +1,171 @@
+//! What is typed, and what a line means once it is run.
+
+use std::path::PathBuf;
+
+use super::{Ask, Completion, HISTORY, Mode, PaneId, Screen, Typed};
+use crate::model::commands::{self, Order};
+use crate::model::event::{Command, Effect};
+
+impl Screen {
+    pub(super) fn edit_filter(&mut self, command: &Command) -> bool {
+        let edited = self.typed.edit(command);
+        if edited {
+            self.set_filter(self.typed.text());
+        }
+        edited
+    }
+
+    pub(super) fn edit_command(&mut self, command: &Command) -> bool {
+        match command {
+            Command::NextTab | Command::PrevTab => {
+                self.complete(matches!(command, Command::NextTab))
+            }
+            Command::Up | Command::Down => self.recall(matches!(command, Command::Up)),
+            // Erasing at the start of an empty line leaves it, as in vi.
+            Command::Erase if self.typed == Typed::default() => drop(self.layers.pop()),
+            _ => {
+                if !self.typed.edit(command) {
+                    return false;
+                }
+                self.completion = None;
+                self.recalled = None;
+            }
+        }
+        true
+    }
+
+    fn complete(&mut self, forward: bool) {
+        let len = match &mut self.completion {
+            Some(c) if !c.lines.is_empty() => {
+                let step = if forward { 1 } else { c.lines.len() - 1 };
+                c.at = (c.at + step) % c.lines.len();
+                c.lines.len()
+            }
+            _ => {
+                let lines = commands::complete(&self.typed.before, &self.themes, &self.counts.tabs);
+                let len = lines.len();
+                self.completion = Some(Completion { lines, at: 0 });
+                len
+            }
+        };
+        if let Some(line) = self
+            .completion
+            .as_ref()
+            .and_then(|c| c.lines.get(c.at))
+            .cloned()
+        {
+            self.typed.set(&line);
+        }
+        if len <= 1 {
+            self.completion = None;
+        }
+    }
+
+    fn recall(&mut self, older: bool) {
+        let last = self.history.len().checked_sub(1);
+        self.recalled = match (self.recalled, older) {
+            (None, true) => last,
+            (Some(i), true) => Some(i.saturating_sub(1)),
+            (Some(i), false) if Some(i) < last => Some(i + 1),
+            (_, false) => None,
+        };
+        let line = self
+            .recalled
+            .and_then(|i| self.history.get(i))
+            .cloned()
+            .unwrap_or_default();
+        self.typed.set(&line);
+        self.completion = None;
+    }
+
+    pub(super) fn submit(&mut self) -> Vec<Effect> {
+        match self.mode() {
+            Mode::Filter => {
+                self.layers.pop();
+                Vec::new()
+            }
+            Mode::Word => {
+                let word = self.questions.front().and_then(|q| q.word.as_deref());
+                if word.is_some_and(|w| w == self.typed.text().trim()) {
+                    self.layers
+                        .retain(|l| !matches!(l.mode, Mode::Confirm(Ask::Errand) | Mode::Word));
+                    return self.answer(true);
+                }
+                let text = format!("type {} to go on, or press esc", word.unwrap_or("it"));
+                self.say(text, true);
+                Vec::new()
+            }
+            Mode::CommandLine => {
+                self.layers.pop();
+                let line = self.typed.text().trim().to_owned();
+                if line.is_empty() {
+                    return Vec::new();
+                }
+                if self.history.last() != Some(&line) {
+                    self.history.push(line.clone());
+                    let over = self.history.len().saturating_sub(HISTORY);
+                    self.history.drain(..over);
+                }
+                self.run(&line)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn run(&mut self, line: &str) -> Vec<Effect> {
+        match commands::parse(line) {
+            Err(why) => self.say(why, true),
+            Ok(Order::Do(command)) => return self.apply(&command),
+            Ok(Order::Cell(from, to)) => self.go_to_cell(from, to),
+            Ok(Order::Rank(rank)) => self.go_to_cell(rank, rank),
+            Ok(Order::Finding(n)) if n <= self.counts.findings => {
+                self.jump(PaneId::Findings);
+                self.panes
+                    .entry(PaneId::Findings)
+                    .or_default()
+                    .cursor
+                    .selected = n - 1;
+                self.open(Mode::Drill);
+            }
+            Ok(Order::Finding(n)) => {
+                let text = match self.counts.findings {
+                    0 => "there are no findings".to_owned(),
+                    1 => format!("no finding {n}: there is one"),
+                    many => format!("no finding {n}: there are {many}"),
+                };
+                self.say(text, true);
+            }
+            Ok(Order::Filter(text)) => self.set_filter(text),
+            Ok(Order::Tab(which)) => {
+                let tabs = &self.counts.tabs;
+                let found = tabs
+                    .iter()
+                    .position(|t| *t == which)
+                    .or_else(|| which.parse().ok().filter(|n| *n < tabs.len()));
+                match found {
+                    Some(tab) => {
+                        self.jump(PaneId::Matrix);
+                        self.show_tab(tab);
+                    }
+                    None => self.say(format!("no communicator `{which}`"), true),
+                }
+            }
+            Ok(Order::Save(path)) => return self.save(path),
+            Ok(Order::Errand(errand)) => return vec![Effect::Errand(errand)],
+        }
+        Vec::new()
+    }
+
+    fn save(&mut self, path: PathBuf) -> Vec<Effect> {
+        vec![Effect::SaveScreen(path)]
+    }
+
+    /// The numbers may be of ranks that are not there (yet): the pane shows the nearest and the axis says so.
+    fn go_to_cell(&mut self, from: u32, to: u32) {
+        self.jump(PaneId::Matrix);
+        self.matrix.cell = Some((from, to));
+        self.matrix.zoom = None;
+        self.toggles.remove("rings");
+        self.toggles.remove("trees");
+    }
+}

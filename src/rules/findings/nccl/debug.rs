@@ -1,0 +1,116 @@
+//! Too many debug lines, or none although NCCL ran.
+
+use std::collections::BTreeSet;
+
+use super::super::View;
+use super::super::fix::Target;
+use crate::rules::comms::line_ref;
+use crate::rules::scene::{Class, Confidence, Evidence, Finding, Severity};
+
+/// Too many debug lines, or none although NCCL ran.
+pub(super) fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
+    let target = Target::of(view.model);
+    for (i, s) in (0u32..).zip(&view.scene.sources) {
+        let procs = || view.model.procs.list.iter().filter(|p| p.source.0 == i);
+        let calls: u64 = procs()
+            .filter_map(|p| p.call_lines.as_ref())
+            .map(|(n, _)| n)
+            .sum();
+        let Some(first) = procs()
+            .filter_map(|p| p.call_lines.as_ref())
+            .map(|(_, q)| q)
+            .min_by_key(|q| q.line)
+        else {
+            continue;
+        };
+        let span = procs()
+            .filter_map(|p| Some((p.first_at?, p.last_at?)))
+            .filter(|(a, b)| a.exact && b.exact)
+            .map(|(a, b)| b.ns - a.ns)
+            .max();
+        let rate = span
+            .filter(|ns| *ns > 10_000_000_000)
+            .map(|ns| calls as f64 / (ns as f64 / 1e9));
+        let flood = calls >= 20_000 || (calls >= 500 && rate.is_some_and(|r| r >= 5.0));
+        if !flood {
+            continue;
+        }
+        let told = rate.map_or_else(
+            || format!("{calls} lines of collective calls"),
+            |r| format!("{r:.0} lines of collective calls per second, {calls} in all"),
+        );
+        let mut f = Finding::new(
+            "nccl.debug-flood",
+            &s.name,
+            Severity::Info,
+            Class::Configuration,
+            Evidence::Line(line_ref(crate::model::event::SourceId(i), first)),
+        );
+        f.since = first.at;
+        f.prove(Evidence::Sample(format!("{}: {told}", s.name)));
+        let units: BTreeSet<u32> = (0u32..)
+            .zip(&view.scene.processes)
+            .filter(|(_, p)| p.source == i)
+            .map(|(u, _)| u)
+            .collect();
+        for u in &units {
+            if let Some((_, line)) = view.env(*u, "NCCL_DEBUG_SUBSYS") {
+                f.prove(Evidence::Line(line));
+                break;
+            }
+        }
+        let who = view.who(&units);
+        (f.hosts, f.pods) = (who.hosts, who.pods);
+        f.title = format!(
+            "{} logs every collective: {told}",
+            who.places.first().map_or(s.name.as_str(), String::as_str)
+        );
+        f.cause = "NCCL_DEBUG=INFO with COLL or ALL prints a line per call. That slows inference and rotates the start of the log away.".into();
+        f.fix = vec![
+            target.env("NCCL_DEBUG_SUBSYS", Some("INIT,BOOTSTRAP,ENV,NET,GRAPH")),
+            target.env("NCCL_DEBUG", Some("WARN")),
+        ];
+        out.push(f);
+    }
+    // Only the pod's own specification proves that the variable is unset.
+    for s in &view.model.speakers.list {
+        let Some((_, source)) = view.model.sources.iter().find(|(id, _)| *id == s.source) else {
+            continue;
+        };
+        let (Some(version), Some(container)) = (&s.nccl, &source.info.container) else {
+            continue;
+        };
+        let Some(spec) = view
+            .model
+            .pods
+            .get(&container.pod)
+            .and_then(|p| p.containers.iter().find(|c| c.name == container.container))
+        else {
+            continue;
+        };
+        let set = spec.env.iter().any(|(k, _)| k == "NCCL_DEBUG");
+        if set || source.nccl_lines > 0 || out.iter().any(|f| f.id == "nccl.debug-absent") {
+            continue;
+        }
+        let object = format!(
+            "pod/{}: no NCCL_DEBUG in spec.containers[{}].env",
+            container.pod.name, container.container
+        );
+        let mut f = Finding::new(
+            "nccl.debug-absent",
+            &source.info.name,
+            Severity::Info,
+            Class::Configuration,
+            Evidence::Object(object),
+        );
+        f.confidence = Confidence::Likely;
+        f.pods = vec![container.pod.name.clone()];
+        f.title = format!("NCCL {version} runs without NCCL_DEBUG: transports can't be seen");
+        f.cause = "vLLM says that it loaded NCCL, the pod's environment does not set NCCL_DEBUG, and NCCL prints nothing without it.".into();
+        f.fix = vec![
+            target.env("NCCL_DEBUG", Some("INFO")),
+            target.env("NCCL_DEBUG_SUBSYS", Some("INIT,BOOTSTRAP,ENV,NET,GRAPH")),
+        ];
+        out.push(f);
+    }
+}
