@@ -7,6 +7,7 @@ pub mod comms;
 pub mod edges;
 pub mod explain;
 pub mod findings;
+pub mod gpus;
 pub mod layout;
 pub mod matrix;
 pub mod pods;

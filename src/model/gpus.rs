@@ -32,10 +32,11 @@ pub struct Curve {
 impl Curve {
     /// Takes a point, unless it stands too near to the one before.
     pub fn take(&mut self, at: Nanos, value: u64) {
-        match self.points.last_mut() {
-            Some((last, _)) if at.saturating_sub(*last) < self.apart.max(APART) => return,
-            _ => self.points.push((at, value)),
+        let near = |(last, _): &(Nanos, u64)| at.saturating_sub(*last) < self.apart.max(APART);
+        if self.points.last().is_some_and(near) {
+            return;
         }
+        self.points.push((at, value));
         if self.points.len() >= CURVE {
             let mut keep = false;
             self.points.retain(|_| {
@@ -171,14 +172,9 @@ impl Gpus {
                     }
                 }
                 Reading::Pair(pair) => {
-                    match self
-                        .pairs
-                        .iter_mut()
-                        .find(|p| p.a == pair.a && p.b == pair.b)
-                    {
-                        Some(old) => *old = pair,
-                        None if self.pairs.len() < PARTS => self.pairs.push(pair),
-                        None => {}
+                    self.pairs.retain(|p| (&p.a, &p.b) != (&pair.a, &pair.b));
+                    if self.pairs.len() < PARTS {
+                        self.pairs.push(pair);
                     }
                 }
                 Reading::ModelBytes(bytes) => {

@@ -126,6 +126,8 @@ pub struct Speaker {
     pub nccl: Option<String>,
     /// All-reduce back ends.
     pub routes: Vec<(Route, Quote)>,
+    /// Size of the checkpoint, GiB, as the loader saw it (v0.20+).
+    pub checkpoint_gib: Option<f64>,
     /// Device memory that the model took, GiB.
     pub model_gib: Option<f64>,
     /// KV cache memory, GiB.
@@ -318,6 +320,7 @@ impl Speaker {
             progress: None,
             nccl: None,
             routes: Vec::new(),
+            checkpoint_gib: None,
             model_gib: None,
             kv_gib: None,
             engine_ready: None,
@@ -435,6 +438,7 @@ impl Speaker {
             VllmFact::Progress(p) if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) => {
                 self.progress = Some((p.clone(), q()));
             }
+            VllmFact::Checkpoint { gib, .. } => self.checkpoint_gib = Some(*gib),
             VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
             VllmFact::KvMemory { gib } => self.kv_gib = Some(*gib),
             VllmFact::EngineReady { .. } => {
