@@ -68,6 +68,8 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/testpane.rs"]
+mod testpane;
 #[path = "suite/testrun.rs"]
 mod testrun;
 #[path = "suite/themes.rs"]

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::cli::ClusterArgs;
 use crate::jobs::plan::{Plan, Wish, plan};
 use crate::jobs::{clean, follow, prepare, submit};
-use crate::model::testrun::{Ending, Phase, Planned, TestEvent, TestRun};
+use crate::model::testrun::{Ending, Phase, TestEvent, TestRun};
 use crate::parse::Nanos;
 use crate::rules::busbw::{Table, grade};
 use crate::sources::cluster::{self, Connection};
@@ -254,17 +254,7 @@ async fn measure(
     printer: &mut Printer,
 ) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
     let mut run = TestRun::default();
-    let planned = Planned {
-        run: plan.run.clone(),
-        namespace: plan.namespace.clone(),
-        job: plan.name().to_owned(),
-        pods: plan.pods,
-        gpus: plan.gpus,
-        nodes: plan.nodes.clone(),
-        manifest: plan.yaml(false),
-        warnings: plan.warnings.clone(),
-    };
-    run.apply(TestEvent::Planned(Arc::new(planned)), now());
+    run.apply(TestEvent::Planned(Arc::new(plan.planned())), now());
     // Signals first: from here on there may be something to remove.
     let cancel = CancellationToken::new();
     let mut signals = Signals::new()?;

@@ -90,6 +90,11 @@ pub static VERBS: &[Verb] = &[
         doc: "choose another workload",
     },
     Verb {
+        names: &["allreduce"],
+        args: "[OPTION…]|cancel",
+        doc: "run the all-reduce test, with the options of the command line; or end it",
+    },
+    Verb {
         names: &["recheck"],
         args: "[CHECK]",
         doc: "run a check again; without a name: all of them",
@@ -136,6 +141,7 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("redraw"), []) => Ok(Order::Do(Command::Redraw)),
         (Some("help"), []) => Ok(Order::Do(Command::Help)),
         (Some("workloads"), []) => Ok(Order::Errand(Errand::Choose)),
+        (Some("allreduce"), _) => Ok(Order::Errand(Errand::Line(line.trim().to_owned()))),
         (Some("recheck"), []) => Ok(Order::Errand(Errand::Recheck(None))),
         (Some("recheck"), _) => Ok(Order::Errand(Errand::Recheck(Some(one()?)))),
         (Some("pane"), _) => {

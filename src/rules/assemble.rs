@@ -66,6 +66,7 @@ impl Scene {
             row.ranks = ranks_in(&scene.processes, &row.name);
         }
         scene.checks = super::checks::run(&scene, model);
+        scene.test = super::testing::of(&scene, model);
         scene
     }
 }

@@ -908,4 +908,6 @@ pub struct Scene {
     pub usage: Vec<UsageView>,
     /// Checks in the order of the checklist.
     pub checks: Vec<CheckView>,
+    /// The all-reduce test, once there is one.
+    pub test: Option<Box<super::testing::TestView>>,
 }

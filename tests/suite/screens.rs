@@ -17,7 +17,7 @@ fn pane(id: PaneId) -> Command {
     Command::Pane(id.id().into())
 }
 
-fn snapshot(name: &str, content: &str) {
+pub fn snapshot(name: &str, content: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots"));
     settings.set_prepend_module_to_snapshot(false);
