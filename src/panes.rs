@@ -16,6 +16,7 @@ pub mod pods;
 pub mod ranks;
 pub mod table;
 pub mod test;
+pub mod vram;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -80,6 +81,7 @@ pub static PANES: &[&Pane] = &[
     &pods::PANE,
     &ranks::PANE,
     &matrix::PANE,
+    &vram::PANE,
     &checks::PANE,
     &findings::PANE,
     &test::PANE,

@@ -90,6 +90,8 @@ pub struct Counts {
     pub testing: bool,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
+    /// The selected row stands for many: enter filters for this.
+    pub zoom: Option<String>,
 }
 
 /// A list's state: one per pane.
@@ -478,6 +480,10 @@ impl Screen {
         if self.pane == PaneId::Matrix && self.counts.folded {
             self.matrix.zoom = self.matrix.at(&self.counts);
             self.matrix.cell = None;
+            return;
+        }
+        if let Some(node) = self.counts.zoom.clone() {
+            self.set_filter(node);
             return;
         }
         self.open(Mode::Drill);

@@ -8,7 +8,7 @@ mod expect;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Sizes;
-use super::scene::{GpuView, ProcessView, Scene, Stage, UsageView};
+use super::scene::{GpuView, GroupView, ProcessView, Scene, Stage, UsageView};
 use crate::model::Model;
 use crate::model::event::{ContainerKey, Feed};
 use crate::model::gpus::Gpu;
@@ -35,7 +35,8 @@ const SMALL: u64 = 1 << 30;
 pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>) {
     let now = scene.now.map_or(0, |a| a.ns);
     let seats = Seats::of(scene, model);
-    let plan = Plan::of(model, sizes);
+    let furthest = scene.processes.iter().filter_map(|p| p.stage).max();
+    let plan = Plan::of(model, sizes, furthest);
     let mut taken: BTreeSet<u32> = BTreeSet::new();
     let mut gpus: Vec<GpuView> = Vec::new();
     for (key, gpu) in model.gpus.iter() {
@@ -84,7 +85,7 @@ pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>) {
         };
         place(a).cmp(&place(b))
     });
-    compare(&mut gpus, &scene.processes, now);
+    compare(&mut gpus, &scene.groups, now);
     scene.gpus = gpus;
     scene.usage = model
         .gpus
@@ -277,15 +278,19 @@ fn places(p: &ProcessView, model: &Model) -> Vec<String> {
     out
 }
 
-/// Marks the GPU that differs from those of its tensor-parallel group and pipeline stage.
-fn compare(gpus: &mut [GpuView], processes: &[ProcessView], now: Nanos) {
-    let mut groups: BTreeMap<(Option<u32>, Option<u32>), Vec<usize>> = BTreeMap::new();
-    for (i, g) in gpus.iter().enumerate() {
-        let Some(p) = g.process.and_then(|p| processes.get(p as usize)) else {
-            continue;
-        };
-        if g.used.is_some() && p.tp.is_some() {
-            groups.entry((p.dp, p.pp)).or_default().push(i);
+/// Marks the GPU that differs from those of its tensor-parallel group; without one, from those of the other
+/// data-parallel replicas.
+fn compare(gpus: &mut [GpuView], layout: &[GroupView], now: Nanos) {
+    let mut group_of: BTreeMap<u32, usize> = BTreeMap::new();
+    for kind in ["dp", "tp"] {
+        for (i, g) in layout.iter().enumerate().filter(|(_, g)| g.kind == kind) {
+            group_of.extend(g.global_ranks.iter().map(|r| (*r, i)));
+        }
+    }
+    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (i, g) in gpus.iter().enumerate().filter(|(_, g)| g.used.is_some()) {
+        if let Some(group) = g.global_rank.and_then(|r| group_of.get(&r)) {
+            groups.entry(*group).or_default().push(i);
         }
     }
     for members in groups.into_values().filter(|m| m.len() > 2) {
@@ -326,7 +331,15 @@ fn compare(gpus: &mut [GpuView], processes: &[ProcessView], now: Nanos) {
     }
 }
 
-/// The stage of weights or of their download.
-pub(crate) fn loads(p: &ProcessView) -> bool {
-    p.alive != Some(false) && matches!(p.stage, Some(Stage::Weights | Stage::Download))
+/// A rank that loads: by its own word, or, where its version keeps it silent, by that of those who speak: no
+/// rank goes on before all have loaded.
+fn loads(p: &ProcessView, furthest: Option<Stage>) -> bool {
+    let stage = if p.quiet { furthest } else { p.stage };
+    p.alive != Some(false) && matches!(stage, Some(Stage::Weights | Stage::Download))
+}
+
+/// Its weights are there: by the same words.
+fn loaded(p: &ProcessView, furthest: Option<Stage>) -> bool {
+    let stage = if p.quiet { furthest } else { p.stage };
+    p.alive != Some(false) && stage > Some(Stage::Weights)
 }

@@ -227,8 +227,8 @@ proptest! {
             match r {
                 Reading::Gpu(gpu) => {
                     prop_assert!(gpu.uuid.is_some() || gpu.bus.is_some());
-                    let said = format!("{:?}{:?}", gpu.name, gpu.state);
-                    prop_assert!(!said.contains("\\u{1b}"));
+                    let said = gpu.name.into_iter().chain(gpu.state);
+                    prop_assert!(!said.into_iter().any(|t| t.chars().any(char::is_control)));
                 }
                 Reading::Trouble(text) => prop_assert!(!text.chars().any(char::is_control)),
                 _ => {}

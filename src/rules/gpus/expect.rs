@@ -1,6 +1,6 @@
 //! What a GPU should hold: weights by the model's size and the layout, the limit by vLLM's setting.
 
-use super::{CRAWL, SECOND, SMALL, WINDOW, loads};
+use super::{CRAWL, SECOND, SMALL, WINDOW, loaded, loads};
 use crate::model::Model;
 use crate::model::event::ProbeOutcome;
 use crate::model::gpus::Gpu;
@@ -13,9 +13,6 @@ use crate::rules::scene::{GpuView, ProcessView, Stage};
 const GIB: f64 = (1u64 << 30) as f64;
 /// Memory that a rank takes before the weights where nobody saw it: CUDA, torch, NCCL (vllm.md 8.5).
 const USUAL_BEFORE: u64 = 3 << 29;
-/// Used memory of less than this beyond what stood there before is not yet a rank at work.
-const NOTHING: u64 = 256 << 20;
-
 /// What is known of the model and of vLLM's settings.
 pub(super) struct Plan {
     /// Bytes per GPU and what says so.
@@ -24,6 +21,8 @@ pub(super) struct Plan {
     measured: Vec<(Option<u32>, u64)>,
     /// `gpu_memory_utilization`, and whether somebody set it.
     utilization: Option<(f64, bool)>,
+    /// How far those who speak are.
+    furthest: Option<Stage>,
 }
 
 #[expect(
@@ -36,7 +35,7 @@ fn bytes(gib: f64) -> u64 {
 }
 
 impl Plan {
-    pub(super) fn of(model: &Model, sizes: Option<Sizes>) -> Self {
+    pub(super) fn of(model: &Model, sizes: Option<Sizes>, furthest: Option<Stage>) -> Self {
         let speakers = &model.speakers.list;
         let logged = speakers.iter().find_map(|s| s.checkpoint_gib).map(bytes);
         let whole = model
@@ -64,6 +63,7 @@ impl Plan {
             share,
             measured,
             utilization: utilization(model),
+            furthest,
         }
     }
 
@@ -103,7 +103,7 @@ impl Plan {
                 .zip(view.total)
                 .map(|((u, _), total)| (total as f64 * u.clamp(0.0, 1.0)) as u64);
         }
-        view.loading = loads(p);
+        view.loading = loads(p, self.furthest);
         let moments = Moments::of(model, p);
         view.other = other(gpu, &moments);
         let began = moments.weights.and_then(|t| before(gpu, t));
@@ -112,17 +112,12 @@ impl Plan {
             return;
         };
         let floor = began.unwrap_or(USUAL_BEFORE + view.other.unwrap_or(0));
-        let past = p
-            .stage
-            .is_some_and(|s| s > Stage::Weights && p.alive != Some(false));
-        view.filled = match (view.loading, past) {
-            (true, _) => Some(used.saturating_sub(floor).min(expected)),
-            (_, true) => Some(expected.min(used)),
-            // NCCL is up and nothing more is said: by its memory one can see whether it loads.
-            _ if p.quiet && used > floor.saturating_add(NOTHING) => {
-                Some(used.saturating_sub(floor).min(expected))
-            }
-            _ => Some(0),
+        view.filled = if view.loading {
+            Some(used.saturating_sub(floor).min(expected))
+        } else if loaded(p, self.furthest) {
+            Some(expected.min(used))
+        } else {
+            Some(0)
         };
         if !view.loading {
             return;
