@@ -14,6 +14,7 @@ pub mod pods;
 pub mod rating;
 pub mod scene;
 pub mod startup;
+pub mod still;
 pub mod testing;
 mod verdict;
 

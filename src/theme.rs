@@ -8,6 +8,7 @@
 mod color;
 mod file;
 mod role;
+pub mod sgr;
 
 pub use color::{Depth, Rgb, Tint, contrast};
 pub use file::Warning;
@@ -19,9 +20,14 @@ use ratatui::style::{Color, Modifier, Style};
 pub const BUNDLED: &[(&str, &str)] = &[
     ("dark", include_str!("../themes/dark.yaml")),
     ("deuteranopia", include_str!("../themes/deuteranopia.yaml")),
+    (
+        "high-contrast",
+        include_str!("../themes/high-contrast.yaml"),
+    ),
     ("light", include_str!("../themes/light.yaml")),
     ("mono", include_str!("../themes/mono.yaml")),
     ("terminal", include_str!("../themes/terminal.yaml")),
+    ("tritanopia", include_str!("../themes/tritanopia.yaml")),
 ];
 
 /// The theme that is used when none is asked for.
@@ -155,6 +161,23 @@ impl Theme {
             }
         }
         theme
+    }
+
+    /// The same with nothing that stands back: for a projector, a shared screen, a wall.
+    #[must_use]
+    pub fn loud(&self) -> Self {
+        let mut loud = self.clone();
+        let text = self.style(Role::Text);
+        for role in [Role::Quiet, Role::Label, Role::Missing, Role::LogTime] {
+            if let Some(slot) = loud.styles.get_mut(role as usize) {
+                let kept = slot.add_modifier & (Modifier::UNDERLINED | Modifier::BOLD);
+                *slot = text.add_modifier(kept);
+            }
+        }
+        for slot in &mut loud.styles {
+            slot.add_modifier.remove(Modifier::DIM);
+        }
+        loud
     }
 
     /// Its name.

@@ -18,6 +18,8 @@ mod cli;
 mod cluster;
 #[path = "suite/connection.rs"]
 mod connection;
+#[path = "suite/director.rs"]
+mod director;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]
@@ -50,6 +52,8 @@ mod perf;
 mod podlogs;
 #[path = "suite/pods.rs"]
 mod pods;
+#[path = "suite/present.rs"]
+mod present;
 #[path = "suite/props.rs"]
 mod props;
 #[path = "suite/readme.rs"]
@@ -58,6 +62,8 @@ mod readme;
 mod report;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/saved.rs"]
+mod saved;
 #[path = "suite/scenarios.rs"]
 mod scenarios;
 #[path = "suite/screen.rs"]
@@ -68,6 +74,8 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/stages.rs"]
+mod stages;
 #[path = "suite/testpane.rs"]
 mod testpane;
 #[path = "suite/testrun.rs"]

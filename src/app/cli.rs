@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use super::allreduce_cmd::AllreduceArgs;
 use super::report_cmd::ReportArgs;
 use crate::sources::cluster::ClusterOptions;
+use crate::sources::gate::Policy;
 use crate::theme;
 
 /// Terminal UI dashboard for live cluster debugging of distributed vLLM
@@ -82,6 +83,19 @@ pub struct LiveArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// Commands that only read inside the pods, and GETs of their ports: never, asked once, always
+    #[arg(
+        long,
+        help_heading = "Cluster",
+        env = "NCCLSCOPE_PROBES",
+        value_enum,
+        default_value_t,
+        value_name = "WHEN"
+    )]
+    pub probes: Policy,
+    /// Look and never touch: no probe, nothing created, whatever is answered later
+    #[arg(long, help_heading = "Cluster", env = "NCCLSCOPE_READ_ONLY", value_parser = FalseyValueParser::new())]
+    pub read_only: bool,
     /// The screen.
     #[command(flatten)]
     pub screen: ScreenArgs,
@@ -175,9 +189,18 @@ fn speed(text: &str) -> Result<f64, String> {
 #[command(next_help_heading = "Screen")]
 pub struct ScreenArgs {
     // Checked where they are used: a wrong variable must not keep `report` from running.
-    /// Theme: dark, deuteranopia, light, mono, terminal
+    /// Theme: dark, deuteranopia, high-contrast, light, mono, terminal, tritanopia, or a file of your own by its name:
+    /// `~/.config/ncclscope/themes/NAME.yaml`
     #[arg(long, env = "NCCLSCOPE_THEME", value_name = "NAME", default_value = theme::DEFAULT)]
     pub theme: String,
+    /// Colours: auto, 16, 256, truecolor, never; auto asks NO_COLOR, COLORTERM and TERM
+    #[arg(
+        long,
+        env = "NCCLSCOPE_COLOR",
+        value_name = "DEPTH",
+        default_value = "auto"
+    )]
+    pub color: String,
     /// Draw with ASCII alone; that is the default where the locale is not UTF-8
     #[arg(long, env = "NCCLSCOPE_ASCII", value_parser = FalseyValueParser::new())]
     pub ascii: bool,

@@ -73,11 +73,16 @@ pub trait Stage {
     /// Draws. `hurry`: a key waits, so that an expensive scene may be a frame old.
     fn draw(&mut self, model: &mut Model, hurry: bool);
     /// Does what the model can't.
-    fn perform(&mut self, effect: Effect) -> Outcome;
+    fn perform(&mut self, effect: Effect, model: &Model) -> Outcome;
     /// The process goes on after a stop.
     fn resume(&mut self);
     /// Nanoseconds since the Unix epoch; 0 where time comes from the lines.
     fn now(&self) -> Nanos;
+}
+
+/// What goes away by itself: whether there is a message, how many keys are shown.
+fn passing(model: &Model) -> (bool, usize) {
+    (model.screen.note.is_some(), model.screen.pressed().count())
 }
 
 struct Loop<'a, S> {
@@ -101,7 +106,7 @@ impl<S: Stage> Loop<'_, S> {
                 event,
             };
             for effect in update(self.model, stamped) {
-                match self.stage.perform(effect) {
+                match self.stage.perform(effect, self.model) {
                     Outcome::Done => {}
                     Outcome::Answer(event) => events.push_back(*event),
                     Outcome::Dirty => self.dirty = true,
@@ -115,6 +120,9 @@ impl<S: Stage> Loop<'_, S> {
         match input {
             Input::Key(key) => {
                 self.stage.refresh(self.model);
+                if self.model.screen.presenting() {
+                    self.apply(Event::Pressed(key));
+                }
                 if let Some(command) = keys::command(&self.model.screen, key) {
                     self.apply(Event::Do(command));
                 }
@@ -198,9 +206,9 @@ pub async fn run<S: Stage>(
             _ = seconds.tick() => {
                 this.at = this.stage.now();
                 let rev = this.model.rev;
-                let noted = this.model.screen.note.is_some();
+                let passing = passing(this.model);
                 this.apply(Event::Tick);
-                this.dirty |= this.model.rev != rev || this.model.screen.note.is_some() != noted;
+                this.dirty |= this.model.rev != rev || passing != self::passing(this.model);
             }
             () = std::future::ready(()), if !pending.is_empty() => {
                 this.at = this.stage.now();

@@ -14,14 +14,16 @@ pub enum Order {
     Cell(u32, u32),
     /// Row of the matrix by its number.
     Rank(u32),
+    /// Row of the list that has the keys by its number, from 1.
+    Row(usize),
     /// Finding by its number, from 1.
     Finding(usize),
     /// Filter of the pane; empty clears it.
     Filter(String),
     /// Matrix by number (from 0, the merged one) or by label.
     Tab(String),
-    /// Write the screen as text to a file.
-    Save(PathBuf),
+    /// Write the screen to a file; without a name, to a new one.
+    Save(Option<PathBuf>),
     /// Something for whoever feeds the screen.
     Errand(Errand),
 }
@@ -65,6 +67,11 @@ pub static VERBS: &[Verb] = &[
         doc: "go to a rank's row of the matrix",
     },
     Verb {
+        names: &["row"],
+        args: "N",
+        doc: "select row N of what is on screen",
+    },
+    Verb {
         names: &["tab"],
         args: "N|LABEL",
         doc: "show one communicator; 0 is all of them",
@@ -80,9 +87,14 @@ pub static VERBS: &[Verb] = &[
         doc: "use another theme",
     },
     Verb {
+        names: &["present"],
+        args: "",
+        doc: "for others to see: fewer facts, more space, rows numbered, keys shown; again ends it",
+    },
+    Verb {
         names: &["save"],
-        args: "FILE",
-        doc: "write the screen to a file: as text, or as a picture if it ends in .svg",
+        args: "[FILE]",
+        doc: "write the screen to a new file: as text, with colours if it ends in .ans, as a picture if in .svg",
     },
     Verb {
         names: &["workloads"],
@@ -154,12 +166,18 @@ pub fn parse(line: &str) -> Result<Order, String> {
             0 => Err("findings are numbered from 1".into()),
             n => Ok(Order::Finding(n as usize)),
         },
+        (Some("row"), [n]) => match number(n)? {
+            0 => Err("rows are numbered from 1".into()),
+            n => Ok(Order::Row(n as usize)),
+        },
+        (Some("present"), []) => Ok(Order::Do(Command::Toggle("present".into()))),
         (Some("cell"), [from, to]) => Ok(Order::Cell(number(from)?, number(to)?)),
         (Some("rank"), [n]) => Ok(Order::Rank(number(n)?)),
         (Some("tab"), _) => Ok(Order::Tab(one()?)),
         (Some("filter"), _) => Ok(Order::Filter(rest.join(" "))),
         (Some("theme"), _) => Ok(Order::Do(Command::Theme(one()?))),
-        (Some("save"), _) => Ok(Order::Save(PathBuf::from(one()?))),
+        (Some("save"), []) => Ok(Order::Save(None)),
+        (Some("save"), _) => Ok(Order::Save(Some(PathBuf::from(one()?)))),
         _ => Err(usage()),
     }
 }

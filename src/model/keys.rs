@@ -228,6 +228,13 @@ pub static BINDINGS: &[Binding] = {
             "open",
         ),
         bind(
+            &[c('u')],
+            In(PaneId::Ranks),
+            || C::Toggle("each".into()),
+            "fold alike ranks, or show each",
+            "each",
+        ),
+        bind(
             &[k(Enter)],
             In(PaneId::Vram),
             || C::Enter,
@@ -456,6 +463,13 @@ pub static BINDINGS: &[Binding] = {
             "previous problem",
             "",
         ),
+        bind(
+            &[c('p')],
+            Anywhere,
+            || C::Point,
+            "point at what is selected; again: no more",
+            "",
+        ),
         bind(&[c('/')], Anywhere, || C::StartFilter, "filter", "filter"),
         bind(
             &[c(':')],
@@ -601,6 +615,13 @@ pub static BINDINGS: &[Binding] = {
         // Always.
         bind(&[ctrl('c')], Always, || C::Quit, "quit", ""),
         bind(&[ctrl('z')], Always, || C::Suspend, "suspend", ""),
+        bind(
+            &[ctrl('s')],
+            Always,
+            || C::Save,
+            "write the screen to a new file, as text",
+            "",
+        ),
         bind(&[ctrl('l')], Always, || C::Redraw, "repaint the screen", ""),
     ]
 };

@@ -10,11 +10,13 @@ mod cell;
 mod cursor;
 mod line;
 mod pane;
+mod present;
 mod typed;
 
 pub use cell::MatrixState;
 pub use cursor::Cursor;
 pub use pane::PaneId;
+pub use present::Mark;
 pub use typed::Typed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -119,6 +121,7 @@ struct Layer {
     cursor: Cursor,
     /// The filter as it was before it was typed at.
     undo: String,
+    mark: Option<Mark>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -154,6 +157,8 @@ pub struct Screen {
     recalled: Option<usize>,
     completion: Option<Completion>,
     questions: VecDeque<Question>,
+    marks: BTreeMap<PaneId, Mark>,
+    pressed: VecDeque<(String, u8)>,
 }
 
 impl Screen {
@@ -227,7 +232,7 @@ impl Screen {
             c.rows > 0
         };
         match command {
-            Command::Enter => something,
+            Command::Enter | Command::Point => something,
             Command::Explain => something && self.mode() != Mode::Explain,
             Command::Copy => c.copy.is_some(),
             Command::NextProblem | Command::PrevProblem => {
@@ -288,6 +293,15 @@ impl Screen {
         }
     }
 
+    /// Another workload is on screen: nothing of the one before is selected, filtered or open.
+    pub fn afresh(&mut self) {
+        self.layers
+            .retain(|l| matches!(l.mode, Mode::Confirm(_) | Mode::Word));
+        self.panes.clear();
+        self.panes.entry(PaneId::Logs).or_default().cursor.selected = LAST;
+        self.trail.clear();
+    }
+
     /// Shows a message.
     pub fn say(&mut self, text: impl Into<String>, bad: bool) {
         self.note = Some(Note {
@@ -305,15 +319,16 @@ impl Screen {
     /// A second passed. True when that changed the screen. Seconds are counted rather than read from a clock, so that
     /// a recording shows a message for as long as the live screen did.
     pub fn tick(&mut self) -> bool {
+        let faded = self.fade();
         let Some(note) = &mut self.note else {
-            return false;
+            return faded;
         };
         note.left = note.left.saturating_sub(1);
         let over = note.left == 0;
         if over {
             self.note = None;
         }
-        over
+        over || faded
     }
 
     /// Does what the person meant.
@@ -384,7 +399,9 @@ impl Screen {
             Command::Toggle(what) => self.toggle(what),
             Command::Line(line) => return self.run(line),
             Command::Theme(name) => return vec![Effect::Theme(name.clone())],
+            Command::Point => self.point(),
             Command::Redraw => return vec![Effect::Redraw],
+            Command::Save => return vec![Effect::SaveScreen(None)],
             Command::Suspend => return vec![Effect::Suspend],
             Command::StartFilter
             | Command::Explain
@@ -403,6 +420,7 @@ impl Screen {
                 mode,
                 cursor: Cursor::default(),
                 undo,
+                mark: None,
             });
         }
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
-use super::{PANES, Page, View, matrix};
+use super::{PANES, Page, View, matrix, present};
 use crate::model::commands::VERBS;
-use crate::model::event::{EdgeState, Feed, Level, Question, WorkloadView};
+use crate::model::event::{EdgeState, Feed, Level, Question, Session, WorkloadView};
 use crate::model::keys;
 use crate::model::screen::Mode;
 use crate::parse::At;
@@ -97,6 +97,12 @@ fn identity(view: &View<'_>, room: u16) -> Vec<(String, Role, u16)> {
     out
 }
 
+/// What this run is about, as people call it.
+pub(super) fn subject(s: &Session) -> String {
+    let named = s.workload.as_deref().or(s.context.as_deref());
+    named.unwrap_or("ncclscope").to_owned()
+}
+
 /// `4 pods`, `32 ranks`, `TP 8 × PP 4`, the model; most important first.
 fn size_of_job(scene: &Scene) -> Vec<String> {
     let mut out = Vec::new();
@@ -167,7 +173,7 @@ fn standing(view: &View<'_>, width: u16) -> Vec<(String, Role)> {
 }
 
 /// How old the newest fact is; for files, where it ends.
-fn freshness(view: &View<'_>) -> Option<String> {
+pub(super) fn freshness(view: &View<'_>) -> Option<String> {
     let newest: Option<At> = view.scene.sources.iter().filter_map(|s| s.last_stamp).max();
     let newest = newest.or(view.scene.now)?;
     match view.session.feed {
@@ -442,7 +448,8 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
     for (i, line) in page.lines.iter().enumerate().skip(top).take(rows) {
         let y = area.y + 1 + u16::try_from(i - top).unwrap_or(0);
         let mut skip = cursor.x;
-        let mut x = area.x + 1;
+        present::number(view, area.x, y, i, pen);
+        let mut x = area.x + 1 + present::gutter(view);
         let end = area.x + area.width;
         for (text, role) in &line.spans {
             let (cut, left) = drop_columns(text, skip);
@@ -452,6 +459,12 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
         if cursor.row(0, page.lines.len()) == Some(i) {
             pen.overlay(area.x, y, area.width, Role::Selected);
         }
+        let row = Rect {
+            y,
+            height: 1,
+            ..area
+        };
+        present::pointer(view, row, i, pen);
     }
 }
 

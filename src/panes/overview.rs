@@ -2,12 +2,13 @@
 
 mod events;
 mod ladder;
+pub(super) mod rungs;
 
 use ratatui::layout::Rect;
 
 use super::matrix::Grid;
 use super::parts::{self, Pen};
-use super::{Pane, View, findings, vram};
+use super::{Pane, View, findings, present, vram};
 use crate::model::screen::PaneId;
 use crate::rules::scene::{Finding, Scene, Severity, Verdict};
 use crate::theme::Role;
@@ -50,7 +51,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         },
         pen,
     );
-    let rungs = ladder::rungs(view.scene);
+    let rungs = rungs::rungs(view.scene);
     let air = |y: u16| u16::from(area.height >= 14 && y > area.y);
     if y + air(y) + 2 <= bottom {
         y += air(y);
@@ -153,6 +154,13 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         if row == chosen && rows.len() > 1 {
             pen.overlay(area.x - 1, y, area.width + 2, Role::Selected);
         }
+        let line = Rect {
+            x: area.x - 1,
+            y,
+            width: area.width + 2,
+            height: 1,
+        };
+        present::pointer(view, line, row, pen);
         y += 1;
         if row != chosen {
             continue;
@@ -295,6 +303,6 @@ pub(super) fn numbers(scene: &Scene) -> Vec<Option<u32>> {
 
 /// Where the ranks are in one sentence, for the panes that list them.
 pub(super) fn where_they_are(scene: &Scene) -> (String, Role) {
-    let rungs = ladder::rungs(scene);
-    ladder::sentence(&rungs)
+    let rungs = rungs::rungs(scene);
+    ladder::sentence(&rungs, scene.now)
 }

@@ -58,6 +58,7 @@ impl Scene {
         rating::rate(&mut scene);
         super::gpus::fill(&mut scene, model, sizes);
         scene.workloads = workloads(&scene, model, &joined, sizes);
+        super::still::judge(&mut scene, model, &joined.units);
         findings::find(&mut scene, model, &joined, &order);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
