@@ -120,7 +120,10 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             let now = model.now;
             model.test.get_or_insert_default().apply(event, now);
         }
-        Event::Probe(event) => model.probes.apply(event, stamped.at),
+        Event::Probe(event) => {
+            model.gpus.probed(&event, stamped.at);
+            model.probes.apply(event, stamped.at);
+        }
         Event::Sample(event) => model.gpus.apply(&event, stamped.at),
         Event::Node(node) if node.gone => drop(model.nodes.remove(&node.name)),
         Event::Node(node) => drop(model.nodes.insert(node.name.clone(), *node)),

@@ -62,6 +62,8 @@ mod readme;
 mod report;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/sampler.rs"]
+mod sampler;
 #[path = "suite/saved.rs"]
 mod saved;
 #[path = "suite/scenarios.rs"]

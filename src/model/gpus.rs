@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::event::{ContainerKey, SampleEvent};
+use super::event::{ContainerKey, PodKey, ProbeEvent, ProbeOutcome, SampleEvent};
 use crate::parse::Nanos;
 use crate::parse::gpu::{CgroupReading, GpuLink, GpuPair, GpuProcess, GpuReading, Reading, read};
 
@@ -200,6 +200,21 @@ impl Gpus {
         }
     }
 
+    /// Takes in a page of DCGM's exporter, which is asked for like any other probe.
+    pub fn probed(&mut self, event: &ProbeEvent, at: Nanos) {
+        if let ("dcgm", ProbeOutcome::Answered { code: 200, out, .. }) =
+            (event.probe.as_str(), &event.outcome)
+        {
+            let page = SampleEvent {
+                container: None,
+                node: None,
+                tool: "dcgm".into(),
+                text: out.clone(),
+            };
+            self.apply(&page, at);
+        }
+    }
+
     fn gpu(&mut self, event: &SampleEvent, now: GpuReading, at: Nanos) {
         let key = key(event, now.uuid.as_deref(), now.bus);
         if self.gpus.len() >= GPUS && !self.gpus.contains_key(&key) {
@@ -207,8 +222,10 @@ impl Gpus {
             return;
         }
         // A complaint of this tool is over once it measures again.
-        self.troubles
-            .remove(&(event.tool.clone(), event.container.clone()));
+        for tool in [event.tool.as_str(), "cgroup"] {
+            self.troubles
+                .remove(&(tool.to_owned(), event.container.clone()));
+        }
         self.gpus.entry(key).or_default().take(event, now, at);
     }
 
@@ -319,7 +336,7 @@ impl Gpu {
             self.xid(at, code);
         }
         let holder = now.holder.as_ref().map(|(namespace, pod, container)| {
-            let pod = super::event::PodKey {
+            let pod = PodKey {
                 namespace: namespace.clone(),
                 name: pod.clone(),
             };

@@ -250,13 +250,13 @@ pub(super) fn sentence(scene: &Scene) -> (String, Role) {
         return ("No GPU is known yet.".into(), Role::Strong);
     }
     if seen == 0 {
-        return (
-            format!(
-                "{} by the logs; nobody measures their memory",
-                parts::count(n, "GPU", "GPUs")
-            ),
-            Role::Unknown,
-        );
+        let how = if gpus.iter().any(|g| g.tool.is_some()) {
+            "no tool may tell what they hold"
+        } else {
+            "known by the logs; nobody measures what they hold"
+        };
+        let text = format!("{}, {how}", parts::count(n, "GPU", "GPUs"));
+        return (text, Role::Unknown);
     }
     let name = |g: &GpuView| match (g.global_rank, g.index) {
         (Some(r), _) => format!("the GPU of rank {r}"),
@@ -468,7 +468,11 @@ impl Plan {
         };
         let health = width >= 110;
         let bus: u16 = if !folded && width >= 70 { 8 } else { 0 };
-        let said: u16 = if width >= 100 { 24 } else { 14 };
+        let said: u16 = match width {
+            140.. => 30,
+            100.. => 18,
+            _ => 14,
+        };
         // used / total, percent, and the blanks between.
         let fixed = who + bus + 17 + 7 + if health { 16 } else { 0 } + said + 2;
         Self {

@@ -5,7 +5,7 @@ mod csv;
 mod dcgm;
 mod words;
 
-pub use csv::{CORE, FULL, FULL_OLD};
+pub use csv::{CORE, MORE};
 
 /// One mebibyte, the unit of `nvidia-smi` and DCGM for memory.
 pub(crate) const MIB: u64 = 1 << 20;

@@ -39,7 +39,7 @@ pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>) {
     let plan = Plan::of(model, sizes, furthest);
     let mut taken: BTreeSet<u32> = BTreeSet::new();
     let mut gpus: Vec<GpuView> = Vec::new();
-    for (key, gpu) in model.gpus.iter() {
+    for (key, gpu) in model.gpus.iter().filter(|(_, g)| ours(g, model)) {
         let mut view = sampled(key, gpu);
         view.process = seats.find(scene, gpu, model);
         taken.extend(view.process);
@@ -111,6 +111,16 @@ pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>) {
             }
         })
         .collect();
+}
+
+/// An exporter tells of every GPU of its node: those that other pods hold are none of ours.
+fn ours(gpu: &Gpu, model: &Model) -> bool {
+    gpu.tool != "dcgm"
+        || gpu.containers.is_empty()
+        || gpu
+            .containers
+            .iter()
+            .any(|c| model.pods.get(&c.pod).is_some() || model.pods.is_empty())
 }
 
 fn stamp(at: Nanos) -> Option<At> {

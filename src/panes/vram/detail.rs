@@ -28,9 +28,16 @@ pub(super) fn below(
     };
     let n = pen.text(area.x, area.y, area.width, &title, Role::Label);
     let points = points(view, g);
+    // The whole card would press a load into its lowest line.
+    let most = points.iter().map(|(_, used)| *used).max().unwrap_or(0);
+    let goal = match (g.loading, g.before_weights, g.expected_weights) {
+        (true, Some(before), Some(weights)) => before.saturating_add(weights),
+        _ => 0,
+    };
+    let top = most.max(goal);
     let caption = match (points.first(), points.last()) {
         (Some((from, low)), Some((_, high))) => format!(
-            "   since {}: {} to {} GB{}",
+            "   since {}: {} to {} GB{}, top {} GB",
             parts::clock(At {
                 ns: *from,
                 exact: true
@@ -38,7 +45,8 @@ pub(super) fn below(
             gb(*low),
             gb(*high),
             g.rate
-                .map_or(String::new(), |r| format!(", now {}", rate(r)))
+                .map_or(String::new(), |r| format!(", now {}", rate(r))),
+            gb(top)
         ),
         _ => String::new(),
     };
@@ -56,7 +64,7 @@ pub(super) fn below(
         height: tall,
         ..area
     };
-    bar::curve(points, g.total.unwrap_or(0), curve, pen);
+    bar::curve(points, top, curve, pen);
     if let Some(text) = host {
         pen.text(area.x, area.y + 1 + tall, area.width, &text, Role::Text);
     }

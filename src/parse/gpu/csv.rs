@@ -3,27 +3,19 @@
 use super::{GpuReading, MIB, Reading, bus_id};
 use crate::parse::text::clean;
 
-/// Fields that every driver of the last years knows.
+/// Fields that every driver of the last years knows; `name` follows them, last in every query.
 pub const CORE: &str = "index,uuid,pci.bus_id,memory.total,memory.used,utilization.gpu,\
-utilization.memory,temperature.gpu,power.draw,enforced.power.limit,clocks.current.sm,clocks.max.sm,name";
+utilization.memory,temperature.gpu,power.draw,enforced.power.limit,clocks.current.sm,clocks.max.sm";
 
-/// Those and what only recent drivers know. One unknown field makes the whole command fail.
-pub const FULL: &str = "index,uuid,pci.bus_id,memory.total,memory.used,utilization.gpu,\
-utilization.memory,temperature.gpu,power.draw,enforced.power.limit,clocks.current.sm,clocks.max.sm,\
-memory.reserved,clocks_event_reasons.active,ecc.errors.uncorrected.volatile.total,\
+/// Fields that only recent drivers know, between [`CORE`] and `name`; `@` stands for `event`, which was `throttle`
+/// before. One unknown field makes the whole command fail, so a sampler tries with both words, then without.
+pub const MORE: &str = "memory.reserved,clocks_@_reasons.active,ecc.errors.uncorrected.volatile.total,\
 ecc.errors.corrected.volatile.total,mig.mode.current,pcie.link.gen.current,pcie.link.width.current,\
-driver_version,name";
+driver_version";
 
-/// The same with the older name of the throttle reasons.
-pub const FULL_OLD: &str = "index,uuid,pci.bus_id,memory.total,memory.used,utilization.gpu,\
-utilization.memory,temperature.gpu,power.draw,enforced.power.limit,clocks.current.sm,clocks.max.sm,\
-memory.reserved,clocks_throttle_reasons.active,ecc.errors.uncorrected.volatile.total,\
-ecc.errors.corrected.volatile.total,mig.mode.current,pcie.link.gen.current,pcie.link.width.current,\
-driver_version,name";
-
-/// Columns of [`CORE`].
+/// Columns of [`CORE`] and `name`.
 const FEW: usize = 13;
-/// Columns of [`FULL`] and [`FULL_OLD`].
+/// Columns of [`CORE`], [`MORE`] and `name`.
 const MANY: usize = 21;
 
 /// What stands where a value is missing and says nothing of the GPU's health.
