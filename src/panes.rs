@@ -18,6 +18,7 @@ pub mod ranks;
 pub mod table;
 pub mod test;
 pub mod vram;
+pub mod workloads;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -345,7 +346,8 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
 /// The pane with this id.
 #[must_use]
 pub fn pane(id: PaneId) -> Option<&'static Pane> {
-    PANES.iter().copied().find(|p| p.id == id)
+    let all = PANES.iter().copied().chain([&workloads::PANE]);
+    all.into_iter().find(|p| p.id == id)
 }
 
 /// What lies on the pane, if anything that covers it does.
