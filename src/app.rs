@@ -28,7 +28,7 @@ use crate::model::event::{Command, Errand, Event, Feed, Session};
 use crate::model::screen::{PaneId, Screen};
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
-use crate::sources::{files, sim};
+use crate::sources::{files, sampler, sim};
 use crate::theme;
 use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
 use stage::{Clock, RealStage};
@@ -139,7 +139,7 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
         move |bus, errands| {
             let cancel = CancellationToken::new();
             // Who works inside the pods beside watching them.
-            let helpers: Vec<Helper> = vec![cluster::checks::helper()];
+            let helpers: Vec<Helper> = vec![cluster::checks::helper(), sampler::helper()];
             let director = Director::new(link, options, setup, helpers, bus);
             tokio::spawn(director.run(errands, cancel.clone()));
             Ok(Box::new(cancel.drop_guard()))

@@ -7,12 +7,14 @@
 mod bytes;
 mod envelope;
 pub mod fact;
+pub mod gpu;
 mod graph;
 mod head;
 mod json;
 mod nccl;
 mod net;
 pub mod perf;
+pub mod prom;
 pub mod probe;
 mod stamp;
 mod text;

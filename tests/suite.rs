@@ -34,6 +34,8 @@ mod frames;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/gpu.rs"]
+mod gpu;
 #[path = "suite/jobs.rs"]
 mod jobs;
 #[path = "suite/kept.rs"]
@@ -66,6 +68,8 @@ mod report;
 mod routes;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/sampler.rs"]
+mod sampler;
 #[path = "suite/saved.rs"]
 mod saved;
 #[path = "suite/scenarios.rs"]
@@ -88,3 +92,5 @@ mod testrun;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
+#[path = "suite/vram.rs"]
+mod vram;
