@@ -9,6 +9,7 @@ pub mod explain;
 pub mod findings;
 pub mod layout;
 pub mod matrix;
+pub mod pairs;
 pub mod pods;
 pub mod rating;
 pub mod scene;
