@@ -44,6 +44,9 @@ const BUS: usize = 32;
 /// Longest wait for tests that remove what they created.
 const CLEAN_UP: Duration = Duration::from_secs(60);
 
+/// How long the screen waits to hear that the workload that was named does not exist.
+const SOON: Duration = Duration::from_millis(1_500);
+
 /// Could not run.
 const FAILED: u8 = 2;
 
@@ -122,6 +125,11 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
+    // Nor is a screen taken for a name that nothing has, where that can be known soon.
+    let look = async { tokio::time::timeout(SOON, cluster::missing(&link, &options)).await };
+    if let Ok(Some(why)) = runtime.block_on(look) {
+        return Err(anyhow!(why));
+    }
     let setup = Setup {
         probes: args.probes,
         locked: args.read_only,
