@@ -12,6 +12,7 @@ pub mod gpus;
 pub mod layout;
 pub mod matrix;
 pub mod modelfiles;
+pub mod pairs;
 pub mod pods;
 pub mod policy;
 pub mod probes;

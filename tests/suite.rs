@@ -44,6 +44,8 @@ mod kept;
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/pairs.rs"]
+mod pairs;
 #[path = "suite/parse.rs"]
 mod parse;
 #[path = "suite/perf.rs"]

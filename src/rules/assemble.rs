@@ -69,6 +69,9 @@ impl Scene {
         }
         scene.checks = super::checks::run(&scene, model);
         scene.test = super::testing::of(&scene, model);
+        if let Some(test) = &scene.test {
+            scene.matrices.extend(super::testing::matrices(test));
+        }
         scene
     }
 }

@@ -99,15 +99,11 @@ pub fn ecc(gpus: &Gpus) -> Vec<Bad> {
 pub fn foreign(scene: &Scene, m: &Member<'_>, memory: &GpuMemory) -> Vec<Bad> {
     let mut out = Vec::new();
     let mine = m.pod.name.as_str();
-    // While nothing of ours has begun to load, what is taken is somebody else's.
-    let here = || {
-        scene
-            .processes
-            .iter()
-            .filter(|p| p.pod.as_deref() == Some(mine))
-    };
-    let before = here().all(|p| p.stage.is_none_or(|s| s < Stage::NcclInit))
-        && here().all(|p| p.nccl_step.is_none());
+    // While nothing of ours has begun to use it, what is taken is somebody else's. Where no line tells how far
+    // the container has come, nothing is.
+    let here = || scene.processes.iter().filter(|p| p.pod.as_deref() == Some(mine));
+    let before = here().any(|p| p.stage.is_some())
+        && here().all(|p| p.stage.is_none_or(|s| s < Stage::NcclInit) && p.nccl_step.is_none());
     for gpu in &memory.gpus {
         let apps: Vec<_> = memory.apps.iter().filter(|a| a.gpu == gpu.uuid).collect();
         let used = gpu.used_mib.unwrap_or(0);

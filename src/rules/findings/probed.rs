@@ -403,8 +403,17 @@ fn name(g: &GpuView) -> String {
         .unwrap_or_else(|| "a GPU".into())
 }
 
-/// GPUs that differ from those of their group, at rest.
+/// GPUs that differ from those of their group, at rest: every rank serves, and none has ended.
 fn imbalance(view: &View<'_>, out: &mut Vec<Finding>) {
+    let mut told = view.scene.processes.iter().filter(|p| p.stage.is_some());
+    let first = told.next();
+    let serves = |p: &crate::rules::scene::ProcessView| {
+        p.alive != Some(false) && (p.stage == Some(Stage::Serving) || p.quiet)
+    };
+    let dead = view.scene.processes.iter().any(|p| p.alive == Some(false));
+    if dead || !first.is_some_and(serves) || !told.all(serves) {
+        return;
+    }
     for g in view.scene.gpus.iter().filter(|g| !g.loading) {
         let (Some(odd), Some(used)) = (&g.odd, g.used) else {
             continue;
