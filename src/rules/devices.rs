@@ -101,7 +101,12 @@ pub fn foreign(scene: &Scene, m: &Member<'_>, memory: &GpuMemory) -> Vec<Bad> {
     let mine = m.pod.name.as_str();
     // While nothing of ours has begun to use it, what is taken is somebody else's. Where no line tells how far
     // the container has come, nothing is.
-    let here = || scene.processes.iter().filter(|p| p.pod.as_deref() == Some(mine));
+    let here = || {
+        scene
+            .processes
+            .iter()
+            .filter(|p| p.pod.as_deref() == Some(mine))
+    };
     let before = here().any(|p| p.stage.is_some())
         && here().all(|p| p.stage.is_none_or(|s| s < Stage::NcclInit) && p.nccl_step.is_none());
     for gpu in &memory.gpus {
