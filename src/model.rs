@@ -6,6 +6,7 @@ pub mod commands;
 pub mod edges;
 pub mod event;
 pub mod keys;
+pub mod kiosk;
 pub mod logs;
 pub mod pods;
 pub mod probes;
@@ -97,6 +98,21 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Tick => model.rev += u64::from(stamped.at > 0),
         _ => model.rev += 1,
     }
+    if let Some(kiosk) = &mut model.screen.kiosk {
+        match &stamped.event {
+            Event::Do(_)
+            | Event::Resize { .. }
+            | Event::Pressed(_)
+            | Event::Note { .. }
+            | Event::Ask(_)
+            | Event::Unask(_)
+            | Event::Session(_)
+            | Event::Tick => {}
+            Event::Afresh => kiosk.afresh(),
+            Event::Edge(edge) => kiosk.edge(&edge.edge, &edge.state),
+            _ => kiosk.hear(stamped.at),
+        }
+    }
     match stamped.event {
         Event::Session(session) => model.session = session,
         Event::Source(event) => {
@@ -132,7 +148,12 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             if let [one] = list.as_slice() {
                 model.pods.watch(one.clone());
             }
+            let turn = match &mut model.screen.kiosk {
+                Some(kiosk) => kiosk.found(&list),
+                None => Vec::new(),
+            };
             model.workloads = list;
+            return turn;
         }
         Event::Do(command) => {
             let effects = model.screen.apply(&command);
@@ -147,6 +168,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {
             model.screen.tick();
+            return model.screen.rotate(stamped.at);
         }
         Event::Pod(event) => {
             model.pods.apply(&event);

@@ -34,12 +34,16 @@ mod frames;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/glyphs.rs"]
+mod glyphs;
 #[path = "suite/jobs.rs"]
 mod jobs;
 #[path = "suite/kept.rs"]
 mod kept;
 #[path = "suite/keys.rs"]
 mod keys;
+#[path = "suite/kiosk.rs"]
+mod kiosk;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/parse.rs"]
