@@ -21,8 +21,10 @@ use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
+use crate::jobs;
 use crate::model::Model;
 use crate::model::event::{Command, Errand, Event, Feed, Session};
 use crate::model::kiosk::{Kiosk, Plan};
@@ -40,6 +42,12 @@ use themes::Themes;
 /// Events under way between the sources and the loop. Blocks of files are a megabyte: few of them are enough to keep
 /// the loop busy, and this is what bounds memory.
 const BUS: usize = 32;
+
+/// Longest wait for tests that remove what they created.
+const CLEAN_UP: Duration = Duration::from_secs(60);
+
+/// How long the screen waits to hear that the workload that was named does not exist.
+const SOON: Duration = Duration::from_millis(1_500);
 
 /// Could not run.
 const FAILED: u8 = 2;
@@ -119,6 +127,11 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
+    // Nor is a screen taken for a name that nothing has, where that can be known soon.
+    let look = async { tokio::time::timeout(SOON, cluster::missing(&link, &options)).await };
+    if let Ok(Some(why)) = runtime.block_on(look) {
+        return Err(anyhow!(why));
+    }
     let setup = Setup {
         probes: args.probes,
         locked: args.read_only,
@@ -134,13 +147,42 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
         Clock::Wall,
         move |bus, errands| {
             let cancel = CancellationToken::new();
+            let tests = TaskTracker::new();
             // Who works inside the pods beside watching them.
-            let helpers: Vec<Helper> = Vec::new();
+            let helpers: Vec<Helper> = vec![jobs::helper::helper(tests.clone())];
             let director = Director::new(link, options, setup, helpers, bus);
             tokio::spawn(director.run(errands, cancel.clone()));
-            Ok(Box::new(cancel.drop_guard()))
+            Ok(Box::new(OverCluster { cancel, tests }))
         },
     )
+}
+
+/// A cluster that feeds the screen, and tests under way there.
+struct OverCluster {
+    cancel: CancellationToken,
+    tests: TaskTracker,
+}
+
+/// Lets go of whatever fed the screen; tests are waited for while they remove what they created.
+async fn leave(source: Source) {
+    let Ok(cluster) = source.downcast::<OverCluster>() else {
+        return;
+    };
+    cluster.cancel.cancel();
+    cluster.tests.close();
+    if cluster.tests.is_empty() {
+        return;
+    }
+    // Where the terminal is gone nobody reads it, and the work is done all the same.
+    let _ = writeln!(
+        io::stderr(),
+        "removing the all-reduce test; ctrl-c leaves at once, then its deadline ends it"
+    );
+    tokio::select! {
+        () = cluster.tests.wait() => {}
+        _ = tokio::signal::ctrl_c() => {}
+        () = tokio::time::sleep(CLEAN_UP) => {}
+    }
 }
 
 fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
@@ -201,7 +243,7 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
             if kiosk {
                 tokio::spawn(sim::forever::play_forever(scenarios, speed, bus, errands));
             } else {
-                tokio::spawn(sim::play(scenario, speed, bus));
+                tokio::spawn(sim::play(scenario, speed, bus, errands));
             }
             Ok(Box::new(()))
         },
@@ -260,7 +302,7 @@ fn screen(
         let code = runloop::run(&mut model, &mut stage, terminal::inputs(), signals, bus).await;
         let stats = stage.leave();
         tracing::info!(?stats, code, "left");
-        drop(source);
+        leave(source).await;
         anyhow::Ok(code)
     })?;
     // Readers may sit in a read of a pipe that never ends.

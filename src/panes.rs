@@ -19,6 +19,7 @@ pub mod present;
 pub mod ranks;
 pub mod table;
 pub mod test;
+pub mod workloads;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -371,7 +372,8 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
 /// The pane with this id.
 #[must_use]
 pub fn pane(id: PaneId) -> Option<&'static Pane> {
-    PANES.iter().copied().find(|p| p.id == id)
+    let all = PANES.iter().copied().chain([&workloads::PANE]);
+    all.into_iter().find(|p| p.id == id)
 }
 
 /// What lies on the pane, if anything that covers it does.

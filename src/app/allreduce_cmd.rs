@@ -5,7 +5,6 @@
 mod print;
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::cli::ClusterArgs;
-use crate::jobs::plan::{Plan, Wish, plan};
-use crate::jobs::{clean, follow, prepare, submit};
-use crate::model::testrun::{Ending, Phase, TestEvent, TestRun};
+use crate::jobs::drive::drive;
+use crate::jobs::options::TestArgs;
+use crate::jobs::plan::{Plan, plan};
+use crate::jobs::{clean, prepare, submit};
+use crate::model::testrun::{Ending, TestEvent, TestRun};
 use crate::parse::Nanos;
 use crate::rules::busbw::{Table, grade};
 use crate::sources::cluster::{self, Connection};
@@ -44,30 +45,9 @@ pub struct AllreduceArgs {
     /// Workload whose image, network and nodes are tested, as NAME or KIND/NAME; found by itself where there is only one
     #[arg(value_name = "WORKLOAD")]
     pub workload: Option<String>,
-    /// Largest size, for instance 4G; the smaller of 1 GiB and 30 % of the free memory unless given
-    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "0", hide_default_value = true)]
-    pub max_bytes: u64,
-    /// Pods, one per node; as many as the workload has unless given
-    #[arg(long, value_name = "N")]
-    pub pods: Option<u32>,
-    /// GPUs of each pod; as many as the workload's pods have unless given; 0 tests gloo on CPU alone
-    #[arg(long, value_name = "N")]
-    pub gpus: Option<u32>,
-    /// Any node that suits, rather than the workload's own
-    #[arg(long)]
-    pub other_nodes: bool,
-    /// Another image than the workload's
-    #[arg(long, value_name = "IMAGE")]
-    pub image: Option<String>,
-    /// Priority class; none unless given, and a high one can push other pods off their nodes
-    #[arg(long, value_name = "NAME")]
-    pub priority_class: Option<String>,
-    /// Seconds after which the API server ends the test: waiting for room and the image count
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(30..))]
-    pub deadline: u32,
-    /// Expected bandwidths, in place of the built-in table
-    #[arg(long, value_name = "FILE")]
-    pub table: Option<PathBuf>,
+    /// What is tested.
+    #[command(flatten)]
+    pub test: TestArgs,
     /// Print the whole manifest, create nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -88,47 +68,25 @@ pub struct AllreduceArgs {
     pub cluster: ClusterArgs,
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
-        "" => 0,
-        "K" | "k" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => return Err("a size like 64M or 4G".into()),
-    };
-    let number: u64 = number.parse().map_err(|_| "a size like 64M or 4G")?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|n| *n < 1 << 40)
-        .ok_or_else(|| "too large".into())
-}
-
 /// Runs the command. Exit codes: 0 good or bearable, 1 below or wrong, 2 could not run, 3 not decided; 130 after SIGINT.
 pub fn run(args: &AllreduceArgs) -> anyhow::Result<ExitCode> {
-    let table = match &args.table {
+    let own = args.test.table().map_err(|e| anyhow!(e))?;
+    let table = match &own {
         None => Table::bundled(),
-        Some(path) => {
-            let name = path.display();
-            let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
-            Table::read(&text).map_err(|e| anyhow!("{name}: {e}"))?
-        }
+        Some(text) => Table::read(text).map_err(|e| anyhow!(e))?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("no runtime")?;
-    let code = runtime.block_on(whole(args, &table));
+    let code = runtime.block_on(whole(args, own, &table));
     // Somebody may still sit in a read of the terminal.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code.map(ExitCode::from)
 }
 
-async fn whole(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u8> {
+async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> anyhow::Result<u8> {
     let options = args.cluster.options(args.workload.clone());
     let link = cluster::connect(&options).await?;
     let mut gate = Gate::new(Setup {
@@ -142,18 +100,7 @@ async fn whole(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u8> {
         return clean_up(args, &link, &mut gate).await;
     }
     let (workload, pods) = prepare::workload(&link, &options).await?;
-    let wish = Wish {
-        run: prepare::run_name(),
-        workload: workload.name.clone(),
-        pods: args.pods,
-        gpus: args.gpus,
-        other_nodes: args.other_nodes,
-        max_bytes: args.max_bytes,
-        priority_class: args.priority_class.clone(),
-        image: args.image.clone(),
-        deadline: args.deadline,
-        ..Wish::default()
-    };
+    let wish = args.test.wish(prepare::run_name(), &workload.name);
     let plan = plan(&pods, &wish)?;
     if args.dry_run {
         for warning in &plan.warnings {
@@ -170,7 +117,7 @@ async fn whole(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u8> {
         return Ok(FAILED);
     };
     let mut printer = Printer::new(args.format);
-    let (run, ending, interrupted) = measure(&link, &plan, &permit, &mut printer).await?;
+    let (run, ending, interrupted) = measure(&link, &plan, &permit, own, &mut printer).await?;
     gate.done(&permit, &format!("{ending:?}"));
     let verdict = grade(&run, table);
     printer.verdict(&plan, &run, &verdict);
@@ -221,9 +168,7 @@ async fn allowed(
         complain(&format!("room: {full}"));
     }
     if !room.is_empty() {
-        complain(
-            "room: the test would wait until its deadline; --gpus N asks for fewer, --other-nodes leaves the workload's nodes, --gpus 0 tests the network alone",
-        );
+        complain(&format!("room: {}", prepare::OFFERS));
     }
     let cluster = link.context().unwrap_or_else(|| link.server());
     let ask = format!(
@@ -251,10 +196,10 @@ async fn measure(
     link: &Connection,
     plan: &Plan,
     permit: &Permit,
+    table: Option<Arc<str>>,
     printer: &mut Printer,
 ) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
     let mut run = TestRun::default();
-    run.apply(TestEvent::Planned(Arc::new(plan.planned())), now());
     // Signals first: from here on there may be something to remove.
     let cancel = CancellationToken::new();
     let mut signals = Signals::new()?;
@@ -274,38 +219,34 @@ async fn measure(
             code
         })
     };
-    if let Err(t) = submit::submit(link, plan, permit).await {
-        bail!("{}: {}", plan.objects().join(", "), t.text);
-    }
-    run.apply(TestEvent::Phase(Phase::Created, None), now());
-    printer.news(&run);
     let (tx, mut rx) = mpsc::channel(64);
-    let mut following = std::pin::pin!(follow::follow(link, plan, &tx, &cancel));
+    let mut planned = plan.planned();
+    planned.table = table;
+    let mut driving = std::pin::pin!(drive(link, plan, planned, permit, &tx, &cancel));
+    let mut see = |event: TestEvent, run: &mut TestRun| {
+        if let TestEvent::Cleaned(left) = &event {
+            printer.cleaned(plan, left);
+        }
+        run.apply(event, now());
+        // Whoever read the rows has gone: there is nobody to measure for.
+        if !printer.news(run) {
+            cancel.cancel();
+        }
+    };
     let ending = loop {
         tokio::select! {
             biased;
-            Some(event) = rx.recv() => {
-                run.apply(event, now());
-                // Whoever read the rows has gone: there is nobody to measure for.
-                if !printer.news(&run) {
-                    cancel.cancel();
-                }
-            }
-            ending = &mut following => break ending,
+            Some(event) = rx.recv() => see(event, &mut run),
+            ending = &mut driving => break ending,
         }
     };
     while let Ok(event) = rx.try_recv() {
-        run.apply(event, now());
+        see(event, &mut run);
     }
-    run.apply(TestEvent::Ended(ending.clone()), now());
-    if ending == Ending::Complete {
-        run.apply(TestEvent::Phase(Phase::Done, None), now());
-    }
-    run.apply(TestEvent::Phase(Phase::Cleaning, None), now());
-    printer.news(&run);
-    let left = clean::run(link, &plan.namespace, plan.name()).await;
-    printer.cleaned(plan, &left);
-    run.apply(TestEvent::Cleaned(left), now());
+    let ending = match ending {
+        Ok(ending) => ending,
+        Err(t) => bail!("{}: {}", plan.objects().join(", "), t.text),
+    };
     let interrupted = if cancel.is_cancelled() && caught.is_finished() {
         caught.await.ok()
     } else {

@@ -218,6 +218,13 @@ pub static BINDINGS: &[Binding] = {
         ),
         bind(
             &[k(Enter)],
+            In(PaneId::Workloads),
+            || C::Enter,
+            "watch this workload",
+            "watch",
+        ),
+        bind(
+            &[k(Enter)],
             In(PaneId::Pods),
             || C::Enter,
             "containers, conditions and events of the pod",

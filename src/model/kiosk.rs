@@ -214,15 +214,19 @@ impl Kiosk {
         self.turn = self.now;
     }
 
-    /// Workloads were found. A choice of several is what goes in turn; one alone is the one on screen.
-    pub fn found(&mut self, list: &[WorkloadView]) -> Vec<Effect> {
-        if list.len() < 2 {
-            let chosen = self.choosing && !list.is_empty();
-            if self.targets.len() < 2 || chosen {
-                self.targets = list.to_vec();
-                self.target = 0;
-            }
-            return if chosen { self.watch() } else { Vec::new() };
+    /// This is what is on screen. Where it is the only one, its turn never ends.
+    pub fn watched(&mut self, list: &[WorkloadView]) {
+        if self.targets.len() < 2 {
+            self.targets = list.to_vec();
+            self.target = 0;
+        }
+    }
+
+    /// There is a choice: all of it goes in turn.
+    pub fn choice(&mut self, list: &[WorkloadView]) -> Vec<Effect> {
+        let waiting = self.choosing || self.targets.is_empty();
+        if list.is_empty() || !waiting {
+            return Vec::new();
         }
         // After a look around the turn goes on with the one behind the last.
         let last = self.targets.get(self.target).map(name);

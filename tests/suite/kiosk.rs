@@ -202,10 +202,10 @@ fn bad_news_is_held_then_a_banner_stays_until_it_clears() {
 fn workloads_take_turns_and_their_trouble_is_remembered() {
     let mut kiosk = Kiosk::new(plan());
     let list = [workload("a"), workload("b")];
-    assert_eq!(watches(&kiosk.found(&list)), Some("a"));
+    assert_eq!(watches(&kiosk.choice(&list)), Some("a"));
     kiosk.afresh();
     assert!(
-        kiosk.found(&list[..1]).is_empty(),
+        kiosk.choice(&list[..1]).is_empty(),
         "the one on screen is no choice"
     );
     let mut now = 1_000 * S;
@@ -229,10 +229,10 @@ fn workloads_take_turns_and_their_trouble_is_remembered() {
     assert_eq!(around(&mut kiosk, None), [Effect::Errand(Errand::Choose)]);
     kiosk.afresh();
     let three = [workload("a"), workload("b"), workload("c")];
-    assert_eq!(watches(&kiosk.found(&three)), Some("c"));
+    assert_eq!(watches(&kiosk.choice(&three)), Some("c"));
     kiosk.afresh();
     assert_eq!(around(&mut kiosk, None), [Effect::Errand(Errand::Choose)]);
-    assert_eq!(watches(&kiosk.found(&three)), Some("a"));
+    assert_eq!(watches(&kiosk.choice(&three)), Some("a"));
     kiosk.afresh();
     assert_eq!(kiosk.elsewhere().count(), 1, "not seen again yet");
     assert_eq!(watches(&around(&mut kiosk, None)), Some("b"));
@@ -241,7 +241,7 @@ fn workloads_take_turns_and_their_trouble_is_remembered() {
     around(&mut kiosk, None);
     around(&mut kiosk, None);
     // All but one are gone.
-    assert_eq!(watches(&kiosk.found(&three[2..])), Some("c"));
+    assert_eq!(watches(&kiosk.choice(&three[2..])), Some("c"));
     assert_eq!(kiosk.turn(), None);
 }
 
@@ -290,7 +290,7 @@ fn the_model_feeds_the_wall() {
     let at = model.now + 60 * S;
     let list = vec![workload("a"), workload("b")];
     assert_eq!(
-        watches(&send(&mut model, at, Event::Workloads(list))),
+        watches(&send(&mut model, at, Event::Choice(list))),
         Some("a")
     );
     let down = EdgeEvent {

@@ -27,7 +27,7 @@ pub async fn play_forever(
     let mut current = 0;
     let mut choosing = list.len() > 1;
     loop {
-        if choosing && tx.send(Event::Workloads(list.clone())).await.is_err() {
+        if choosing && tx.send(Event::Choice(list.clone())).await.is_err() {
             return;
         }
         let Some(scenario) = scenarios.get(current) else {
@@ -39,7 +39,9 @@ pub async fn play_forever(
             if waits {
                 return std::future::pending().await;
             }
-            play(scenario, speed, to).await;
+            // What is asked for is heard here.
+            let (_, silence) = mpsc::unbounded_channel();
+            play(scenario, speed, to, silence).await;
             if speed > 0.0 && speed.is_finite() {
                 tokio::time::sleep(Duration::from_secs_f64((length * REST / speed).min(1e9))).await;
             } else {
