@@ -32,7 +32,9 @@ fn bytes(key: Key) -> String {
 fn way(context: Context) -> Option<Vec<String>> {
     let keys: &[&str] = match context {
         Context::Always | Context::Anywhere => &[],
-        Context::In(pane) => return Some(vec![pane.digit().to_string()]),
+        Context::In(pane) => {
+            return Some(vec![":".into(), format!("pane {}", pane.id()), "\r".into()]);
+        }
         Context::Details => &["6", "\r"],
         Context::Help => &["?"],
         Context::Confirm => &["q"],
