@@ -4,6 +4,7 @@ pub mod allreduce_cmd;
 pub mod cli;
 pub mod effects;
 pub mod encode;
+pub mod headless;
 pub mod output;
 pub mod report_cmd;
 pub mod runloop;
@@ -32,7 +33,7 @@ use crate::model::screen::{PaneId, Screen};
 use crate::parse::Nanos;
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
-use crate::sources::{files, sim};
+use crate::sources::{files, sampler, sim};
 use crate::theme;
 use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
 use stage::{Clock, RealStage};
@@ -149,7 +150,7 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
             let cancel = CancellationToken::new();
             let tests = TaskTracker::new();
             // Who works inside the pods beside watching them.
-            let helpers: Vec<Helper> = vec![jobs::helper::helper(tests.clone())];
+            let helpers: Vec<Helper> = vec![jobs::helper::helper(tests.clone()), sampler::helper()];
             let director = Director::new(link, options, setup, helpers, bus);
             tokio::spawn(director.run(errands, cancel.clone()));
             Ok(Box::new(OverCluster { cancel, tests }))

@@ -19,6 +19,7 @@ pub mod present;
 pub mod ranks;
 pub mod table;
 pub mod test;
+pub mod vram;
 pub mod workloads;
 
 use ratatui::buffer::Buffer;
@@ -85,6 +86,7 @@ pub static PANES: &[&Pane] = &[
     &pods::PANE,
     &ranks::PANE,
     &matrix::PANE,
+    &vram::PANE,
     &checks::PANE,
     &findings::PANE,
     &test::PANE,

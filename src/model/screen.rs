@@ -96,6 +96,8 @@ pub struct Counts {
     pub copy: Option<String>,
     /// What is bad, for the wall.
     pub bad: Option<Bad>,
+    /// The selected row stands for many: enter filters for this.
+    pub zoom: Option<String>,
     /// The workload that enter chooses.
     pub watch: Option<Box<WorkloadView>>,
 }
@@ -544,6 +546,10 @@ impl Screen {
         if self.pane == PaneId::Matrix && self.counts.folded {
             self.matrix.zoom = self.matrix.at(&self.counts);
             self.matrix.cell = None;
+            return Vec::new();
+        }
+        if let Some(node) = self.counts.zoom.clone() {
+            self.set_filter(node);
             return Vec::new();
         }
         self.open(Mode::Drill);
