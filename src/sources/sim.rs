@@ -7,6 +7,7 @@
 //! The clock of a scenario begins at [`Scenario::start_ns`], a fixed date: whoever plays one stamps its events
 //! with that clock and not with the wall's.
 
+pub mod forever;
 pub mod load;
 pub mod plan;
 pub mod pods;
