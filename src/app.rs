@@ -107,9 +107,10 @@ fn explain(id: Option<&str>) -> anyhow::Result<ExitCode> {
     let Some(id) = id else {
         return print(explain::index().as_bytes());
     };
-    let found = explain::explain(id.trim())
-        .ok_or_else(|| anyhow!("no finding is called {id:?}; `ncclscope explain` lists them"))?;
-    print(explain::page(found).as_bytes())
+    let found = explain::text(id.trim()).ok_or_else(|| {
+        anyhow!("nothing is called {id:?}: `ncclscope explain` lists findings, checks, advice and variables")
+    })?;
+    print(found.as_bytes())
 }
 
 /// A reader that has seen enough is no error.

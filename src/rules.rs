@@ -1,5 +1,6 @@
 //! Model in, conclusions out: the scene that panes draw and the report prints.
 
+pub mod advice;
 mod assemble;
 pub mod busbw;
 pub mod checks;

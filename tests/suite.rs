@@ -62,6 +62,8 @@ mod podlogs;
 mod pods;
 #[path = "suite/present.rs"]
 mod present;
+#[path = "suite/probed.rs"]
+mod probed;
 #[path = "suite/probes.rs"]
 mod probes;
 #[path = "suite/props.rs"]

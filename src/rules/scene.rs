@@ -2,8 +2,10 @@
 //!
 //! Panes draw it, the report serialises it; neither concludes anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::variables::Values;
 pub use crate::model::speakers::Stage;
 use crate::parse::fact::{Life, Via};
 use crate::parse::{At, Nanos};
@@ -935,6 +937,8 @@ pub struct Scene {
     pub gpus: Vec<GpuView>,
     /// Containers whose cgroup was read, by pod.
     pub usage: Vec<UsageView>,
+    /// Variables over the pods, by name; empty where there are no pods.
+    pub variables: BTreeMap<String, Values>,
     /// Checks in the order of the checklist.
     pub checks: Vec<CheckView>,
     /// The all-reduce test, once there is one.

@@ -23,7 +23,7 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
         return;
     }
     let all = members(&view.model.pods);
-    env_skew(view, &all, out);
+    env_skew(view, out);
     network_policy(view, &all, out);
     for m in &all.list {
         gpus(view, m, out);
@@ -87,9 +87,8 @@ fn ranks(view: &View<'_>, pod: &str) -> Vec<u32> {
 
 /// Variables of the must-equal list that differ. Addresses and ranks that must differ are the matter of
 /// `vllm.wrong-host-ip` and `vllm.rank-config`.
-fn env_skew(view: &View<'_>, all: &Members<'_>, out: &mut Vec<Finding>) {
-    let values = variables::values(all, &view.model.probes);
-    for (name, v) in variables::skewed(&values) {
+fn env_skew(view: &View<'_>, out: &mut Vec<Finding>) {
+    for (name, v) in variables::skewed(&view.scene.variables) {
         if variables::over(name) != Over::Equal {
             continue;
         }
