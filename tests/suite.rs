@@ -90,3 +90,5 @@ mod testrun;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
+#[path = "suite/worker.rs"]
+mod worker;
