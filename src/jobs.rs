@@ -4,7 +4,7 @@ pub mod clean;
 pub mod drive;
 pub mod follow;
 pub mod helper;
-mod inside;
+pub mod inside;
 pub mod options;
 pub mod plan;
 pub mod prepare;

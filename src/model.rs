@@ -5,7 +5,9 @@
 pub mod commands;
 pub mod edges;
 pub mod event;
+pub mod gpus;
 pub mod keys;
+pub mod kiosk;
 pub mod logs;
 pub mod pods;
 pub mod probes;
@@ -42,6 +44,8 @@ pub struct Model {
     pub pods: pods::Pods,
     /// What was asked of the inside of pods, and what came back.
     pub probes: probes::Probes,
+    /// GPUs and containers as samplers see them.
+    pub gpus: gpus::Gpus,
     /// Nodes of the cluster, by name; empty where they can't be read.
     pub nodes: BTreeMap<String, event::NodeView>,
     /// State of each connection to the cluster.
@@ -94,6 +98,21 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Tick => model.rev += u64::from(stamped.at > 0),
         _ => model.rev += 1,
     }
+    if let Some(kiosk) = &mut model.screen.kiosk {
+        match &stamped.event {
+            Event::Do(_)
+            | Event::Resize { .. }
+            | Event::Pressed(_)
+            | Event::Note { .. }
+            | Event::Ask(_)
+            | Event::Unask(_)
+            | Event::Session(_)
+            | Event::Tick => {}
+            Event::Afresh => kiosk.afresh(),
+            Event::Edge(edge) => kiosk.edge(&edge.edge, &edge.state),
+            _ => kiosk.hear(stamped.at),
+        }
+    }
     match stamped.event {
         Event::Session(session) => model.session = session,
         Event::Source(event) => {
@@ -114,9 +133,11 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             let now = model.now;
             model.test.get_or_insert_default().apply(event, now);
         }
-        Event::Probe(event) => model.probes.apply(event, stamped.at),
-        // Read by the reducer of GPUs.
-        Event::Sample(_) => {}
+        Event::Probe(event) => {
+            model.gpus.probed(&event, stamped.at);
+            model.probes.apply(event, stamped.at);
+        }
+        Event::Sample(event) => model.gpus.apply(&event, stamped.at),
         Event::Node(node) if node.gone => drop(model.nodes.remove(&node.name)),
         Event::Node(node) => drop(model.nodes.insert(node.name.clone(), *node)),
         Event::Ask(question) => model.screen.ask(question),
@@ -129,11 +150,19 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             if let [one] = list.as_slice() {
                 model.pods.watch(one.clone());
             }
+            if let Some(kiosk) = &mut model.screen.kiosk {
+                kiosk.watched(&list);
+            }
             model.screen.chosen();
             model.choosing = false;
             model.workloads = list;
         }
         Event::Choice(list) => {
+            if let Some(kiosk) = &mut model.screen.kiosk {
+                let turn = kiosk.choice(&list);
+                model.workloads = list;
+                return turn;
+            }
             // Once: a list that is read anew must not take away what somebody looks at meanwhile.
             if !std::mem::replace(&mut model.choosing, true) {
                 model.screen.choose();
@@ -153,6 +182,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {
             model.screen.tick();
+            return model.screen.rotate(stamped.at);
         }
         Event::Pod(event) => {
             model.pods.apply(&event);

@@ -8,7 +8,7 @@ pub mod devices;
 pub mod edges;
 pub mod explain;
 pub mod findings;
-
+pub mod gpus;
 pub mod layout;
 pub mod matrix;
 pub mod modelfiles;

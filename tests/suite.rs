@@ -34,12 +34,18 @@ mod frames;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/glyphs.rs"]
+mod glyphs;
+#[path = "suite/gpu.rs"]
+mod gpu;
 #[path = "suite/jobs.rs"]
 mod jobs;
 #[path = "suite/kept.rs"]
 mod kept;
 #[path = "suite/keys.rs"]
 mod keys;
+#[path = "suite/kiosk.rs"]
+mod kiosk;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pairs.rs"]
@@ -68,6 +74,8 @@ mod report;
 mod routes;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/sampler.rs"]
+mod sampler;
 #[path = "suite/saved.rs"]
 mod saved;
 #[path = "suite/scenarios.rs"]
@@ -90,5 +98,7 @@ mod testrun;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
+#[path = "suite/vram.rs"]
+mod vram;
 #[path = "suite/worker.rs"]
 mod worker;

@@ -285,3 +285,56 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(text: &str) -> Job {
+        serde_yaml::from_str(text).unwrap_or_default()
+    }
+
+    #[test]
+    fn queue_systems_are_recognised() {
+        let of = |labels: &str, pods: &str| {
+            queue(&job(&format!(
+                "{{ metadata: {{ labels: {{ {labels} }} }}, spec: {{ template: {{ {pods} }} }} }}"
+            )))
+        };
+        let kueue = of("kueue.x-k8s.io/queue-name: gpus", "");
+        assert_eq!(kueue.as_deref(), Some("Kueue queue gpus"));
+        let volcano = of(
+            "",
+            "metadata: { annotations: { volcano.sh/queue-name: a } }",
+        );
+        assert_eq!(volcano.as_deref(), Some("Volcano queue a"));
+        let runai = of(
+            "",
+            "spec: { containers: [], schedulerName: runai-scheduler }",
+        );
+        assert_eq!(runai.as_deref(), Some("run:ai (scheduler runai-scheduler)"));
+        assert_eq!(of("app: llm", ""), None);
+    }
+
+    #[test]
+    fn a_suspended_job_says_who_holds_it_once() {
+        let mut seen = Seen {
+            queue: Some("Kueue queue gpus".into()),
+            pods: BTreeMap::new(),
+            expected: 2,
+            open: BTreeSet::new(),
+            told: None,
+        };
+        let held = job("{ spec: { suspend: true, template: {} } }");
+        let said = seen.suspended(&held);
+        let Some(TestEvent::Phase(Phase::Queued, Some(note))) = said else {
+            unreachable!("it is queued, and says why");
+        };
+        assert_eq!(
+            note,
+            "the Job is suspended until Kueue queue gpus admits it"
+        );
+        assert!(seen.suspended(&held).is_none(), "said already");
+        assert!(seen.suspended(&job("{ spec: { template: {} } }")).is_none());
+    }
+}

@@ -33,7 +33,7 @@ const SAMPLE: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Takes the script from standard input, runs it, and ends it when standard input ends: then we are gone.
-const RUN: &str = r#"file=$(mktemp /tmp/ncclscope.XXXXXX) || exit 2
+pub const RUN: &str = r#"file=$(mktemp /tmp/ncclscope.XXXXXX) || exit 2
 head -c "$1" >"$file" || exit 2
 shift
 for p in python3 /opt/venv/bin/python3 python; do command -v "$p" >/dev/null 2>&1 && break; done
@@ -55,7 +55,7 @@ const BEAT: Duration = Duration::from_secs(5);
 
 /// A pod that takes part.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+struct Part {
     at: ContainerKey,
     node: String,
     ip: String,

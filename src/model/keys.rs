@@ -114,6 +114,8 @@ impl fmt::Display for Key {
 /// Where a binding holds. Several hold at once; [`contexts`] gives them in the order they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Context {
+    /// On the wall, where nothing else holds.
+    Wall,
     /// Everywhere, also while typing.
     Always,
     /// In every pane, and in what lies above it unless that says otherwise.
@@ -141,6 +143,7 @@ impl Context {
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
+            Self::Wall => "With --kiosk, alone",
             Self::Always => "Always",
             Self::Anywhere => "In every pane",
             Self::In(p) => p.id(),
@@ -240,6 +243,27 @@ pub static BINDINGS: &[Binding] = {
             || C::Toggle("each".into()),
             "fold alike ranks, or show each",
             "each",
+        ),
+        bind(
+            &[k(Enter)],
+            In(PaneId::Vram),
+            || C::Enter,
+            "the GPU's curve and health, or the GPUs of the node",
+            "open",
+        ),
+        bind(
+            &[c('N')],
+            In(PaneId::Vram),
+            || C::Toggle("nodes".into()),
+            "node by node, or GPU by GPU",
+            "nodes",
+        ),
+        bind(
+            &[c('B')],
+            In(PaneId::Vram),
+            || C::Toggle("big".into()),
+            "big bars, to be read across a room",
+            "big",
         ),
         bind(
             &[k(Enter)],
@@ -527,6 +551,7 @@ pub static BINDINGS: &[Binding] = {
             "matrix",
             "",
         ),
+        bind(&[c('4')], Anywhere, || C::Pane("vram".into()), "vram", ""),
         bind(
             &[c('5')],
             Anywhere,
@@ -597,6 +622,7 @@ pub static BINDINGS: &[Binding] = {
             "",
         ),
         bind(&[k(End), ctrl('e')], Typing, || C::End, "to the end", ""),
+        bind(&[c('q'), ctrl('c')], Context::Wall, || C::Quit, "quit", ""),
         // Always.
         bind(&[ctrl('c')], Always, || C::Quit, "quit", ""),
         bind(&[ctrl('z')], Always, || C::Suspend, "suspend", ""),
@@ -617,6 +643,9 @@ pub fn contexts(screen: &Screen) -> Vec<Context> {
     use Context::{
         Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing, Word,
     };
+    if screen.kiosk.is_some() {
+        return vec![Context::Wall];
+    }
     match screen.mode() {
         Mode::Normal => vec![In(screen.pane), Anywhere, Always],
         Mode::Drill | Mode::Explain => vec![Details, Anywhere, Always],
