@@ -74,6 +74,7 @@ fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
         Some(Verb::Open(args)) => open(args),
         Some(Verb::Demo(args)) => demo(args),
+        Some(Verb::Worker(args)) => Ok(ExitCode::from(crate::worker::run(&args))),
         Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
         Some(Verb::Explain { id }) => explain(id.as_deref()),
         Some(Verb::Completions { shell }) => print(&cli::completions(shell)),
@@ -150,7 +151,11 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
             let cancel = CancellationToken::new();
             let tests = TaskTracker::new();
             // Who works inside the pods beside watching them.
-            let helpers: Vec<Helper> = vec![jobs::helper::helper(tests.clone()), sampler::helper()];
+            let helpers: Vec<Helper> = vec![
+                cluster::checks::helper(),
+                jobs::helper::helper(tests.clone()),
+                sampler::helper(),
+            ];
             let director = Director::new(link, options, setup, helpers, bus);
             tokio::spawn(director.run(errands, cancel.clone()));
             Ok(Box::new(OverCluster { cancel, tests }))
