@@ -7,6 +7,7 @@
 
 pub mod json;
 mod parts;
+pub mod redact;
 pub mod text;
 
 use std::collections::BTreeMap;

@@ -52,6 +52,8 @@ mod pods;
 mod props;
 #[path = "suite/readme.rs"]
 mod readme;
+#[path = "suite/redact.rs"]
+mod redact;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/runloop.rs"]
