@@ -9,6 +9,7 @@ pub mod report_cmd;
 pub mod runloop;
 pub mod stage;
 pub mod terminal;
+pub mod themes;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -23,14 +24,16 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::model::Model;
-use crate::model::event::{Command, Errand, Event, Feed, Level, Session};
+use crate::model::event::{Command, Errand, Event, Feed, Session};
 use crate::model::screen::{PaneId, Screen};
-use crate::sources::cluster::{self, ClusterOptions};
+use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
+use crate::sources::gate::{Gate, Setup};
 use crate::sources::{files, sim};
-use crate::theme::{self, Theme};
+use crate::theme;
 use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
 use stage::{Clock, RealStage};
 use terminal::Terminal;
+use themes::Themes;
 
 /// Events under way between the sources and the loop. Blocks of files are a megabyte: few of them are enough to keep
 /// the loop busy, and this is what bounds memory.
@@ -108,29 +111,29 @@ fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
 
 fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     let options = ClusterOptions {
-        kubeconfig: args.kubeconfig,
-        context: args.context,
-        namespace: args.namespace,
         all_namespaces: args.all_namespaces,
-        // A workload that is named goes before a selector that only the environment names.
-        selector: args.selector.filter(|_| args.workload.is_none()),
-        workload: args.workload,
-        impersonate: args.impersonate,
-        impersonate_groups: args.impersonate_groups,
-        ..ClusterOptions::default()
+        ..args.cluster.options(args.workload)
     };
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
-    let session = options.session(&link, Level::Observe, false);
+    let setup = Setup {
+        probes: args.probes,
+        locked: args.read_only,
+        ..Setup::default()
+    };
+    let session = options.session(&link, Gate::new(setup.clone()).level(), args.read_only);
     screen(
         runtime,
         &args.screen,
         session,
         Clock::Wall,
-        move |bus, _| {
+        move |bus, errands| {
             let cancel = CancellationToken::new();
-            tokio::spawn(cluster::run(link, options, bus, cancel.clone()));
+            // Who works inside the pods beside watching them.
+            let helpers: Vec<Helper> = Vec::new();
+            let director = Director::new(link, options, setup, helpers, bus);
+            tokio::spawn(director.run(errands, cancel.clone()));
             Ok(Box::new(cancel.drop_guard()))
         },
     )
@@ -204,9 +207,8 @@ fn screen(
     clock: Clock,
     start: impl FnOnce(mpsc::Sender<Event>, Errands) -> anyhow::Result<Source>,
 ) -> anyhow::Result<ExitCode> {
-    let can = capabilities(args);
-    let theme = Theme::bundled(&args.theme, can)
-        .ok_or_else(|| anyhow!("no theme {}: {}", args.theme, theme::names()))?;
+    let themes = Themes::of_user(capabilities(args)?);
+    let (theme, warnings) = themes.load(&args.theme).map_err(|e| anyhow!(e))?;
     let pane = PaneId::named(&args.pane)
         .ok_or_else(|| anyhow!("no pane {}: {}", args.pane, PaneId::names().join(", ")))?;
     let code = runtime.block_on(async {
@@ -218,14 +220,17 @@ fn screen(
         model.session = session;
         model.screen = Screen::new(w, h);
         model.screen.theme.clone_from(&args.theme);
-        model.screen.themes = theme::BUNDLED
-            .iter()
-            .map(|(name, _)| (*name).to_owned())
-            .collect();
+        model.screen.themes = themes.names();
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        if let Some(said) = themes::said(&warnings) {
+            model.screen.say(said, true);
+        }
         model.screen.apply(&Command::Pane(pane.id().into()));
         // People can't type faster than any source reads.
         let (errands, chores) = mpsc::unbounded_channel();
-        let mut stage = RealStage::new(terminal, clock, theme, can, errands)?;
+        let mut stage = RealStage::new(terminal, clock, theme, themes, errands)?;
         let (tx, bus) = mpsc::channel(BUS);
         let source = start(tx, chores)?;
         let code = runloop::run(&mut model, &mut stage, terminal::inputs(), signals, bus).await;
@@ -240,13 +245,18 @@ fn screen(
 }
 
 /// What the terminal can show, asked of the environment once.
-fn capabilities(args: &ScreenArgs) -> theme::Terminal {
+fn capabilities(args: &ScreenArgs) -> anyhow::Result<theme::Terminal> {
     let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let depth = theme::Depth::detect(
-        var("NO_COLOR").as_deref(),
-        var("COLORTERM").as_deref(),
-        var("TERM").as_deref(),
-    );
+    let forced = theme::Depth::named(&args.color)
+        .ok_or_else(|| anyhow!("no depth {}: auto, 16, 256, truecolor, never", args.color))?;
+    // What is asked for by a flag goes before what the environment wishes.
+    let depth = forced.unwrap_or_else(|| {
+        theme::Depth::detect(
+            var("NO_COLOR").as_deref(),
+            var("COLORTERM").as_deref(),
+            var("TERM").as_deref(),
+        )
+    });
     // The order in which the C library asks.
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()
@@ -255,8 +265,8 @@ fn capabilities(args: &ScreenArgs) -> theme::Terminal {
         let l = l.to_ascii_lowercase();
         l.contains("utf-8") || l.contains("utf8")
     });
-    theme::Terminal {
+    Ok(theme::Terminal {
         depth,
         ascii: args.ascii || !utf8,
-    }
+    })
 }

@@ -65,6 +65,23 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Forgets what was seen of a workload; the session, the nodes and the person's settings stay.
+    fn afresh(&mut self) {
+        let old = std::mem::take(self);
+        *self = Self {
+            rev: old.rev,
+            now: old.now,
+            session: old.session,
+            nodes: old.nodes,
+            logs: old.logs.map(|_| logs::Logs::default()),
+            screen: old.screen,
+            ..Self::default()
+        };
+        self.screen.afresh();
+    }
+}
+
 /// Applies one event and says what the shell must do.
 pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     model.now = model.now.max(stamped.at);
@@ -106,6 +123,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Node(node) => drop(model.nodes.insert(node.name.clone(), *node)),
         Event::Ask(question) => model.screen.ask(question),
         Event::Unask(number) => model.screen.unask(number),
+        Event::Afresh => model.afresh(),
         Event::Edge(edge) => {
             model.edges.insert(edge.edge, edge.state);
         }

@@ -15,6 +15,7 @@ pub mod parts;
 pub mod pods;
 pub mod ranks;
 pub mod table;
+pub mod test;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -81,6 +82,7 @@ pub static PANES: &[&Pane] = &[
     &matrix::PANE,
     &checks::PANE,
     &findings::PANE,
+    &test::PANE,
     &logs::PANE,
     &env::PANE,
 ];

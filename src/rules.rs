@@ -13,6 +13,8 @@ pub mod pods;
 pub mod rating;
 pub mod scene;
 pub mod startup;
+pub mod still;
+pub mod testing;
 mod verdict;
 
 pub use findings::KNOWN;

@@ -8,6 +8,7 @@
 mod color;
 mod file;
 mod role;
+pub mod sgr;
 
 pub use color::{Depth, Rgb, Tint, contrast};
 pub use file::Warning;
@@ -19,9 +20,14 @@ use ratatui::style::{Color, Modifier, Style};
 pub const BUNDLED: &[(&str, &str)] = &[
     ("dark", include_str!("../themes/dark.yaml")),
     ("deuteranopia", include_str!("../themes/deuteranopia.yaml")),
+    (
+        "high-contrast",
+        include_str!("../themes/high-contrast.yaml"),
+    ),
     ("light", include_str!("../themes/light.yaml")),
     ("mono", include_str!("../themes/mono.yaml")),
     ("terminal", include_str!("../themes/terminal.yaml")),
+    ("tritanopia", include_str!("../themes/tritanopia.yaml")),
 ];
 
 /// The theme that is used when none is asked for.

@@ -17,6 +17,8 @@
     reason = "what fails in a helper of tests fails the test"
 )]
 
+#[path = "real/access.rs"]
+mod access;
 #[path = "real/allreduce.rs"]
 mod allreduce;
 #[path = "real/cases.rs"]
@@ -45,6 +47,14 @@ fn main() -> ExitCode {
         .collect();
     if args.iter().any(|a| a == "--list") {
         chosen.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    if let [flag, rest @ ..] = args.as_slice()
+        && flag == "--follow-for-ever"
+    {
+        // Started by one of the tests, to be killed.
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(access::follow_for_ever(rest));
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {} tests", chosen.len());

@@ -18,6 +18,8 @@ mod cli;
 mod cluster;
 #[path = "suite/connection.rs"]
 mod connection;
+#[path = "suite/director.rs"]
+mod director;
 #[path = "suite/fakeapi.rs"]
 mod fakeapi;
 #[path = "suite/files.rs"]
@@ -58,6 +60,8 @@ mod redact;
 mod report;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/saved.rs"]
+mod saved;
 #[path = "suite/scenarios.rs"]
 mod scenarios;
 #[path = "suite/screen.rs"]
@@ -68,6 +72,10 @@ mod screens;
 mod speakers;
 #[path = "suite/stage.rs"]
 mod stage;
+#[path = "suite/stages.rs"]
+mod stages;
+#[path = "suite/testpane.rs"]
+mod testpane;
 #[path = "suite/testrun.rs"]
 mod testrun;
 #[path = "suite/themes.rs"]

@@ -15,12 +15,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::cli::ClusterArgs;
 use crate::jobs::plan::{Plan, Wish, plan};
 use crate::jobs::{clean, follow, prepare, submit};
-use crate::model::testrun::{Ending, Phase, Planned, TestEvent, TestRun};
+use crate::model::testrun::{Ending, Phase, TestEvent, TestRun};
 use crate::parse::Nanos;
 use crate::rules::busbw::{Table, grade};
-use crate::sources::cluster::{self, ClusterOptions, Connection};
+use crate::sources::cluster::{self, Connection};
 use crate::sources::gate::{Action, Decision, Gate, Permit, Policy, Setup};
 use print::Printer;
 
@@ -87,30 +88,6 @@ pub struct AllreduceArgs {
     pub cluster: ClusterArgs,
 }
 
-/// Which cluster, as kubectl has it.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Cluster")]
-pub struct ClusterArgs {
-    /// Namespace; the context's unless named
-    #[arg(short, long, env = "NCCLSCOPE_NAMESPACE", value_name = "NS")]
-    pub namespace: Option<String>,
-    /// Label selector of the workload's pods
-    #[arg(short = 'l', long, env = "NCCLSCOPE_SELECTOR", value_name = "SELECTOR")]
-    pub selector: Option<String>,
-    /// Context of the kubeconfig
-    #[arg(long, env = "NCCLSCOPE_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
-    /// The kubeconfig; otherwise `KUBECONFIG`, then `~/.kube/config`, then the pod's service account
-    #[arg(long, value_name = "PATH")]
-    pub kubeconfig: Option<PathBuf>,
-    /// User to act as
-    #[arg(long = "as", value_name = "USER")]
-    pub impersonate: Option<String>,
-    /// Group to act as; may be repeated
-    #[arg(long = "as-group", value_name = "GROUP", requires = "impersonate")]
-    pub impersonate_groups: Vec<String>,
-}
-
 fn bytes(text: &str) -> Result<u64, String> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
@@ -152,17 +129,7 @@ pub fn run(args: &AllreduceArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn whole(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u8> {
-    let cluster = &args.cluster;
-    let options = ClusterOptions {
-        kubeconfig: cluster.kubeconfig.clone(),
-        context: cluster.context.clone(),
-        namespace: cluster.namespace.clone(),
-        selector: cluster.selector.clone().filter(|_| args.workload.is_none()),
-        workload: args.workload.clone(),
-        impersonate: cluster.impersonate.clone(),
-        impersonate_groups: cluster.impersonate_groups.clone(),
-        ..ClusterOptions::default()
-    };
+    let options = args.cluster.options(args.workload.clone());
     let link = cluster::connect(&options).await?;
     let mut gate = Gate::new(Setup {
         probes: Policy::Never,
@@ -287,17 +254,7 @@ async fn measure(
     printer: &mut Printer,
 ) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
     let mut run = TestRun::default();
-    let planned = Planned {
-        run: plan.run.clone(),
-        namespace: plan.namespace.clone(),
-        job: plan.name().to_owned(),
-        pods: plan.pods,
-        gpus: plan.gpus,
-        nodes: plan.nodes.clone(),
-        manifest: plan.yaml(false),
-        warnings: plan.warnings.clone(),
-    };
-    run.apply(TestEvent::Planned(Arc::new(planned)), now());
+    run.apply(TestEvent::Planned(Arc::new(plan.planned())), now());
     // Signals first: from here on there may be something to remove.
     let cancel = CancellationToken::new();
     let mut signals = Signals::new()?;

@@ -8,6 +8,8 @@ use clap_complete::Shell;
 
 use super::allreduce_cmd::AllreduceArgs;
 use super::report_cmd::ReportArgs;
+use crate::sources::cluster::ClusterOptions;
+use crate::sources::gate::Policy;
 use crate::theme;
 
 /// Terminal UI dashboard for live cluster debugging of distributed vLLM
@@ -68,20 +70,44 @@ pub enum Verb {
     Man,
 }
 
-/// Arguments of the form without a verb: which pods of which cluster, as kubectl has them.
+/// Arguments of the form without a verb: which pods of which cluster.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Cluster")]
 pub struct LiveArgs {
     /// Workload to watch, as NAME or KIND/NAME: `mixtral`, `lws/mixtral`; goes before `-l`, and is found by itself where
     /// there is only one
     #[arg(value_name = "WORKLOAD")]
     pub workload: Option<String>,
+    /// All namespaces, whatever `-n` says
+    #[arg(short = 'A', long, help_heading = "Cluster")]
+    pub all_namespaces: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Commands that only read inside the pods, and GETs of their ports: never, asked once, always
+    #[arg(
+        long,
+        help_heading = "Cluster",
+        env = "NCCLSCOPE_PROBES",
+        value_enum,
+        default_value_t,
+        value_name = "WHEN"
+    )]
+    pub probes: Policy,
+    /// Look and never touch: no probe, nothing created, whatever is answered later
+    #[arg(long, help_heading = "Cluster", env = "NCCLSCOPE_READ_ONLY", value_parser = FalseyValueParser::new())]
+    pub read_only: bool,
+    /// The screen.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Which cluster, as kubectl has it; every verb that asks one takes these.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterArgs {
     /// Namespace; the context's unless named
     #[arg(short, long, env = "NCCLSCOPE_NAMESPACE", value_name = "NS")]
     pub namespace: Option<String>,
-    /// All namespaces, whatever `-n` says
-    #[arg(short = 'A', long)]
-    pub all_namespaces: bool,
     /// Label selector of the job's pods, for instance `leaderworkerset.sigs.k8s.io/name=mixtral`
     #[arg(short = 'l', long, env = "NCCLSCOPE_SELECTOR", value_name = "SELECTOR")]
     pub selector: Option<String>,
@@ -97,9 +123,23 @@ pub struct LiveArgs {
     /// Group to act as; may be repeated
     #[arg(long = "as-group", value_name = "GROUP", requires = "impersonate")]
     pub impersonate_groups: Vec<String>,
-    /// The screen.
-    #[command(flatten)]
-    pub screen: ScreenArgs,
+}
+
+impl ClusterArgs {
+    /// What to look at. A workload that is named goes before a selector that only the environment may name.
+    #[must_use]
+    pub fn options(&self, workload: Option<String>) -> ClusterOptions {
+        ClusterOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            namespace: self.namespace.clone(),
+            selector: self.selector.clone().filter(|_| workload.is_none()),
+            workload,
+            impersonate: self.impersonate.clone(),
+            impersonate_groups: self.impersonate_groups.clone(),
+            ..ClusterOptions::default()
+        }
+    }
 }
 
 /// Arguments of `open`.
@@ -149,9 +189,18 @@ fn speed(text: &str) -> Result<f64, String> {
 #[command(next_help_heading = "Screen")]
 pub struct ScreenArgs {
     // Checked where they are used: a wrong variable must not keep `report` from running.
-    /// Theme: dark, deuteranopia, light, mono, terminal
+    /// Theme: dark, deuteranopia, high-contrast, light, mono, terminal, tritanopia, or a file of your own by its name:
+    /// `~/.config/ncclscope/themes/NAME.yaml`
     #[arg(long, env = "NCCLSCOPE_THEME", value_name = "NAME", default_value = theme::DEFAULT)]
     pub theme: String,
+    /// Colours: auto, 16, 256, truecolor, never; auto asks NO_COLOR, COLORTERM and TERM
+    #[arg(
+        long,
+        env = "NCCLSCOPE_COLOR",
+        value_name = "DEPTH",
+        default_value = "auto"
+    )]
+    pub color: String,
     /// Draw with ASCII alone; that is the default where the locale is not UTF-8
     #[arg(long, env = "NCCLSCOPE_ASCII", value_parser = FalseyValueParser::new())]
     pub ascii: bool,

@@ -2,9 +2,8 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
-
-use ratatui::buffer::Buffer;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 /// Most text that is put on the clipboard: xterm and its heirs take 100,000 bytes of base64, some less; beyond,
 /// they drop all of it without a word.
@@ -60,7 +59,11 @@ fn base64(bytes: &[u8]) -> String {
 /// Writes a new file; what exists is left alone. Both outcomes are sentences.
 pub fn save(path: &Path, text: &str) -> Result<String, String> {
     let name = path.display();
-    let made = OpenOptions::new().write(true).create_new(true).open(path);
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
     match made.and_then(|mut file| file.write_all(text.as_bytes())) {
         Ok(()) => Ok(format!("saved {name}")),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
@@ -70,24 +73,19 @@ pub fn save(path: &Path, text: &str) -> Result<String, String> {
     }
 }
 
-/// A frame as text, without the blanks at the ends of its lines.
-#[must_use]
-pub fn text(frame: &Buffer) -> String {
-    let width = usize::from(frame.area.width.max(1));
-    let mut out = String::new();
-    for row in frame.content.chunks(width) {
-        let mut line = String::new();
-        let mut covered = 0;
-        for (x, cell) in row.iter().enumerate() {
-            if x >= covered {
-                line.push_str(cell.symbol());
-                covered = x + unicode_width::UnicodeWidthStr::width(cell.symbol()).max(1);
-            }
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
+/// Writes into the current folder under the first of `name.ext`, `name-2.ext`, … that is free.
+pub fn save_as(name: &str, extension: &str, text: &str) -> Result<String, String> {
+    let paths = (1..1_000).map(|n| {
+        PathBuf::from(match n {
+            1 => format!("{name}.{extension}"),
+            n => format!("{name}-{n}.{extension}"),
+        })
+    });
+    let free = paths.into_iter().find(|p| p.symlink_metadata().is_err());
+    match free {
+        Some(path) => save(&path, text),
+        None => Err(format!("there are a thousand files called {name} already")),
     }
-    out
 }
 
 #[cfg(test)]

@@ -6,16 +6,14 @@ use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
 use unicode_width::UnicodeWidthStr;
 
+use crate::theme::sgr::{self, Look, PLAIN};
+
 /// The terminal shows nothing of a frame until its end, where it knows how (DEC private mode 2026).
 const BEGIN: &[u8] = b"\x1b[?2026h";
 const END: &[u8] = b"\x1b[?2026l";
 
 /// Blank cells at the end of a row from which erasing is shorter than printing them.
 const ERASE_FROM: usize = 5;
-
-type Look = (Color, Color, Modifier);
-
-const PLAIN: Look = (Color::Reset, Color::Reset, Modifier::empty());
 
 /// Remembers what the terminal shows.
 #[derive(Debug, Default)]
@@ -139,41 +137,18 @@ impl Encoder {
         if self.look == Some(want) {
             return;
         }
-        let (fg, bg, modifier) = want;
+        let (_, _, modifier) = want;
         let mut codes = String::new();
         let mut have = self.look;
         if want == PLAIN || have.is_none_or(|(_, _, m)| !modifier.contains(m)) {
             codes.push('0');
             have = Some(PLAIN);
         }
-        let (had_fg, had_bg, had) = have.unwrap_or(PLAIN);
-        for (flag, code) in MODIFIERS {
-            if modifier.contains(*flag) && !had.contains(*flag) {
-                push(&mut codes, format_args!("{code}"));
-            }
-        }
-        if fg != had_fg {
-            colour(&mut codes, fg, 30);
-        }
-        if bg != had_bg {
-            colour(&mut codes, bg, 40);
-        }
+        sgr::change(have.unwrap_or(PLAIN), want, &mut codes);
         put(out, format_args!("\x1b[{codes}m"));
         self.look = Some(want);
     }
 }
-
-const MODIFIERS: &[(Modifier, u8)] = &[
-    (Modifier::BOLD, 1),
-    (Modifier::DIM, 2),
-    (Modifier::ITALIC, 3),
-    (Modifier::UNDERLINED, 4),
-    (Modifier::SLOW_BLINK, 5),
-    (Modifier::RAPID_BLINK, 6),
-    (Modifier::REVERSED, 7),
-    (Modifier::HIDDEN, 8),
-    (Modifier::CROSSED_OUT, 9),
-];
 
 /// Columns that a symbol takes.
 fn columns(symbol: &str) -> usize {
@@ -216,40 +191,4 @@ fn is_blank(cell: &Cell) -> bool {
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // Writing into memory can't fail.
     let _ = out.write_fmt(text);
-}
-
-fn push(codes: &mut String, code: std::fmt::Arguments<'_>) {
-    if !codes.is_empty() {
-        codes.push(';');
-    }
-    codes.push_str(&code.to_string());
-}
-
-/// `base` is 30 for text, 40 for the ground behind it.
-fn colour(codes: &mut String, colour: Color, base: u8) {
-    let (ansi, bright) = match colour {
-        Color::Reset => (9, false),
-        Color::Black => (0, false),
-        Color::Red => (1, false),
-        Color::Green => (2, false),
-        Color::Yellow => (3, false),
-        Color::Blue => (4, false),
-        Color::Magenta => (5, false),
-        Color::Cyan => (6, false),
-        Color::Gray => (7, false),
-        Color::DarkGray => (0, true),
-        Color::LightRed => (1, true),
-        Color::LightGreen => (2, true),
-        Color::LightYellow => (3, true),
-        Color::LightBlue => (4, true),
-        Color::LightMagenta => (5, true),
-        Color::LightCyan => (6, true),
-        Color::White => (7, true),
-        Color::Indexed(n) => return push(codes, format_args!("{};5;{n}", base + 8)),
-        Color::Rgb(r, g, b) => return push(codes, format_args!("{};2;{r};{g};{b}", base + 8)),
-    };
-    push(
-        codes,
-        format_args!("{}", base + ansi + if bright { 60 } else { 0 }),
-    );
 }

@@ -73,7 +73,7 @@ pub trait Stage {
     /// Draws. `hurry`: a key waits, so that an expensive scene may be a frame old.
     fn draw(&mut self, model: &mut Model, hurry: bool);
     /// Does what the model can't.
-    fn perform(&mut self, effect: Effect) -> Outcome;
+    fn perform(&mut self, effect: Effect, model: &Model) -> Outcome;
     /// The process goes on after a stop.
     fn resume(&mut self);
     /// Nanoseconds since the Unix epoch; 0 where time comes from the lines.
@@ -101,7 +101,7 @@ impl<S: Stage> Loop<'_, S> {
                 event,
             };
             for effect in update(self.model, stamped) {
-                match self.stage.perform(effect) {
+                match self.stage.perform(effect, self.model) {
                     Outcome::Done => {}
                     Outcome::Answer(event) => events.push_back(*event),
                     Outcome::Dirty => self.dirty = true,

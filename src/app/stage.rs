@@ -1,5 +1,7 @@
 //! The real stage: scene, theme, panes and the writer.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ratatui::buffer::Buffer;
@@ -10,12 +12,14 @@ use super::effects;
 use super::output::{Output, Stats};
 use super::runloop::{Outcome, Stage};
 use super::terminal::Terminal;
+use super::themes::{self, Themes};
 use crate::model::Model;
 use crate::model::event::{Effect, Errand, Event};
 use crate::panes;
-use crate::parse::Nanos;
+use crate::panes::export::Format;
+use crate::parse::{At, Nanos};
 use crate::rules::scene::Scene;
-use crate::theme::{self, Theme};
+use crate::theme::Theme;
 
 /// A scene that takes longer than this to derive is not derived anew for a key: the key would come late.
 const QUICK: Duration = Duration::from_millis(5);
@@ -73,14 +77,12 @@ pub struct RealStage {
     output: Output,
     clock: Clock,
     theme: Theme,
-    can: theme::Terminal,
+    themes: Themes,
     scene: Scene,
     /// Revision of the model that the scene was derived from.
     rev: Option<u64>,
     /// What deriving it took.
     cost: Duration,
-    /// The newest frame, for `:save`.
-    last: Buffer,
     /// To whoever feeds the screen.
     errands: mpsc::UnboundedSender<Errand>,
 }
@@ -91,7 +93,7 @@ impl RealStage {
         terminal: Terminal,
         clock: Clock,
         theme: Theme,
-        can: theme::Terminal,
+        themes: Themes,
         errands: mpsc::UnboundedSender<Errand>,
     ) -> std::io::Result<Self> {
         let output = Output::start(terminal.writer())?;
@@ -100,11 +102,10 @@ impl RealStage {
             output,
             clock,
             theme,
-            can,
+            themes,
             scene: Scene::default(),
             rev: None,
             cost: Duration::ZERO,
-            last: Buffer::default(),
             errands,
         })
     }
@@ -131,6 +132,17 @@ impl RealStage {
     }
 }
 
+/// `ncclscope-matrix-20261121-031407`: the pane, and when what it shows was true (UTC).
+fn file_name(model: &Model, now: Option<At>) -> String {
+    let pane = model.screen.pane.id();
+    let at = now.map(|at| at.ns).filter(|ns| *ns > 0);
+    let stamp = at.and_then(|ns| jiff::Timestamp::from_nanosecond(i128::from(ns)).ok());
+    match stamp {
+        Some(stamp) => format!("ncclscope-{pane}-{}", stamp.strftime("%Y%m%d-%H%M%S")),
+        None => format!("ncclscope-{pane}"),
+    }
+}
+
 impl Stage for RealStage {
     fn ready(&self) -> bool {
         self.output.is_free()
@@ -152,11 +164,10 @@ impl Stage for RealStage {
         let area = Rect::new(0, 0, w, h);
         let mut frame = self.output.canvas(area);
         panes::view(&self.scene, model, &self.theme, area, &mut frame);
-        self.last.clone_from(&frame);
         self.output.post(frame);
     }
 
-    fn perform(&mut self, effect: Effect) -> Outcome {
+    fn perform(&mut self, effect: Effect, model: &Model) -> Outcome {
         let answer = |result: Result<String, String>| {
             let (text, bad) = match result {
                 Ok(text) => (text, false),
@@ -175,22 +186,30 @@ impl Stage for RealStage {
             },
             Effect::Save(path, text) => answer(effects::save(&path, &text)),
             Effect::SaveScreen(path) => {
-                let picture = path
-                    .extension()
-                    .is_some_and(|e| e.eq_ignore_ascii_case("svg"));
-                let text = if picture {
-                    panes::export::svg(&self.last, &self.theme)
-                } else {
-                    effects::text(&self.last)
-                };
-                answer(effects::save(&path, &text))
+                // Drawn anew: without the line that was typed to save it.
+                let area = Rect::new(0, 0, model.screen.size.0, model.screen.size.1);
+                let mut frame = Buffer::empty(area);
+                panes::view(&self.scene, model, &self.theme, area, &mut frame);
+                let ending = path.as_deref().and_then(Path::extension);
+                let format = Format::of(ending.and_then(OsStr::to_str));
+                let text = format.write(&frame, &self.theme);
+                answer(match path {
+                    Some(path) => effects::save(&path, &text),
+                    None => effects::save_as(&file_name(model, self.scene.now), "txt", &text),
+                })
             }
-            Effect::Theme(name) => match Theme::bundled(&name, self.can) {
-                Some(theme) => {
+            Effect::Theme(name) => match self.themes.load(&name) {
+                Ok((theme, warnings)) => {
                     self.theme = theme;
-                    Outcome::Dirty
+                    for warning in &warnings {
+                        tracing::warn!("{warning}");
+                    }
+                    match themes::said(&warnings) {
+                        Some(said) => answer(Err(said)),
+                        None => Outcome::Dirty,
+                    }
                 }
-                None => answer(Err(format!("no theme `{name}`: {}", theme::names()))),
+                Err(why) => answer(Err(why)),
             },
             Effect::Redraw => {
                 self.output.repaint();

@@ -139,13 +139,13 @@ impl Seen {
             Event::KubeEvent(e) if e.kind == "Job" && !e.normal => {
                 vec![TestEvent::Phase(Phase::Created, Some(e.message))]
             }
-            Event::Source(SourceEvent::Opened(id, _)) => {
-                self.open.insert(id);
-                Vec::new()
-            }
-            Event::Source(SourceEvent::Ended { id, .. }) => {
-                self.open.remove(&id);
-                Vec::new()
+            Event::Source(event) => {
+                match &event {
+                    SourceEvent::Opened(id, _) => drop(self.open.insert(*id)),
+                    SourceEvent::Ended { id, .. } => drop(self.open.remove(id)),
+                    _ => {}
+                }
+                vec![TestEvent::Source(event)]
             }
             Event::Log(log) => vec![TestEvent::Log {
                 source: log.source,

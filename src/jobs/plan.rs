@@ -24,6 +24,7 @@ use serde::ser::SerializeMap;
 use serde_json::Value;
 
 use super::{MANAGED_BY, MANAGED_LABEL, RUN_LABEL, SCRIPT};
+use crate::model::testrun::Planned;
 
 /// File name of the script in its ConfigMap.
 const FILE: &str = "allreduce.py";
@@ -114,6 +115,10 @@ pub struct Plan {
     pub gpus: u32,
     /// Nodes it is bound to; empty: any.
     pub nodes: Vec<String>,
+    /// The workload it is like.
+    pub workload: String,
+    /// Largest size, bytes; 0 leaves it to the script.
+    pub max_bytes: u64,
     /// The Job; created first, owns the others.
     pub job: Job,
     /// Gives pod 0 its name.
@@ -129,6 +134,33 @@ impl Plan {
     #[must_use]
     pub fn name(&self) -> &str {
         self.job.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The plan in the words of the model.
+    #[must_use]
+    pub fn planned(&self) -> Planned {
+        let template = self
+            .job
+            .spec
+            .as_ref()
+            .and_then(|j| j.template.spec.as_ref());
+        let image = template
+            .and_then(|s| s.containers.first())
+            .and_then(|c| c.image.clone());
+        Planned {
+            run: self.run.clone(),
+            namespace: self.namespace.clone(),
+            workload: self.workload.clone(),
+            image: image.unwrap_or_default(),
+            max_bytes: self.max_bytes,
+            table: None,
+            job: self.name().to_owned(),
+            pods: self.pods,
+            gpus: self.gpus,
+            nodes: self.nodes.clone(),
+            manifest: self.yaml(false),
+            warnings: self.warnings.clone(),
+        }
     }
 
     /// Its ranks.
@@ -337,6 +369,8 @@ pub fn plan(pods: &[Pod], wish: &Wish) -> Result<Plan, PlanError> {
         pods: count,
         gpus,
         nodes: place.nodes,
+        workload: wish.workload.clone(),
+        max_bytes: wish.max_bytes,
         job,
         service,
         script,

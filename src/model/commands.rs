@@ -20,8 +20,8 @@ pub enum Order {
     Filter(String),
     /// Matrix by number (from 0, the merged one) or by label.
     Tab(String),
-    /// Write the screen as text to a file.
-    Save(PathBuf),
+    /// Write the screen to a file; without a name, to a new one.
+    Save(Option<PathBuf>),
     /// Something for whoever feeds the screen.
     Errand(Errand),
 }
@@ -81,13 +81,18 @@ pub static VERBS: &[Verb] = &[
     },
     Verb {
         names: &["save"],
-        args: "FILE",
-        doc: "write the screen to a file: as text, or as a picture if it ends in .svg",
+        args: "[FILE]",
+        doc: "write the screen to a new file: as text, with colours if it ends in .ans, as a picture if in .svg",
     },
     Verb {
         names: &["workloads"],
         args: "",
         doc: "choose another workload",
+    },
+    Verb {
+        names: &["allreduce"],
+        args: "[OPTION…]|cancel",
+        doc: "run the all-reduce test, with the options of the command line; or end it",
     },
     Verb {
         names: &["recheck"],
@@ -136,6 +141,7 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("redraw"), []) => Ok(Order::Do(Command::Redraw)),
         (Some("help"), []) => Ok(Order::Do(Command::Help)),
         (Some("workloads"), []) => Ok(Order::Errand(Errand::Choose)),
+        (Some("allreduce"), _) => Ok(Order::Errand(Errand::Line(line.trim().to_owned()))),
         (Some("recheck"), []) => Ok(Order::Errand(Errand::Recheck(None))),
         (Some("recheck"), _) => Ok(Order::Errand(Errand::Recheck(Some(one()?)))),
         (Some("pane"), _) => {
@@ -153,7 +159,8 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("tab"), _) => Ok(Order::Tab(one()?)),
         (Some("filter"), _) => Ok(Order::Filter(rest.join(" "))),
         (Some("theme"), _) => Ok(Order::Do(Command::Theme(one()?))),
-        (Some("save"), _) => Ok(Order::Save(PathBuf::from(one()?))),
+        (Some("save"), []) => Ok(Order::Save(None)),
+        (Some("save"), _) => Ok(Order::Save(Some(PathBuf::from(one()?)))),
         _ => Err(usage()),
     }
 }

@@ -47,6 +47,8 @@ pub enum Event {
     Ask(Question),
     /// The question of this number needs no answer any more.
     Unask(u64),
+    /// Another workload from here on, or the choice of one: what was seen of the one before is put away.
+    Afresh,
     /// State of a connection to the cluster, named by what it watches (`pods`, `events`, `logs`).
     Edge(EdgeEvent),
     /// What the user meant.
@@ -538,6 +540,7 @@ pub enum Command {
     Confirm(bool),
     Theme(String),
     Redraw,
+    Save,
     Suspend,
 }
 
@@ -551,8 +554,8 @@ pub enum Effect {
     Copy(String),
     /// Write text to a file.
     Save(PathBuf, String),
-    /// Write what is on screen to a file, as text.
-    SaveScreen(PathBuf),
+    /// Write what is on screen to a file, in the format of its ending; without a name, under one that is free.
+    SaveScreen(Option<PathBuf>),
     /// Use another theme.
     Theme(String),
     /// Something for whoever feeds the screen.

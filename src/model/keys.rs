@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::event::Command;
-use super::screen::{Mode, PaneId, Screen};
+use super::screen::{ALLREDUCE, CANCEL, Mode, PaneId, Screen};
 
 /// A key without its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,6 +228,13 @@ pub static BINDINGS: &[Binding] = {
             "open",
         ),
         bind(
+            &[c('u')],
+            In(PaneId::Ranks),
+            || C::Toggle("each".into()),
+            "fold alike ranks, or show each",
+            "each",
+        ),
+        bind(
             &[k(Enter)],
             In(PaneId::Checks),
             || C::Enter,
@@ -324,6 +331,34 @@ pub static BINDINGS: &[Binding] = {
             || C::End,
             "follow the newest line",
             "follow",
+        ),
+        bind(
+            &[k(Enter)],
+            In(PaneId::Test),
+            || C::Enter,
+            "plan, phases, ranks, failures and the manifest",
+            "open",
+        ),
+        bind(
+            &[c('a')],
+            In(PaneId::Test),
+            || C::Line(ALLREDUCE.into()),
+            "run the all-reduce test; asks first",
+            "run",
+        ),
+        bind(
+            &[c('x')],
+            In(PaneId::Test),
+            || C::Line(CANCEL.into()),
+            "end the test before its time; asks first",
+            "cancel",
+        ),
+        bind(
+            &[c('m')],
+            In(PaneId::Test),
+            || C::Toggle("matrices".into()),
+            "the transports of the test beside those of the workload",
+            "matrices",
         ),
         // What lies above a pane.
         bind(
@@ -492,6 +527,7 @@ pub static BINDINGS: &[Binding] = {
             "findings",
             "",
         ),
+        bind(&[c('7')], Anywhere, || C::Pane("test".into()), "test", ""),
         bind(&[c('8')], Anywhere, || C::Pane("logs".into()), "logs", ""),
         bind(&[c('9')], Anywhere, || C::Pane("env".into()), "env", ""),
         bind(&[c(']')], Anywhere, || C::NextPane, "next pane", ""),
@@ -550,6 +586,13 @@ pub static BINDINGS: &[Binding] = {
         // Always.
         bind(&[ctrl('c')], Always, || C::Quit, "quit", ""),
         bind(&[ctrl('z')], Always, || C::Suspend, "suspend", ""),
+        bind(
+            &[ctrl('s')],
+            Always,
+            || C::Save,
+            "write the screen to a new file, as text",
+            "",
+        ),
         bind(&[ctrl('l')], Always, || C::Redraw, "repaint the screen", ""),
     ]
 };

@@ -24,6 +24,11 @@ use super::event::{Command, Effect, Errand, Question};
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
 
+/// The command that runs the all-reduce test.
+pub const ALLREDUCE: &str = "allreduce";
+/// The command that ends it before its time.
+pub const CANCEL: &str = "allreduce cancel";
+
 /// How many ticks (seconds) a message stays: long enough to be read aloud.
 const NOTE_FOR: u8 = 6;
 
@@ -81,6 +86,8 @@ pub struct Counts {
     pub bad_cells: Vec<(u32, u32)>,
     /// Findings there are.
     pub findings: usize,
+    /// A test runs: it can be cancelled, and no other begun.
+    pub testing: bool,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
 }
@@ -155,12 +162,9 @@ impl Screen {
             size: (w, h),
             ..Self::default()
         };
-        screen
-            .panes
-            .entry(PaneId::Logs)
-            .or_default()
-            .cursor
-            .selected = LAST;
+        for follows in [PaneId::Logs, PaneId::Test] {
+            screen.panes.entry(follows).or_default().cursor.selected = LAST;
+        }
         screen
     }
 
@@ -233,6 +237,9 @@ impl Screen {
             Command::StartFilter => self.mode() == Mode::Normal,
             Command::Help => self.mode() != Mode::Help,
             Command::Toggle(_) if self.pane == PaneId::Matrix => something,
+            Command::Toggle(_) if self.pane == PaneId::Test => !c.tabs.is_empty(),
+            Command::Line(line) if line == ALLREDUCE => !c.testing,
+            Command::Line(line) if line == CANCEL => c.testing,
             _ => true,
         }
     }
@@ -277,6 +284,15 @@ impl Screen {
         if !busy && !self.questions.is_empty() {
             self.open(Mode::Confirm(Ask::Errand));
         }
+    }
+
+    /// Another workload is on screen: nothing of the one before is selected, filtered or open.
+    pub fn afresh(&mut self) {
+        self.layers
+            .retain(|l| matches!(l.mode, Mode::Confirm(_) | Mode::Word));
+        self.panes.clear();
+        self.panes.entry(PaneId::Logs).or_default().cursor.selected = LAST;
+        self.trail.clear();
     }
 
     /// Shows a message.
@@ -376,6 +392,7 @@ impl Screen {
             Command::Line(line) => return self.run(line),
             Command::Theme(name) => return vec![Effect::Theme(name.clone())],
             Command::Redraw => return vec![Effect::Redraw],
+            Command::Save => return vec![Effect::SaveScreen(None)],
             Command::Suspend => return vec![Effect::Suspend],
             Command::StartFilter
             | Command::Explain
@@ -442,7 +459,8 @@ impl Screen {
     }
 
     fn step(&mut self, rows: isize, columns: isize) {
-        let sticky = self.pane == PaneId::Logs && self.layers.is_empty();
+        let follows = matches!(self.pane, PaneId::Logs | PaneId::Test);
+        let sticky = follows && self.layers.is_empty();
         if self.pane == PaneId::Matrix && self.layers.is_empty() {
             self.matrix.step(&self.counts, rows, columns);
             return;

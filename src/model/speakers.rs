@@ -10,13 +10,15 @@ use super::event::SourceId;
 use super::procs::quote;
 use crate::parse::fact::Fact;
 use crate::parse::vllm::{
-    Counted, Fault, FaultKind, Label, Leader, Phase, ProcKind, Progress, RankStart, Ranks, Route,
-    Settings, Stats, Torch, VllmFact,
+    Counted, Edge, Fault, FaultKind, Label, Leader, Phase, ProcKind, Progress, RankStart, Ranks,
+    Route, Settings, Stats, Torch, VllmFact,
 };
 use crate::parse::{At, Block, Outer};
 
 /// Failures kept per speaker: the first ones tell the cause.
 const FAULTS_KEPT: usize = 64;
+/// Bars of files that are fetched at once; a checkpoint has a few hundred files at most.
+const FETCHES_KEPT: usize = 1024;
 /// Speakers kept per source.
 const SPEAKERS_KEPT: usize = 4096;
 
@@ -89,6 +91,21 @@ pub fn stage_of(fact: &VllmFact) -> Option<Stage> {
     })
 }
 
+/// Weights are on their way from the disk: more than the announcement of the load.
+fn reads_weights(fact: &VllmFact) -> bool {
+    match fact {
+        VllmFact::Progress(p) => matches!(
+            p.counted,
+            Counted::Shards | Counted::Tensors | Counted::Prefetch
+        ),
+        VllmFact::Checkpoint { .. }
+        | VllmFact::Prefetch { .. }
+        | VllmFact::WeightsDone { .. }
+        | VllmFact::ModelDone { .. } => true,
+        _ => false,
+    }
+}
+
 /// One vLLM process.
 #[derive(Debug, Clone)]
 pub struct Speaker {
@@ -122,6 +139,12 @@ pub struct Speaker {
     pub stages: BTreeMap<Stage, Quote>,
     /// Newest progress of the present stage.
     pub progress: Option<(Progress, Quote)>,
+    /// Files that are being fetched, by the bar's own words: done, of how many.
+    pub fetching: BTreeMap<String, (u64, u64)>,
+    /// Weights are read, as more than the announcement of their load proves.
+    pub reading: bool,
+    /// Newest sign that it gets on: which part of which phase, and its stamp.
+    pub moved: Option<(Phase, Edge, Option<At>)>,
     /// pynccl's version.
     pub nccl: Option<String>,
     /// All-reduce back ends.
@@ -249,6 +272,13 @@ impl Speakers {
         {
             return Some(*ix);
         }
+        // The bar of the weights may have lost its prefix to the line before; torch's rank 0 alone draws it.
+        if outer.is_none_or(|o| o.pid.is_none())
+            && matches!(fact, VllmFact::Progress(p) if matches!(p.counted, Counted::Shards | Counted::Tensors))
+            && let Some(ix) = self.by_rank.get(&(source, 0))
+        {
+            return Some(*ix);
+        }
         let key = (
             source,
             outer.and_then(|o| o.pid),
@@ -316,6 +346,9 @@ impl Speaker {
             stage: None,
             stages: BTreeMap::new(),
             progress: None,
+            fetching: BTreeMap::new(),
+            reading: false,
+            moved: None,
             nccl: None,
             routes: Vec::new(),
             model_gib: None,
@@ -383,9 +416,19 @@ impl Speaker {
         {
             self.label = Some((text.to_owned(), label));
         }
+        if let Some((phase, edge)) = fact.phase()
+            && phase < Phase::Hang
+        {
+            self.moved = Some((phase, edge, at));
+        }
         if let Some(stage) = stage_of(fact) {
             self.stages.entry(stage).or_insert_with(&q);
-            if self.stage.as_ref().is_none_or(|(have, _)| *have < stage) {
+            self.reading |= reads_weights(fact);
+            // The load is announced before it is known whether files must be fetched first.
+            let fetches = stage == Stage::Download
+                && !self.reading
+                && matches!(self.stage, Some((Stage::Weights, _)));
+            if fetches || self.stage.as_ref().is_none_or(|(have, _)| *have < stage) {
                 self.stage = Some((stage, q()));
                 self.progress = None;
             }
@@ -433,7 +476,8 @@ impl Speaker {
                 self.routes.push((route.clone(), q()));
             }
             VllmFact::Progress(p) if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) => {
-                self.progress = Some((p.clone(), q()));
+                let p = self.fetched(p);
+                self.progress = Some((p, q()));
             }
             VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
             VllmFact::KvMemory { gib } => self.kv_gib = Some(*gib),
@@ -492,6 +536,31 @@ impl Speaker {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Several files are fetched at once, each with a bar: what counts is all of them together.
+    fn fetched(&mut self, p: &Progress) -> Progress {
+        if p.counted != Counted::Bytes {
+            return p.clone();
+        }
+        if self.fetching.len() < FETCHES_KEPT || self.fetching.contains_key(&p.what) {
+            self.fetching.insert(p.what.clone(), (p.done, p.total));
+        }
+        let sum = |part: fn(&(u64, u64)) -> u64| {
+            self.fetching
+                .values()
+                .map(part)
+                .fold(0, u64::saturating_add)
+        };
+        let alone = self.fetching.len() == 1;
+        Progress {
+            done: sum(|f| f.0),
+            total: sum(|f| f.1),
+            elapsed_s: p.elapsed_s.filter(|_| alone),
+            remaining_s: p.remaining_s.filter(|_| alone),
+            rate: p.rate.filter(|_| alone),
+            ..p.clone()
         }
     }
 

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::event::SourceId;
-use super::procs::Procs;
+use super::event::{Event, LogBlock, SourceEvent, SourceId, Stamped};
+use super::{Model, update};
 use crate::parse::fact::{NetName, Via};
 use crate::parse::perf::{self, Row, Said, Status, Step, Tests};
 use crate::parse::{Block, Fact, Nanos};
@@ -21,6 +21,8 @@ pub enum TestEvent {
     Planned(Arc<Planned>),
     /// It has come so far.
     Phase(Phase, Option<String>),
+    /// A stream of lines of one of its pods: opened, cut, ended.
+    Source(SourceEvent),
     /// Lines of one of its pods.
     Log {
         /// Which source.
@@ -41,6 +43,14 @@ pub struct Planned {
     pub run: String,
     /// Namespace.
     pub namespace: String,
+    /// The workload it is like.
+    pub workload: String,
+    /// Image that it runs in.
+    pub image: String,
+    /// Largest size, bytes; 0 leaves it to the script.
+    pub max_bytes: u64,
+    /// A table of expected bandwidths in place of ours, as its file says it.
+    pub table: Option<Arc<str>>,
     /// Name of the Job.
     pub job: String,
     /// Pods.
@@ -173,8 +183,8 @@ pub struct TestRun {
     pub failures: Vec<Failure>,
     /// What was left out, with the reason.
     pub skipped: BTreeMap<String, String>,
-    /// NCCL's own lines: the matrix of the test.
-    pub procs: Procs,
+    /// What NCCL's own lines in the test's pods say: its matrix, apart from the workload's.
+    pub world: Box<Model>,
     /// How it ended.
     pub ending: Option<Ending>,
     /// What is left in the cluster; `None` while nothing was cleaned up.
@@ -202,6 +212,7 @@ impl TestRun {
                 self.phase(Phase::Planned, now, None);
             }
             TestEvent::Phase(phase, note) => self.phase(phase, now, note),
+            TestEvent::Source(event) => self.tell(Event::Source(event), now),
             TestEvent::Log { source, block } => self.log(source, &block, now),
             TestEvent::Ended(ending) => self.ending = Some(ending),
             TestEvent::Cleaned(left) => self.left = Some(left),
@@ -290,8 +301,18 @@ impl TestRun {
         }
     }
 
-    fn log(&mut self, source: SourceId, block: &Block, now: Nanos) {
-        self.procs.fold(source, block);
+    /// The test's pods have a model of their own: what they say is no news of the workload.
+    fn tell(&mut self, event: Event, at: Nanos) {
+        let seq = self.world.rev + 1;
+        update(&mut self.world, Stamped { seq, at, event });
+    }
+
+    fn log(&mut self, source: SourceId, block: &Arc<Block>, now: Nanos) {
+        let lines = LogBlock {
+            source,
+            block: Arc::clone(block),
+        };
+        self.tell(Event::Log(lines), now);
         for rec in &block.recs {
             if let Fact::Channel(c) = &rec.fact {
                 self.transports.insert(match &c.via {

@@ -1,15 +1,109 @@
-//! A drawn screen as a picture: SVG with the cells' text, colours and attributes, for pages and tickets.
+//! A drawn screen as something to keep: text for mails, ANSI for `less -R`, SVG for pages and tickets.
 
 use std::fmt::Write as _;
 
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
+use unicode_width::UnicodeWidthStr;
 
+use crate::theme::sgr::{self, PLAIN};
 use crate::theme::{Rgb, Theme};
 
 /// Size of a cell in pixels, and of the letters in it.
 const CELL: (u32, u32) = (9, 18);
 const LETTERS: u32 = 15;
+
+/// How a screen is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Characters alone.
+    Text,
+    /// Characters with colours and attributes as terminals take them.
+    Ansi,
+    /// A picture.
+    Svg,
+}
+
+impl Format {
+    /// The one that the ending of a file's name asks for; text where it asks for none of the others.
+    #[must_use]
+    pub fn of(extension: Option<&str>) -> Self {
+        match extension.map(str::to_ascii_lowercase).as_deref() {
+            Some("svg") => Self::Svg,
+            Some("ans" | "ansi") => Self::Ansi,
+            _ => Self::Text,
+        }
+    }
+
+    /// The buffer in this format.
+    #[must_use]
+    pub fn write(self, buf: &Buffer, theme: &Theme) -> String {
+        match self {
+            Self::Text => text(buf),
+            Self::Ansi => ansi(buf),
+            Self::Svg => svg(buf, theme),
+        }
+    }
+}
+
+/// Rows of a buffer without the right halves of wide characters.
+fn rows(buf: &Buffer) -> impl Iterator<Item = Vec<&Cell>> {
+    let width = usize::from(buf.area.width.max(1));
+    buf.content.chunks(width).map(|row| {
+        let mut covered = 0;
+        let cells = row.iter().enumerate().filter(|(x, cell)| {
+            let whole = *x >= covered;
+            if whole {
+                covered = x + UnicodeWidthStr::width(cell.symbol()).max(1);
+            }
+            whole
+        });
+        cells.map(|(_, cell)| cell).collect()
+    })
+}
+
+/// The buffer as text, without the blanks at the ends of its lines.
+#[must_use]
+pub fn text(buf: &Buffer) -> String {
+    let mut out = String::new();
+    for row in rows(buf) {
+        let line: String = row.iter().map(|c| c.symbol()).collect();
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// The buffer as text with escape sequences; every line stands for itself, so that pagers can begin anywhere.
+#[must_use]
+pub fn ansi(buf: &Buffer) -> String {
+    let mut out = String::new();
+    for row in rows(buf) {
+        let blank = |c: &&Cell| {
+            c.symbol() == " " && c.bg == Color::Reset && !c.modifier.contains(Modifier::REVERSED)
+        };
+        let end = row
+            .iter()
+            .rposition(|c| !blank(c))
+            .map_or(0, |last| last + 1);
+        let mut look = PLAIN;
+        for cell in row.iter().take(end) {
+            let want = (cell.fg, cell.bg, cell.modifier);
+            if want != look {
+                let mut codes = String::from("0");
+                sgr::change(PLAIN, want, &mut codes);
+                let _ = write!(out, "\x1b[{codes}m");
+                look = want;
+            }
+            out.push_str(cell.symbol());
+        }
+        if look != PLAIN {
+            out.push_str("\x1b[0m");
+        }
+        out.push('\n');
+    }
+    out
+}
 
 /// The buffer as an SVG document.
 #[must_use]

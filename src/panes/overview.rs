@@ -2,6 +2,7 @@
 
 mod events;
 mod ladder;
+pub(super) mod rungs;
 
 use ratatui::layout::Rect;
 
@@ -50,7 +51,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         },
         pen,
     );
-    let rungs = ladder::rungs(view.scene);
+    let rungs = rungs::rungs(view.scene);
     let air = |y: u16| u16::from(area.height >= 14 && y > area.y);
     if y + air(y) + 2 <= bottom {
         y += air(y);
@@ -283,6 +284,6 @@ pub(super) fn numbers(scene: &Scene) -> Vec<Option<u32>> {
 
 /// Where the ranks are in one sentence, for the panes that list them.
 pub(super) fn where_they_are(scene: &Scene) -> (String, Role) {
-    let rungs = ladder::rungs(scene);
-    ladder::sentence(&rungs)
+    let rungs = rungs::rungs(scene);
+    ladder::sentence(&rungs, scene.now)
 }

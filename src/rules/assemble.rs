@@ -57,6 +57,7 @@ impl Scene {
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
         scene.workloads = workloads(&scene, model, &joined, sizes);
+        super::still::judge(&mut scene, model, &joined.units);
         findings::find(&mut scene, model, &joined, &order);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
@@ -65,6 +66,7 @@ impl Scene {
             row.ranks = ranks_in(&scene.processes, &row.name);
         }
         scene.checks = super::checks::run(&scene, model);
+        scene.test = super::testing::of(&scene, model);
         scene
     }
 }

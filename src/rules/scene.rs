@@ -78,7 +78,7 @@ pub enum NcclStep {
 }
 
 /// Progress inside a stage.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
     /// Done.
     pub done: u64,
@@ -86,6 +86,22 @@ pub struct Progress {
     pub total: u64,
     /// `shards`, `graphs`.
     pub unit: &'static str,
+    /// Units per second, over the whole bar.
+    pub rate: Option<f64>,
+    /// Seconds that are left of this bar now; unknown where nothing has been done yet or it stands still.
+    pub left_s: Option<u64>,
+}
+
+/// A process that has shown no sign of getting on for longer than its stage allows. A suspicion: lines may be
+/// held back, and what a process does in silence no line tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Still {
+    /// Its last sign.
+    pub since: At,
+    /// What the stage allows, seconds.
+    pub limit_s: u32,
+    /// Another rank is further behind: this one may only be waiting for it.
+    pub waits: bool,
 }
 
 /// A process: one life of one pid on one host.
@@ -147,6 +163,10 @@ pub struct ProcessView {
     pub tp: Option<u32>,
     /// Expert-parallel rank.
     pub ep: Option<u32>,
+    /// Prefill-context rank (v0.12+).
+    pub pcp: Option<u32>,
+    /// Decode-context rank.
+    pub dcp: Option<u32>,
     /// Furthest of NCCL's four steps over its communicators.
     pub nccl_step: Option<NcclStep>,
     /// Start-up stage.
@@ -158,6 +178,13 @@ pub struct ProcessView {
     /// Its vLLM version lets only the first rank of a node speak past NCCL: that it says nothing more
     /// proves nothing.
     pub quiet: bool,
+    /// NCCL's step in a communicator that it has begun and not finished.
+    pub nccl_open: Option<NcclStep>,
+    /// It stands still for longer than its stage allows.
+    pub still: Option<Still>,
+    /// vLLM's 1-element all-reduce over a communicator that NCCL has completed: whether it came back; `None`
+    /// where that can't be told.
+    pub warmed_up: Option<bool>,
     /// Time of its last line.
     pub last_at: Option<At>,
     /// First trouble it reported.
@@ -780,4 +807,6 @@ pub struct Scene {
     pub pods: Vec<PodRow>,
     /// Checks in the order of the checklist.
     pub checks: Vec<CheckView>,
+    /// The all-reduce test, once there is one.
+    pub test: Option<Box<super::testing::TestView>>,
 }

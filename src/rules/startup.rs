@@ -6,8 +6,10 @@ use super::comms::{Unit, line_ref};
 use super::layout::Sizes;
 use super::scene::{NcclStep, ProcessView, Progress, Scene, Stage};
 use crate::model::Model;
+use crate::model::edges::Quote;
 use crate::model::speakers::Speaker;
-use crate::parse::vllm::{ProcKind, host_of, release};
+use crate::parse::At;
+use crate::parse::vllm::{self, ProcKind, host_of, release};
 
 /// Fills what the speakers of a unit say about their process.
 pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
@@ -37,11 +39,7 @@ pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
         {
             view.stage = Some(*stage);
             view.stage_since = quote.at;
-            view.progress = s.progress.as_ref().map(|(p, _)| Progress {
-                done: p.done,
-                total: p.total,
-                unit: p.counted.unit(),
-            });
+            view.progress = s.progress.as_ref().map(|(p, q)| progress(s, p, q));
         }
         if let Some((_, quote)) = s.faults.iter().find(|(f, _)| !f.is_echo())
             && view.first_error.is_none()
@@ -59,6 +57,33 @@ pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
     }
 }
 
+/// A bar with what it says about the time: by its own clock, else by the stamps of its lines.
+fn progress(s: &Speaker, p: &vllm::Progress, q: &Quote) -> Progress {
+    let stamped = || {
+        let (began, now) = (s.stages.get(&s.stage.as_ref()?.0)?.at?, q.at?);
+        (began.exact == now.exact && now.ns > began.ns).then(|| (now.ns - began.ns) as f64 / 1e9)
+    };
+    let spent = p
+        .elapsed_s
+        .filter(|e| *e > 0)
+        .map(f64::from)
+        .or_else(stamped);
+    let rate = spent
+        .filter(|_| p.done > 0)
+        .map(|s| p.done as f64 / s)
+        .or(p.rate);
+    let left = p.total.saturating_sub(p.done) as f64;
+    // Casting saturates.
+    let left_s = rate.filter(|r| *r > 0.0).map(|r| (left / r).ceil() as u64);
+    Progress {
+        done: p.done,
+        total: p.total,
+        unit: p.counted.unit(),
+        rate,
+        left_s,
+    }
+}
+
 fn rank(view: &mut ProcessView, s: &Speaker) {
     if let Some((label, l)) = &s.label {
         view.vllm_label.get_or_insert_with(|| label.clone());
@@ -67,6 +92,8 @@ fn rank(view: &mut ProcessView, s: &Speaker) {
             view.pp = view.pp.or(l.pp);
             view.tp = view.tp.or(l.tp);
             view.ep = view.ep.or(l.ep);
+            view.pcp = view.pcp.or(l.pcp);
+            view.dcp = view.dcp.or(l.dcp);
             view.global_rank = view.global_rank.or(l.index);
         }
     }
@@ -78,6 +105,7 @@ fn rank(view: &mut ProcessView, s: &Speaker) {
         view.global_rank = Some(r.rank);
         (view.dp, view.pp, view.tp) = (Some(r.dp), Some(r.pp), Some(r.tp));
         view.ep = r.ep.or(view.ep);
+        view.pcp = r.pcp.or(view.pcp);
     }
 }
 
@@ -181,6 +209,14 @@ pub fn bonds(model: &Model, units: &[Unit], join: &mut dyn FnMut(usize, usize)) 
     }
 }
 
+/// First stamp of what NCCL printed in a process.
+fn began(model: &Model, unit: &Unit) -> Option<At> {
+    unit.procs
+        .iter()
+        .filter_map(|p| model.procs.list.get(*p as usize)?.first_at)
+        .min_by_key(|a| a.ns)
+}
+
 /// After the communicators are known: what NCCL and the engines prove about ranks that print nothing themselves.
 pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
     // An HTTP server that answers proves that every engine behind it is ready.
@@ -222,7 +258,7 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
         }
         if p.nccl_step.is_some() && p.stage.is_none_or(|s| s < Stage::NcclInit) {
             p.stage = Some(Stage::NcclInit);
-            p.stage_since = None;
+            p.stage_since = began(model, unit);
         }
         let same_engine = |s: &Speaker| {
             s.source.0 == p.source

@@ -3,12 +3,16 @@
 //! Everything is watched, nothing polled: one watch a kind, restricted by selectors, so that a namespace of
 //! 50,000 foreign pods costs nothing. What RBAC refuses is said with the rule that would allow it; the rest works.
 
+mod access;
 mod backoff;
 mod client;
+mod director;
 mod discover;
+mod exec;
 mod login;
 pub mod observe;
 mod proxy;
+mod proxyget;
 mod trouble;
 mod watch;
 
@@ -23,9 +27,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use access::{Access, Get, Leave, Seen, Shown};
 pub(crate) use backoff::{Backoff, jitter};
 pub use client::{Connection, connect};
+pub use director::{Director, Helper};
 pub use discover::{Found, find};
+pub use exec::ExecSpec;
 pub use proxy::Environment as ProxyEnvironment;
 pub(crate) use trouble::one_line;
 pub use trouble::{ClusterError, Kind as TroubleKind, Trouble};
@@ -53,6 +60,8 @@ pub struct ClusterOptions {
     pub workload: Option<String>,
     /// What the picker chose; goes before `workload` and `selector`.
     pub chosen: Option<WorkloadView>,
+    /// Somebody wants to choose: the list is shown even where one workload stands out.
+    pub pick: bool,
     /// `--as`.
     pub impersonate: Option<String>,
     /// `--as-group`.

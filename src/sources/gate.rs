@@ -20,6 +20,7 @@ const RECORD: usize = 10_000;
 /// What the configuration says of probes: `probes: never|ask|always`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[derive(clap::ValueEnum)]
 pub enum Policy {
     /// No probe, no question.
     Never,
@@ -181,6 +182,9 @@ pub enum Refusal {
     /// Somebody said no.
     #[error("declined")]
     Declined,
+    /// The question was taken back.
+    #[error("not asked any more: something else is on screen")]
+    Withdrawn,
     /// Over the budget.
     #[error("{per_minute} probes a minute in one pod are the limit: again in {in_seconds} s")]
     Budget {
@@ -359,6 +363,11 @@ impl Gate {
         self.spend(&action, now);
         self.note(number, Outcome::Allowed);
         Ok(Permit { number, action })
+    }
+
+    /// Takes a question back; an answer to it gives no leave any more.
+    pub fn withdraw(&mut self, number: u64) {
+        self.note(number, Outcome::Refused(Refusal::Withdrawn));
     }
 
     /// Writes down what came of it.

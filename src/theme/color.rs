@@ -17,6 +17,20 @@ pub enum Depth {
 }
 
 impl Depth {
+    /// As `--color` names it: `None` for a word that is none of them, `Some(None)` to find out.
+    #[must_use]
+    #[allow(clippy::option_option, reason = "no word, the word auto, a depth")]
+    pub fn named(word: &str) -> Option<Option<Self>> {
+        match word {
+            "auto" => Some(None),
+            "never" => Some(Some(Self::None)),
+            "16" => Some(Some(Self::Ansi)),
+            "256" => Some(Some(Self::Indexed)),
+            "truecolor" => Some(Some(Self::True)),
+            _ => None,
+        }
+    }
+
     /// From the environment, as the shell read it: `NO_COLOR` (set and not empty), `COLORTERM`, `TERM`.
     #[must_use]
     pub fn detect(no_color: Option<&str>, colorterm: Option<&str>, term: Option<&str>) -> Self {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -42,6 +43,7 @@ type plane struct {
 	l       *launcher
 	parts   map[string]*component
 	proxy   *proxy
+	older   net.Listener
 	kubelet *kubelet
 	client  kubernetes.Interface
 	config  *rest.Config
@@ -122,6 +124,9 @@ func (p *plane) keys(context.Context) (err error) {
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	p.direct = "https://" + address
 	if p.proxy, err = newProxy(address); err != nil {
+		return err
+	}
+	if p.older, err = newOlder(p.direct, p.ca.caFile()); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(p.path("kubeconfig"), 0o700); err != nil {
@@ -467,6 +472,9 @@ func (p *plane) stop() {
 		p.proxy.listener.Close()
 		p.proxy.cut(true)
 	}
+	if p.older != nil {
+		p.older.Close()
+	}
 	if !p.keep {
 		// The reaper tries again, should this fail.
 		_ = os.RemoveAll(p.dir)
@@ -495,6 +503,7 @@ func (p *plane) report(control string) map[string]any {
 		"dir":        p.dir,
 		"server":     p.proxy.url(),
 		"direct":     p.direct,
+		"v4":         "http://" + p.older.Addr().String(),
 		"ca":         p.ca.caFile(),
 		"kubeconfig": kubeconfigs,
 		"tokens":     p.tokens,

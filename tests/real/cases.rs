@@ -14,6 +14,10 @@ use ncclscope::model::pods::why;
 use ncclscope::sources::cluster::{ClusterOptions, Found, find};
 use serde_json::{Value, json};
 
+use crate::access::{
+    a_command_ends_soon_after_we_vanish, a_refused_command_names_the_rule,
+    commands_run_over_both_protocols,
+};
 use crate::allreduce::{
     a_test_is_removed_however_it_ends, a_test_is_what_was_shown_and_leaves_nothing,
     a_test_needs_leave,
@@ -41,6 +45,9 @@ cases![
     every_line_of_64_pods_comes_once_or_is_counted,
     three_thousand_foreign_pods_are_never_listed,
     a_quiet_screen_costs_almost_no_requests,
+    commands_run_over_both_protocols,
+    a_command_ends_soon_after_we_vanish,
+    a_refused_command_names_the_rule,
     a_test_is_what_was_shown_and_leaves_nothing,
     a_test_is_removed_however_it_ends,
     a_test_needs_leave,

@@ -25,9 +25,9 @@ fn a_verb_is_a_verb_and_the_rest_is_the_cluster() {
     let cli =
         Cli::try_parse_from(["ncclscope", "-n", "prod", "-l", "app=vllm", "--as", "jane"]).unwrap();
     assert!(cli.verb.is_none());
-    assert_eq!(cli.live.namespace.as_deref(), Some("prod"));
-    assert_eq!(cli.live.selector.as_deref(), Some("app=vllm"));
-    assert_eq!(cli.live.impersonate.as_deref(), Some("jane"));
+    assert_eq!(cli.live.cluster.namespace.as_deref(), Some("prod"));
+    assert_eq!(cli.live.cluster.selector.as_deref(), Some("app=vllm"));
+    assert_eq!(cli.live.cluster.impersonate.as_deref(), Some("jane"));
     let cli = Cli::try_parse_from(["ncclscope", "-n", "prod", "lws/mixtral"]).unwrap();
     assert_eq!(cli.live.workload.as_deref(), Some("lws/mixtral"));
     let cli = Cli::try_parse_from(["ncclscope", "open", "--follow", "a.log", "-"]).unwrap();

@@ -33,7 +33,7 @@ fn picture(model: &Model) -> String {
         area,
         &mut frame,
     );
-    ncclscope::app::effects::text(&frame)
+    ncclscope::panes::export::text(&frame)
 }
 
 #[test]

@@ -91,6 +91,7 @@ fn scene() -> Scene {
                 done: 6,
                 total: 59,
                 unit: "shards",
+                ..Progress::default()
             }),
             ..ProcessView::default()
         }],

@@ -46,7 +46,7 @@ impl Stage for Probe {
         self.0.panes.lock().unwrap().push(model.screen.pane);
     }
 
-    fn perform(&mut self, effect: Effect) -> Outcome {
+    fn perform(&mut self, effect: Effect, _: &Model) -> Outcome {
         match effect {
             Effect::Quit => Outcome::Quit(0),
             Effect::Copy(_) => Outcome::Answer(Box::new(Event::Note {

@@ -302,6 +302,7 @@ impl Job {
                         done: 31,
                         total: 59,
                         unit: "shards",
+                        ..Progress::default()
                     }),
                     last_at: Some(at(140)),
                     ..ProcessView::default()

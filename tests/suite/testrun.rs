@@ -7,7 +7,7 @@ use ncclscope::model::testrun::{Ending, Phase, Planned, TestEvent, TestRun};
 use ncclscope::parse::Block;
 use ncclscope::rules::busbw::{Grade, Table, grade};
 
-const RUN: &str = "r1";
+pub const RUN: &str = "r1";
 
 fn start() -> TestRun {
     let mut run = TestRun::default();
@@ -32,7 +32,7 @@ fn say(run: &mut TestRun, lines: &[String]) {
     );
 }
 
-fn line(rank: u32, step: &str, status: &str, more: &str) -> String {
+pub fn line(rank: u32, step: &str, status: &str, more: &str) -> String {
     format!(
         "#ncclscope {{\"v\": 1, \"t\": 1, \"run\": \"{RUN}\", \"rank\": {rank}, \"step\": \"{step}\", \"status\": \"{status}\"{more}}}\n"
     )
@@ -67,7 +67,7 @@ fn ranks(run: &mut TestRun, hosts: u32, per_host: u32, gpu: &str, gbit: u32) {
     }
 }
 
-fn row(by: &str, bytes: u64, world: u32, busbw: f64, wrong: u64) -> String {
+pub fn row(by: &str, bytes: u64, world: u32, busbw: f64, wrong: u64) -> String {
     line(
         0,
         by,

@@ -239,3 +239,235 @@ fn the_environment_decides_the_depth() {
     assert_eq!(depth(None, None, Some("linux")), Depth::Ansi);
     assert_eq!(depth(None, None, Some("dumb")), Depth::None);
 }
+
+/// What two colours are to an eye, as a distance in CIE L*a*b*; `eye` mixes linear red, green and blue.
+fn distance(a: Rgb, b: Rgb, eye: &[[f64; 3]; 3]) -> f64 {
+    let lab = |Rgb(r, g, b): Rgb| {
+        let linear = [r, g, b].map(|v| {
+            let v = f64::from(v) / 255.0;
+            if v <= 0.040_45 {
+                v / 12.92
+            } else {
+                ((v + 0.055) / 1.055).powf(2.4)
+            }
+        });
+        let mix = |row: &[f64; 3]| -> f64 {
+            let sum: f64 = row.iter().zip(linear).map(|(m, v)| m * v).sum();
+            sum.clamp(0.0, 1.0)
+        };
+        let seen = [mix(&eye[0]), mix(&eye[1]), mix(&eye[2])];
+        let axis = |weights: [f64; 3], white: f64| {
+            let t: f64 = weights.iter().zip(seen).map(|(w, v)| w * v).sum::<f64>() / white;
+            if t > 0.008_856 {
+                t.cbrt()
+            } else {
+                7.787 * t + 16.0 / 116.0
+            }
+        };
+        let x = axis([0.4124, 0.3576, 0.1805], 0.950_47);
+        let y = axis([0.2126, 0.7152, 0.0722], 1.0);
+        let z = axis([0.0193, 0.1192, 0.9505], 1.088_83);
+        [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
+    };
+    let (a, b) = (lab(a), lab(b));
+    a.iter()
+        .zip(b)
+        .map(|(p, q)| (p - q).powi(2))
+        .sum::<f64>()
+        .sqrt()
+}
+
+/// Dichromats by Machado, Oliveira and Fernandes (2009), full severity.
+const NORMAL: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+const PROTANOPE: [[f64; 3]; 3] = [
+    [0.152_286, 1.052_583, -0.204_868],
+    [0.114_503, 0.786_281, 0.099_216],
+    [-0.003_882, -0.048_116, 1.051_998],
+];
+const DEUTERANOPE: [[f64; 3]; 3] = [
+    [0.367_322, 0.860_646, -0.227_968],
+    [0.280_085, 0.672_501, 0.047_413],
+    [-0.011_820, 0.042_940, 0.968_881],
+];
+const TRITANOPE: [[f64; 3]; 3] = [
+    [1.255_528, -0.076_749, -0.178_779],
+    [-0.078_411, 0.930_809, 0.147_602],
+    [0.004_733, 0.691_367, 0.303_900],
+];
+
+#[test]
+fn states_are_told_apart_by_the_eyes_that_a_theme_is_for() {
+    // What is well against what is not, and what is bad against what is worse.
+    let states = [
+        (Role::Ok, Role::Warn),
+        (Role::Ok, Role::Fail),
+        (Role::Ok, Role::Waiting),
+        (Role::Ok, Role::Unknown),
+        (Role::Warn, Role::Fail),
+        (Role::Waiting, Role::Warn),
+        (Role::Waiting, Role::Fail),
+        (Role::P2p, Role::Tcp),
+        (Role::P2p, Role::Net),
+        (Role::P2p, Role::Shm),
+        (Role::Net, Role::Tcp),
+        (Role::NetGdr, Role::Tcp),
+        (Role::BarDone, Role::BarRest),
+    ];
+    let near = [(Role::NetGdr, Role::Net), (Role::P2p, Role::NetGdr)];
+    for (name, text) in BUNDLED {
+        let (theme, _) = Theme::load(name, text, TRUE);
+        let color = |role: Role| match theme.style(role).fg {
+            Some(Color::Rgb(r, g, b)) => Some(Rgb(r, g, b)),
+            _ => None,
+        };
+        let eyes: &[(&str, [[f64; 3]; 3])] = match *name {
+            // Nothing but attributes; the terminal's own colours are not known.
+            "mono" | "terminal" => continue,
+            "deuteranopia" => &[
+                ("normal", NORMAL),
+                ("protanope", PROTANOPE),
+                ("deuteranope", DEUTERANOPE),
+            ],
+            "tritanopia" => &[("normal", NORMAL), ("tritanope", TRITANOPE)],
+            _ => &[("normal", NORMAL)],
+        };
+        for (eye, mix) in eyes {
+            for (pairs, least) in [(states.as_slice(), 20.0), (near.as_slice(), 15.0)] {
+                for (a, b) in pairs {
+                    let (x, y) = color(*a).zip(color(*b)).unwrap();
+                    let far = distance(x, y, mix);
+                    let (a, b) = (a.name(), b.name());
+                    assert!(
+                        far >= least,
+                        "{name}: {a} and {b} are {far:.0} apart to a {eye} eye"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn high_contrast_is_seven_to_one_everywhere() {
+    let (theme, _) = Theme::load(
+        "high-contrast",
+        BUNDLED
+            .iter()
+            .find(|(n, _)| *n == "high-contrast")
+            .unwrap()
+            .1,
+        TRUE,
+    );
+    for role in Role::ALL.into_iter().filter(|r| !r.is_overlay()) {
+        let style = theme.style(role);
+        let Some(Color::Rgb(r, g, b)) = style.fg else {
+            panic!("{} has no colour of its own", role.name());
+        };
+        let back = match style.bg {
+            Some(Color::Rgb(r, g, b)) => Rgb(r, g, b),
+            _ => theme.background(),
+        };
+        let has = contrast(Rgb(r, g, b), back);
+        assert!(has >= 7.0, "{}: {has:.1}", role.name());
+    }
+}
+
+/// Without colour a state is its word or its glyph: no two may share one.
+#[test]
+fn states_are_told_apart_without_colour() {
+    use ncclscope::panes::{matrix, parts};
+    use ncclscope::rules::scene::{CheckVerdict as C, CommState as S, Severity, Verdict as V};
+    fn different(what: &str, words: &[&str]) {
+        let set: BTreeSet<&str> = words.iter().copied().collect();
+        assert_eq!(set.len(), words.len(), "{what}: {words:?}");
+    }
+    let verdicts = [V::Healthy, V::Starting, V::Unknown, V::Degraded, V::Failed];
+    different("verdicts", &verdicts.map(|v| parts::verdict(v).0));
+    let checks = [
+        C::Pass,
+        C::Warn,
+        C::Fail,
+        C::Waiting,
+        C::Unknown,
+        C::NotApplicable,
+        C::Forbidden,
+    ];
+    different("checks", &checks.map(|v| parts::outcome(v).0));
+    let severities = [Severity::Info, Severity::Warning, Severity::Error];
+    different("severities", &severities.map(|v| parts::severity(v).0));
+    let states = [
+        S::Starting,
+        S::Complete,
+        S::Destroyed,
+        S::Revoked,
+        S::Aborted,
+        S::Failed,
+    ];
+    different("communicators", &states.map(|v| parts::comm_state(v).0));
+    use ncclscope::rules::scene::Glyph as G;
+    let glyphs = [
+        G::Mnnvl,
+        G::P2p,
+        G::P2pWeak,
+        G::CollNet,
+        G::NetGdr,
+        G::Shm,
+        G::Net,
+        G::Tcp,
+        G::Doubt,
+        G::Missing,
+    ];
+    for ascii in [false, true] {
+        let drawn = glyphs.map(|g| {
+            let c = matrix::sign(g).0;
+            if ascii { parts::plain(c) } else { c }
+        });
+        let set: BTreeSet<char> = drawn.iter().copied().collect();
+        assert_eq!(set.len(), drawn.len(), "{drawn:?}");
+    }
+    for bar in ['█', '░', '┊', '▒'] {
+        let same = ['█', '░', '┊', '▒']
+            .iter()
+            .filter(|c| parts::plain(**c) == parts::plain(bar));
+        assert_eq!(same.count(), 1, "{bar} in ASCII");
+    }
+}
+
+#[test]
+fn own_themes_go_by_name_and_mistakes_have_places() {
+    use ncclscope::app::themes::{self, Themes};
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write(
+        "mine.yaml",
+        "inherits: light\nroles:\n  ok: { fg: nothing }\n  warn: { fg: red }\n",
+    );
+    write("dark.yaml", "roles:\n  ok: { fg: blue }\n");
+    write("notes.txt", "not a theme");
+    let mine = Themes::new(Some(dir.path().into()), TRUE);
+    let names = mine.names();
+    assert!(names.contains(&"mine".to_owned()) && !names.contains(&"notes".to_owned()));
+    assert_eq!(names.iter().filter(|n| *n == "dark").count(), 1);
+    let (theme, warnings) = mine.load("mine").unwrap();
+    assert_eq!(theme.style(Role::Warn).fg, Some(Color::Red));
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].ends_with(
+            "mine.yaml: line 3, column 13: no colour nothing: #rrggbb, #rrggbb/green, green, default, or a palette name"
+        ),
+        "{warnings:?}"
+    );
+    assert_eq!(themes::said(&warnings), Some(warnings[0].clone()));
+    let (dark, _) = mine.load("dark").unwrap();
+    assert_eq!(
+        dark.style(Role::Ok).fg,
+        Some(Color::Blue),
+        "one's own goes first"
+    );
+    assert!(mine.load("high-contrast").unwrap().1.is_empty());
+    for name in ["pink", "../mine", "", ".hidden", "/etc/passwd"] {
+        let why = mine.load(name).unwrap_err();
+        assert!(why.contains("no theme") && why.contains("mine"), "{why}");
+    }
+    assert!(Themes::new(None, TRUE).load("light").is_ok());
+}

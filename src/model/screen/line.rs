@@ -1,7 +1,5 @@
 //! What is typed, and what a line means once it is run.
 
-use std::path::PathBuf;
-
 use super::{Ask, Completion, HISTORY, Mode, PaneId, Screen, Typed};
 use crate::model::commands::{self, Order};
 use crate::model::event::{Command, Effect};
@@ -150,14 +148,10 @@ impl Screen {
                     None => self.say(format!("no communicator `{which}`"), true),
                 }
             }
-            Ok(Order::Save(path)) => return self.save(path),
+            Ok(Order::Save(path)) => return vec![Effect::SaveScreen(path)],
             Ok(Order::Errand(errand)) => return vec![Effect::Errand(errand)],
         }
         Vec::new()
-    }
-
-    fn save(&mut self, path: PathBuf) -> Vec<Effect> {
-        vec![Effect::SaveScreen(path)]
     }
 
     /// The numbers may be of ranks that are not there (yet): the pane shows the nearest and the axis says so.

@@ -16,6 +16,8 @@ pub enum PaneId {
     Checks,
     /// What is wrong, with its proof.
     Findings,
+    /// The all-reduce test.
+    Test,
     /// All containers.
     Logs,
     /// Variables that matter, differences first.
@@ -31,6 +33,7 @@ impl PaneId {
         Self::Matrix,
         Self::Checks,
         Self::Findings,
+        Self::Test,
         Self::Logs,
         Self::Env,
     ];
@@ -45,6 +48,7 @@ impl PaneId {
             Self::Matrix => "matrix",
             Self::Checks => "checks",
             Self::Findings => "findings",
+            Self::Test => "test",
             Self::Logs => "logs",
             Self::Env => "env",
         }
@@ -60,6 +64,7 @@ impl PaneId {
             Self::Matrix => '3',
             Self::Checks => '5',
             Self::Findings => '6',
+            Self::Test => '7',
             Self::Logs => '8',
             Self::Env => '9',
         }

@@ -2,117 +2,18 @@
 
 use ratatui::layout::Rect;
 
-use super::numbers;
+use super::rungs::Rung;
 use crate::panes::View;
 use crate::panes::parts::{self, Pen};
 use crate::parse::At;
-use crate::rules::scene::{NcclStep, ProcessView, Scene};
 use crate::theme::Role;
 
-/// Ranks that stand at the same place.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rung {
-    ranks: Vec<u32>,
-    places: Vec<String>,
-    word: &'static str,
-    /// Steps done, of how many.
-    at: u64,
-    of: u64,
-    ended: bool,
-    /// They say nothing from here on, whatever they do.
-    quiet: bool,
-    /// Since when the first of them is here.
-    since: Option<At>,
-    /// Least and most done, of how many, of what.
-    progress: Option<(u64, u64, u64, &'static str)>,
-}
-
-/// Place on the ladder of a process: the vLLM stage, or NCCL's step where no vLLM line was seen.
-fn place(p: &ProcessView) -> Option<(&'static str, u64, u64)> {
-    if let Some(stage) = p.stage {
-        let (word, at) = parts::stage(stage);
-        return Some((word, at, 10));
-    }
-    let (word, at) = match p.nccl_step? {
-        NcclStep::Initialization => ("initialization", 1),
-        NcclStep::Topology => ("topology", 2),
-        NcclStep::Transport => ("transport", 3),
-        NcclStep::Completion => ("complete", 4),
-    };
-    Some((word, at, 4))
-}
-
-/// The ladder, slowest first.
-#[must_use]
-pub fn rungs(scene: &Scene) -> Vec<Rung> {
-    let numbers = numbers(scene);
-    let mut rungs: Vec<Rung> = Vec::new();
-    for (p, number) in scene.processes.iter().zip(numbers) {
-        let (Some((word, at, of)), Some(number)) = (place(p), number) else {
-            continue;
-        };
-        let ended = p.alive == Some(false);
-        let progress = p.progress.as_ref().map(|g| (g.done, g.total, g.unit));
-        // Ranks that are more than a tenth apart in one stage are not alike.
-        let near = |r: &Rung| match (r.progress, progress) {
-            (Some((low, high, total, unit)), Some((done, t, u))) => {
-                total == t && unit == u && done.max(high) - done.min(low) <= total / 10
-            }
-            (None, None) => true,
-            _ => false,
-        };
-        let word = if p.quiet { "after NCCL" } else { word };
-        let same = |r: &&mut Rung| (r.word, r.of, r.ended) == (word, of, ended) && near(r);
-        let rung = match rungs.iter_mut().find(same) {
-            Some(rung) => rung,
-            None => {
-                rungs.push(Rung {
-                    ranks: Vec::new(),
-                    places: Vec::new(),
-                    word,
-                    at,
-                    of,
-                    ended,
-                    quiet: p.quiet,
-                    since: None,
-                    progress: progress.map(|(done, total, unit)| (done, done, total, unit)),
-                });
-                let Some(last) = rungs.last_mut() else {
-                    continue;
-                };
-                last
-            }
-        };
-        rung.ranks.push(number);
-        // Ranks of one place follow one another: a name is copied once a place, not once a rank.
-        let here = p.pod.as_deref().or(p.host.as_deref()).unwrap_or("?");
-        if rung.places.last().is_none_or(|last| last != here) {
-            rung.places.push(here.to_owned());
-        }
-        rung.since = match (rung.since, p.stage_since) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        if let (Some((low, high, ..)), Some((done, ..))) = (rung.progress.as_mut(), progress) {
-            *low = done.min(*low);
-            *high = done.max(*high);
-        }
-    }
-    for rung in &mut rungs {
-        rung.ranks.sort_unstable();
-        rung.ranks.dedup();
-        rung.places.sort();
-        rung.places.dedup();
-    }
-    rungs.sort_by(|a, b| {
-        (!a.ended, a.quiet, a.at, &a.ranks).cmp(&(!b.ended, b.quiet, b.at, &b.ranks))
-    });
-    rungs
-}
+/// One second in nanoseconds.
+const SEC: i64 = 1_000_000_000;
 
 /// The ladder in one sentence: who holds the others up, or where all of them are.
 #[must_use]
-pub fn sentence(rungs: &[Rung]) -> (String, Role) {
+pub fn sentence(rungs: &[Rung], now: Option<At>) -> (String, Role) {
     // Who says nothing holds nobody up, as far as can be told.
     let heard = rungs.iter().position(|r| r.quiet).unwrap_or(rungs.len());
     let rungs = match rungs.get(..heard) {
@@ -125,6 +26,27 @@ pub fn sentence(rungs: &[Rung]) -> (String, Role) {
     };
     match rungs {
         [] => ("no rank has said where it is".into(), Role::Unknown),
+        [first, rest @ ..] if !first.ended && first.still.is_some() => {
+            let quiet = first
+                .silent(now)
+                .map_or_else(String::new, |ns| format!(" for {}", parts::duration(ns)));
+            let waits = if rest.iter().any(|r| r.at > first.at) {
+                "; the others wait for it"
+            } else {
+                ""
+            };
+            let at = first
+                .step
+                .filter(|s| *s != "complete")
+                .unwrap_or(first.word);
+            (
+                format!(
+                    "{}: no sign of getting on in {at}{quiet}{waits}",
+                    name(first)
+                ),
+                Role::Warn,
+            )
+        }
         [only] if only.ended => (format!("{} ended in {}", name(only), only.word), Role::Fail),
         [only] if only.at == only.of => {
             (format!("{}: all {}", name(only), only.word), Role::Strong)
@@ -221,6 +143,11 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
     let at_time = at_bar + if bar > 0 { bar + 2 } else { 0 };
     let at_progress = at_time + 9 + 3;
     let end = x + width;
+    // Time left, flush right, where any of them knows it.
+    let left: u16 = match rungs.iter().any(|r| r.left.is_some()) {
+        true if width >= 60 => 8,
+        _ => 0,
+    };
     pen.text(x, area.y, who, "START-UP", Role::Label);
     pen.text(at_word, area.y, word, "stage", Role::Label);
     pen.right(
@@ -233,10 +160,13 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
     pen.text(
         at_progress,
         area.y,
-        end.saturating_sub(at_progress),
+        end.saturating_sub(at_progress + left),
         "progress",
         Role::Label,
     );
+    if left > 0 {
+        pen.right(end - left, area.y, left, "left", Role::Label);
+    }
     if rungs.is_empty() {
         let text =
             "no rank has said where it is: neither vLLM stages nor NCCL steps in these lines";
@@ -253,18 +183,13 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
     for (i, ((rung, ranks), where_)) in rungs.iter().zip(&ranks).zip(places).take(lines).enumerate()
     {
         let slowest = i == 0 && waits;
-        let role = match (rung.ended, slowest, rung.at == rung.of) {
-            (true, ..) => Role::Fail,
-            (_, true, _) => Role::Warn,
-            (_, _, true) => Role::Ok,
-            _ => Role::Waiting,
-        };
+        let role = rung.role(slowest);
         pen.text(
             x,
             y,
             who,
             ranks,
-            if slowest || rung.ended {
+            if slowest || rung.ended || rung.still.is_some() {
                 Role::Strong
             } else {
                 Role::Text
@@ -299,13 +224,12 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         if rung.ended {
             said.push("ended".to_owned());
         }
-        if let Some((low, high, total, unit)) = rung.progress {
-            let done = if low == high {
-                low.to_string()
-            } else {
-                format!("{low}-{high}")
-            };
-            said.push(format!("{done}/{total} {unit}"));
+        if let Some(step) = rung.step.filter(|s| *s != "complete") {
+            said.push(step.to_owned());
+        }
+        said.extend(rung.amount());
+        if let Some(ns) = rung.silent(view.scene.now) {
+            said.push(format!("no sign for {}", parts::duration(ns)));
         }
         if rung.quiet {
             said.push("silent by their version until they serve".into());
@@ -313,13 +237,23 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         if slowest && !rung.ended {
             said.push("the others wait for it".into());
         }
-        let room = end.saturating_sub(at_progress);
+        let room = end.saturating_sub(at_progress + left);
+        if let Some(s) = rung.left.filter(|_| left > 0) {
+            let ns = i64::try_from(s)
+                .unwrap_or(i64::MAX / SEC)
+                .saturating_mul(SEC);
+            pen.right(end - left, y, left, &parts::duration(ns), Role::Text);
+        }
         pen.text(
             at_progress,
             y,
             room,
             &said.join("   "),
-            if slowest { role } else { Role::Text },
+            if slowest || rung.still.is_some() {
+                role
+            } else {
+                Role::Text
+            },
         );
         y += 1;
     }

@@ -55,14 +55,15 @@ pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<
     if let Some(w) = &options.chosen {
         return Ok(Found::One(w.clone()));
     }
+    let named = !options.pick;
     let search = Search {
         client: link.client(),
         namespace,
     };
-    if let Some(name) = &options.workload {
+    if let Some(name) = options.workload.as_ref().filter(|_| named) {
         return search.named(name).await.map(Found::One);
     }
-    if let Some(selector) = &options.selector {
+    if let Some(selector) = options.selector.as_ref().filter(|_| named) {
         return Ok(Found::One(WorkloadView {
             namespace: search.namespace.clone().unwrap_or_default(),
             kind: "selector".into(),
@@ -79,7 +80,7 @@ pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<
             .cmp(&a.gpus)
             .then_with(|| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)))
     });
-    let one = all.len() == 1 || with_gpus == 1;
+    let one = named && (all.len() == 1 || with_gpus == 1);
     match all.first() {
         Some(first) if one => Ok(Found::One(first.clone())),
         _ => Ok(Found::Choice(all, refused)),

@@ -1,0 +1,231 @@
+//! Ranks that stand at the same place of their start-up, for the ladder and for the ranks pane.
+
+use crate::panes::parts;
+use crate::parse::{At, Nanos};
+use crate::rules::scene::{NcclStep, ProcessView, Progress, Scene, Stage};
+use crate::theme::Role;
+
+/// Ranks that stand at the same place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rung {
+    /// Indices into the scene's processes.
+    pub processes: Vec<u32>,
+    /// Their numbers, sorted.
+    pub ranks: Vec<u32>,
+    /// Pods or hosts, sorted.
+    pub places: Vec<String>,
+    /// The stage, or NCCL's step where no vLLM line was seen.
+    pub word: &'static str,
+    /// NCCL's step inside a stage, where it says more.
+    pub step: Option<&'static str>,
+    /// Steps done.
+    pub at: u64,
+    /// Of how many.
+    pub of: u64,
+    /// They ended here.
+    pub ended: bool,
+    /// They say nothing from here on, whatever they do.
+    pub quiet: bool,
+    /// No sign of getting on since then, and nobody is further behind.
+    pub still: Option<At>,
+    /// Since when the first of them is here.
+    pub since: Option<At>,
+    /// Least and most done, of how many, of what.
+    pub progress: Option<(u64, u64, u64, &'static str)>,
+    /// Units per second of the slowest.
+    pub rate: Option<f64>,
+    /// Seconds that are left for the slowest.
+    pub left: Option<u64>,
+}
+
+/// Place on the ladder of a process: the vLLM stage, or NCCL's step where no vLLM line was seen.
+pub fn place(p: &ProcessView) -> Option<(&'static str, u64, u64)> {
+    if let Some(stage) = p.stage {
+        let (word, at) = parts::stage(stage);
+        return Some((if p.quiet { "after NCCL" } else { word }, at, 10));
+    }
+    let (word, at) = match p.nccl_step? {
+        NcclStep::Initialization => ("initialization", 1),
+        NcclStep::Topology => ("topology", 2),
+        NcclStep::Transport => ("transport", 3),
+        NcclStep::Completion => ("complete", 4),
+    };
+    Some((word, at, 4))
+}
+
+/// What NCCL does inside `nccl-init`: the step of the communicator that is being made, or the warm-up behind it.
+pub fn step(p: &ProcessView) -> Option<&'static str> {
+    if p.stage != Some(Stage::NcclInit) || p.quiet {
+        return None;
+    }
+    match (p.nccl_open.or(p.nccl_step)?, p.warmed_up) {
+        (NcclStep::Initialization, _) => Some("initialization"),
+        (NcclStep::Topology, _) => Some("topology"),
+        (NcclStep::Transport, _) => Some("transport"),
+        (NcclStep::Completion, Some(false)) => Some("warm-up all-reduce"),
+        (NcclStep::Completion, _) => Some("complete"),
+    }
+}
+
+impl Rung {
+    /// The rung of one process alone.
+    pub fn of(index: u32, number: Option<u32>, p: &ProcessView) -> Self {
+        let (word, at, of) = place(p).unwrap_or(("-", 0, 10));
+        let here = p.pod.as_deref().or(p.host.as_deref()).unwrap_or("?");
+        Self {
+            processes: vec![index],
+            ranks: number.into_iter().collect(),
+            places: vec![here.to_owned()],
+            word,
+            step: step(p),
+            at,
+            of,
+            ended: p.alive == Some(false),
+            quiet: p.quiet,
+            still: p.still.filter(|s| !s.waits).map(|s| s.since),
+            since: p.stage_since,
+            progress: p
+                .progress
+                .as_ref()
+                .map(|g| (g.done, g.done, g.total, g.unit)),
+            rate: p.progress.as_ref().and_then(|g| g.rate),
+            left: p.progress.as_ref().and_then(|g| g.left_s),
+        }
+    }
+
+    /// Whether a process stands where these do. More than a tenth apart in one stage is not alike.
+    fn like(&self, other: &Self) -> bool {
+        let near = match (self.progress, other.progress) {
+            (Some((low, high, total, unit)), Some((done, _, t, u))) => {
+                total == t && unit == u && done.max(high) - done.min(low) <= total / 10
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        let key = |r: &Self| (r.word, r.step, r.of, r.ended, r.still.is_some());
+        key(self) == key(other) && near
+    }
+
+    fn join(&mut self, one: Self) {
+        self.processes.extend(one.processes);
+        self.ranks.extend(one.ranks);
+        // Ranks of one place follow one another: a name is kept once a place, not once a rank.
+        for here in one.places {
+            if self.places.last() != Some(&here) {
+                self.places.push(here);
+            }
+        }
+        let first = |a: Option<At>, b: Option<At>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.since = first(self.since, one.since);
+        self.still = first(self.still, one.still);
+        if let (Some((low, high, ..)), Some((done, ..))) = (self.progress.as_mut(), one.progress) {
+            if done < *low {
+                self.rate = one.rate;
+            }
+            *low = done.min(*low);
+            *high = done.max(*high);
+        }
+        self.left = match (self.left, one.left) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            _ => None,
+        };
+    }
+
+    /// `6/59 shards`, `6-9/59 shards   0.6/s`, `3.2/14.0 GB   45 MB/s`.
+    pub fn amount(&self) -> Option<String> {
+        let (low, high, total, unit) = self.progress?;
+        Some(amount(low, high, total, unit, self.rate))
+    }
+
+    /// How long nothing was seen of them.
+    pub fn silent(&self, now: Option<At>) -> Option<Nanos> {
+        let (since, now) = (self.still?, now?);
+        Some(now.ns.saturating_sub(since.ns))
+    }
+
+    /// What the place means: how loud it is drawn.
+    pub fn role(&self, slowest: bool) -> Role {
+        match (
+            self.ended,
+            self.still.is_some() || slowest,
+            self.at == self.of,
+        ) {
+            (true, ..) => Role::Fail,
+            (_, true, _) => Role::Warn,
+            (_, _, true) => Role::Ok,
+            _ => Role::Waiting,
+        }
+    }
+}
+
+/// A progress as a person reads it.
+pub fn amount(low: u64, high: u64, total: u64, unit: &str, rate: Option<f64>) -> String {
+    let gb = |n: u64| format!("{:.1}", n as f64 / 1e9);
+    let span = |f: &dyn Fn(u64) -> String| {
+        let (a, b) = (f(low), f(high));
+        if a == b { a } else { format!("{a}-{b}") }
+    };
+    let (text, speed) = if unit == "bytes" {
+        let speed = rate.map(|r| format!("{:.0} MB/s", r / 1e6));
+        (format!("{}/{} GB", span(&gb), gb(total)), speed)
+    } else {
+        let speed = rate.map(|r| match r {
+            r if r >= 1.0 => format!("{r:.1}/s"),
+            r => format!("{:.1} s each", 1.0 / r.max(1e-6)),
+        });
+        (
+            format!("{}/{total} {unit}", span(&|n| n.to_string())),
+            speed,
+        )
+    };
+    match speed.filter(|_| low < total) {
+        Some(speed) => format!("{text}   {speed}"),
+        None => text,
+    }
+}
+
+/// A progress as a person reads it.
+pub fn progress(g: &Progress) -> String {
+    amount(g.done, g.done, g.total, g.unit, g.rate)
+}
+
+/// Alike processes together, those that hold the others up first.
+pub fn fold(one_by_one: impl IntoIterator<Item = Rung>) -> Vec<Rung> {
+    let mut rungs: Vec<Rung> = Vec::new();
+    for one in one_by_one {
+        match rungs.iter_mut().find(|r| r.like(&one)) {
+            Some(rung) => rung.join(one),
+            None => rungs.push(one),
+        }
+    }
+    for rung in &mut rungs {
+        rung.ranks.sort_unstable();
+        rung.ranks.dedup();
+        rung.places.sort();
+        rung.places.dedup();
+    }
+    rungs.sort_by(|a, b| order(a).cmp(&order(b)));
+    rungs
+}
+
+/// Ended first, then by place; of one place those that stand still first; who says nothing comes last.
+pub fn order(r: &Rung) -> impl Ord + use<'_> {
+    let done = r.progress.map_or(0, |(low, _, total, _)| {
+        low.saturating_mul(1000) / total.max(1)
+    });
+    (!r.ended, r.quiet, r.at, r.still.is_none(), done, &r.ranks)
+}
+
+/// The ladder, slowest first.
+#[must_use]
+pub fn rungs(scene: &Scene) -> Vec<Rung> {
+    let numbers = super::numbers(scene);
+    let ranks = (0u32..).zip(&scene.processes).zip(numbers);
+    fold(ranks.filter_map(|((index, p), number)| {
+        place(p)?;
+        Some(Rung::of(index, Some(number?), p))
+    }))
+}

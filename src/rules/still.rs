@@ -1,0 +1,252 @@
+//! Who gets on and who stands still: the stall rules (`reference/vllm.md` section 2), the warm-up behind NCCL's
+//! init, and the time that is left.
+//!
+//! A process that stands still is a suspicion and no finding: lines may be held back, and from v0.11.1 on most
+//! ranks print nothing between NCCL and serving. What is proven beside it (samples) makes the findings.
+
+use std::collections::BTreeMap;
+
+use super::comms::Unit;
+use super::scene::{CommState, NcclStep, ProcessView, Scene, Stage, Still};
+use crate::model::Model;
+use crate::model::speakers::Speaker;
+use crate::parse::vllm::{Edge, Phase, Printer, VllmFact, release};
+use crate::parse::{At, Nanos};
+
+const SEC: Nanos = 1_000_000_000;
+/// Between the phases, and where the reference quotes nothing else: "silence itself", 120 s.
+const SILENCE: u32 = 120;
+
+/// How long a stage may be silent, seconds; nothing for one that may be silent for ever.
+#[must_use]
+pub fn limit(stage: Stage, last: Option<(Phase, Edge)>) -> Option<u32> {
+    Some(match (stage, last) {
+        (Stage::Serving, _) => return None,
+        // The interval between its lines doubles up to 640 s.
+        (Stage::Started, Some((Phase::Ray, _))) => 1300,
+        // A quiet wait up to the ready time-out is normal.
+        (Stage::Started, _) => 600,
+        (Stage::DistributedInit, _) => 60,
+        (Stage::NcclInit, _) => 90,
+        // Cold, a compile takes three minutes and prints nothing on the way.
+        (Stage::Compile, Some((Phase::Compile, e))) if e != Edge::End => 300,
+        _ => SILENCE,
+    })
+}
+
+/// Where a rank stands, for comparison with others: what is less is behind.
+fn place(p: &ProcessView) -> (Option<Stage>, Option<NcclStep>) {
+    let step = match p.stage {
+        None | Some(Stage::NcclInit) => p.nccl_open.or(p.nccl_step),
+        _ => None,
+    };
+    (p.stage, step)
+}
+
+/// Whose stand matters: ranks that are alive, not yet there, and would speak if they got on.
+fn heard(p: &ProcessView) -> bool {
+    let is_rank = p.global_rank.is_some() || p.nccl_step.is_some();
+    is_rank && !p.quiet && p.alive != Some(false)
+}
+
+/// Fills what time makes of the processes: stalls, warm-ups, time left.
+pub fn judge(scene: &mut Scene, model: &Model, units: &[Unit]) {
+    open_steps(scene);
+    for (p, unit) in scene.processes.iter_mut().zip(units) {
+        p.warmed_up = warmed_up(p, model, unit);
+    }
+    let Some(now) = scene.now else {
+        return;
+    };
+    let signs: Vec<Sign> = scene
+        .processes
+        .iter()
+        .zip(units)
+        .map(|(p, unit)| Sign::of(p, model, unit))
+        .collect();
+    let marks: Vec<(usize, Option<Still>)> = scene
+        .workloads
+        .iter()
+        .flat_map(|w| workload(&scene.processes, &signs, &w.processes, now))
+        .collect();
+    for (i, still) in marks {
+        let Some(p) = scene.processes.get_mut(i) else {
+            continue;
+        };
+        p.still = still;
+        let Some(bar) = &mut p.progress else {
+            continue;
+        };
+        let age = signs
+            .get(i)
+            .and_then(|s| s.life)
+            .filter(|a| a.exact == now.exact)
+            .map(|a| u64::try_from((now.ns - a.ns) / SEC).unwrap_or(0));
+        // What stands still has no end in sight.
+        bar.left_s = bar
+            .left_s
+            .filter(|_| still.is_none())
+            .map(|left| left.saturating_sub(age.unwrap_or(0)));
+    }
+}
+
+/// The newest communicator that a process has begun and not finished: how far that one is.
+fn open_steps(scene: &mut Scene) {
+    let mut open: BTreeMap<u32, (u64, NcclStep)> = BTreeMap::new();
+    for m in scene.communicators.iter().flat_map(|c| &c.ranks) {
+        if m.state == CommState::Starting {
+            let slot = open.entry(m.process).or_insert((m.line.number, m.step));
+            *slot = (*slot).max((m.line.number, m.step));
+        }
+    }
+    for (p, (_, step)) in open {
+        if let Some(p) = scene.processes.get_mut(p as usize) {
+            p.nccl_open = Some(step);
+        }
+    }
+}
+
+fn speakers<'a>(model: &'a Model, unit: &'a Unit) -> impl Iterator<Item = &'a Speaker> {
+    unit.speakers
+        .iter()
+        .filter_map(|s| model.speakers.list.get(*s as usize))
+}
+
+/// pynccl calls a 1-element all-reduce at once after `ncclCommInitRank`; what the process prints next shows
+/// that it came back.
+fn warmed_up(p: &ProcessView, model: &Model, unit: &Unit) -> Option<bool> {
+    if p.nccl_step != Some(NcclStep::Completion) || p.stage? < Stage::NcclInit {
+        return None;
+    }
+    if p.stage > Some(Stage::NcclInit) {
+        return Some(true);
+    }
+    let tellers = || {
+        unit.procs
+            .iter()
+            .filter_map(|i| model.procs.list.get(*i as usize))
+    };
+    let done = |c: &crate::model::procs::CommRec| c.complete.as_ref().map(|q| q.line);
+    let complete = tellers().flat_map(|t| &t.comms).filter_map(done).max()?;
+    // The next communicator is begun after it, and the routes and the assignment are printed.
+    let next = tellers()
+        .flat_map(|t| &t.comms)
+        .filter_map(|c| c.start.as_ref())
+        .any(|q| q.line > complete);
+    let said = speakers(model, unit).any(|s| {
+        let routes = s.routes.iter().map(|(_, q)| q.line);
+        let assigned = s.ranks.as_ref().map(|(_, q)| q.line);
+        routes.chain(assigned).any(|line| line > complete)
+    });
+    if next || said {
+        return Some(true);
+    }
+    // Silence speaks only where every rank would print its assignment next.
+    let version = speakers(model, unit)
+        .chain(&model.speakers.list)
+        .find_map(|s| release(s.version.as_deref()?));
+    let next_line = VllmFact::Assigned(crate::parse::vllm::Ranks {
+        rank: 0,
+        world: 0,
+        dp: 0,
+        pp: 0,
+        pcp: None,
+        tp: 0,
+        ep: None,
+        eplb: None,
+    });
+    (next_line.printer(version) == Printer::EveryRank).then_some(false)
+}
+
+/// When a process last showed that it gets on.
+struct Sign {
+    /// Its newest line that is no complaint about waiting.
+    life: Option<At>,
+    /// What that line told.
+    last: Option<(Phase, Edge)>,
+    /// When it left the load of weights behind.
+    loaded: Option<At>,
+}
+
+impl Sign {
+    fn of(p: &ProcessView, model: &Model, unit: &Unit) -> Self {
+        let mut sign = Self {
+            life: p.stage_since,
+            last: None,
+            loaded: None,
+        };
+        for s in speakers(model, unit) {
+            if let Some((phase, edge, at)) = s.moved {
+                sign.last = Some((phase, edge));
+                sign.life = newer(at, sign.life);
+            }
+            let after = s.stages.range(Stage::Profile..).filter_map(|(_, q)| q.at);
+            sign.loaded = sign.loaded.or(after.min_by_key(|a| key(*a)));
+        }
+        for t in &unit.procs {
+            let last = model.procs.list.get(*t as usize).and_then(|t| t.last_at);
+            sign.life = newer(last, sign.life);
+        }
+        sign
+    }
+}
+
+/// Stamps with a zone outrank those without.
+fn key(at: At) -> (bool, Nanos) {
+    (at.exact, at.ns)
+}
+
+/// The stalls of one workload, by process.
+fn workload(
+    processes: &[ProcessView],
+    signs: &[Sign],
+    members: &[u32],
+    now: At,
+) -> Vec<(usize, Option<Still>)> {
+    let ranks = || {
+        members.iter().filter_map(|i| {
+            let i = *i as usize;
+            let p = processes.get(i).filter(|p| heard(p))?;
+            Some((i, p, signs.get(i)?))
+        })
+    };
+    // Only one rank draws the bar of the weights: as long as it advances, nobody is suspected, and once it is
+    // through, the others are measured from there.
+    let load = ranks()
+        .filter_map(|(_, p, s)| match p.stage? {
+            Stage::Download | Stage::Weights => s.life,
+            stage if stage > Stage::Weights => s.loaded,
+            _ => None,
+        })
+        .max_by_key(|a| key(*a));
+    let behind = ranks().map(|(_, p, _)| place(p)).min();
+    ranks()
+        .map(|(i, p, sign)| {
+            let loading = matches!(p.stage, Some(Stage::Download | Stage::Weights));
+            let life = if loading {
+                newer(sign.life, load)
+            } else {
+                sign.life
+            };
+            let limit_s = match p.stage {
+                Some(stage) => limit(stage, sign.last),
+                // Without a line of vLLM only an init that is not over can stall.
+                None => (p.nccl_step < Some(NcclStep::Completion)).then_some(90),
+            };
+            let still = life.zip(limit_s).and_then(|(since, limit_s)| {
+                let quiet = now.ns.saturating_sub(since.ns);
+                (since.exact == now.exact && quiet > Nanos::from(limit_s) * SEC).then(|| Still {
+                    since,
+                    limit_s,
+                    waits: behind.is_some_and(|b| b < place(p)),
+                })
+            });
+            (i, still)
+        })
+        .collect()
+}
+
+/// The newer of two stamps, either of which may be absent.
+fn newer(a: Option<At>, b: Option<At>) -> Option<At> {
+    if a.map(key) >= b.map(key) { a } else { b }
+}

@@ -1,0 +1,298 @@
+//! The all-reduce test as people see it: how far it is, what it measured, how that compares.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::busbw::{self, Grade, Table, size};
+use super::scene::{Glyph, Matrix, Scene};
+use crate::model::Model;
+use crate::model::testrun::{Failure, Phase, Planned, TestRun};
+use crate::parse::Nanos;
+use crate::parse::perf::{Half, Row};
+
+/// A phase that was reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseView {
+    /// Which.
+    pub phase: Phase,
+    /// How long it took, or takes by now.
+    pub took: Nanos,
+    /// It goes on.
+    pub open: bool,
+    /// What is to be said of it.
+    pub note: Option<String>,
+}
+
+/// What was measured by one way, in one type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// What a person calls it: `gloo`, `float32`, `pynccl`.
+    pub label: String,
+    /// By what: as [`Row::by`].
+    pub by: String,
+    /// Type.
+    pub kind: String,
+    /// Best half of each row and its wrong elements, by size.
+    pub points: BTreeMap<u64, (Half, Option<u64>)>,
+}
+
+impl Series {
+    /// It went over the GPUs.
+    #[must_use]
+    pub fn on_gpus(&self) -> bool {
+        self.by != "gloo"
+    }
+}
+
+/// Connections of one kind of place, in the workload and in the test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// `inside hosts`, `between hosts`.
+    pub place: &'static str,
+    /// Transports of the workload with their cells, best first.
+    pub workload: Vec<(Glyph, usize)>,
+    /// Those of the test.
+    pub test: Vec<(Glyph, usize)>,
+    /// The worst of the test beside the worst of the workload; `Equal` where one is not known.
+    pub test_is: std::cmp::Ordering,
+}
+
+/// The test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestView {
+    /// The plan.
+    pub planned: Option<Arc<Planned>>,
+    /// It runs, or is cleaned up.
+    pub running: bool,
+    /// Phases in order.
+    pub phases: Vec<PhaseView>,
+    /// What was measured.
+    pub series: Vec<Series>,
+    /// Ranks that spoke.
+    pub ranks: usize,
+    /// Failures: causes as they came, then their echoes.
+    pub failures: Vec<Failure>,
+    /// What was left out, with the reason.
+    pub skipped: Vec<(String, String)>,
+    /// One sentence: how far it is, then the verdict.
+    pub sentence: String,
+    /// The verdict, once it has ended.
+    pub verdict: Option<busbw::Verdict>,
+    /// Expected bus bandwidth, GB/s, as soon as the ranks told of GPUs and networks.
+    pub expected: Option<f64>,
+    /// What is left in the cluster; `None` while nothing was cleaned up.
+    pub left: Option<Vec<String>>,
+    /// What NCCL said in the test's pods.
+    pub scene: Scene,
+    /// Its transports beside those of the workload.
+    pub compared: Vec<Compared>,
+}
+
+impl TestView {
+    /// Sizes measured, smallest first.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<u64> {
+        let mut all: Vec<u64> = self
+            .series
+            .iter()
+            .flat_map(|s| s.points.keys().copied())
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Highest bus bandwidth that GPUs reached at a size.
+    #[must_use]
+    pub fn best(&self, bytes: u64) -> Option<f64> {
+        let all = self.series.iter().filter(|s| s.on_gpus());
+        all.filter_map(|s| s.points.get(&bytes).map(|(h, _)| h.busbw))
+            .max_by(f64::total_cmp)
+    }
+
+    /// Wrong elements at a size; `None` where nothing was checked.
+    #[must_use]
+    pub fn wrong(&self, bytes: u64) -> Option<u64> {
+        let all = self.series.iter().filter_map(|s| s.points.get(&bytes)?.1);
+        all.reduce(u64::saturating_add)
+    }
+
+    /// The matrix over all ranks of the test, once NCCL said something.
+    #[must_use]
+    pub fn matrix(&self) -> Option<&Matrix> {
+        self.scene.matrices.first().filter(|m| !m.slots.is_empty())
+    }
+}
+
+/// The test of a model; `scene` holds what is known of the workload.
+#[must_use]
+pub fn of(scene: &Scene, model: &Model) -> Option<Box<TestView>> {
+    let run = model.test.as_ref()?;
+    let inner = Scene::of(&run.world);
+    let user = run.planned.as_ref().and_then(|p| p.table.as_deref());
+    // A table that can't be read was refused before the test began.
+    let user = user.and_then(|text| Table::read(text).ok());
+    let table = user.as_ref().unwrap_or_else(|| Table::shared());
+    let graded = busbw::grade(run, table);
+    let running = run.ending.is_none();
+    let sentence = if running {
+        progress(run, model.now)
+    } else {
+        graded.sentence.clone()
+    };
+    let compared = match (scene.matrices.first(), inner.matrices.first()) {
+        (Some(workload), Some(test)) => compare(workload, test),
+        _ => Vec::new(),
+    };
+    let skipped = run.skipped.iter();
+    let mut failures = run.failures.clone();
+    failures.sort_by_key(|f| f.echo);
+    Some(Box::new(TestView {
+        planned: run.planned.clone(),
+        running,
+        phases: phases(run, model.now),
+        series: series(&run.rows),
+        ranks: run.ranks.len(),
+        failures,
+        skipped: skipped.map(|(s, w)| (s.clone(), w.clone())).collect(),
+        sentence,
+        expected: graded.expected,
+        verdict: (!running).then_some(graded),
+        left: run.left.clone(),
+        scene: inner,
+        compared,
+    }))
+}
+
+/// Word for a grade, or for a test that runs.
+#[must_use]
+pub fn state(test: &TestView) -> (&'static str, Option<Grade>) {
+    match &test.verdict {
+        Some(v) => (v.grade.word(), Some(v.grade)),
+        None => ("running", None),
+    }
+}
+
+fn phases(run: &TestRun, now: Nanos) -> Vec<PhaseView> {
+    let over = run.left.is_some();
+    let ends = run.phases.iter().skip(1).map(|(_, at, _)| *at);
+    let last = run.phases.len().saturating_sub(1);
+    run.phases
+        .iter()
+        .zip(ends.chain([now]))
+        .enumerate()
+        .map(|(i, ((phase, at, note), end))| PhaseView {
+            phase: *phase,
+            took: (end - at).max(0),
+            open: i == last && !over,
+            note: note.clone(),
+        })
+        .collect()
+}
+
+fn progress(run: &TestRun, now: Nanos) -> String {
+    let Some((phase, since, note)) = run.phases.last() else {
+        return "asked for".into();
+    };
+    if let Some(cause) = run.cause() {
+        return format!("{cause}.");
+    }
+    if run.wrong() > 0 {
+        let first = run.first_wrong().map(|w| format!(", first {w}"));
+        return format!(
+            "{} elements were wrong{}.",
+            run.wrong(),
+            first.unwrap_or_default()
+        );
+    }
+    if *phase == Phase::Planned {
+        return "The manifest waits for a yes; nothing was created.".into();
+    }
+    let row = run.rows.iter().filter(|r| r.by != "gloo").next_back();
+    if let (true, Some(half), Some(row)) = (*phase >= Phase::Sizes, row.and_then(Row::best), row) {
+        return format!(
+            "{}: {} of {} measured, {:.2} GB/s at the last.",
+            phase.word(),
+            size(row.bytes),
+            row.kind,
+            half.busbw
+        );
+    }
+    let mut word = phase.word().to_owned();
+    if let Some(note) = note {
+        word.push_str(": ");
+        word.push_str(note.trim_end_matches('.'));
+    }
+    let seconds = (now - since).max(0) / 1_000_000_000;
+    if seconds >= 5 {
+        word.push_str(&format!(", for {seconds} s"));
+    }
+    format!("{word}.")
+}
+
+fn series(rows: &[Row]) -> Vec<Series> {
+    let mut all: Vec<Series> = Vec::new();
+    for row in rows {
+        let Some(half) = row.best() else { continue };
+        let at = all
+            .iter()
+            .position(|s| s.by == row.by && s.kind == row.kind);
+        let at = at.unwrap_or_else(|| {
+            let label = match row.by.as_str() {
+                "sweep" => row.kind.clone(),
+                by => by.to_owned(),
+            };
+            all.push(Series {
+                label,
+                by: row.by.clone(),
+                kind: row.kind.clone(),
+                points: BTreeMap::new(),
+            });
+            all.len() - 1
+        });
+        if let Some(s) = all.get_mut(at) {
+            s.points.insert(row.bytes, (half, row.wrong()));
+        }
+    }
+    all
+}
+
+/// Transports inside and between hosts. Ranks of the test need not stand where the workload's of the same number
+/// stand, so kinds of places are compared and not pairs.
+fn compare(workload: &Matrix, test: &Matrix) -> Vec<Compared> {
+    if test.cells.is_empty() {
+        return Vec::new();
+    }
+    let mut out = Vec::new();
+    for (place, inside) in [("inside hosts", true), ("between hosts", false)] {
+        let (w, t) = (transports(workload, inside), transports(test, inside));
+        if w.is_empty() && t.is_empty() {
+            continue;
+        }
+        let worst = |all: &[(Glyph, usize)]| all.last().map(|(g, _)| *g);
+        let test_is = match (worst(&t), worst(&w)) {
+            // The better transport comes first in the order of glyphs.
+            (Some(t), Some(w)) => w.cmp(&t),
+            _ => std::cmp::Ordering::Equal,
+        };
+        out.push(Compared {
+            place,
+            workload: w,
+            test: t,
+            test_is,
+        });
+    }
+    out
+}
+
+fn transports(matrix: &Matrix, inside: bool) -> Vec<(Glyph, usize)> {
+    let host = |i: u32| matrix.slots.get(i as usize).map(|s| s.host.as_str());
+    let mut all: BTreeMap<Glyph, usize> = BTreeMap::new();
+    for cell in &matrix.cells {
+        let known = !matches!(cell.glyph, Glyph::Doubt | Glyph::Missing);
+        if known && (host(cell.from) == host(cell.to)) == inside {
+            *all.entry(cell.glyph).or_default() += 1;
+        }
+    }
+    all.into_iter().collect()
+}

@@ -1,0 +1,452 @@
+//! Commands in containers, over WebSocket (v5 of the protocol, v4 where the server knows no better).
+//!
+//! Nothing that we start outlives us: where the container has a shell, the command runs under [`LEASE`], which
+//! ends it as soon as its standard input ends, and within a minute when nothing comes through any more although
+//! the connection seems to stand. Without a shell only what ends by itself is run.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::Api;
+use kube::api::{AttachParams, AttachedProcess};
+use kube::client::UpgradeConnectionError;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::access::Leave;
+use super::client::{Connection, PATIENCE};
+use super::one_line;
+use super::trouble::{Kind, Trouble};
+use crate::model::event::{ContainerKey, ProbeOutcome};
+use crate::sources::gate::Action;
+
+/// Runs `"$@"` for as long as somebody is there: ends it when standard input ends or brings nothing for 45 seconds.
+///
+/// Its last words are the exit code between two record separators: what comes without them was cut. All that it
+/// may signal are its own children and their group, which are not reaped before it ends.
+const LEASE: &str = r#"exec 3<&0 </dev/null
+idle=0
+trap 'idle=0' USR1
+trap 'idle=$((idle+1))' USR2
+trap 'idle=9' HUP TERM INT PIPE
+if command -v setsid >/dev/null 2>&1; then setsid "$@" 3<&- & else "$@" 3<&- & fi
+cmd=$!
+( while read -r beat <&3; do kill -USR1 $$ || exit; done; kill -HUP $$ ) >/dev/null 2>&1 &
+reader=$!
+( while sleep 15; do kill -USR2 $$ || exit; done ) >/dev/null 2>&1 3<&- &
+ticker=$!
+exec 3<&-
+end() { kill -s "$1" -- "-$cmd" 2>/dev/null || kill -s "$1" "$cmd" 2>/dev/null; }
+while :; do
+  wait "$cmd"; code=$?
+  kill -0 "$cmd" 2>/dev/null || break
+  if [ "$idle" -gt 2 ]; then end TERM; sleep 2; end KILL; code=143; break; fi
+done
+kill "$reader" "$ticker" 2>/dev/null
+printf '\036end %d\036\n' "$code"
+exit "$code"
+"#;
+/// How often the lease is renewed.
+const BEAT: Duration = Duration::from_secs(10);
+/// Where a shell is looked for, in this order.
+const SHELLS: &[&str] = &["sh", "/bin/bash", "/busybox/sh"];
+/// Bytes of standard error kept.
+const ERR: usize = 16 << 10;
+/// Bytes under way between the socket and us; the library's own 1 KiB would crawl.
+const PIPE: usize = 64 << 10;
+/// A line longer than this is handed on in pieces.
+const LINE: usize = 64 << 10;
+/// How long the exit code may come after the last byte.
+const STATUS: Duration = Duration::from_secs(5);
+
+/// A command for a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// Where.
+    pub at: ContainerKey,
+    /// The command. Where it is a shell's, the script is a constant of ours and every value an argument.
+    pub argv: Vec<String>,
+    /// The command as a person would type it.
+    pub ran: String,
+    /// Bytes of standard output kept, where it is kept.
+    pub cap: usize,
+    /// Longest run; `None`: until nobody takes its lines. Then it needs a shell.
+    pub limit: Option<Duration>,
+    /// Longest silence; what says nothing for longer has hung, or its connection has.
+    pub quiet: Option<Duration>,
+}
+
+impl ExecSpec {
+    /// What the gate is asked.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        Action::Exec {
+            pod: self.at.pod.clone(),
+            container: self.at.container.clone(),
+            command: self.ran.clone(),
+        }
+    }
+}
+
+/// What becomes of standard output.
+pub(super) enum Sink {
+    /// Kept up to the cap.
+    Keep,
+    /// Whole lines, without their ends, as they come.
+    Lines(mpsc::Sender<Vec<u8>>),
+}
+
+/// Which shell a container has; `None`: none. Asked once a container.
+#[derive(Debug, Default)]
+pub(super) struct Shells(Mutex<BTreeMap<ContainerKey, Option<usize>>>);
+
+impl Shells {
+    fn known(&self, at: &ContainerKey) -> Option<usize> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(at).copied().unwrap_or(Some(0))
+    }
+
+    fn learn(&self, at: &ContainerKey, shell: Option<usize>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(at.clone(), shell);
+    }
+}
+
+/// How an attempt went.
+enum Attempt {
+    Over(ProbeOutcome),
+    NoShell,
+    Refused(Trouble),
+}
+
+/// Runs it to its end. Leave is taken to show that there is one.
+pub(super) async fn run(
+    link: &Connection,
+    shells: &Shells,
+    _leave: &Leave,
+    spec: &ExecSpec,
+    sink: Sink,
+) -> ProbeOutcome {
+    let begun = Instant::now();
+    let mut again = true;
+    let mut shell = shells.known(&spec.at);
+    loop {
+        if shell.is_none() && spec.limit.is_none() {
+            let why = "the container has no shell, and what lasts is not run without one";
+            return ProbeOutcome::Failed { why: why.into() };
+        }
+        let trouble = match attempt(link, spec, shell, &sink, begun).await {
+            Attempt::Over(outcome) => {
+                shells.learn(&spec.at, shell);
+                return outcome;
+            }
+            Attempt::NoShell => {
+                shell = shell.map(|n| n + 1).filter(|n| *n < SHELLS.len());
+                continue;
+            }
+            Attempt::Refused(trouble) => trouble,
+        };
+        if trouble.kind == Kind::Unauthorized
+            && std::mem::take(&mut again)
+            && link.renew().await.is_ok()
+        {
+            continue;
+        }
+        if trouble.kind == Kind::Forbidden {
+            return ProbeOutcome::Refused {
+                why: trouble.text,
+                // Over WebSocket it is a GET; from 1.35 the API server asks for both.
+                rule: Some(format!(
+                    "get and create pods/exec in namespace {}",
+                    spec.at.pod.namespace
+                )),
+            };
+        }
+        return ProbeOutcome::Failed { why: trouble.text };
+    }
+}
+
+async fn attempt(
+    link: &Connection,
+    spec: &ExecSpec,
+    shell: Option<usize>,
+    sink: &Sink,
+    begun: Instant,
+) -> Attempt {
+    let leased = shell.and_then(|n| SHELLS.get(n));
+    let mut argv: Vec<&str> = Vec::new();
+    if let Some(shell) = leased {
+        argv.extend([*shell, "-c", LEASE, "ncclscope"]);
+    }
+    argv.extend(spec.argv.iter().map(String::as_str));
+    let params = AttachParams::default()
+        .container(&spec.at.container)
+        .stdin(leased.is_some())
+        .stdout(true)
+        .stderr(true)
+        .max_stdin_buf_size(1024)
+        .max_stdout_buf_size(PIPE)
+        .max_stderr_buf_size(PIPE);
+    let api: Api<Pod> = Api::namespaced(link.client(), &spec.at.pod.namespace);
+    let opened = timeout(PATIENCE, api.exec(&spec.at.pod.name, argv, &params)).await;
+    let process = match opened {
+        Ok(Ok(process)) => process,
+        Ok(Err(e)) => return Attempt::Refused(upgrade(&e)),
+        Err(_) => return Attempt::Refused(Trouble::timeout(PATIENCE)),
+    };
+    let mut ear = Ear::new(spec.cap, leased.is_some());
+    match listen(process, spec, sink, &mut ear, begun).await {
+        Ok(status) => judge(status, ear, leased.copied(), spec, begun),
+        Err(why) => Attempt::Over(ProbeOutcome::Failed { why }),
+    }
+}
+
+/// Reads until both streams end; then the status, if one comes.
+async fn listen(
+    mut process: AttachedProcess,
+    spec: &ExecSpec,
+    sink: &Sink,
+    ear: &mut Ear,
+    begun: Instant,
+) -> Result<Option<Status>, String> {
+    let _beats = process.stdin().map(|mut stdin| {
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut clock = interval(BEAT);
+            loop {
+                clock.tick().await;
+                if stdin.write_all(b"\n").await.is_err() {
+                    // Kept: closing it would close the connection of the older protocol.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }))
+    });
+    let status = process.take_status();
+    let (mut out, mut err) = (process.stdout(), process.stderr());
+    let (mut out_bytes, mut err_bytes) = (vec![0; PIPE], vec![0; 4096]);
+    let end = spec.limit.map(|limit| begun + limit);
+    let mut heard = Instant::now();
+    while out.is_some() || err.is_some() {
+        let silence = spec.quiet.map(|quiet| heard + quiet);
+        let gone = async {
+            match sink {
+                Sink::Lines(lines) => lines.closed().await,
+                Sink::Keep => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            n = read(&mut out, &mut out_bytes), if out.is_some() => match n {
+                Some(bytes) => {
+                    heard = Instant::now();
+                    ear.out(bytes);
+                    if let Sink::Lines(lines) = sink {
+                        for line in ear.lines() {
+                            if lines.send(line).await.is_err() {
+                                return Err("nobody listens any more".into());
+                            }
+                        }
+                    }
+                }
+                None => out = None,
+            },
+            n = read(&mut err, &mut err_bytes), if err.is_some() => match n {
+                Some(bytes) => ear.err(bytes),
+                None => err = None,
+            },
+            () = at(end) => {
+                let limit = spec.limit.unwrap_or_default().as_secs();
+                return Err(format!("it did not end within {limit} s and was ended"));
+            }
+            () = at(silence) => {
+                let quiet = spec.quiet.unwrap_or_default().as_secs();
+                return Err(format!("it said nothing for {quiet} s and was ended"));
+            }
+            () = gone => return Err("nobody listens any more".into()),
+        }
+    }
+    let status = match status {
+        Some(status) => timeout(STATUS, status).await.ok().flatten(),
+        None => None,
+    };
+    Ok(status)
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read<'a, R: AsyncRead + Unpin>(
+    from: &mut Option<R>,
+    bytes: &'a mut [u8],
+) -> Option<&'a [u8]> {
+    let n = from.as_mut()?.read(bytes).await.ok()?;
+    bytes.get(..n).filter(|read| !read.is_empty())
+}
+
+/// What the status and the last words say together.
+fn judge(
+    status: Option<Status>,
+    ear: Ear,
+    shell: Option<&str>,
+    spec: &ExecSpec,
+    begun: Instant,
+) -> Attempt {
+    let (code, message) = match &status {
+        None => (None, String::new()),
+        Some(s) if s.status.as_deref() == Some("Success") => (Some(0), String::new()),
+        Some(s) => (exit_code(s), s.message.clone().unwrap_or_default()),
+    };
+    let absent = ["executable file not found", "no such file or directory"]
+        .iter()
+        .any(|text| message.contains(text));
+    let heard_nothing = ear.end.is_none() && ear.heard == 0;
+    if let Some(shell) = shell
+        && heard_nothing
+        && (absent && message.contains(shell) || matches!(code, Some(126 | 127)))
+    {
+        return Attempt::NoShell;
+    }
+    let Some(code) = ear.end.or(code).or(absent.then_some(127)) else {
+        let why = if status.is_none() {
+            "the connection was cut before it ended".into()
+        } else if ["container not found", "not running", "stopped", "completed"]
+            .iter()
+            .any(|text| message.contains(text))
+        {
+            format!("the container does not run: {}", one_line(&message))
+        } else {
+            format!("it could not be started: {}", one_line(&message))
+        };
+        return Attempt::Over(ProbeOutcome::Failed { why });
+    };
+    // The server may lose the end of the output without a word; the last words tell.
+    let lost = shell.is_some() && ear.end.is_none();
+    let mut err = ear.err;
+    if absent && err.is_empty() {
+        err = one_line(&message).into_bytes();
+    }
+    let kept = ear.kept.get(..spec.cap).unwrap_or(&ear.kept);
+    Attempt::Over(ProbeOutcome::Answered {
+        code,
+        out: String::from_utf8_lossy(kept).into_owned(),
+        err: String::from_utf8_lossy(&err).into_owned(),
+        cut: ear.over || lost || ear.kept.len() > spec.cap,
+        ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+fn exit_code(status: &Status) -> Option<i32> {
+    let causes = status.details.as_ref()?.causes.as_ref()?;
+    let cause = causes
+        .iter()
+        .find(|c| c.reason.as_deref() == Some("ExitCode"))?;
+    cause.message.as_ref()?.parse().ok()
+}
+
+/// Reads a refusal to begin.
+fn upgrade(error: &kube::Error) -> Trouble {
+    match error {
+        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => Trouble {
+            kind: Kind::Other,
+            text: format!(
+                "exec needs WebSockets, and something on the way to the API server does not pass them (it answered {})",
+                code.as_u16()
+            ),
+        },
+        kube::Error::UpgradeConnection(e) => Trouble {
+            kind: Kind::Other,
+            text: format!("no exec over WebSocket: {}", one_line(&e.to_string())),
+        },
+        other => Trouble::of(other),
+    }
+}
+
+/// What was heard.
+struct Ear {
+    cap: usize,
+    /// Last words are expected.
+    leased: bool,
+    /// Output that was not handed on; at its end may be half a line, or half of the last words.
+    kept: Vec<u8>,
+    /// Bytes heard in all.
+    heard: u64,
+    err: Vec<u8>,
+    /// More came than is kept.
+    over: bool,
+    /// Exit code by the last words.
+    end: Option<i32>,
+}
+
+/// Longest last words.
+const WORDS: usize = 24;
+
+impl Ear {
+    fn new(cap: usize, leased: bool) -> Self {
+        Self {
+            cap,
+            leased,
+            kept: Vec::new(),
+            heard: 0,
+            err: Vec::new(),
+            over: false,
+            end: None,
+        }
+    }
+
+    fn out(&mut self, bytes: &[u8]) {
+        self.heard += bytes.len() as u64;
+        self.kept.extend_from_slice(bytes);
+        if self.leased
+            && let Some((at, code)) = last_words(&self.kept)
+        {
+            self.end = Some(code);
+            self.kept.truncate(at);
+        }
+        // The end stays, it may be half of the last words.
+        if self.kept.len() > self.cap.saturating_add(LINE) {
+            self.over = true;
+            let tail = self.kept.split_off(self.kept.len() - WORDS);
+            self.kept.truncate(self.cap);
+            self.kept.extend_from_slice(&tail);
+        }
+    }
+
+    fn err(&mut self, bytes: &[u8]) {
+        let room = ERR.saturating_sub(self.err.len());
+        self.err
+            .extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    /// Takes the whole lines out, without their ends; after the last words also what is no whole line.
+    fn lines(&mut self) -> Vec<Vec<u8>> {
+        let mut lines = Vec::new();
+        let mut rest = std::mem::take(&mut self.kept);
+        while let Some(end) = memchr::memchr(b'\n', &rest) {
+            let after = rest.split_off(end + 1);
+            rest.truncate(end);
+            lines.push(std::mem::replace(&mut rest, after));
+        }
+        if rest.len() > LINE || (self.end.is_some() && !rest.is_empty()) {
+            lines.push(std::mem::take(&mut rest));
+        }
+        self.kept = rest;
+        lines
+    }
+}
+
+/// The last words at the end of what was heard: where they begin and the code they name.
+fn last_words(heard: &[u8]) -> Option<(usize, i32)> {
+    let body = heard.strip_suffix(b"\x1e\n")?;
+    let begin = memchr::memrchr(0x1e, body)?;
+    let code = body.get(begin + 1..)?.strip_prefix(b"end ")?;
+    let code = std::str::from_utf8(code).ok()?.parse().ok()?;
+    Some((begin, code))
+}
