@@ -54,6 +54,8 @@ mod pods;
 mod props;
 #[path = "suite/readme.rs"]
 mod readme;
+#[path = "suite/recording.rs"]
+mod recording;
 #[path = "suite/redact.rs"]
 mod redact;
 #[path = "suite/report.rs"]

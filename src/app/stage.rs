@@ -8,16 +8,18 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc;
 
-use super::effects;
+use super::record::{Recorder, Summary};
+use super::{effects, veil};
 use super::output::{Output, Stats};
 use super::runloop::{Outcome, Stage};
 use super::terminal::Terminal;
 use super::themes::{self, Themes};
 use crate::model::Model;
-use crate::model::event::{Effect, Errand, Event};
+use crate::model::event::{Effect, Errand, Event, Stamped};
 use crate::panes;
 use crate::panes::export::Format;
 use crate::parse::{At, Nanos};
+use crate::report::redact::Redactor;
 use crate::rules::scene::Scene;
 use crate::theme::Theme;
 
@@ -85,6 +87,9 @@ pub struct RealStage {
     cost: Duration,
     /// To whoever feeds the screen.
     errands: mpsc::UnboundedSender<Errand>,
+    /// Before the clipboard and before files.
+    redactor: Redactor,
+    recorder: Option<Recorder>,
 }
 
 impl RealStage {
@@ -95,6 +100,8 @@ impl RealStage {
         theme: Theme,
         themes: Themes,
         errands: mpsc::UnboundedSender<Errand>,
+        redactor: Redactor,
+        recorder: Option<Recorder>,
     ) -> std::io::Result<Self> {
         let output = Output::start(terminal.writer())?;
         Ok(Self {
@@ -107,14 +114,16 @@ impl RealStage {
             rev: None,
             cost: Duration::ZERO,
             errands,
+            redactor,
+            recorder,
         })
     }
 
-    /// Ends the writer and gives the terminal back.
-    pub fn leave(self) -> Stats {
+    /// Ends the writer, gives the terminal back, and ends the recording, if one was made.
+    pub fn leave(self) -> (Stats, Option<std::io::Result<Summary>>) {
         let stats = self.output.close(PATIENCE);
         drop(self.terminal);
-        stats
+        (stats, self.recorder.map(Recorder::close))
     }
 
     fn derive(&mut self, model: &Model) {
@@ -129,6 +138,7 @@ impl RealStage {
     fn count(&self, model: &mut Model) {
         let counts = panes::counts(&self.scene, model);
         model.screen.counts = counts;
+        model.screen.recording = self.recorder.as_ref().map(Recorder::status);
     }
 }
 
@@ -177,19 +187,21 @@ impl Stage for RealStage {
         };
         match effect {
             Effect::Quit => Outcome::Quit(0),
-            Effect::Copy(text) => match effects::clipboard(&text) {
+            Effect::Copy(text) => match effects::clipboard(&self.redactor.text(&text)) {
                 Ok(bytes) => {
                     self.output.send(&bytes);
                     Outcome::Done
                 }
                 Err(why) => answer(Err(why)),
             },
-            Effect::Save(path, text) => answer(effects::save(&path, &text)),
+            Effect::Save(path, text) => answer(effects::save(&path, &self.redactor.text(&text))),
             Effect::SaveScreen(path) => {
                 // Drawn anew: without the line that was typed to save it.
                 let area = Rect::new(0, 0, model.screen.size.0, model.screen.size.1);
                 let mut frame = Buffer::empty(area);
                 panes::view(&self.scene, model, &self.theme, area, &mut frame);
+                veil::learn(model, &mut self.redactor);
+                veil::draw(&mut frame, &mut self.redactor);
                 let ending = path.as_deref().and_then(Path::extension);
                 let format = Format::of(ending.and_then(OsStr::to_str));
                 let text = format.write(&frame, &self.theme);
@@ -235,6 +247,12 @@ impl Stage for RealStage {
             tracing::error!(%error, "the terminal was not taken again");
         }
         self.output.repaint();
+    }
+
+    fn observe(&mut self, stamped: &Stamped) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.keep(stamped);
+        }
     }
 
     fn now(&self) -> Nanos {

@@ -19,7 +19,7 @@ pub use typed::Typed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::event::{Command, Effect, Errand, Question};
+use super::event::{Command, Effect, Errand, Position, Question, Recording};
 
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
@@ -144,6 +144,10 @@ pub struct Screen {
     pub themes: Vec<String>,
     /// What the keys act on.
     pub counts: Counts,
+    /// Where the recording on screen stands, if it is one.
+    pub replay: Option<Position>,
+    /// The recording that is being made, if one is.
+    pub recording: Option<Recording>,
     panes: BTreeMap<PaneId, PaneState>,
     toggles: BTreeSet<String>,
     trail: Vec<PaneId>,

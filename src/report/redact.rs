@@ -228,9 +228,7 @@ impl Redactor {
         if self.off || text.is_empty() {
             return Vec::new();
         }
-        if std::mem::take(&mut self.stale) {
-            self.searcher = AhoCorasick::new(&self.known).ok();
-        }
+        self.renew();
         let mut spans = Vec::new();
         let known = views::Known {
             searcher: self.searcher.as_ref(),
@@ -274,6 +272,22 @@ impl Redactor {
     pub fn places(&mut self, line: &str) -> Vec<(usize, usize)> {
         let spans = self.spans(line.as_bytes());
         spans.into_iter().map(|s| (s.start, s.end)).collect()
+    }
+
+    /// Where values that are known stand in a text, whatever is around them.
+    pub fn known_places(&mut self, text: &str) -> Vec<(usize, usize)> {
+        if self.off {
+            return Vec::new();
+        }
+        self.renew();
+        let found = self.searcher.iter().flat_map(|s| s.find_iter(text));
+        found.map(|m| (m.start(), m.end())).collect()
+    }
+
+    fn renew(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            self.searcher = AhoCorasick::new(&self.known).ok();
+        }
     }
 
     /// A value behind a name: gone if the name says so, else without its secrets.

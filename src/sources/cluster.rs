@@ -10,6 +10,7 @@ mod director;
 mod discover;
 mod exec;
 mod login;
+pub mod needs;
 pub mod observe;
 mod proxy;
 mod proxyget;

@@ -146,6 +146,7 @@ enum Body {
     Node(Box<NodeView>),
     Edge(EdgeEvent),
     Tick,
+    Afresh,
     Lost(Lost),
     End,
 }
@@ -177,6 +178,7 @@ impl Body {
             Self::Node(n) => Event::Node(n),
             Self::Edge(e) => Event::Edge(e),
             Self::Tick => Event::Tick,
+            Self::Afresh => Event::Afresh,
             Self::Lost(_) | Self::End => return None,
         })
     }

@@ -379,7 +379,7 @@ fn named(text: &[u8], (from, to): (usize, usize), spans: &mut Vec<Span>) {
         _ if quoted.is_some() || name.starts_with(b"-") || leads_name(lead) => {
             let here = r.at;
             r.skip(|b| matches!(b, b',' | b' ' | b'\t' | b'\n' | b'\r'));
-            if r.at == here {
+            if r.at == here && blanks == 0 {
                 return;
             }
             if r.peek() == Some(b'-') && matches!(r.text.get(r.at + 1), Some(b' ')) {
@@ -443,7 +443,11 @@ fn value(
         pure((start, end), spans);
         return;
     }
+    if r.rest().starts_with(MARK.as_bytes()) {
+        return;
+    }
     if r.peek() == Some(b'[') {
+        let opened = r.at;
         r.at += 1;
         loop {
             r.skip(|b| matches!(b, b' ' | b',' | b'\n' | b'\t'));
@@ -458,6 +462,13 @@ fn value(
         if r.text.get(r.at) == Some(&b']') || r.at >= r.text.len() {
             return;
         }
+        // A list without quotation marks, as YAML has it: all of it.
+        let rest = r.rest();
+        let line = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = rest.get(..line).unwrap_or_default();
+        let end = memchr::memchr(b']', line).unwrap_or(line.len());
+        pure((opened + 1, r.at + end), spans);
+        return;
     }
     let start = r.at;
     let rest = r.rest();
@@ -680,7 +691,14 @@ fn url(text: &[u8], start: usize, spans: &mut Vec<Span>) {
         .position(|b| matches!(b, b'/' | b'?' | b'#'))
         .unwrap_or(body.len());
     let authority = body.get(..path).unwrap_or_default();
-    let at = memchr::memrchr(b'@', authority).or_else(|| {
+    let query = body
+        .iter()
+        .position(|b| matches!(b, b'?' | b'#'))
+        .unwrap_or(body.len());
+    let password = memchr::memchr(b'@', authority)
+        .is_some_and(|at| memchr::memchr(b':', authority).is_some_and(|colon| colon < at));
+    let authority_end = if password { query } else { path };
+    let at = memchr::memrchr(b'@', body.get(..authority_end).unwrap_or_default()).or_else(|| {
         // A password with a slash in it, as no standard allows; digits behind the colon are a port.
         let colon = memchr::memchr(b':', authority)?;
         let port = authority

@@ -301,6 +301,7 @@ fn body(kind: &str, raw: &RawValue) -> Result<Option<Body>, serde_json::Error> {
         "node" => of(raw, Body::Node),
         "edge" => of(raw, Body::Edge),
         "tick" => Ok(Some(Body::Tick)),
+        "afresh" => Ok(Some(Body::Afresh)),
         "lost" => of(raw, Body::Lost),
         "end" => Ok(Some(Body::End)),
         _ => Ok(None),

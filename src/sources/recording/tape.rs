@@ -124,11 +124,11 @@ impl Tape {
         }
     }
 
-    async fn send(&self, event: Event) -> Result<(), Over> {
+    async fn send(&mut self, event: Event) -> Result<(), Over> {
         self.bus.send(event).await.map_err(|_| Over)
     }
 
-    async fn note(&self, text: String) -> Result<(), Over> {
+    async fn note(&mut self, text: String) -> Result<(), Over> {
         self.send(Event::Note { text, bad: true }).await
     }
 
@@ -137,7 +137,7 @@ impl Tape {
         let position = Position {
             at_ms: millis(self.here - self.ends.0),
             of_ms: millis(self.ends.1 - self.ends.0),
-            speed: self.speed,
+            speed_percent: percent(self.speed),
             paused: self.paused,
             over: self.next.is_none(),
             missing: self.loss.unknown + self.loss.damaged + self.loss.lost.events,
@@ -334,6 +334,16 @@ fn seconds(text: &str) -> Option<f64> {
         sum += digits.parse::<f64>().ok()?;
     }
     (!text.is_empty() && sum.is_finite()).then_some(sum)
+}
+
+fn percent(speed: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates"
+    )]
+    let percent = (speed * 100.0).round() as u32;
+    percent
 }
 
 fn millis(ns: Nanos) -> u64 {

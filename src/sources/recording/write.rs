@@ -144,6 +144,7 @@ pub fn encode(
         Event::Node(n) => say("node", n, redactor)?,
         Event::Edge(e) => say("edge", e, redactor)?,
         Event::Tick => line(t, at, "tick", &(), out)?,
+        Event::Afresh => line(t, at, "afresh", &(), out)?,
         Event::At(at, event) => {
             let inner = Stamped {
                 seq: stamped.seq,
