@@ -47,6 +47,9 @@ use themes::Themes;
 /// the loop busy, and this is what bounds memory.
 const BUS: usize = 32;
 
+/// How long the screen waits to hear that the workload that was named does not exist.
+const SOON: Duration = Duration::from_millis(1_500);
+
 /// Could not run.
 const FAILED: u8 = 2;
 
@@ -159,6 +162,11 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
+    // Nor is a screen taken for a name that nothing has, where that can be known soon.
+    let look = async { tokio::time::timeout(SOON, cluster::missing(&link, &options)).await };
+    if let Ok(Some(why)) = runtime.block_on(look) {
+        return Err(anyhow!(why));
+    }
     let setup = Setup {
         probes: args.probes,
         locked: args.read_only,
@@ -228,10 +236,16 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
         speed,
     };
     let session = sim::session(&scenario);
-    screen(runtime()?, &args.screen, session, clock, move |bus, _| {
-        tokio::spawn(sim::play(scenario, speed, bus));
-        Ok(Box::new(()))
-    })
+    screen(
+        runtime()?,
+        &args.screen,
+        session,
+        clock,
+        move |bus, errands| {
+            tokio::spawn(sim::play(scenario, speed, bus, errands));
+            Ok(Box::new(()))
+        },
+    )
 }
 
 /// Whatever feeds the screen; ends when dropped.

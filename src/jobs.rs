@@ -2,6 +2,7 @@
 
 pub mod clean;
 pub mod follow;
+pub mod options;
 pub mod plan;
 pub mod prepare;
 pub mod submit;

@@ -48,6 +48,8 @@ pub struct Model {
     pub edges: BTreeMap<String, EdgeState>,
     /// Workloads that discovery found.
     pub workloads: Vec<WorkloadView>,
+    /// One of them must be chosen.
+    pub choosing: bool,
     /// The all-reduce test, once there is one.
     pub test: Option<testrun::TestRun>,
     /// What the person in front of the screen did to it.
@@ -118,11 +120,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     model.now = model.now.max(stamped.at);
     // What the person does to the screen leaves the scene as it is.
     match stamped.event {
-        Event::Do(_)
-        | Event::Resize { .. }
-        | Event::Note { .. }
-        | Event::Ask(_)
-        | Event::Unask(_) => {}
+        Event::Do(_) | Event::Resize { .. } | Event::Pressed(_) | Event::Note { .. } => {}
         // Ages grow, where time doesn't come from the lines.
         Event::Tick => model.rev += u64::from(stamped.at > 0),
         _ => model.rev += 1,
@@ -166,6 +164,15 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             if let [one] = list.as_slice() {
                 model.pods.watch(one.clone());
             }
+            model.screen.chosen();
+            model.choosing = false;
+            model.workloads = list;
+        }
+        Event::Choice(list) => {
+            // Once: a list that is read anew must not take away what somebody looks at meanwhile.
+            if !std::mem::replace(&mut model.choosing, true) {
+                model.screen.choose();
+            }
             model.workloads = list;
         }
         Event::Do(command) => {
@@ -176,6 +183,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             }
             return effects;
         }
+        Event::Pressed(key) => model.screen.press(key),
         Event::Resize { w, h } => model.screen.resize(w, h),
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {

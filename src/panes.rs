@@ -13,9 +13,11 @@ pub mod matrix;
 pub mod overview;
 pub mod parts;
 pub mod pods;
+pub mod present;
 pub mod ranks;
 pub mod table;
 pub mod test;
+pub mod workloads;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -220,8 +222,31 @@ pub fn regions(area: Rect) -> Regions {
     }
 }
 
+/// How the screen is split now.
+fn split(screen: &Screen, area: Rect) -> Regions {
+    if screen.presenting() {
+        present::regions(area)
+    } else {
+        regions(area)
+    }
+}
+
+/// The rectangle that a pane is told to fill.
+fn canvas(screen: &Screen, parts: &Regions) -> Rect {
+    // The matrix has air of its own, and is worth most when it is whole.
+    let whole = screen.pane == PaneId::Matrix && screen.mode() == Mode::Normal;
+    if screen.presenting() && !whole {
+        present::shrunk(parts.body)
+    } else {
+        parts.body
+    }
+}
+
 /// Draws the whole screen. Pure: the same scene, screen and size give the same cells.
 pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let presenting = model.screen.presenting();
+    let loud = presenting.then(|| theme.loud());
+    let theme = loud.as_ref().unwrap_or(theme);
     let view = &View::new(scene, model, theme);
     let mut pen = Pen::new(buf, theme);
     pen.clear(area);
@@ -229,40 +254,58 @@ pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut B
         chrome::too_small(view, area, SMALLEST, &mut pen);
         return;
     }
-    let parts = regions(area);
-    chrome::header(view, parts.header, &mut pen);
-    chrome::tabs(view, parts.tabs, &mut pen);
-    pen.fill(
-        parts.rule.x,
-        parts.rule.y,
-        if parts.rule.height > 0 {
-            parts.rule.width
-        } else {
-            0
-        },
-        '─',
-        Role::Rule,
-    );
+    let parts = split(view.screen, area);
+    if presenting {
+        present::header(view, parts.header, &mut pen);
+        present::title(view, parts.tabs, &mut pen);
+    } else {
+        chrome::header(view, parts.header, &mut pen);
+        chrome::tabs(view, parts.tabs, &mut pen);
+    }
+    if parts.rule.height > 0 {
+        let rule = parts.rule;
+        pen.fill(rule.x, rule.y, rule.width, '─', Role::Rule);
+    }
     let telling = if parts.rule.height > 0 {
         parts.rule
     } else {
         parts.tabs
     };
     chrome::connection(view, telling, &mut pen);
-    match page(view, parts.body.width) {
-        Some(page) => chrome::page(view, &page, parts.body, &mut pen),
+    let canvas = canvas(view.screen, &parts);
+    if canvas == parts.body {
+        body(view, canvas, &mut pen);
+    } else {
+        let mut small = Buffer::empty(canvas);
+        let mut pen = Pen::new(&mut small, theme);
+        pen.clear(canvas);
+        body(view, canvas, &mut pen);
+        present::spread(&small, parts.body, buf);
+    }
+    if view.screen.mode() == Mode::Confirm(Ask::Quit) {
+        chrome::dialog(parts.body, &mut Pen::new(buf, theme));
+    }
+    // Last: completions lie over the body's last row.
+    let mut pen = Pen::new(buf, theme);
+    if presenting {
+        present::footer(view, parts.footer, &mut pen);
+    } else {
+        chrome::footer(view, parts.footer, &mut pen);
+    }
+}
+
+/// The pane, or what lies on it.
+fn body(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
+    match page(view, area.width) {
+        Some(page) => chrome::page(view, &page, area, pen),
         None => match pane(view.screen.pane) {
-            Some(p) if parts.body.width >= p.min.0 && parts.body.height >= p.min.1 => {
-                (p.draw)(view, parts.body, &mut pen);
+            Some(p) if area.width >= p.min.0 && area.height >= p.min.1 => {
+                (p.draw)(view, area, pen);
             }
-            Some(p) => chrome::too_small(view, parts.body, p.min, &mut pen),
+            Some(p) => chrome::too_small(view, area, p.min, pen),
             None => {}
         },
     }
-    if view.screen.mode() == Mode::Confirm(Ask::Quit) {
-        chrome::dialog(parts.body, &mut pen);
-    }
-    chrome::footer(view, parts.footer, &mut pen);
 }
 
 /// What keys act on now, for [`Screen::counts`](crate::model::screen::Screen::counts): the shell asks after each scene and before each key.
@@ -272,7 +315,7 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
     let theme = Theme::probe(false);
     let view = &View::new(scene, model, &theme);
     let (w, h) = view.screen.size;
-    let body = regions(Rect::new(0, 0, w, h)).body;
+    let body = canvas(view.screen, &split(view.screen, Rect::new(0, 0, w, h)));
     let Some(pane) = pane(view.screen.pane) else {
         return Counts::default();
     };
@@ -301,7 +344,8 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
 /// The pane with this id.
 #[must_use]
 pub fn pane(id: PaneId) -> Option<&'static Pane> {
-    PANES.iter().copied().find(|p| p.id == id)
+    let all = PANES.iter().copied().chain([&workloads::PANE]);
+    all.into_iter().find(|p| p.id == id)
 }
 
 /// What lies on the pane, if anything that covers it does.

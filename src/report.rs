@@ -20,7 +20,8 @@ use serde::Serialize;
 use crate::parse::{At, Nanos};
 use crate::rules::scene::{self, Evidence, Scene, Severity, Verdict};
 
-pub use parts::{CommunicatorEntry, EdgeEntry, LineEntry, ProcessEntry};
+use parts::group;
+pub use parts::{CommunicatorEntry, EdgeEntry, GroupEntry, LineEntry, ProcessEntry};
 
 /// Name and version of the schema.
 pub const SCHEMA: &str = "ncclscope.report/v1";
@@ -69,8 +70,7 @@ pub struct Report<'a> {
     pub processes: Vec<ProcessEntry<'a>>,
     pub communicators: Vec<CommunicatorEntry<'a>>,
     pub unattributed: Vec<UnattributedEntry<'a>>,
-    /// Filled when the scene knows vLLM's groups.
-    pub groups: [(); 0],
+    pub groups: Vec<GroupEntry<'a>>,
     pub pods: Vec<PodEntry<'a>>,
     /// Filled when GPUs are sampled.
     pub gpus: [(); 0],
@@ -234,7 +234,7 @@ impl<'a> Report<'a> {
                 .iter()
                 .map(|u| names.unattributed(u))
                 .collect(),
-            groups: [],
+            groups: scene.groups.iter().map(group).collect(),
             pods: scene.pods.iter().map(pod).collect(),
             gpus: [],
             checks: scene.checks.iter().map(check).collect(),

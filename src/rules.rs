@@ -4,17 +4,24 @@ mod assemble;
 pub mod busbw;
 pub mod checks;
 pub mod comms;
+pub mod devices;
 pub mod edges;
 pub mod explain;
 pub mod findings;
+
 pub mod layout;
 pub mod matrix;
+pub mod modelfiles;
 pub mod pods;
+pub mod policy;
+pub mod probes;
 pub mod rating;
+pub mod routes;
 pub mod scene;
 pub mod startup;
 pub mod still;
 pub mod testing;
+pub mod variables;
 mod verdict;
 
 pub use findings::KNOWN;

@@ -163,6 +163,23 @@ impl Theme {
         theme
     }
 
+    /// The same with nothing that stands back: for a projector, a shared screen, a wall.
+    #[must_use]
+    pub fn loud(&self) -> Self {
+        let mut loud = self.clone();
+        let text = self.style(Role::Text);
+        for role in [Role::Quiet, Role::Label, Role::Missing, Role::LogTime] {
+            if let Some(slot) = loud.styles.get_mut(role as usize) {
+                let kept = slot.add_modifier & (Modifier::UNDERLINED | Modifier::BOLD);
+                *slot = text.add_modifier(kept);
+            }
+        }
+        for slot in &mut loud.styles {
+            slot.add_modifier.remove(Modifier::DIM);
+        }
+        loud
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -46,10 +46,16 @@ mod output;
 mod parse;
 #[path = "suite/perf.rs"]
 mod perf;
+#[path = "suite/picker.rs"]
+mod picker;
 #[path = "suite/podlogs.rs"]
 mod podlogs;
 #[path = "suite/pods.rs"]
 mod pods;
+#[path = "suite/present.rs"]
+mod present;
+#[path = "suite/probes.rs"]
+mod probes;
 #[path = "suite/props.rs"]
 mod props;
 #[path = "suite/readme.rs"]
@@ -60,6 +66,8 @@ mod recording;
 mod redact;
 #[path = "suite/report.rs"]
 mod report;
+#[path = "suite/routes.rs"]
+mod routes;
 #[path = "suite/runloop.rs"]
 mod runloop;
 #[path = "suite/saved.rs"]

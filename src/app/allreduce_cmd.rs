@@ -5,7 +5,6 @@
 mod print;
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::cli::ClusterArgs;
-use crate::jobs::plan::{Plan, Wish, plan};
+use crate::jobs::options::TestArgs;
+use crate::jobs::plan::{Plan, plan};
 use crate::jobs::{clean, follow, prepare, submit};
 use crate::model::testrun::{Ending, Phase, TestEvent, TestRun};
 use crate::parse::Nanos;
@@ -44,30 +44,9 @@ pub struct AllreduceArgs {
     /// Workload whose image, network and nodes are tested, as NAME or KIND/NAME; found by itself where there is only one
     #[arg(value_name = "WORKLOAD")]
     pub workload: Option<String>,
-    /// Largest size, for instance 4G; the smaller of 1 GiB and 30 % of the free memory unless given
-    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "0", hide_default_value = true)]
-    pub max_bytes: u64,
-    /// Pods, one per node; as many as the workload has unless given
-    #[arg(long, value_name = "N")]
-    pub pods: Option<u32>,
-    /// GPUs of each pod; as many as the workload's pods have unless given; 0 tests gloo on CPU alone
-    #[arg(long, value_name = "N")]
-    pub gpus: Option<u32>,
-    /// Any node that suits, rather than the workload's own
-    #[arg(long)]
-    pub other_nodes: bool,
-    /// Another image than the workload's
-    #[arg(long, value_name = "IMAGE")]
-    pub image: Option<String>,
-    /// Priority class; none unless given, and a high one can push other pods off their nodes
-    #[arg(long, value_name = "NAME")]
-    pub priority_class: Option<String>,
-    /// Seconds after which the API server ends the test: waiting for room and the image count
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(30..))]
-    pub deadline: u32,
-    /// Expected bandwidths, in place of the built-in table
-    #[arg(long, value_name = "FILE")]
-    pub table: Option<PathBuf>,
+    /// What is tested.
+    #[command(flatten)]
+    pub test: TestArgs,
     /// Print the whole manifest, create nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -88,34 +67,12 @@ pub struct AllreduceArgs {
     pub cluster: ClusterArgs,
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
-        "" => 0,
-        "K" | "k" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => return Err("a size like 64M or 4G".into()),
-    };
-    let number: u64 = number.parse().map_err(|_| "a size like 64M or 4G")?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|n| *n < 1 << 40)
-        .ok_or_else(|| "too large".into())
-}
-
 /// Runs the command. Exit codes: 0 good or bearable, 1 below or wrong, 2 could not run, 3 not decided; 130 after SIGINT.
 pub fn run(args: &AllreduceArgs) -> anyhow::Result<ExitCode> {
-    let table = match &args.table {
+    let own = args.test.table().map_err(|e| anyhow!(e))?;
+    let table = match &own {
         None => Table::bundled(),
-        Some(path) => {
-            let name = path.display();
-            let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
-            Table::read(&text).map_err(|e| anyhow!("{name}: {e}"))?
-        }
+        Some(text) => Table::read(text).map_err(|e| anyhow!(e))?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -142,18 +99,7 @@ async fn whole(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u8> {
         return clean_up(args, &link, &mut gate).await;
     }
     let (workload, pods) = prepare::workload(&link, &options).await?;
-    let wish = Wish {
-        run: prepare::run_name(),
-        workload: workload.name.clone(),
-        pods: args.pods,
-        gpus: args.gpus,
-        other_nodes: args.other_nodes,
-        max_bytes: args.max_bytes,
-        priority_class: args.priority_class.clone(),
-        image: args.image.clone(),
-        deadline: args.deadline,
-        ..Wish::default()
-    };
+    let wish = args.test.wish(prepare::run_name(), &workload.name);
     let plan = plan(&pods, &wish)?;
     if args.dry_run {
         for warning in &plan.warnings {

@@ -82,6 +82,11 @@ pub trait Stage {
     fn now(&self) -> Nanos;
 }
 
+/// What goes away by itself: whether there is a message, how many keys are shown.
+fn passing(model: &Model) -> (bool, usize) {
+    (model.screen.note.is_some(), model.screen.pressed().count())
+}
+
 struct Loop<'a, S> {
     model: &'a mut Model,
     stage: &'a mut S,
@@ -118,6 +123,9 @@ impl<S: Stage> Loop<'_, S> {
         match input {
             Input::Key(key) => {
                 self.stage.refresh(self.model);
+                if self.model.screen.presenting() {
+                    self.apply(Event::Pressed(key));
+                }
                 if let Some(command) = keys::command(&self.model.screen, key) {
                     self.apply(Event::Do(command));
                 }
@@ -201,9 +209,9 @@ pub async fn run<S: Stage>(
             _ = seconds.tick() => {
                 this.at = this.stage.now();
                 let rev = this.model.rev;
-                let noted = this.model.screen.note.is_some();
+                let passing = passing(this.model);
                 this.apply(Event::Tick);
-                this.dirty |= this.model.rev != rev || this.model.screen.note.is_some() != noted;
+                this.dirty |= this.model.rev != rev || passing != self::passing(this.model);
             }
             () = std::future::ready(()), if !pending.is_empty() => {
                 this.at = this.stage.now();

@@ -14,6 +14,8 @@ pub enum Order {
     Cell(u32, u32),
     /// Row of the matrix by its number.
     Rank(u32),
+    /// Row of the list that has the keys by its number, from 1.
+    Row(usize),
     /// Finding by its number, from 1.
     Finding(usize),
     /// Filter of the pane; empty clears it.
@@ -65,6 +67,11 @@ pub static VERBS: &[Verb] = &[
         doc: "go to a rank's row of the matrix",
     },
     Verb {
+        names: &["row"],
+        args: "N",
+        doc: "select row N of what is on screen",
+    },
+    Verb {
         names: &["tab"],
         args: "N|LABEL",
         doc: "show one communicator; 0 is all of them",
@@ -78,6 +85,11 @@ pub static VERBS: &[Verb] = &[
         names: &["theme"],
         args: "NAME",
         doc: "use another theme",
+    },
+    Verb {
+        names: &["present"],
+        args: "",
+        doc: "for others to see: fewer facts, more space, rows numbered, keys shown; again ends it",
     },
     Verb {
         names: &["save"],
@@ -187,6 +199,11 @@ pub fn parse(line: &str) -> Result<Order, String> {
             0 => Err("findings are numbered from 1".into()),
             n => Ok(Order::Finding(n as usize)),
         },
+        (Some("row"), [n]) => match number(n)? {
+            0 => Err("rows are numbered from 1".into()),
+            n => Ok(Order::Row(n as usize)),
+        },
+        (Some("present"), []) => Ok(Order::Do(Command::Toggle("present".into()))),
         (Some("cell"), [from, to]) => Ok(Order::Cell(number(from)?, number(to)?)),
         (Some("rank"), [n]) => Ok(Order::Rank(number(n)?)),
         (Some("tab"), _) => Ok(Order::Tab(one()?)),

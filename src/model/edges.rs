@@ -207,7 +207,7 @@ impl Run {
     /// Whether a line of this shape continues the run, or must begin another.
     #[must_use]
     pub fn takes(&self, local: u32, index: Option<u8>) -> bool {
-        if self.closing.is_some() || self.local_rank.is_some_and(|r| r != local) {
+        if self.local_rank.is_some_and(|r| r != local) {
             return false;
         }
         // A change between collective and send/recv connections is a boundary unless a window holds both.

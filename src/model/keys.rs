@@ -218,6 +218,13 @@ pub static BINDINGS: &[Binding] = {
         ),
         bind(
             &[k(Enter)],
+            In(PaneId::Workloads),
+            || C::Enter,
+            "watch this workload",
+            "watch",
+        ),
+        bind(
+            &[k(Enter)],
             In(PaneId::Pods),
             || C::Enter,
             "containers, conditions and events of the pod",
@@ -500,6 +507,13 @@ pub static BINDINGS: &[Binding] = {
             Anywhere,
             || C::PrevProblem,
             "previous problem",
+            "",
+        ),
+        bind(
+            &[c('p')],
+            Anywhere,
+            || C::Point,
+            "point at what is selected; again: no more",
             "",
         ),
         bind(&[c('/')], Anywhere, || C::StartFilter, "filter", "filter"),

@@ -10,16 +10,18 @@ mod cell;
 mod cursor;
 mod line;
 mod pane;
+mod present;
 mod typed;
 
 pub use cell::MatrixState;
 pub use cursor::Cursor;
 pub use pane::PaneId;
+pub use present::Mark;
 pub use typed::Typed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::event::{Command, Effect, Errand, Position, Question, Recording};
+use super::event::{Command, Effect, Errand, Position, Question, Recording, WorkloadView};
 
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
@@ -90,6 +92,8 @@ pub struct Counts {
     pub testing: bool,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
+    /// The workload that enter chooses.
+    pub watch: Option<Box<WorkloadView>>,
 }
 
 /// A list's state: one per pane.
@@ -117,6 +121,7 @@ struct Layer {
     cursor: Cursor,
     /// The filter as it was before it was typed at.
     undo: String,
+    mark: Option<Mark>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -156,6 +161,8 @@ pub struct Screen {
     recalled: Option<usize>,
     completion: Option<Completion>,
     questions: VecDeque<Question>,
+    marks: BTreeMap<PaneId, Mark>,
+    pressed: VecDeque<(String, u8)>,
 }
 
 impl Screen {
@@ -229,7 +236,7 @@ impl Screen {
             c.rows > 0
         };
         match command {
-            Command::Enter => something,
+            Command::Enter | Command::Point => something,
             Command::Explain => something && self.mode() != Mode::Explain,
             Command::Copy => c.copy.is_some(),
             Command::NextProblem | Command::PrevProblem => {
@@ -296,7 +303,26 @@ impl Screen {
             .retain(|l| matches!(l.mode, Mode::Confirm(_) | Mode::Word));
         self.panes.clear();
         self.panes.entry(PaneId::Logs).or_default().cursor.selected = LAST;
+        self.chosen();
         self.trail.clear();
+    }
+
+    /// Somebody must choose a workload.
+    pub fn choose(&mut self) {
+        self.layers
+            .retain(|l| matches!(l.mode, Mode::Confirm(_) | Mode::Word));
+        self.trail.clear();
+        if self.pane != PaneId::Workloads {
+            self.trail.push(self.pane);
+            self.pane = PaneId::Workloads;
+        }
+    }
+
+    /// A workload is on screen: the pane from before the choice comes back.
+    pub fn chosen(&mut self) {
+        if self.pane == PaneId::Workloads {
+            self.pane = self.trail.pop().unwrap_or_default();
+        }
     }
 
     /// Shows a message.
@@ -316,15 +342,16 @@ impl Screen {
     /// A second passed. True when that changed the screen. Seconds are counted rather than read from a clock, so that
     /// a recording shows a message for as long as the live screen did.
     pub fn tick(&mut self) -> bool {
+        let faded = self.fade();
         let Some(note) = &mut self.note else {
-            return false;
+            return faded;
         };
         note.left = note.left.saturating_sub(1);
         let over = note.left == 0;
         if over {
             self.note = None;
         }
-        over
+        over || faded
     }
 
     /// Does what the person meant.
@@ -372,7 +399,7 @@ impl Screen {
             Command::PageDown => self.step(self.page(), 0),
             Command::Home => self.step(isize::MIN, 0),
             Command::End => self.step(isize::MAX, 0),
-            Command::Enter => self.enter(),
+            Command::Enter => return self.enter(),
             Command::NextTab => self.turn(1),
             Command::PrevTab => self.turn(-1),
             Command::StartFilter if self.mode() == Mode::Normal => {
@@ -395,6 +422,7 @@ impl Screen {
             Command::Toggle(what) => self.toggle(what),
             Command::Line(line) => return self.run(line),
             Command::Theme(name) => return vec![Effect::Theme(name.clone())],
+            Command::Point => self.point(),
             Command::Redraw => return vec![Effect::Redraw],
             Command::Save => return vec![Effect::SaveScreen(None)],
             Command::Suspend => return vec![Effect::Suspend],
@@ -415,6 +443,7 @@ impl Screen {
                 mode,
                 cursor: Cursor::default(),
                 undo,
+                mark: None,
             });
         }
     }
@@ -433,6 +462,10 @@ impl Screen {
         }
         if self.pane == PaneId::Matrix && self.matrix.zoom.take().is_some() {
             return true;
+        }
+        // Nothing lies behind the choice.
+        if self.pane == PaneId::Workloads {
+            return false;
         }
         if let Some(pane) = self.trail.pop() {
             self.pane = pane;
@@ -485,16 +518,24 @@ impl Screen {
         }
     }
 
-    fn enter(&mut self) {
+    fn enter(&mut self) -> Vec<Effect> {
         if self.mode() != Mode::Normal || !self.can(&Command::Enter) {
-            return;
+            return Vec::new();
+        }
+        if self.pane == PaneId::Workloads {
+            let chosen = self.counts.watch.take();
+            return chosen
+                .map(|w| Effect::Errand(Errand::Watch(w)))
+                .into_iter()
+                .collect();
         }
         if self.pane == PaneId::Matrix && self.counts.folded {
             self.matrix.zoom = self.matrix.at(&self.counts);
             self.matrix.cell = None;
-            return;
+            return Vec::new();
         }
         self.open(Mode::Drill);
+        Vec::new()
     }
 
     fn turn(&mut self, by: isize) {

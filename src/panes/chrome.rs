@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
-use super::{PANES, Page, View, matrix};
+use super::{PANES, Page, View, matrix, present};
 use crate::model::commands::VERBS;
-use crate::model::event::{EdgeState, Feed, Level, Position, Question, WorkloadView};
+use crate::model::event::{EdgeState, Feed, Level, Position, Question, Session};
 use crate::model::keys;
 use crate::model::screen::Mode;
 use crate::parse::At;
@@ -95,6 +95,12 @@ fn identity(view: &View<'_>, room: u16) -> Vec<(String, Role, u16)> {
         out.push((fact.clone(), Role::Quiet, if i == 0 { 3 } else { 2 }));
     }
     out
+}
+
+/// What this run is about, as people call it.
+pub(super) fn subject(s: &Session) -> String {
+    let named = s.workload.as_deref().or(s.context.as_deref());
+    named.unwrap_or("ncclscope").to_owned()
 }
 
 /// `4 pods`, `32 ranks`, `TP 8 × PP 4`, the model; most important first.
@@ -219,7 +225,7 @@ fn place(position: &Position, wide: bool) -> String {
 }
 
 /// How old the newest fact is; for files, where it ends.
-fn freshness(view: &View<'_>) -> Option<String> {
+pub(super) fn freshness(view: &View<'_>) -> Option<String> {
     let newest: Option<At> = view.scene.sources.iter().filter_map(|s| s.last_stamp).max();
     let newest = newest.or(view.scene.now)?;
     match view.session.feed {
@@ -239,26 +245,10 @@ pub fn connection(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     if area.height == 0 {
         return;
     }
-    if let Some(text) = held_back(&view.model.edges).or_else(|| to_be_named(&view.model.workloads))
-    {
+    if let Some(text) = held_back(&view.model.edges) {
         let room = area.width.saturating_sub(4);
         pen.text(area.x + 2, area.y, room, &format!(" {text} "), Role::Warn);
     }
-}
-
-/// Several workloads and none was named: which there are, as they are typed.
-fn to_be_named(workloads: &[WorkloadView]) -> Option<String> {
-    let names: Vec<String> = workloads
-        .iter()
-        .map(|w| format!("{}/{}", w.kind, w.name))
-        .collect();
-    (names.len() > 1).then(|| {
-        format!(
-            "{} workloads here, name one: {}",
-            names.len(),
-            names.join(" ")
-        )
-    })
 }
 
 /// What was refused comes first: waiting does not mend it.
@@ -494,7 +484,8 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
     for (i, line) in page.lines.iter().enumerate().skip(top).take(rows) {
         let y = area.y + 1 + u16::try_from(i - top).unwrap_or(0);
         let mut skip = cursor.x;
-        let mut x = area.x + 1;
+        present::number(view, area.x, y, i, pen);
+        let mut x = area.x + 1 + present::gutter(view);
         let end = area.x + area.width;
         for (text, role) in &line.spans {
             let (cut, left) = drop_columns(text, skip);
@@ -504,6 +495,12 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
         if cursor.row(0, page.lines.len()) == Some(i) {
             pen.overlay(area.x, y, area.width, Role::Selected);
         }
+        let row = Rect {
+            y,
+            height: 1,
+            ..area
+        };
+        present::pointer(view, row, i, pen);
     }
 }
 

@@ -3,7 +3,7 @@
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
-use super::{Page, Pane, View, chrome};
+use super::{Page, Pane, View, chrome, present};
 use crate::model::event::SourceId;
 use crate::model::logs::{Bad, Logs, Query, Row};
 use crate::model::screen::{Counts, LAST, PaneId};
@@ -89,6 +89,8 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let rows = logs.window(top, usize::from(height));
     let selected = list.cursor.row(first, total);
     let query = Query::of(&list.filter);
+    let gutter = present::gutter(view);
+    let (x, width) = (x + gutter, width.saturating_sub(gutter));
     let layout = Columns::of(view.scene, &rows, width, view.screen.is_on("raw"));
     let wrap = view.screen.is_on("wrap");
     let heights: Vec<u16> = rows
@@ -135,6 +137,13 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
                 pen.overlay(area.x, line, area.width, Role::Selected);
             }
         }
+        present::number(view, area.x + 1, y, row.number, pen);
+        let lines = Rect {
+            y,
+            height: tall,
+            ..area
+        };
+        present::pointer(view, lines, row.number, pen);
         before = Some(row.source);
         y += tall;
     }

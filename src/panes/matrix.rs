@@ -115,15 +115,19 @@ fn shown<'a>(view: &View<'a>) -> Option<Grid<'a>> {
         return None;
     }
     let filter = view.screen.filter();
+    let marked = |grid: Grid<'a>| {
+        let mark = view.screen.pointed_cell(grid.folded());
+        grid.with_mark(mark)
+    };
     if let Some((a, b)) = view.screen.matrix.zoom {
-        return Some(Grid::of_nodes(matrix, a, b, filter));
+        return Some(marked(Grid::of_nodes(matrix, a, b, filter)));
     }
     let many = matrix.slots.len() > CELL_BY_CELL && Grid::nodes_in(matrix) > 1;
-    Some(if many == view.screen.is_on("nodes") {
+    Some(marked(if many == view.screen.is_on("nodes") {
         Grid::by_rank(matrix, filter)
     } else {
         Grid::by_node(matrix, filter)
-    })
+    }))
 }
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 
 use super::matrix::Grid;
 use super::parts::{self, Pen};
-use super::{Pane, View, findings};
+use super::{Pane, View, findings, present};
 use crate::model::screen::PaneId;
 use crate::rules::scene::{Finding, Scene, Severity, Verdict};
 use crate::theme::Role;
@@ -142,6 +142,13 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         if row == chosen && rows.len() > 1 {
             pen.overlay(area.x - 1, y, area.width + 2, Role::Selected);
         }
+        let line = Rect {
+            x: area.x - 1,
+            y,
+            width: area.width + 2,
+            height: 1,
+        };
+        present::pointer(view, line, row, pen);
         y += 1;
         if row != chosen {
             continue;

@@ -112,7 +112,7 @@ impl<'a> Pen<'a> {
         let style = self.theme.style(role);
         for column in 0..width {
             if let Some(cell) = self.buf.cell_mut((x.saturating_add(column), y)) {
-                if role == Role::Cursor {
+                if matches!(role, Role::Cursor | Role::Pointer) {
                     // On a reversed cell a reversed cursor would be nothing to see.
                     cell.modifier.remove(Modifier::REVERSED);
                 }
@@ -238,7 +238,7 @@ pub const fn plain(c: char) -> char {
         '▒' | '≠' => '%',
         '·' => '.',
         '…' => '~',
-        '→' | '›' | '▸' => '>',
+        '→' | '›' | '▸' | '▶' => '>',
         '←' | '‹' => '<',
         '↑' | '▲' => '^',
         '↓' | '▼' => 'v',

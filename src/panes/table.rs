@@ -2,9 +2,9 @@
 
 use ratatui::layout::Rect;
 
-use super::View;
 use super::parts::{self, Pen};
-use crate::model::screen::Cursor;
+use super::{View, present};
+use crate::model::screen::{Cursor, PaneId};
 use crate::theme::Role;
 
 /// A column of a table over rows of one kind.
@@ -38,7 +38,10 @@ pub fn draw<R>(
     // Widths from what is visible and from both ends, so that a long table costs no more than a short one.
     let ends = rows.iter().take(4).chain(rows.iter().rev().take(4));
     let sample: Vec<&R> = rows.iter().skip(top).take(lines).chain(ends).collect();
-    let (x, room) = (area.x + 1, area.width.saturating_sub(2));
+    // Where a column numbers the rows already, two numbers would be one too many.
+    let named = matches!(view.screen.pane, PaneId::Findings | PaneId::Ranks);
+    let gutter = if named { 0 } else { present::gutter(view) };
+    let (x, room) = (area.x + 1 + gutter, area.width.saturating_sub(2 + gutter));
     let mut plan: Vec<(&Column<R>, u16)> = columns
         .iter()
         .map(|c| {
@@ -103,6 +106,15 @@ pub fn draw<R>(
         if cursor.row(0, rows.len()) == Some(i) {
             pen.overlay(area.x, y, area.width, Role::Selected);
         }
+        if gutter > 0 {
+            present::number(view, area.x + 1, y, i, pen);
+        }
+        let line = Rect {
+            y,
+            height: 1,
+            ..area
+        };
+        present::pointer(view, line, i, pen);
     }
 }
 

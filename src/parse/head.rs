@@ -137,6 +137,18 @@ fn level(c: &mut Cur<'_>) -> Option<Level> {
     (c.eat(b" ") || c.0.is_empty()).then_some(level)
 }
 
+impl Default for Tail<'_> {
+    fn default() -> Self {
+        Self {
+            tid: 0,
+            dev: -1,
+            level: Level::Bare,
+            src: None,
+            msg: &[],
+        }
+    }
+}
+
 /// A head whose `NCCL ` stands at `hit`, found backwards.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Back<'a> {

@@ -44,23 +44,24 @@ fn capital_c(c: Cur<'_>) -> Option<Fact> {
 /// `OP: opCount %lx sendbuff %p recvbuff %p count %zu datatype %d op %d root %d comm %p [nranks=%d] stream %p`
 #[inline]
 fn collective(mut c: Cur<'_>) -> Option<Fact> {
-    let op = match c.run(|b| b.is_ascii_alphabetic()) {
-        b"AllReduce" => CollOp::AllReduce,
-        b"Broadcast" => CollOp::Broadcast,
-        b"Reduce" => CollOp::Reduce,
-        b"AllGather" => CollOp::AllGather,
-        b"ReduceScatter" => CollOp::ReduceScatter,
-        b"Send" => CollOp::Send,
-        b"Recv" => CollOp::Recv,
-        b"AlltoAll" | b"AllToAll" => CollOp::AlltoAll,
-        b"Gather" => CollOp::Gather,
-        b"Scatter" => CollOp::Scatter,
-        b"PutSignal" => CollOp::PutSignal,
-        b"Signal" => CollOp::Signal,
-        b"WaitSignal" => CollOp::WaitSignal,
+    let (op, words): (_, &[u8]) = match c.0.first_chunk::<4>()? {
+        b"AllR" => (CollOp::AllReduce, b"AllReduce: opCount "),
+        b"AllG" => (CollOp::AllGather, b"AllGather: opCount "),
+        b"Redu" if c.0.get(6) == Some(&b'S') => (CollOp::ReduceScatter, b"ReduceScatter: opCount "),
+        b"Redu" => (CollOp::Reduce, b"Reduce: opCount "),
+        b"Broa" => (CollOp::Broadcast, b"Broadcast: opCount "),
+        b"Send" => (CollOp::Send, b"Send: opCount "),
+        b"Recv" => (CollOp::Recv, b"Recv: opCount "),
+        b"Allt" => (CollOp::AlltoAll, b"AlltoAll: opCount "),
+        b"AllT" => (CollOp::AlltoAll, b"AllToAll: opCount "),
+        b"Gath" => (CollOp::Gather, b"Gather: opCount "),
+        b"Scat" => (CollOp::Scatter, b"Scatter: opCount "),
+        b"PutS" => (CollOp::PutSignal, b"PutSignal: opCount "),
+        b"Sign" => (CollOp::Signal, b"Signal: opCount "),
+        b"Wait" => (CollOp::WaitSignal, b"WaitSignal: opCount "),
         _ => return None,
     };
-    c.lit(b": opCount ")?;
+    c.lit(words)?;
     let op_count = c.hex()?;
     c.lit(b" sendbuff ")?;
     c.word();

@@ -1,6 +1,6 @@
 //! Dates and times as logs write them, turned into nanoseconds by hand: no allocation, no time zone database.
 
-use super::bytes::Cur;
+use super::bytes::{Cur, eight_digits, no_digits};
 use super::fact::At;
 
 /// Stamps without a year are placed in this one: a leap year, so early that nobody takes it for a date that
@@ -12,12 +12,36 @@ const NO_YEAR: i64 = 1972;
 pub(super) struct Clock {
     minute: [u8; 16],
     base: i64,
+    /// `YYYY-MM-DDTHH:MM:SS.` of the kubelet's last stamp.
+    second: [u8; 20],
+    second_ns: i64,
 }
 
 impl Clock {
     /// `YYYY-MM-DD{T| }HH:MM{:SS{.frac}}{zone}`, also with slashes; gives the stamp and what follows it.
     /// With a zone it is exact.
+    #[inline]
     pub(super) fn date_time<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
+        if let Some((second, rest)) = s.split_first_chunk::<20>()
+            && *second == self.second
+            && let Some((eight, [ninth, b'Z', rest @ ..])) = rest.split_first_chunk::<8>()
+            && let Some(nanos) = nine(*eight, *ninth)
+        {
+            let ns = self.second_ns + nanos;
+            return Some((At { ns, exact: true }, rest));
+        }
+        let read = self.read(s)?;
+        if let Some((second, [_, _, _, _, _, _, _, _, _, b'Z', ..])) = s.split_first_chunk::<20>()
+            && second.last() == Some(&b'.')
+            && read.0.exact
+        {
+            self.second = *second;
+            self.second_ns = read.0.ns - read.0.ns.rem_euclid(1_000_000_000);
+        }
+        Some(read)
+    }
+
+    fn read<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
         let (minute, rest) = s.split_first_chunk::<16>()?;
         if *minute != self.minute || self.base == 0 {
             self.base = minute_of(minute)?;
@@ -53,9 +77,9 @@ impl Clock {
 fn fraction(s: &[u8]) -> Option<(i64, &[u8])> {
     // The kubelet writes nine digits: eight of them are read in one word.
     if let Some((eight, [ninth @ b'0'..=b'9', rest @ ..])) = s.split_first_chunk::<8>()
-        && let Some(value) = eight_digits(*eight)
+        && let Some(value) = nine(*eight, *ninth)
     {
-        return Some((value * 10 + i64::from(ninth - b'0'), past_digits(rest)));
+        return Some((value, past_digits(rest)));
     }
     let (mut nanos, mut scale) = (0, 100_000_000);
     for byte in s.iter().take_while(|b| b.is_ascii_digit()) {
@@ -66,28 +90,22 @@ fn fraction(s: &[u8]) -> Option<(i64, &[u8])> {
     (rest.len() < s.len()).then_some((nanos, rest))
 }
 
+/// Nine digits as nanoseconds.
+#[inline]
+fn nine(eight: [u8; 8], ninth: u8) -> Option<i64> {
+    let word = u64::from_le_bytes(eight);
+    if no_digits(word) != 0 || !ninth.is_ascii_digit() {
+        return None;
+    }
+    i64::try_from(eight_digits(word) * 10 + u64::from(ninth - b'0')).ok()
+}
+
 fn past_digits(s: &[u8]) -> &[u8] {
     let end = s
         .iter()
         .position(|b| !b.is_ascii_digit())
         .unwrap_or(s.len());
     s.get(end..).unwrap_or_default()
-}
-
-/// Eight decimal digits, two by two, four by four, all at once.
-#[inline]
-fn eight_digits(s: [u8; 8]) -> Option<i64> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let word = u64::from_le_bytes(s);
-    let digits = word.wrapping_sub(ONES * u64::from(b'0'));
-    // Above 9 the high half of a byte shows it, either now or when 6 is added.
-    if (digits | digits.wrapping_add(ONES * 6)) & (ONES * 0xf0) != 0 {
-        return None;
-    }
-    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
-    let low = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(0x000f_4240_0000_0064);
-    let high = ((pairs >> 16) & 0x0000_00ff_0000_00ff).wrapping_mul(0x0000_2710_0000_0001);
-    i64::try_from(low.wrapping_add(high) >> 32).ok()
 }
 
 /// `Z`, `+08:00`, `+0800`, ` +08:00`: nanoseconds east of Greenwich and what follows.
@@ -152,17 +170,22 @@ fn minute_of(s: &[u8; 16]) -> Option<i64> {
     )
 }
 
+const DAYS: [&[u8]; 7] = [
+    b"Mon ", b"Tue ", b"Wed ", b"Thu ", b"Fri ", b"Sat ", b"Sun ",
+];
+
+/// Whether a [`ctime`] may begin here.
+pub(super) fn begins_ctime(s: &[u8]) -> bool {
+    s.get(..4).is_some_and(|name| DAYS.contains(&name))
+}
+
 /// `Mon Aug 14 10:20:30 2023`: the stamp and what follows it.
 pub(super) fn ctime(s: &[u8]) -> Option<(At, &[u8])> {
-    const DAYS: [&[u8]; 7] = [
-        b"Mon ", b"Tue ", b"Wed ", b"Thu ", b"Fri ", b"Sat ", b"Sun ",
-    ];
     const MONTHS: [&[u8]; 12] = [
         b"Jan ", b"Feb ", b"Mar ", b"Apr ", b"May ", b"Jun ", b"Jul ", b"Aug ", b"Sep ", b"Oct ",
         b"Nov ", b"Dec ",
     ];
-    let name = s.get(..4)?;
-    if !DAYS.contains(&name) {
+    if !begins_ctime(s) {
         return None;
     }
     let mut c = Cur(s.get(4..)?);

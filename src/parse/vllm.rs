@@ -21,6 +21,7 @@ mod fact;
 mod fault;
 mod header;
 mod layout;
+mod memo;
 mod progress;
 mod route;
 mod scan;
@@ -36,6 +37,7 @@ pub use fact::{Edge, Phase, Printer, Stats, VllmFact, release};
 pub use fault::{Fault, FaultKind};
 pub use header::{Header, Severity, Stamp, Style, header, header_stamp};
 pub use layout::{Label, Leader, ProcKind, RankStart, Ranks, host_of};
+pub(in crate::parse) use memo::{Memo, Shape};
 pub use progress::{Counted, Progress};
 pub use route::Route;
 pub use settings::Settings;
@@ -83,24 +85,23 @@ struct Anchors {
 
 impl Anchors {
     fn new() -> Self {
-        let mut table: Vec<(&'static str, Read)> = [
+        let mut table = Self::table();
+        table.sort_by_key(|(a, _)| *a);
+        Self {
+            any: pattern(table.iter().map(|(a, _)| (*a).to_owned())),
+            table,
+        }
+    }
+
+    /// Those of all rooms.
+    fn table() -> Vec<(&'static str, Read)> {
+        [
             start::ANCHORS,
             route::ANCHORS,
             torch::ANCHORS,
             fault::ANCHORS,
         ]
-        .concat();
-        table.sort_by_key(|(a, _)| std::cmp::Reverse(a.len()));
-        let pattern = table
-            .iter()
-            .map(|(a, _)| regex::escape(a))
-            .collect::<Vec<_>>()
-            .join("|");
-        table.sort_by_key(|(a, _)| *a);
-        Self {
-            any: RegexBuilder::new(&pattern).unicode(false).build().ok(),
-            table,
-        }
+        .concat()
     }
 
     fn reader(&self, anchor: &[u8]) -> Option<Read> {
@@ -110,6 +111,18 @@ impl Anchors {
             .ok()?;
         self.table.get(ix).map(|(_, read)| *read)
     }
+}
+
+/// An automaton that finds the first of some words, the longest of those that start there.
+fn pattern(words: impl Iterator<Item = String>) -> Option<Regex> {
+    let mut words: Vec<String> = words.collect();
+    words.sort_by_key(|w| std::cmp::Reverse(w.len()));
+    let any = words
+        .iter()
+        .map(|w| regex::escape(w))
+        .collect::<Vec<_>>()
+        .join("|");
+    RegexBuilder::new(&any).unicode(false).build().ok()
 }
 
 static ANCHORS: LazyLock<Anchors> = LazyLock::new(Anchors::new);

@@ -13,8 +13,11 @@ use memchr::memmem::Finder;
 use super::bytes::{Table, offset};
 use super::envelope::{self, Peeled};
 use super::fact::{At, Fact, Level};
-use super::head::{self, Found, Tail};
+use super::head::{self, Tail};
 use super::stamp::{self, Clock};
+use super::vllm::{Memo, Shape};
+use intern::Face;
+
 use super::{Block, HeadIx, Outer, OuterIx, Rec, json, nccl, vllm};
 
 /// Longest part of a line without NCCL's word that is read: vLLM's longest records are its configurations.
@@ -57,6 +60,7 @@ struct Piece<'a> {
 /// State of the walk.
 pub(super) struct Walk<'t> {
     text: &'t [u8],
+    memo: Option<&'t mut Memo>,
     out: Block,
     clock: Clock,
     finder: Finder<'static>,
@@ -69,6 +73,8 @@ pub(super) struct Walk<'t> {
     scratch: Vec<u8>,
     /// Process prefixes by their bytes.
     prefixes: Vec<(Box<[u8]>, OuterIx)>,
+    /// Heads by their bytes.
+    faces: Vec<Face>,
     exact: bool,
     /// Lines last counted as NCCL's and as vLLM's.
     nccl_line: Option<u32>,
@@ -85,7 +91,7 @@ impl<'t> Walk<'t> {
     }
 
     /// Walks over `text`; the lists of `used`, an earlier block, are emptied and filled anew.
-    pub(super) fn new(text: &'t [u8], used: Block) -> Self {
+    pub(super) fn new(text: &'t [u8], used: Block, memo: Option<&'t mut Memo>) -> Self {
         let Block {
             mut heads,
             mut outers,
@@ -98,6 +104,7 @@ impl<'t> Walk<'t> {
         recs.clear();
         Self {
             text,
+            memo,
             out: Block {
                 heads,
                 outers,
@@ -114,6 +121,7 @@ impl<'t> Walk<'t> {
             partial: [None, None],
             scratch: Vec::new(),
             prefixes: Vec::new(),
+            faces: Vec::new(),
             exact: false,
             nccl_line: None,
             vllm_line: None,
@@ -134,6 +142,7 @@ impl<'t> Walk<'t> {
                 .and_then(|rest| memchr::memchr(b'\n', rest))
                 .map_or(text.len(), |n| start + n);
             let mut hits = 0;
+            let first = hit;
             while let Some(at) = hit.filter(|at| *at < end) {
                 hits += u32::from(hits == 0 || is_level(text, at));
                 hit = self.next_hit(text, at + 4);
@@ -161,7 +170,10 @@ impl<'t> Walk<'t> {
             if dirty {
                 self.dirty(bytes, place, hits);
             } else {
-                self.line(bytes, place, hits, true);
+                let word = first.filter(|_| hits == 1).map(|at| at - start);
+                if hits > 1 || !self.plainest(bytes, place, hits, word) {
+                    self.other(bytes, place, hits, true);
+                }
             }
             line = line.saturating_add(1);
             start = end + 1;
@@ -186,11 +198,15 @@ impl<'t> Walk<'t> {
         hits
     }
 
-    /// A line without controls. `wait` says that it may be read again when all hosts are known.
-    fn line(&mut self, s: &[u8], place: Place, hits: u32, wait: bool) {
-        if hits <= 1 && self.plainest(s, place, hits) {
-            return;
+    /// A copy of a line, without controls.
+    fn line(&mut self, s: &[u8], place: Place, hits: u32) {
+        if hits > 1 || !self.plainest(s, place, hits, None) {
+            self.other(s, place, hits, false);
         }
+    }
+
+    /// A line whose prefixes are many or rare. `wait` says that it may be read again when all hosts are known.
+    fn other(&mut self, s: &[u8], place: Place, hits: u32, wait: bool) {
         let p = envelope::peel(s, &mut self.clock);
         if let Some((err, more)) = p.cri
             && (more
@@ -218,9 +234,9 @@ impl<'t> Walk<'t> {
     }
 
     /// The lines that come by the million: at most a stamp and one process prefix that was seen before, then
-    /// a head or a record of Python. Says whether this was one.
+    /// a head or a record of Python. Says whether this was one; `word` is where NCCL's word stands.
     #[inline]
-    fn plainest(&mut self, s: &[u8], place: Place, hits: u32) -> bool {
+    fn plainest(&mut self, s: &[u8], place: Place, hits: u32, word: Option<usize>) -> bool {
         let (at, mut rest) = match s.first() {
             Some(b'0'..=b'9') => match self.clock.date_time(s) {
                 Some((at, [b' ', rest @ ..])) => (Some(at), rest),
@@ -237,18 +253,67 @@ impl<'t> Walk<'t> {
             (outer, rest) = (known, tail);
         }
         if hits == 0 {
-            if outer == 0 || envelope::header(rest).is_none() {
-                return false;
-            }
-            self.note(at);
-            self.record(s, rest, outer, at, true, place);
-            return true;
+            return self.no_nccl(s, at, outer, rest, place);
         }
-        let Some(found) = head::at(rest) else {
-            return false;
+        let (head, tail) = match word.and_then(|word| self.face(s, rest, word, outer)) {
+            Some(known) => known,
+            None => {
+                let Some(found) = head::at(rest) else {
+                    return false;
+                };
+                (self.head(found.host, found.pid, outer, true), found.tail)
+            }
         };
         self.note(at);
-        self.ordinary(s, &found, at, outer, place, false);
+        self.ordinary(s, head, tail, at, outer, place, false);
+        true
+    }
+
+    /// A line without NCCL's word, if its shape is known or its front is nothing but a process prefix.
+    #[inline]
+    fn no_nccl(
+        &mut self,
+        s: &[u8],
+        at: Option<At>,
+        outer: OuterIx,
+        rest: &[u8],
+        place: Place,
+    ) -> bool {
+        let header = envelope::header(rest);
+        let Some(shape) = self
+            .memo
+            .as_mut()
+            .filter(|_| !begins_prefix(rest))
+            .and_then(|memo| memo.shape(rest))
+            .filter(|_| !header.is_some_and(is_access))
+        else {
+            let plain = outer != 0 && header.is_some();
+            if plain {
+                self.note(at);
+                self.record(s, rest, outer, at, true, place, None);
+            }
+            return plain;
+        };
+        let known = self.memo.as_ref().is_some_and(|memo| memo.knows(shape));
+        if !known {
+            if outer == 0 || header.is_none() {
+                let p = envelope::peel(s, &mut self.clock);
+                // Other prefixes than those that were taken off here.
+                if p.rest.len() != rest.len()
+                    || p.cri.is_some()
+                    || p.prefix.repeated
+                    || place.at.or(p.at) != at
+                    || self.outer(&p.prefix) != outer
+                {
+                    return false;
+                }
+            }
+            if let Some(memo) = &mut self.memo {
+                memo.learn(shape, rest);
+            }
+        }
+        self.note(at);
+        self.record(s, rest, outer, at, outer != 0, place, Some(shape));
         true
     }
 
@@ -258,31 +323,26 @@ impl<'t> Walk<'t> {
             return self.bare_version(p, place);
         };
         let outer = self.outer(&p.prefix);
-        self.ordinary(
-            s,
-            &found,
-            place.at.or(p.at),
-            outer,
-            place,
-            p.prefix.repeated,
-        );
+        let head = self.head(found.host, found.pid, outer, true);
+        let at = place.at.or(p.at);
+        self.ordinary(s, head, found.tail, at, outer, place, p.prefix.repeated);
         true
     }
 
     /// A line with one head, which stands where it should.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "what the callers know differs")]
     fn ordinary(
         &mut self,
         s: &[u8],
-        found: &Found<'_>,
+        head: HeadIx,
+        tail: Tail<'_>,
         at: Option<At>,
         outer: OuterIx,
         place: Place,
         repeated: bool,
     ) {
-        let head = self.head(found.host, found.pid, outer, true);
         self.count_nccl(place.line);
-        let tail = found.tail;
         let piece = Piece {
             who: Some((head, tail.tid)),
             tail,
@@ -374,11 +434,17 @@ impl<'t> Walk<'t> {
             place.at.or(p.at),
             p.prefix.depth > 0,
             place,
+            None,
         );
     }
 
-    /// What vLLM, torch, Ray or a launcher said in `msg`; `ours`: a process prefix stood before it.
+    /// What vLLM, torch, Ray or a launcher said in `msg`; `ours`: a process prefix stood before it; `shape`:
+    /// that of `msg`, if it may be remembered.
     #[inline]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the three callers know differs"
+    )]
     fn record(
         &mut self,
         s: &[u8],
@@ -387,6 +453,7 @@ impl<'t> Walk<'t> {
         at: Option<At>,
         ours: bool,
         place: Place,
+        shape: Option<Shape>,
     ) {
         let header = envelope::header(msg);
         let mut at = at;
@@ -399,11 +466,14 @@ impl<'t> Walk<'t> {
         let mut fact = None;
         if !msg.is_empty() && !header.is_some_and(is_access) {
             let msg = msg.get(..READ).unwrap_or(msg);
-            fact = self
-                .out
-                .outers
-                .get(outer as usize)
-                .and_then(|outer| vllm::line(msg, outer));
+            fact =
+                self.out
+                    .outers
+                    .get(outer as usize)
+                    .and_then(|outer| match (shape, &self.memo) {
+                        (Some(shape), Some(memo)) => memo.line(shape, msg, outer),
+                        _ => vllm::line(msg, outer),
+                    });
         }
         let theirs = ours || header.is_some() || fact.is_some();
         // Carriage returns cut a line in pieces; it still is one line.
@@ -452,6 +522,15 @@ fn is_level(s: &[u8], at: usize) -> bool {
 
 fn offset32(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Whether a prefix or a stamp may begin here that is not a word: those read their numbers, which a shape
+/// doesn't know.
+fn begins_prefix(s: &[u8]) -> bool {
+    !matches!(
+        s.first(),
+        Some(b'/' | b'.' | b'_' | b'A'..=b'Z' | b'a'..=b'z')
+    ) || stamp::begins_ctime(s)
 }
 
 /// What follows the level word of an access log: `:     10.42.0.1:51230 - "GET /health HTTP/1.1" 200 OK`.

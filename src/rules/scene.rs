@@ -477,6 +477,8 @@ pub struct GroupView {
     pub communicator: Option<String>,
     /// Path of an all-reduce by size, smallest first.
     pub routes: Vec<RouteView>,
+    /// Why `routes` is empty: the condition that is not known.
+    pub routes_open: Option<String>,
 }
 
 /// The path an all-reduce takes up to a size.

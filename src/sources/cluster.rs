@@ -32,7 +32,7 @@ pub use access::{Access, Get, Leave, Seen, Shown};
 pub(crate) use backoff::{Backoff, jitter};
 pub use client::{Connection, connect};
 pub use director::{Director, Helper};
-pub use discover::{Found, find};
+pub use discover::{Found, find, missing};
 pub use exec::ExecSpec;
 pub use proxy::Environment as ProxyEnvironment;
 pub(crate) use trouble::one_line;
@@ -159,8 +159,23 @@ async fn choose(
     let mut edge = Edge::new("discovery", tx.clone());
     let mut backoff = Backoff::default();
     let mut last = None;
+    let anything = ClusterOptions {
+        pick: true,
+        ..options.clone()
+    };
     loop {
-        let wait = match discover::look(link, options).await {
+        let mut missing = None;
+        let mut found = discover::look(link, options).await;
+        if let Err(t) = &found
+            && t.kind == TroubleKind::NotFound
+        {
+            // It may be made yet; meanwhile there is what else there is.
+            missing = Some(t.text.clone());
+            let why = t.text.clone();
+            edge.set(EdgeState::Down { why }).await;
+            found = discover::look(link, &anything).await;
+        }
+        let wait = match found {
             Ok(Found::One(w)) => {
                 edge.set(EdgeState::Up).await;
                 return Some(w);
@@ -173,9 +188,12 @@ async fn choose(
                         rule: format!("{} in namespace {}", refused.join(", "), link.namespace()),
                     }
                 };
-                edge.set(state).await;
+                // What was named and is missing has been said.
+                if missing.is_none() {
+                    edge.set(state).await;
+                }
                 if last.as_ref() != Some(&list) {
-                    tx.send(Event::Workloads(list.clone())).await.ok()?;
+                    tx.send(Event::Choice(list.clone())).await.ok()?;
                     last = Some(list);
                 }
                 LOOK_AGAIN

@@ -13,8 +13,10 @@ pub mod pods;
 pub mod rng;
 pub mod scenario;
 mod shipped;
+mod test;
 pub mod version;
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::model::event::{
-    ContainerKey, EdgeEvent, EdgeState, Event, Feed, Level, LogBlock, Session, SourceEvent,
+    ContainerKey, EdgeEvent, EdgeState, Errand, Event, Feed, Level, LogBlock, Session, SourceEvent,
     SourceId, SourceInfo,
 };
 use crate::parse::{Block, Nanos};
@@ -54,6 +56,10 @@ pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
     for (pod, lines) in plan.pods.iter().zip(simlog::write(s, &plan)) {
         source(s, &plan, pod, lines, &mut out);
     }
+    if let Some(after) = s.test.at {
+        let begun = test::play(s, plan.start + plan::secs(after), "");
+        out.extend(begun.unwrap_or_default());
+    }
     out.retain(|(at, _)| *at <= plan.end);
     // Stable: what happens at one moment keeps the order of writing.
     out.sort_by_key(|(at, _)| *at);
@@ -74,23 +80,103 @@ pub fn session(s: &Scenario) -> Session {
     }
 }
 
-/// Plays a scenario into a channel at `speed` times its own pace, until it is over or nobody listens.
+/// Plays a scenario into a channel at `speed` times its own pace, until it is over and nobody can ask for anything
+/// more, or nobody listens.
 ///
 /// Deadlines are counted from the first event, so a slow receiver delays but never stretches the whole; a speed
 /// of 0 or less, or none, means as fast as the receiver takes it.
-pub async fn play(scenario: Scenario, speed: f64, tx: mpsc::Sender<Event>) {
+pub async fn play(
+    scenario: Scenario,
+    speed: f64,
+    tx: mpsc::Sender<Event>,
+    mut errands: mpsc::UnboundedReceiver<Errand>,
+) {
     let start = scenario.start_ns();
     let begun = Instant::now();
-    for (at, event) in events(&scenario) {
-        if speed > 0.0 && speed.is_finite() {
-            #[allow(clippy::cast_precision_loss, reason = "a day of nanoseconds fits")]
-            let due = Duration::from_secs_f64(((at - start).max(0) as f64 / 1e9 / speed).min(1e9));
-            tokio::time::sleep_until(begun + due).await;
-        }
-        if tx.send(event).await.is_err() {
+    let paced = speed > 0.0 && speed.is_finite();
+    let mut queue: VecDeque<(Nanos, Event)> = events(&scenario).into();
+    let (mut asked, mut last) = (true, start);
+    loop {
+        let next = queue.front().map(|(at, _)| *at);
+        if next.is_none() && !asked {
             return;
         }
+        let due = async {
+            match next {
+                #[allow(clippy::cast_precision_loss, reason = "a day of nanoseconds fits")]
+                Some(at) if paced => {
+                    let after = ((at - start).max(0) as f64 / 1e9 / speed).min(1e9);
+                    tokio::time::sleep_until(begun + Duration::from_secs_f64(after)).await;
+                }
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            errand = errands.recv(), if asked => match errand {
+                None => asked = false,
+                Some(errand) => {
+                    #[allow(
+                        clippy::cast_possible_truncation,
+                        reason = "`as` saturates, and a demo runs for no century"
+                    )]
+                    let passed = (begun.elapsed().as_secs_f64() * speed * 1e9) as Nanos;
+                    // At once, where there is no pace: after all that was told.
+                    let now = if paced { start + passed } else { last };
+                    match obey(&scenario, &mut queue, now, &errand) {
+                        Ok(()) => {}
+                        Err(text) => {
+                            if tx.send(Event::Note { text, bad: true }).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+            },
+            () = due => {
+                if let Some((at, event)) = queue.pop_front() {
+                    last = at;
+                    if tx.send(event).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
     }
+}
+
+/// Does what the person asked of the embedded cluster; the error is a sentence.
+fn obey(
+    s: &Scenario,
+    queue: &mut VecDeque<(Nanos, Event)>,
+    now: Nanos,
+    errand: &Errand,
+) -> Result<(), String> {
+    let Errand::Line(line) = errand else {
+        return Err("the demo can't do that".into());
+    };
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    if verb != "allreduce" {
+        return Err(format!("the demo can't do that: {verb}"));
+    }
+    let is_test = |(_, e): &(Nanos, Event)| matches!(e, Event::Test(_));
+    let more = if rest.trim() == "cancel" {
+        if !queue.iter().any(is_test) {
+            return Err("no test runs".into());
+        }
+        queue.retain(|e| !is_test(e));
+        test::cancel(now)
+    } else {
+        if queue.iter().any(is_test) {
+            return Err("a test runs already; :allreduce cancel ends it".into());
+        }
+        test::play(s, now, rest)?
+    };
+    queue.extend(more);
+    // Stable: what happens at one moment keeps its order.
+    queue.make_contiguous().sort_by_key(|(at, _)| *at);
+    Ok(())
 }
 
 /// One container's stream: opened when it starts, blocks of lines, ended with it.

@@ -105,6 +105,8 @@ roles! {
     Selected = "selected" => None;
     /// Overlay: the cell that keys act on.
     Cursor = "cursor" => Some(Self::Selected);
+    /// Overlay: what is pointed at, for people who look on.
+    Pointer = "pointer" => Some(Self::Cursor);
     /// Overlay: text that the filter matched.
     Match = "match" => Some(Self::Selected);
     /// Overlay: worse than its place allows.
@@ -117,7 +119,7 @@ impl Role {
     pub const fn is_overlay(self) -> bool {
         matches!(
             self,
-            Self::Selected | Self::Cursor | Self::Match | Self::Downgrade
+            Self::Selected | Self::Cursor | Self::Pointer | Self::Match | Self::Downgrade
         )
     }
 

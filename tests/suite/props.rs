@@ -1,7 +1,7 @@
 //! What holds for every input, found by throwing dice.
 
 use ncclscope::parse::fact::Fact;
-use ncclscope::parse::{Block, Head, Outer, Rec, clean};
+use ncclscope::parse::{Block, Head, Outer, Parser, Rec, clean};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -33,6 +33,26 @@ const LINES: &[&str] = &[
     "x y z llm-9:1:1 [0] NCCL INFO 2 coll channels, 2 p2p channels, 2 p2p channels per peer",
     "",
     "some words",
+];
+
+/// Lines whose numbers, written `#`, may be any: some make no date, some another sentence.
+const NUMBERED: &[&str] = &[
+    "INFO 1#-2# 0#:#0:1# [gpu_model_runner.py:1951] Model loading took 1#.5 GiB and #.1 seconds",
+    "DEBUG ##-1# 08:##:55 [core.py:601] EngineCore loop active, ## requests waiting",
+    "ERROR 1#-2# 08:04:55 [core.py:##] ValueError: # heads",
+    "Loading safetensors checkpoint shards:  #0% Completed | #/5# [00:1#<01:3#,  1.71s/it]",
+    "INFO 11-2# 08:04:55 [loggers.py:127] Engine 00#: Avg prompt throughput: ##.5 tokens/s, Avg generation throughput: #.2 tokens/s, Running: # reqs, Waiting: # reqs, GPU KV cache usage: #.1%",
+    "OSError: [Errno ##] No space left on device",
+    "INFO:     10.42.0.#:512## - \"GET /health HTTP/1.1\" 200 OK",
+    "INFO:     Application startup complete. #",
+    "/usr/lib/python3.1#/resource_tracker.py:#: UserWarning: something leaked",
+    "rank_#.log:#: [rank#]: RuntimeError: #",
+    "Mon Aug #4 1#:20:30 202# and more",
+    "W030# 08:14:##.112233 1399 torch/distributed/run.py:766] Sending process ## closing signal SIGTERM",
+    "ERROR 11-2# 08:04:55 [core.py:7] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate #.00 GiB. GPU # has a total capacity of 79.1# GiB of which #.#0 GiB is free.",
+    "INFO ##-2# 08:04:55 [multiproc_executor.py:16#] rank # in world size 1# is assigned as DP rank 0, PP rank #, TP rank #, EP rank #",
+    "NotImplementedError: Could not run #",
+    "Xid (PCI:0000:3b:00): ##, pid=##",
 ];
 
 /// What a fact is, without the places that depend on the rest of the block.
@@ -139,6 +159,28 @@ proptest! {
         block.parse();
         let together: Vec<_> = told(&block).into_iter().map(|t| (t.0, t.1, t.3)).collect();
         prop_assert_eq!(alone, together);
+    }
+
+    /// A parser that has seen lines like these with other numbers says what one says that has seen nothing.
+    #[test]
+    fn a_memory_changes_nothing(
+        lines in vec((select(NUMBERED), any::<bool>(), vec(0_u8..10, 64)), 2..40),
+    ) {
+        let mut parser = Parser::default();
+        for (line, prefix, digits) in lines {
+            let mut digits = digits.into_iter().cycle();
+            let mut text = String::from(if prefix { "2026-02-03T03:04:05.000000137Z (Worker_TP1 pid=388) " } else { "" });
+            text.extend(line.chars().map(|c| match c {
+                '#' => char::from(b'0' + digits.next().unwrap_or(0)),
+                c => c,
+            }));
+            let fresh = Block::new(1, text.clone().into_bytes());
+            let mut block = Block { first_line: 1, text: text.into_bytes(), ..Block::default() };
+            parser.parse(&mut block);
+            prop_assert_eq!(told(&fresh), told(&block));
+            prop_assert_eq!((fresh.vllm_lines, fresh.nccl_lines), (block.vllm_lines, block.nccl_lines));
+            prop_assert_eq!((fresh.first_at, fresh.last_at), (block.first_at, block.last_at));
+        }
     }
 
     /// What is shown holds nothing that a terminal obeys.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ncclscope::model::event::{Event, Stamped};
+use ncclscope::model::event::{Errand, Event, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::rules::KNOWN;
 use ncclscope::rules::scene::{Scene, Severity};
@@ -152,7 +152,8 @@ async fn playing_keeps_the_pace_and_the_order() {
     let (want, lasts) = (sim::events(&s), s.lasts);
     let (tx, mut rx) = tokio::sync::mpsc::channel(1);
     let begun = tokio::time::Instant::now();
-    let player = tokio::spawn(sim::play(s, 10.0, tx));
+    let (_, errands) = tokio::sync::mpsc::unbounded_channel();
+    let player = tokio::spawn(sim::play(s, 10.0, tx, errands));
     let mut seen = 0;
     while let Some(event) = rx.recv().await {
         assert_eq!(format!("{event:?}"), format!("{:?}", want[seen].1));
@@ -222,6 +223,79 @@ fn each_scenario_shows_what_it_expects_and_nothing_else() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// A test that begins by itself is graded as the file says, and leaves the workload's own view alone.
+#[test]
+fn tests_of_scenarios_are_graded_as_expected() {
+    let mut seen = 0;
+    for s in all().iter().filter(|s| s.test.at.is_some()) {
+        let scene = scene(s);
+        let test = scene.test.expect("a test");
+        let verdict = test.verdict.as_ref().expect("it has ended");
+        assert_eq!(
+            Some(verdict.grade.word()),
+            s.expect.test.as_deref(),
+            "{}: {}",
+            s.name,
+            verdict.sentence
+        );
+        assert_eq!(test.left.as_deref(), Some([].as_slice()), "{}", s.name);
+        assert_eq!(test.compared.len(), 2, "inside and between hosts");
+        assert_eq!(test.scene.communicators.len(), 1);
+        assert_eq!(test.sizes().len(), 28);
+        assert!(
+            scene
+                .processes
+                .iter()
+                .all(|p| !p.place().contains("ncclscope")),
+            "{}",
+            s.name
+        );
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}
+
+/// Whatever is wrong with the network of a scenario, a test asked for there meets it, too.
+#[tokio::test(start_paused = true)]
+async fn a_test_asked_for_meets_the_faults_of_the_scenario() {
+    for (name, grade, says) in [
+        ("healthy", "good", "NCCL used NET/IB with GDR, P2P"),
+        (
+            "ib-without-gdr",
+            "below",
+            "GB/s that RDMA between hosts at 1600 Gb/s gives",
+        ),
+        ("socket-despite-rdma", "below", "NET/Socket"),
+        ("connect-timeout", "not decided", "no progress for 180 s"),
+    ] {
+        let s = sim::load(name).unwrap();
+        let (tx, mut rx) = tokio::sync::mpsc::channel(64);
+        let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
+        ask.send(Errand::Line("allreduce".into())).unwrap();
+        drop(ask);
+        tokio::spawn(sim::play(s, 50.0, tx, errands));
+        let mut model = Model::default();
+        while let Some(event) = rx.recv().await {
+            update(
+                &mut model,
+                Stamped {
+                    seq: 1,
+                    at: 1,
+                    event,
+                },
+            );
+        }
+        let test = Scene::of(&model).test.expect("a test");
+        let verdict = test.verdict.expect("it has ended");
+        assert_eq!(verdict.grade.word(), grade, "{name}: {}", verdict.sentence);
+        assert!(
+            verdict.sentence.contains(says),
+            "{name}: {}",
+            verdict.sentence
+        );
+    }
 }
 
 /// Expectations are written in the contract's words.

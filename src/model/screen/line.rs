@@ -115,6 +115,7 @@ impl Screen {
             Err(why) => self.say(why, true),
             Ok(Order::Do(command)) => return self.apply(&command),
             Ok(Order::Cell(from, to)) => self.go_to_cell(from, to),
+            Ok(Order::Row(row)) => self.go_to_row(row),
             Ok(Order::Rank(rank)) => self.go_to_cell(rank, rank),
             Ok(Order::Finding(n)) if n <= self.counts.findings => {
                 self.jump(PaneId::Findings);

@@ -22,6 +22,8 @@ pub enum PaneId {
     Logs,
     /// Variables that matter, differences first.
     Env,
+    /// The choice of a workload; not among the tabs.
+    Workloads,
 }
 
 impl PaneId {
@@ -51,10 +53,11 @@ impl PaneId {
             Self::Test => "test",
             Self::Logs => "logs",
             Self::Env => "env",
+            Self::Workloads => "workloads",
         }
     }
 
-    /// The digit that opens it.
+    /// The digit that opens it; a blank where none does.
     #[must_use]
     pub fn digit(self) -> char {
         match self {
@@ -67,6 +70,7 @@ impl PaneId {
             Self::Test => '7',
             Self::Logs => '8',
             Self::Env => '9',
+            Self::Workloads => ' ',
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Grid<'a> {
     entry_of: Vec<u32>,
     /// Groups of each slot.
     groups_of: Vec<Vec<u32>>,
+    /// What is pointed at, by numbers.
+    mark: Option<(u32, u32)>,
 }
 
 impl<'a> Grid<'a> {
@@ -199,6 +201,7 @@ impl<'a> Grid<'a> {
             folded,
             entry_of,
             groups_of,
+            mark: None,
         };
         if folded {
             let ranks = grid
@@ -208,6 +211,12 @@ impl<'a> Grid<'a> {
             grid.widest_ranks = ranks.max().unwrap_or(0);
         }
         grid
+    }
+
+    /// The same, with a pointer on a cell.
+    #[must_use]
+    pub fn with_mark(self, mark: Option<(u32, u32)>) -> Self {
+        Self { mark, ..self }
     }
 
     /// Numbers along the axes, ascending.

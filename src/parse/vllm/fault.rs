@@ -417,6 +417,11 @@ fn exception(msg: &[u8]) -> Option<(&[u8], &[u8])> {
     (c.rest.is_empty() || c.rest.starts_with(b" ")).then_some((class, c.rest.trim_ascii()))
 }
 
+/// Whether a line looks like the last one of a traceback.
+pub(super) fn ends_traceback(msg: &[u8]) -> bool {
+    exception(msg).is_some()
+}
+
 /// A traceback's last line that no anchor knows.
 pub(super) fn exception_line(
     msg: &[u8],

@@ -1,5 +1,7 @@
 //! A cursor over bytes: every step either fits or says no, nothing panics, nothing is copied.
 
+use crate::parse::bytes;
+
 /// Longest text that a fact keeps, in bytes.
 const KEEP: usize = 400;
 
@@ -31,7 +33,7 @@ impl<'a> Cur<'a> {
 
     /// Goes past the next `lit` and gives what stood before it.
     pub(super) fn seek(&mut self, lit: &str) -> Option<&'a [u8]> {
-        let at = memchr::memmem::find(self.rest, lit.as_bytes())?;
+        let at = bytes::find(self.rest, lit.as_bytes())?;
         let before = self.rest.get(..at)?;
         self.advance(at + lit.len());
         Some(before)
@@ -134,7 +136,7 @@ impl<'a> Cur<'a> {
 
 /// The first place of `lit`.
 pub(super) fn find(s: &[u8], lit: &str) -> Option<usize> {
-    memchr::memmem::find(s, lit.as_bytes())
+    bytes::find(s, lit.as_bytes())
 }
 
 /// Whether `lit` is in there.
@@ -153,6 +155,9 @@ pub(super) fn after<'a>(s: &'a [u8], lit: &str) -> Option<Cur<'a>> {
 pub(super) fn text(s: &[u8]) -> String {
     let s = s.trim_ascii();
     let s = s.get(..KEEP).unwrap_or(s);
+    if s.iter().all(|b| matches!(b, b' '..=b'~')) {
+        return bytes::text(s);
+    }
     let mut t: String = String::from_utf8_lossy(s)
         .chars()
         .filter(|c| !c.is_control())

@@ -55,7 +55,7 @@ impl Walk<'_> {
                 ..place
             };
             let hits = if hits == 0 { 0 } else { self.hits(&copy) };
-            self.line(&copy, place, hits, false);
+            self.line(&copy, place, hits);
         }
         self.scratch = copy;
     }
@@ -82,7 +82,7 @@ impl Walk<'_> {
         if memchr::memchr3(0x1b, b'\r', 0, line).is_some() {
             self.dirty(line, place, hits);
         } else {
-            self.line(line, place, hits, false);
+            self.line(line, place, hits);
         }
     }
 

@@ -2,11 +2,66 @@
 
 use super::Walk;
 use super::offset32;
-use crate::parse::bytes::{hash, text};
+use crate::parse::bytes::{hash, offset, text};
 use crate::parse::envelope::{self, Prefix};
+use crate::parse::fact::Level;
+use crate::parse::head::{self, Tail};
 use crate::parse::{Head, HeadIx, Outer, OuterIx};
 
+/// The head of an INFO line as it was read when it stood there first.
+#[derive(Debug, Default)]
+pub(super) struct Face {
+    bytes: Box<[u8]>,
+    head: HeadIx,
+    tail: Tail<'static>,
+}
+
+/// Heads that are recognised by their bytes.
+const FACES: usize = 256;
+/// `CCL INFO `
+const WORD: usize = 9;
+
 impl Walk<'_> {
+    /// The head of `rest`, the end of `s`, by its bytes up to the level behind `word`, with the message.
+    #[inline]
+    pub(super) fn face<'a>(
+        &mut self,
+        s: &[u8],
+        rest: &'a [u8],
+        word: usize,
+        outer: OuterIx,
+    ) -> Option<(HeadIx, Tail<'a>)> {
+        let end = (word + WORD).checked_sub(offset(s, rest))?;
+        let (bytes, msg) = rest.split_at_checked(end)?;
+        let slot = usize::try_from(hash(0, bytes)).unwrap_or(0) & (FACES - 1);
+        if let Some(face) = self.faces.get(slot)
+            && *face.bytes == *bytes
+        {
+            return Some((face.head, Tail { msg, ..face.tail }));
+        }
+        let found = head::at(rest)?;
+        let usual = found.tail.level == Level::Info
+            && found.tail.src.is_none()
+            && found.tail.msg.len() == msg.len();
+        if !usual {
+            return None;
+        }
+        let head = self.head(found.host, found.pid, outer, true);
+        if self.faces.is_empty() {
+            self.faces.resize_with(FACES, Default::default);
+        }
+        *self.faces.get_mut(slot)? = Face {
+            bytes: bytes.into(),
+            head,
+            tail: Tail {
+                src: None,
+                msg: &[],
+                ..found.tail
+            },
+        };
+        Some((head, found.tail))
+    }
+
     /// The index of a process prefix that was seen in these very bytes.
     #[inline]
     pub(super) fn seen(&mut self, prefix: &[u8]) -> Option<OuterIx> {

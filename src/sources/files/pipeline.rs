@@ -18,7 +18,7 @@ use super::content::{self, Patience, Refused, Text};
 use super::find::{Input, Inputs, Place};
 use super::{Progress, SourceError, Totals, reason};
 use crate::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo};
-use crate::parse::Block;
+use crate::parse::{Block, Parser};
 
 /// Streams behind the one being folded that are read ahead: decompression is sequential within a stream,
 /// so several of them have to run at once to use all cores.
@@ -266,6 +266,7 @@ impl Drop for Worker<'_> {
 
 impl Worker<'_> {
     fn run(&self) {
+        let mut parser = Parser::default();
         while let Some((lane, number, stream, spare)) = self.take() {
             let mut block = spare;
             let opened = match stream {
@@ -317,7 +318,7 @@ impl Worker<'_> {
                 self.desk.ready.notify_one();
                 continue;
             }
-            block.parse();
+            parser.parse(&mut block);
             self.desk.lock().parsed.insert(
                 (lane, number),
                 Parcel {

@@ -54,8 +54,45 @@ pub struct Scenario {
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,
+    /// What an all-reduce test meets, and whether one begins by itself.
+    #[serde(default)]
+    pub test: Test,
     /// What the program must conclude at the end.
     pub expect: Expect,
+}
+
+/// What an all-reduce test meets that the workload's own lines don't tell.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Test {
+    /// Seconds from the beginning at which one begins by itself.
+    pub at: Option<f64>,
+    /// A pod whose link gives but a share of what it should.
+    pub slow: Option<Slow>,
+    /// A rank that gets wrong elements.
+    pub wrong: Option<Wrong>,
+}
+
+/// A slow link.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slow {
+    /// Which pod's.
+    pub pod: usize,
+    /// What it gives of what it should: 0 to 1.
+    pub share: f64,
+}
+
+/// Wrong elements.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wrong {
+    /// Rank that sees them.
+    pub rank: usize,
+    /// Sizes from here on, bytes.
+    pub from: u64,
+    /// How many in each.
+    pub elements: u64,
 }
 
 /// The workload and its pods.
@@ -436,6 +473,9 @@ pub struct Expect {
     /// Ids of findings of severity info that must be among those raised.
     #[serde(default)]
     pub info: Vec<String>,
+    /// Word of the grade of the test that begins by itself.
+    #[serde(default)]
+    pub test: Option<String>,
     /// Checks that do not pass, with their verdict.
     #[serde(default)]
     pub checks: BTreeMap<String, String>,

@@ -137,6 +137,9 @@ impl Plan {
         let bottom = area.y + area.height;
         let mut looks = Vec::new();
         let mut last = None;
+        let mark = grid
+            .mark
+            .and_then(|(a, b)| Some((grid.index(a)?, grid.index(b)?)));
         let (top, rows) = self.rows;
         for (i, entry) in grid.entries.iter().enumerate().skip(top).take(rows) {
             let new_host = last != Some(entry.host);
@@ -164,6 +167,11 @@ impl Plan {
             if on_row {
                 pen.overlay(at, y, self.numbers - 1, Role::Selected);
             }
+            let pointed = mark.is_some_and(|(r, _)| r == i);
+            if pointed {
+                pen.overlay(at, y, self.numbers - 1, Role::Pointer);
+                pen.fill(at.saturating_sub(1), y, 1, '▶', Role::Strong);
+            }
             grid.row(entry, &mut looks);
             let mut before = None;
             for (x, (j, look)) in xs
@@ -180,6 +188,9 @@ impl Plan {
                 before = host;
                 let here = cursor == Some((i, j));
                 self.cell(*x, y, look, i == j && !grid.folded, here, pen);
+                if mark == Some((i, j)) && !here {
+                    pen.overlay(*x, y, self.cell.min(2), Role::Pointer);
+                }
             }
             y += 1;
         }
@@ -269,11 +280,15 @@ impl Plan {
             }
             let label = number(entry);
             let on = cursor.is_some_and(|(_, c)| c == *j);
+            let pointed = grid.mark.is_some_and(|(_, to)| to == entry.number);
             let role = if on { Role::Strong } else { Role::Label };
             if self.head_numbers == 1 {
                 let n = pen.text(*x, y, self.cell.min(end - x), &label, role);
                 if on {
                     pen.overlay(*x, y, n, Role::Selected);
+                }
+                if pointed {
+                    pen.overlay(*x, y, n, Role::Pointer);
                 }
                 continue;
             }
@@ -284,6 +299,9 @@ impl Plan {
                 pen.text(*x, row, 1, c.encode_utf8(&mut [0; 4]), role);
                 if on {
                     pen.overlay(*x, row, 1, Role::Selected);
+                }
+                if pointed {
+                    pen.overlay(*x, row, 1, Role::Pointer);
                 }
             }
         }
