@@ -1,6 +1,8 @@
 //! The shell: the only layer that knows everything. A verb is a choice of sources and of an ending.
 
 pub mod allreduce_cmd;
+pub mod bundle;
+pub mod bundle_cmd;
 pub mod cli;
 pub mod config;
 pub mod config_cmd;
@@ -37,8 +39,8 @@ use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
 use crate::sources::{files, recording, sim};
 use crate::theme;
-use config::Config;
 use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
+use config::Config;
 use stage::{Clock, RealStage};
 use terminal::Terminal;
 use themes::Themes;
@@ -73,7 +75,12 @@ fn parse() -> anyhow::Result<(Cli, Config)> {
     let config = match Config::load() {
         Ok(config) => config,
         // These have to work also where the file is wrong.
-        Err(_) if matches!(first.subcommand_name(), Some("config" | "completions" | "man")) => {
+        Err(_)
+            if matches!(
+                first.subcommand_name(),
+                Some("config" | "completions" | "man")
+            ) =>
+        {
             Config::default()
         }
         Err(all) => return Err(anyhow!(all.join("\n"))),
@@ -81,7 +88,9 @@ fn parse() -> anyhow::Result<(Cli, Config)> {
     let context = named_context(&first)
         .or_else(|| config.context().map(str::to_owned))
         .or_else(|| config.has_contexts().then(current_context)?);
-    let matches = config.over(Cli::command(), context.as_deref()).get_matches();
+    let matches = config
+        .over(Cli::command(), context.as_deref())
+        .get_matches();
     Ok((Cli::from_arg_matches(&matches)?, config))
 }
 
@@ -106,6 +115,7 @@ fn verb(cli: Cli, config: &Config) -> anyhow::Result<ExitCode> {
         Some(Verb::Replay(args)) => replay_cmd::run(&args.file, args.speed, &args.screen),
         Some(Verb::Demo(args)) => demo(args),
         Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
+        Some(Verb::Bundle(args)) => bundle_cmd::run(&args),
         Some(Verb::Config { verb }) => config_cmd::run(&verb),
         Some(Verb::Doctor(args)) => doctor_cmd::run(&args, config),
         Some(Verb::Rbac(args)) => rbac_cmd::run(&args),
@@ -302,10 +312,17 @@ fn screen(
         model.screen.apply(&Command::Pane(pane.id().into()));
         // People can't type faster than any source reads.
         let (errands, chores) = mpsc::unbounded_channel();
-        let mut stage = RealStage::new(
-            terminal, clock, theme, themes, errands, redactor, recorder,
-        )?;
         let (tx, bus) = mpsc::channel(BUS);
+        let mut stage = RealStage::new(
+            terminal,
+            clock,
+            theme,
+            themes,
+            errands,
+            redactor,
+            recorder,
+            tx.clone(),
+        )?;
         let source = start(tx, chores)?;
         let code = runloop::run(&mut model, &mut stage, terminal::inputs(), signals, bus).await;
         let (stats, kept) = stage.leave();

@@ -11,6 +11,7 @@ pub mod junit;
 pub mod markdown;
 mod parts;
 pub mod redact;
+pub mod tar;
 pub mod text;
 
 use std::collections::BTreeMap;

@@ -42,6 +42,8 @@ mod kept;
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/pages.rs"]
+mod pages;
 #[path = "suite/parse.rs"]
 mod parse;
 #[path = "suite/perf.rs"]

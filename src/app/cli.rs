@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::allreduce_cmd::AllreduceArgs;
+use super::bundle_cmd::BundleArgs;
 use super::config_cmd::ConfigVerb;
 use super::doctor_cmd::DoctorArgs;
 use super::rbac_cmd::RbacArgs;
@@ -61,6 +62,11 @@ pub enum Verb {
     /// with a Service and a ConfigMap of its own. Exit code 0: good or bearable; 1: below 0.7 of what such hardware
     /// gives, or a wrong result; 2: could not run; 3: not decided.
     Allreduce(Box<AllreduceArgs>),
+    /// Put everything known of a job into one archive for a ticket, before its pods are gone
+    ///
+    /// Logs with those of previous containers, specs, events, environment, samples, checks, findings, the report and a
+    /// recording; secrets are taken out, and a list says which. `open`, `report` and `replay` read it again.
+    Bundle(Box<BundleArgs>),
     /// Where the configuration is, what is in force, what is wrong in it
     Config {
         /// What to do.

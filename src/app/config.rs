@@ -117,7 +117,11 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
+        write!(
+            f,
+            "line {}, column {}: {}",
+            self.line, self.column, self.message
+        )
     }
 }
 
@@ -137,7 +141,11 @@ pub struct Config {
 /// The folder that the XDG rules name.
 #[must_use]
 pub fn folder() -> Option<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let var = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     // A relative path in this variable counts as none: so the rules say.
     var("XDG_CONFIG_HOME")
         .filter(|p| p.is_absolute())
@@ -181,7 +189,10 @@ impl Config {
         let text = String::from_utf8_lossy(bytes);
         let read = Self::read(&text).map_err(|mistakes| {
             let place = path.display();
-            mistakes.iter().map(|m| format!("{place}: {m}")).collect::<Vec<_>>()
+            mistakes
+                .iter()
+                .map(|m| format!("{place}: {m}"))
+                .collect::<Vec<_>>()
         })?;
         Ok(Self {
             path: Some(path.to_owned()),
@@ -208,10 +219,18 @@ impl Config {
                 }),
             },
             // A file of comments alone is empty.
-            Err(_) if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) => {}
+            Err(_)
+                if text
+                    .lines()
+                    .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) => {}
             Err(e) => {
                 let (line, column) = e.location().map_or((1, 1), |l| (l.line(), l.column()));
-                let message = e.to_string().lines().next().unwrap_or("not YAML").to_owned();
+                let message = e
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or("not YAML")
+                    .to_owned();
                 mistakes.push(Mistake {
                     line,
                     column,
@@ -227,13 +246,17 @@ impl Config {
     }
 
     fn top(&mut self, entries: Entries, mistakes: &mut Vec<Mistake>) {
-        let (contexts, rest): (Entries, Entries) =
-            entries.into_iter().partition(|(k, _)| k.value == "contexts");
+        let (contexts, rest): (Entries, Entries) = entries
+            .into_iter()
+            .partition(|(k, _)| k.value == "contexts");
         self.settings = settings(rest, true, mistakes);
         for (_, node) in contexts {
             let place = place(&node);
             let Node::Map(all) = node.value else {
-                mistakes.push(mistake(place, "`contexts` is a mapping of context names to settings".into()));
+                mistakes.push(mistake(
+                    place,
+                    "`contexts` is a mapping of context names to settings".into(),
+                ));
                 continue;
             };
             for (name, node) in all {
@@ -244,7 +267,10 @@ impl Config {
                         self.contexts.insert(name.value, own);
                     }
                     Node::Null => {}
-                    _ => mistakes.push(mistake(place, format!("`{}` is a mapping of settings", name.value))),
+                    _ => mistakes.push(mistake(
+                        place,
+                        format!("`{}` is a mapping of settings", name.value),
+                    )),
                 }
             }
         }
@@ -291,13 +317,18 @@ impl Config {
             let variable = std::env::var(s.variable).ok().filter(|v| !v.is_empty());
             let (value, from) = match (variable, said.get(s.name)) {
                 (Some(value), _) => (value, s.variable.to_owned()),
-                (None, Some(value)) if own.is_some_and(|o| o.contains_key(s.name)) => {
-                    ((*value).to_owned(), format!("context {}", context.unwrap_or_default()))
-                }
+                (None, Some(value)) if own.is_some_and(|o| o.contains_key(s.name)) => (
+                    (*value).to_owned(),
+                    format!("context {}", context.unwrap_or_default()),
+                ),
                 (None, Some(value)) => ((*value).to_owned(), "file".to_owned()),
                 (None, None) => (s.default.to_owned(), "default".to_owned()),
             };
-            let value = if value.is_empty() { "~".to_owned() } else { value };
+            let value = if value.is_empty() {
+                "~".to_owned()
+            } else {
+                value
+            };
             let set = format!("{}: {value}", s.name);
             out.push_str(&format!("{set:<28} # {from}: {}\n", s.about));
         }
@@ -306,7 +337,10 @@ impl Config {
 }
 
 fn with_defaults(mut command: clap::Command, known: &BTreeMap<&str, String>) -> clap::Command {
-    let args: Vec<String> = command.get_arguments().map(|a| a.get_id().to_string()).collect();
+    let args: Vec<String> = command
+        .get_arguments()
+        .map(|a| a.get_id().to_string())
+        .collect();
     for id in args {
         if let Some(value) = known.get(id.as_str()) {
             // clap wants values that live as long as the program; there are eight, once.
@@ -314,7 +348,10 @@ fn with_defaults(mut command: clap::Command, known: &BTreeMap<&str, String>) -> 
             command = command.mut_arg(id, |arg| arg.default_value(value));
         }
     }
-    let subs: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let subs: Vec<String> = command
+        .get_subcommands()
+        .map(|c| c.get_name().to_owned())
+        .collect();
     for sub in subs {
         command = command.mut_subcommand(sub, |c| with_defaults(c, known));
     }
@@ -341,10 +378,16 @@ fn settings(entries: Entries, top: bool, mistakes: &mut Vec<Mistake>) -> BTreeMa
             .iter()
             .find(|s| s.name == name && (top || s.name != "context"))
         else {
-            let names = SETTINGS.iter().map(|s| s.name).chain(top.then_some("contexts"));
+            let names = SETTINGS
+                .iter()
+                .map(|s| s.name)
+                .chain(top.then_some("contexts"));
             let near = nearest(&name, names);
             let shown = crate::parse::clean(name.as_bytes());
-            mistakes.push(mistake(at, format!("there is no setting `{shown}`; the nearest is `{near}`")));
+            mistakes.push(mistake(
+                at,
+                format!("there is no setting `{shown}`; the nearest is `{near}`"),
+            ));
             continue;
         };
         let at = place(&node);
@@ -359,9 +402,13 @@ fn settings(entries: Entries, top: bool, mistakes: &mut Vec<Mistake>) -> BTreeMa
         };
         let right = match setting.takes {
             Takes::Text => None,
-            Takes::Bool => (!matches!(value.as_str(), "true" | "false")).then(|| "true or false".to_owned()),
+            Takes::Bool => {
+                (!matches!(value.as_str(), "true" | "false")).then(|| "true or false".to_owned())
+            }
             Takes::OneOf(all) => (!all.contains(&value.as_str())).then(|| all.join(", ")),
-            Takes::Pane => PaneId::named(&value).is_none().then(|| PaneId::names().join(", ")),
+            Takes::Pane => PaneId::named(&value)
+                .is_none()
+                .then(|| PaneId::names().join(", ")),
         };
         if let Some(right) = right {
             let shown = crate::parse::clean(value.as_bytes());
@@ -479,7 +526,12 @@ mod tests {
                 "line 7, column 11: `pane` takes one value",
             ]
         );
-        assert!(Config::read("theme: [").unwrap_err().first().is_some_and(|m| m.line >= 1));
+        assert!(
+            Config::read("theme: [")
+                .unwrap_err()
+                .first()
+                .is_some_and(|m| m.line >= 1)
+        );
         assert!(Config::read("- a").is_err());
         assert_eq!(Config::read("# nothing\n\n").unwrap(), Config::default());
     }
@@ -491,6 +543,9 @@ mod tests {
         assert_eq!(config.in_context(None).get("namespace"), Some(&"a"));
         let prod = config.in_context(Some("prod"));
         assert_eq!(prod.get("namespace"), Some(&"b"));
-        assert_eq!((prod.get("readOnly"), prod.get("theme")), (Some(&"true"), Some(&"light")));
+        assert_eq!(
+            (prod.get("readOnly"), prod.get("theme")),
+            (Some(&"true"), Some(&"light"))
+        );
     }
 }

@@ -137,13 +137,19 @@ fn text(lines: &[Line]) -> String {
 
 fn configuration(config: &Config) -> Line {
     match &config.path {
-        Some(path) if config.found => line("doctor.config", Verdict::Pass, path.display().to_string()),
+        Some(path) if config.found => {
+            line("doctor.config", Verdict::Pass, path.display().to_string())
+        }
         Some(path) => line(
             "doctor.config",
             Verdict::Pass,
             format!("none, and none is needed; it would be {}", path.display()),
         ),
-        None => line("doctor.config", Verdict::Pass, "none: there is no home folder"),
+        None => line(
+            "doctor.config",
+            Verdict::Pass,
+            "none: there is no home folder",
+        ),
     }
 }
 
@@ -152,11 +158,16 @@ fn terminal() -> Vec<Line> {
     let mut lines = Vec::new();
     let term = var("TERM").unwrap_or_else(|| "none".to_owned());
     lines.push(if std::io::stdout().is_terminal() {
-        let size = crossterm::terminal::size().map_or_else(|_| "size unknown".to_owned(), |(w, h)| format!("{w}x{h}"));
+        let size = crossterm::terminal::size()
+            .map_or_else(|_| "size unknown".to_owned(), |(w, h)| format!("{w}x{h}"));
         line("doctor.terminal", Verdict::Pass, format!("{term}, {size}"))
     } else {
-        line("doctor.terminal", Verdict::Warn, "standard output is not a terminal")
-            .without("the dashboard; `report` needs none")
+        line(
+            "doctor.terminal",
+            Verdict::Warn,
+            "standard output is not a terminal",
+        )
+        .without("the dashboard; `report` needs none")
     });
     let depth = Depth::detect(
         var("NO_COLOR").as_deref(),
@@ -164,19 +175,27 @@ fn terminal() -> Vec<Line> {
         var("TERM").as_deref(),
     );
     lines.push(
-        line("doctor.colour", Verdict::Pass, format!("{depth:?}").to_lowercase())
-            .fix("--color 16|256|truecolor|never sets it by hand"),
+        line(
+            "doctor.colour",
+            Verdict::Pass,
+            format!("{depth:?}").to_lowercase(),
+        )
+        .fix("--color 16|256|truecolor|never sets it by hand"),
     );
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|n| var(n));
     lines.push(match locale {
-        Some(l) if l.to_ascii_lowercase().contains("utf") => line("doctor.locale", Verdict::Pass, l),
+        Some(l) if l.to_ascii_lowercase().contains("utf") => {
+            line("doctor.locale", Verdict::Pass, l)
+        }
         Some(l) => line("doctor.locale", Verdict::Warn, format!("{l} is not UTF-8"))
             .without("signs beyond ASCII")
             .fix("LANG=C.UTF-8"),
         None => line("doctor.locale", Verdict::Pass, "not set; UTF-8 is assumed"),
     });
     let through = match (var("TMUX"), var("STY")) {
-        (Some(_), _) => "tmux: `set -g set-clipboard on`, or `allow-passthrough on`, lets `c` reach the clipboard",
+        (Some(_), _) => {
+            "tmux: `set -g set-clipboard on`, or `allow-passthrough on`, lets `c` reach the clipboard"
+        }
         (None, Some(_)) => "GNU screen: the clipboard is reached through it",
         (None, None) => "OSC 52, if the terminal allows it",
     };
@@ -189,24 +208,42 @@ fn nvml() -> Line {
         Ok(nvml) => {
             let gpus = nvml.device_count().unwrap_or(0);
             let driver = nvml.sys_driver_version().unwrap_or_default();
-            line("doctor.nvml", Verdict::Pass, format!("{gpus} GPUs, driver {driver}"))
+            line(
+                "doctor.nvml",
+                Verdict::Pass,
+                format!("{gpus} GPUs, driver {driver}"),
+            )
         }
-        Err(e) => line("doctor.nvml", Verdict::Warn, format!("no NVML on this machine: {e}"))
-            .without("`local`, the view of this node's own GPUs; clusters and logs need none"),
+        Err(e) => line(
+            "doctor.nvml",
+            Verdict::Warn,
+            format!("no NVML on this machine: {e}"),
+        )
+        .without("`local`, the view of this node's own GPUs; clusters and logs need none"),
     }
 }
 
 fn nccl() -> Line {
     let places = ["libnccl.so.2", "libnccl.so"];
     let found = places.iter().find(|name| {
-        ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/local/lib", "/usr/local/cuda/lib64"]
-            .iter()
-            .any(|folder| Path::new(folder).join(name).exists())
+        [
+            "/usr/lib/x86_64-linux-gnu",
+            "/usr/lib/aarch64-linux-gnu",
+            "/usr/lib64",
+            "/usr/local/lib",
+            "/usr/local/cuda/lib64",
+        ]
+        .iter()
+        .any(|folder| Path::new(folder).join(name).exists())
     });
     match found {
         Some(name) => line("doctor.nccl", Verdict::Pass, (*name).to_owned()),
-        None => line("doctor.nccl", Verdict::Warn, "no libnccl in the usual folders of this machine")
-            .without("`worker` outside of the workload's image; inside of it there is one"),
+        None => line(
+            "doctor.nccl",
+            Verdict::Warn,
+            "no libnccl in the usual folders of this machine",
+        )
+        .without("`worker` outside of the workload's image; inside of it there is one"),
     }
 }
 
@@ -226,15 +263,21 @@ async fn cluster_lines(args: &DoctorArgs) -> Vec<Line> {
     let mut lines = vec![line(
         "doctor.kubeconfig",
         Verdict::Pass,
-        format!("context {context}, namespace {}, {}", link.namespace(), link.server()),
+        format!(
+            "context {context}, namespace {}, {}",
+            link.namespace(),
+            link.server()
+        ),
     )];
     if let Err(e) = link.check().await {
-        lines.push(
-            line("doctor.reach", Verdict::Fail, e.to_string()).without("everything live"),
-        );
+        lines.push(line("doctor.reach", Verdict::Fail, e.to_string()).without("everything live"));
         return lines;
     }
-    lines.push(line("doctor.reach", Verdict::Pass, "the API server answers"));
+    lines.push(line(
+        "doctor.reach",
+        Verdict::Pass,
+        "the API server answers",
+    ));
     lines.extend(permissions(&link).await);
     lines
 }
@@ -242,9 +285,17 @@ async fn cluster_lines(args: &DoctorArgs) -> Vec<Line> {
 async fn permissions(link: &Connection) -> Vec<Line> {
     use futures::StreamExt as _;
     let namespace = link.namespace().to_owned();
-    let asked = NEEDS.iter().flat_map(|n| n.verbs.iter().map(move |v| (n, *v)));
+    let asked = NEEDS
+        .iter()
+        .flat_map(|n| n.verbs.iter().map(move |v| (n, *v)));
     let answers: Vec<_> = futures::stream::iter(asked)
-        .map(async |(need, verb)| (need, verb, needs::allowed(link, need, verb, &namespace).await))
+        .map(async |(need, verb)| {
+            (
+                need,
+                verb,
+                needs::allowed(link, need, verb, &namespace).await,
+            )
+        })
         .buffered(AT_ONCE)
         .collect()
         .await;
@@ -256,7 +307,11 @@ async fn permissions(link: &Connection) -> Vec<Line> {
             Level::Act => "act",
         };
         let dot = if need.group.is_empty() { "" } else { "." };
-        let id = format!("doctor.rbac.{level}.{}{dot}{}", need.resource.replace('/', "-"), need.group);
+        let id = format!(
+            "doctor.rbac.{level}.{}{dot}{}",
+            need.resource.replace('/', "-"),
+            need.group
+        );
         let mine = answers.iter().filter(|(n, ..)| *n == need);
         let mut refused = Vec::new();
         let mut broken = None;
@@ -267,16 +322,30 @@ async fn permissions(link: &Connection) -> Vec<Line> {
                 Err(t) => broken = Some(t.text.clone()),
             }
         }
-        let place = if need.cluster { "in the cluster".to_owned() } else { format!("in {namespace}") };
+        let place = if need.cluster {
+            "in the cluster".to_owned()
+        } else {
+            format!("in {namespace}")
+        };
         lines.push(match (broken, refused.as_slice()) {
             (Some(why), _) => line(&id, Verdict::Unknown, why).without(need.panes),
-            (None, []) => line(&id, Verdict::Pass, format!("{} {place}", need.verbs.join(", "))),
+            (None, []) => line(
+                &id,
+                Verdict::Pass,
+                format!("{} {place}", need.verbs.join(", ")),
+            ),
             (None, all) => {
                 let must = need.level == Level::Observe && !need.optional;
                 let verdict = if must { Verdict::Fail } else { Verdict::Warn };
-                line(&id, verdict, format!("not allowed to {} {place}", all.join(", ")))
-                    .without(need.panes)
-                    .fix(format!("ncclscope rbac {level} -n {namespace} | kubectl apply -f -"))
+                line(
+                    &id,
+                    verdict,
+                    format!("not allowed to {} {place}", all.join(", ")),
+                )
+                .without(need.panes)
+                .fix(format!(
+                    "ncclscope rbac {level} -n {namespace} | kubectl apply -f -"
+                ))
             }
         });
     }

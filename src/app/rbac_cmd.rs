@@ -23,7 +23,13 @@ pub struct RbacArgs {
     #[arg(value_enum)]
     pub level: Wanted,
     /// Namespace of the workloads
-    #[arg(short, long, env = "NCCLSCOPE_NAMESPACE", value_name = "NS", default_value = "default")]
+    #[arg(
+        short,
+        long,
+        env = "NCCLSCOPE_NAMESPACE",
+        value_name = "NS",
+        default_value = "default"
+    )]
     pub namespace: String,
     /// User that gets it; may be repeated
     #[arg(long, value_name = "NAME")]
@@ -49,7 +55,12 @@ pub fn run(args: &RbacArgs) -> anyhow::Result<ExitCode> {
     let mut subjects: Vec<Subject> = Vec::new();
     subjects.extend(args.user.iter().cloned().map(Subject::User));
     subjects.extend(args.group.iter().cloned().map(Subject::Group));
-    subjects.extend(args.service_account.iter().cloned().map(Subject::ServiceAccount));
+    subjects.extend(
+        args.service_account
+            .iter()
+            .cloned()
+            .map(Subject::ServiceAccount),
+    );
     if subjects.is_empty() {
         subjects.push(Subject::ServiceAccount("ncclscope".to_owned()));
     }

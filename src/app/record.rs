@@ -85,7 +85,10 @@ pub fn tell(args: &KeepArgs, kept: io::Result<Summary>) -> anyhow::Result<()> {
     let summary = kept.with_context(|| format!("{name}: the recording broke off"))?;
     let mut said = vec![format!("recorded {} bytes to {name}", summary.bytes)];
     if summary.lost > 0 {
-        said.push(format!("{} events came too fast and are missing", summary.lost));
+        said.push(format!(
+            "{} events came too fast and are missing",
+            summary.lost
+        ));
     }
     let taken: u64 = summary.taken.iter().map(|t| t.times).sum();
     match taken {
@@ -263,7 +266,12 @@ impl Recorder {
         Recording {
             bytes: self.shared.written.load(Ordering::Relaxed),
             lost: self.lost,
-            broken: self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            broken: self
+                .shared
+                .broken
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }
     }
 
@@ -277,9 +285,19 @@ impl Recorder {
             let _ = self.jobs.send(Job::Lost(self.losing, clock));
         }
         let _ = self.jobs.send(Job::End(clock));
-        let until = Instant::now() + PATIENCE;
+        let far = || {
+            let shared = &self.shared;
+            (
+                shared.queued.load(Ordering::Relaxed),
+                shared.written.load(Ordering::Relaxed),
+            )
+        };
+        let (mut seen, mut since) = (far(), Instant::now());
         while !self.hand.is_finished() {
-            if Instant::now() > until {
+            if far() != seen {
+                (seen, since) = (far(), Instant::now());
+            }
+            if since.elapsed() > PATIENCE {
                 return Err(io::Error::other("the disk does not take what was recorded"));
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -333,13 +351,17 @@ fn write(
         let done = match job {
             // After an error everything is drained, so that nobody waits.
             Ok(Job::Event(stamped, _)) if failed.is_some() => {
-                shared.queued.fetch_sub(weight(&stamped.event).0, Ordering::Relaxed);
+                shared
+                    .queued
+                    .fetch_sub(weight(&stamped.event).0, Ordering::Relaxed);
                 Ok(())
             }
             Ok(Job::Event(stamped, clock)) => {
                 fresh = true;
                 let done = writer.event(&stamped, clock);
-                shared.queued.fetch_sub(weight(&stamped.event).0, Ordering::Relaxed);
+                shared
+                    .queued
+                    .fetch_sub(weight(&stamped.event).0, Ordering::Relaxed);
                 done
             }
             Ok(Job::Lost(lost, clock)) if failed.is_none() => writer.lost(lost, clock),

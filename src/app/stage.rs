@@ -8,12 +8,12 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc;
 
-use super::record::{Recorder, Summary};
-use super::{effects, veil};
 use super::output::{Output, Stats};
+use super::record::{Recorder, Summary};
 use super::runloop::{Outcome, Stage};
 use super::terminal::Terminal;
 use super::themes::{self, Themes};
+use super::{bundle_cmd, effects, veil};
 use crate::model::Model;
 use crate::model::event::{Effect, Errand, Event, Stamped};
 use crate::panes;
@@ -90,6 +90,8 @@ pub struct RealStage {
     /// Before the clipboard and before files.
     redactor: Redactor,
     recorder: Option<Recorder>,
+    /// For what comes of work that takes longer than a key may.
+    later: mpsc::Sender<Event>,
 }
 
 impl RealStage {
@@ -102,6 +104,7 @@ impl RealStage {
         errands: mpsc::UnboundedSender<Errand>,
         redactor: Redactor,
         recorder: Option<Recorder>,
+        later: mpsc::Sender<Event>,
     ) -> std::io::Result<Self> {
         let output = Output::start(terminal.writer())?;
         Ok(Self {
@@ -116,6 +119,7 @@ impl RealStage {
             errands,
             redactor,
             recorder,
+            later,
         })
     }
 
@@ -133,6 +137,23 @@ impl RealStage {
             self.rev = Some(model.rev);
             self.cost = start.elapsed();
         }
+    }
+
+    /// Begins to make a bundle; what comes of it is said when it is done.
+    fn bundle(&self, path: &str, model: &Model) -> Result<String, String> {
+        let Some(args) = bundle_cmd::again(Path::new(path), &model.session) else {
+            return Err("nothing here can be bundled".into());
+        };
+        let later = self.later.clone();
+        tokio::spawn(async move {
+            let (text, bad) = match bundle_cmd::make(args).await {
+                Ok(text) => (text, false),
+                Err(text) => (text, true),
+            };
+            // Nobody reads it any more where the screen is gone.
+            let _ = later.send(Event::Note { text, bad }).await;
+        });
+        Ok(format!("{path} is being made"))
     }
 
     fn count(&self, model: &mut Model) {
@@ -231,6 +252,9 @@ impl Stage for RealStage {
                 self.output.settle(PATIENCE);
                 self.terminal.stop();
                 Outcome::Done
+            }
+            Effect::Errand(Errand::Line(line)) if line.starts_with("bundle ") => {
+                answer(self.bundle(line.trim_start_matches("bundle ").trim(), model))
             }
             Effect::Errand(errand) => {
                 if self.errands.send(errand).is_ok() {

@@ -19,7 +19,12 @@ pub fn learn(model: &Model, redactor: &mut Redactor) {
         for (name, value) in &container.env {
             redactor.learn(name, value.as_deref().unwrap_or_default());
         }
-        let command: Vec<&str> = container.command.iter().chain(&container.args).map(String::as_str).collect();
+        let command: Vec<&str> = container
+            .command
+            .iter()
+            .chain(&container.args)
+            .map(String::as_str)
+            .collect();
         redactor.text(&command.join(" "));
     }
     let mut read = 0;

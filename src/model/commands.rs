@@ -184,7 +184,9 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("help"), []) => Ok(Order::Do(Command::Help)),
         (Some("workloads"), []) => Ok(Order::Errand(Errand::Choose)),
         (Some("allreduce"), _) => Ok(Order::Errand(Errand::Line(line.trim().to_owned()))),
-        (Some("pause" | "next-finding"), []) | (Some("step"), [] | [_]) | (Some("speed" | "seek" | "bundle"), [_]) => {
+        (Some("pause" | "next-finding"), [])
+        | (Some("step"), [] | [_])
+        | (Some("speed" | "seek" | "bundle"), [_]) => {
             Ok(Order::Errand(Errand::Line(line.trim().to_owned())))
         }
         (Some("recheck"), []) => Ok(Order::Errand(Errand::Recheck(None))),

@@ -171,7 +171,10 @@ impl Page<'_> {
             if !sizes.is_empty() {
                 facts.push(("layout", sizes.join(" × ")));
             }
-            facts.extend(one.expected_ranks.map(|n| ("ranks", format!("{ranks} of {n} seen"))));
+            facts.extend(
+                one.expected_ranks
+                    .map(|n| ("ranks", format!("{ranks} of {n} seen"))),
+            );
         } else if ranks > 0 {
             facts.push(("ranks", ranks.to_string()));
         }
@@ -199,7 +202,11 @@ impl Page<'_> {
     fn findings(&mut self) {
         let scene = self.scene;
         let n = scene.findings.len();
-        let about = if n == 0 { "none".to_owned() } else { n.to_string() };
+        let about = if n == 0 {
+            "none".to_owned()
+        } else {
+            n.to_string()
+        };
         self.section("findings", "Findings", &about);
         if n == 0 {
             self.put("<p>Nothing that was seen speaks of trouble.</p>\n");
@@ -220,12 +227,20 @@ impl Page<'_> {
             if echo { " echo" } else { "" },
             if echo || word == "info" { "" } else { " open" }
         ));
-        let mut about = vec![f.id.to_owned(), confidence(f.confidence).to_owned(), super::class(f.class).to_owned()];
+        let mut about = vec![
+            f.id.to_owned(),
+            confidence(f.confidence).to_owned(),
+            super::class(f.class).to_owned(),
+        ];
         if !f.ranks.is_empty() {
             let s = if f.ranks.len() == 1 { "" } else { "s" };
             about.push(format!("rank{s} {}", ranges(&f.ranks)));
         }
-        about.extend(f.communicator.as_ref().map(|key| format!("communicator {key}")));
+        about.extend(
+            f.communicator
+                .as_ref()
+                .map(|key| format!("communicator {key}")),
+        );
         if !f.hosts.is_empty() {
             about.push(format!("on {}", f.hosts.join(", ")));
         }
@@ -262,15 +277,23 @@ impl Page<'_> {
                 Evidence::Check(text) => ("check".to_owned(), text.clone()),
             };
             let (place, text) = (self.text(&place), self.text(&text));
-            self.put(&format!("<li><span class=\"place\">{place}</span><code>{text}</code></li>\n"));
+            self.put(&format!(
+                "<li><span class=\"place\">{place}</span><code>{text}</code></li>\n"
+            ));
         }
         self.put("</ol>\n");
         let more = f.evidence().len().saturating_sub(EVIDENCE);
         if more > 0 {
-            self.put(&format!("<p class=\"meta\">and {more} more in the JSON report</p>\n"));
+            self.put(&format!(
+                "<p class=\"meta\">and {more} more in the JSON report</p>\n"
+            ));
         }
         if let Some(cause) = &f.consequence_of {
-            let at = self.scene.findings.iter().position(|other| other.key == *cause);
+            let at = self
+                .scene
+                .findings
+                .iter()
+                .position(|other| other.key == *cause);
             let which = at.map_or_else(|| cause.clone(), |at| format!("finding {}", at + 1));
             let which = self.text(&which);
             self.put(&format!("<p class=\"meta\">follows from {which}</p>\n"));
@@ -292,7 +315,11 @@ impl Page<'_> {
         if rungs.is_empty() {
             return;
         }
-        self.section("ladder", "Start-up", "furthest stage each rank has proven; those behind first");
+        self.section(
+            "ladder",
+            "Start-up",
+            "furthest stage each rank has proven; those behind first",
+        );
         self.put("<div class=\"wide\"><table class=\"ladder\"><thead><tr><th>ranks</th><th>on</th><th>stage</th>");
         self.put("<th class=\"bar\"><span class=\"sr\">how far</span></th><th>progress</th></tr></thead><tbody>\n");
         for ((stage, alive, progress, place), same) in rungs.iter().take(LISTED) {
@@ -304,7 +331,8 @@ impl Page<'_> {
             } else {
                 ranges(&ranks)
             };
-            let (progress, place, ranks) = (self.text(progress), self.text(place), self.text(&ranks));
+            let (progress, place, ranks) =
+                (self.text(progress), self.text(place), self.text(&ranks));
             let word = stage.map_or("", parts::stage);
             let steps: String = STAGES
                 .iter()
@@ -320,7 +348,11 @@ impl Page<'_> {
                     format!("<i{class} title=\"{}\"></i>", parts::stage(*s))
                 })
                 .collect();
-            let end = if *alive { "" } else { " <b class=\"bad\">ended</b>" };
+            let end = if *alive {
+                ""
+            } else {
+                " <b class=\"bad\">ended</b>"
+            };
             self.put(&format!(
                 "<tr><td>{ranks}</td><td>{place}</td><td>{word}{end}</td><td class=\"bar\">{steps}</td><td>{progress}</td></tr>\n"
             ));
@@ -343,7 +375,10 @@ impl Page<'_> {
                 self.put(&format!("<p>{headline}</p></section>\n"));
                 return;
             }
-            (&folded, "host by host, the worst transport: the row sends to the column")
+            (
+                &folded,
+                "host by host, the worst transport: the row sends to the column",
+            )
         };
         self.section("matrix", "Transports", about);
         if !merged.headline.is_empty() {
@@ -426,7 +461,11 @@ impl Page<'_> {
             .iter()
             .map(|s| curves::Series {
                 label: self.text(&s.label),
-                points: s.points.iter().map(|(bytes, (half, _))| (*bytes as f64, half.busbw)).collect(),
+                points: s
+                    .points
+                    .iter()
+                    .map(|(bytes, (half, _))| (*bytes as f64, half.busbw))
+                    .collect(),
             })
             .collect();
         let drawn = curves::busbw(&series, test.expected);
@@ -439,12 +478,20 @@ impl Page<'_> {
             }
             self.put("<th>wrong</th></tr></thead><tbody>\n");
             for bytes in sizes {
-                self.put(&format!("<tr><td>{}</td>", crate::rules::busbw::size(bytes)));
+                self.put(&format!(
+                    "<tr><td>{}</td>",
+                    crate::rules::busbw::size(bytes)
+                ));
                 for s in &test.series {
-                    let cell = s.points.get(&bytes).map_or_else(String::new, |(h, _)| format!("{:.2}", h.busbw));
+                    let cell = s
+                        .points
+                        .get(&bytes)
+                        .map_or_else(String::new, |(h, _)| format!("{:.2}", h.busbw));
                     self.put(&format!("<td class=\"num\">{cell}</td>"));
                 }
-                let wrong = test.wrong(bytes).map_or_else(String::new, |n| n.to_string());
+                let wrong = test
+                    .wrong(bytes)
+                    .map_or_else(String::new, |n| n.to_string());
                 self.put(&format!("<td class=\"num\">{wrong}</td></tr>\n"));
             }
             self.put("</tbody></table></details>\n");
@@ -469,7 +516,10 @@ impl Page<'_> {
         }
         self.put("</tbody></table></div>\n");
         if all > LISTED {
-            self.put(&format!("<p class=\"meta\">and {} more in the JSON report</p>\n", all - LISTED));
+            self.put(&format!(
+                "<p class=\"meta\">and {} more in the JSON report</p>\n",
+                all - LISTED
+            ));
         }
     }
 
@@ -496,7 +546,9 @@ impl Page<'_> {
             })
             .collect();
         self.table(
-            &["pod", "status", "ready", "restarts", "GPUs", "ranks", "node", "why"],
+            &[
+                "pod", "status", "ready", "restarts", "GPUs", "ranks", "node", "why",
+            ],
             rows,
         );
         self.put("</section>\n");
@@ -545,22 +597,41 @@ impl Page<'_> {
         if self.scene.communicators.is_empty() {
             return;
         }
-        self.section("communicators", "Communicators", &self.scene.communicators.len().to_string());
+        self.section(
+            "communicators",
+            "Communicators",
+            &self.scene.communicators.len().to_string(),
+        );
         let row = |c: &Communicator| {
             vec![
                 c.group.clone().unwrap_or_default(),
                 c.key.clone(),
                 parts::comm_state(c.state).to_owned(),
-                format!("{} of {}", c.nranks.saturating_sub(c.unseen_count), c.nranks),
+                format!(
+                    "{} of {}",
+                    c.nranks.saturating_sub(c.unseen_count),
+                    c.nranks
+                ),
                 c.missing_ranks.as_deref().map(ranges).unwrap_or_default(),
                 ranges(&c.incomplete_ranks),
                 c.nccl_version.clone().unwrap_or_default(),
-                c.init_seconds.map(|s| format!("{s:.2} s")).unwrap_or_default(),
+                c.init_seconds
+                    .map(|s| format!("{s:.2} s"))
+                    .unwrap_or_default(),
             ]
         };
         let rows = self.scene.communicators.iter().map(row).collect();
         self.table(
-            &["group", "key", "state", "ranks seen", "missing", "not complete", "NCCL", "init"],
+            &[
+                "group",
+                "key",
+                "state",
+                "ranks seen",
+                "missing",
+                "not complete",
+                "NCCL",
+                "init",
+            ],
             rows,
         );
         self.put("</section>\n");

@@ -47,7 +47,11 @@ struct Case {
 enum Outcome {
     Passed,
     Skipped(String),
-    Failed { kind: String, message: String, body: String },
+    Failed {
+        kind: String,
+        message: String,
+        body: String,
+    },
 }
 
 impl<W: Write> Suite<'_, W> {
@@ -107,10 +111,16 @@ impl<W: Write> Suite<'_, W> {
         for evidence in f.evidence().iter().take(EVIDENCE) {
             body.push(match evidence {
                 Evidence::Line(line) => {
-                    let source = self.scene.sources.get(line.source as usize).map_or("?", |s| s.name.as_str());
+                    let source = self
+                        .scene
+                        .sources
+                        .get(line.source as usize)
+                        .map_or("?", |s| s.name.as_str());
                     format!("{source}:{}: {}", line.number, line.text)
                 }
-                Evidence::Object(text) | Evidence::Sample(text) | Evidence::Check(text) => text.clone(),
+                Evidence::Object(text) | Evidence::Sample(text) | Evidence::Check(text) => {
+                    text.clone()
+                }
             });
         }
         Case {
@@ -139,24 +149,41 @@ impl<W: Write> Suite<'_, W> {
                     message: c.output.lines().next().unwrap_or(word).to_owned(),
                     body: [&[c.output.clone()][..], &c.fix].concat().join("\n"),
                 },
-                CheckVerdict::Warn | CheckVerdict::Waiting | CheckVerdict::Unknown | CheckVerdict::Forbidden => {
-                    Outcome::Skipped(format!("{word}: {}", c.output))
-                }
+                CheckVerdict::Warn
+                | CheckVerdict::Waiting
+                | CheckVerdict::Unknown
+                | CheckVerdict::Forbidden => Outcome::Skipped(format!("{word}: {}", c.output)),
             };
             cases.push(Case {
                 class: c.id.to_owned(),
-                name: if c.subject.is_empty() { c.title.clone() } else { format!("{}: {}", c.title, c.subject) },
+                name: if c.subject.is_empty() {
+                    c.title.clone()
+                } else {
+                    format!("{}: {}", c.title, c.subject)
+                },
                 outcome,
             });
         }
         for f in &self.scene.findings {
             cases.push(self.finding(f));
         }
-        let failed = cases.iter().filter(|c| matches!(c.outcome, Outcome::Failed { .. })).count();
-        let skipped = cases.iter().filter(|c| matches!(c.outcome, Outcome::Skipped(_))).count();
-        let counts = format!("tests=\"{}\" failures=\"{failed}\" errors=\"0\" skipped=\"{skipped}\"", cases.len());
+        let failed = cases
+            .iter()
+            .filter(|c| matches!(c.outcome, Outcome::Failed { .. }))
+            .count();
+        let skipped = cases
+            .iter()
+            .filter(|c| matches!(c.outcome, Outcome::Skipped(_)))
+            .count();
+        let counts = format!(
+            "tests=\"{}\" failures=\"{failed}\" errors=\"0\" skipped=\"{skipped}\"",
+            cases.len()
+        );
         writeln!(self.out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
-        writeln!(self.out, "<testsuites {counts}>\n<testsuite name=\"ncclscope\" {counts}>")?;
+        writeln!(
+            self.out,
+            "<testsuites {counts}>\n<testsuite name=\"ncclscope\" {counts}>"
+        )?;
         for case in cases {
             let (class, name) = (self.text(&case.class), self.text(&case.name));
             write!(self.out, "<testcase classname=\"{class}\" name=\"{name}\"")?;
@@ -166,8 +193,13 @@ impl<W: Write> Suite<'_, W> {
                     let why = self.text(&why);
                     writeln!(self.out, "><skipped message=\"{why}\"/></testcase>")?;
                 }
-                Outcome::Failed { kind, message, body } => {
-                    let (kind, message, body) = (self.text(&kind), self.text(&message), self.text(&body));
+                Outcome::Failed {
+                    kind,
+                    message,
+                    body,
+                } => {
+                    let (kind, message, body) =
+                        (self.text(&kind), self.text(&message), self.text(&body));
                     writeln!(
                         self.out,
                         "><failure type=\"{kind}\" message=\"{message}\">{body}</failure></testcase>"

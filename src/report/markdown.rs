@@ -86,7 +86,11 @@ impl<W: Write> Page<'_, W> {
     fn all(&mut self) -> io::Result<()> {
         let scene = self.scene;
         let summary = self.text(&scene.summary);
-        writeln!(self.out, "# {}: {summary}\n", verdict(scene.verdict).to_uppercase())?;
+        writeln!(
+            self.out,
+            "# {}: {summary}\n",
+            verdict(scene.verdict).to_uppercase()
+        )?;
         for (i, finding) in scene.findings.iter().enumerate() {
             self.finding(i + 1, finding)?;
         }
@@ -133,7 +137,11 @@ impl<W: Write> Page<'_, W> {
 
     fn finding(&mut self, number: usize, f: &Finding) -> io::Result<()> {
         let title = self.text(&f.title);
-        writeln!(self.out, "## {number}. {} {title}\n", severity(f.severity).to_uppercase())?;
+        writeln!(
+            self.out,
+            "## {number}. {} {title}\n",
+            severity(f.severity).to_uppercase()
+        )?;
         let mut about = vec![format!("`{}`", f.id), confidence(f.confidence).to_owned()];
         if !f.ranks.is_empty() {
             about.push(format!("ranks {}", ranges(&f.ranks)));
@@ -155,7 +163,11 @@ impl<W: Write> Page<'_, W> {
         for evidence in f.evidence().iter().take(EVIDENCE) {
             match evidence {
                 Evidence::Line(line) => {
-                    let source = self.scene.sources.get(line.source as usize).map_or("?", |s| s.name.as_str());
+                    let source = self
+                        .scene
+                        .sources
+                        .get(line.source as usize)
+                        .map_or("?", |s| s.name.as_str());
                     proof.push_str(&format!("{source}:{}: {}\n", line.number, line.text));
                 }
                 Evidence::Object(text) | Evidence::Sample(text) | Evidence::Check(text) => {
@@ -179,12 +191,21 @@ impl<W: Write> Page<'_, W> {
         }
         writeln!(self.out, "## Start-up\n")?;
         self.head(&["rank", "on", "stage", "progress"])?;
-        for p in scene.processes.iter().filter(|p| p.stage.is_some()).take(LISTED) {
+        for p in scene
+            .processes
+            .iter()
+            .filter(|p| p.stage.is_some())
+            .take(LISTED)
+        {
             let progress = p.progress.as_ref().map_or_else(String::new, |at| {
                 format!("{}/{} {}", at.done, at.total, at.unit)
             });
             let stage = p.stage.map_or("", parts::stage);
-            let end = if p.alive == Some(false) { ", ended" } else { "" };
+            let end = if p.alive == Some(false) {
+                ", ended"
+            } else {
+                ""
+            };
             self.row(&[
                 p.global_rank.map_or_else(String::new, |r| r.to_string()),
                 p.place(),
@@ -216,7 +237,10 @@ impl<W: Write> Page<'_, W> {
         let mut used: Vec<Glyph> = m.cells.iter().map(|c| c.glyph).collect();
         used.sort_unstable();
         used.dedup();
-        let legend: Vec<String> = used.iter().map(|g| format!("{} {}", letter(*g), meaning(*g))).collect();
+        let legend: Vec<String> = used
+            .iter()
+            .map(|g| format!("{} {}", letter(*g), meaning(*g)))
+            .collect();
         writeln!(self.out, "{}\n", legend.join(" · "))
     }
 }

@@ -147,6 +147,12 @@ impl Redactor {
         }
     }
 
+    /// Looks for the values that another one knows, too.
+    pub fn know_what(&mut self, other: &Self) {
+        self.known.extend(other.known.iter().cloned());
+        self.stale = true;
+    }
+
     /// What was taken out so far, by rule and name.
     #[must_use]
     pub fn taken(&self) -> Vec<Taken> {
@@ -292,7 +298,10 @@ impl Redactor {
 
     /// A value behind a name: gone if the name says so, else without its secrets.
     pub fn named<'t>(&mut self, name: &str, value: &'t str) -> Cow<'t, str> {
-        if self.off || !find::smells(name.as_bytes()) || find::harmless(name.as_bytes(), value.as_bytes()) {
+        if self.off
+            || !find::smells(name.as_bytes())
+            || find::harmless(name.as_bytes(), value.as_bytes())
+        {
             return self.text(value);
         }
         self.remember(value.as_bytes());

@@ -36,6 +36,11 @@ pub const SCHEMA: &str = "ncclscope.recording/v1";
 /// What every schema of recordings begins with.
 const FAMILY: &str = "ncclscope.recording/";
 
+/// Folder that everything in a bundle lies in.
+pub const BUNDLE: &str = "ncclscope-bundle";
+/// The recording in it.
+pub const BUNDLED_RECORDING: &str = "recording.jsonl.zst";
+
 /// The first line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -126,6 +131,7 @@ pub struct Lost {
 enum Tested {
     Planned(Box<Planned>),
     Phase(Phase, Option<String>),
+    Source(SourceEvent),
     Log(Lines),
     Ended(Ending),
     Cleaned(Vec<String>),
@@ -166,6 +172,7 @@ impl Body {
             Self::Test(t) => Event::Test(match t {
                 Tested::Planned(p) => TestEvent::Planned(Arc::from(p)),
                 Tested::Phase(p, why) => TestEvent::Phase(p, why),
+                Tested::Source(s) => TestEvent::Source(s),
                 Tested::Log(lines) => {
                     let (source, block) = lines.block();
                     TestEvent::Log { source, block }

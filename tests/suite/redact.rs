@@ -36,33 +36,87 @@ fn names_of_secrets_show_only_that_they_are_set() {
     let cases = [
         // Variables, as `env` and NCCL print them.
         ("HF_TOKEN=abc def", "HF_TOKEN=[redacted]"),
-        ("export AWS_SECRET_ACCESS_KEY=\"wJalr/K7\"", "export AWS_SECRET_ACCESS_KEY=\"[redacted]\""),
-        ("llm-0:1:1 [0] NCCL INFO MY_API_KEY set by environment to x; MY_API_KEY=q1w2 ok",
-         "llm-0:1:1 [0] NCCL INFO MY_API_KEY set by environment to x; MY_API_KEY=[redacted] ok"),
+        (
+            "export AWS_SECRET_ACCESS_KEY=\"wJalr/K7\"",
+            "export AWS_SECRET_ACCESS_KEY=\"[redacted]\"",
+        ),
+        (
+            "llm-0:1:1 [0] NCCL INFO MY_API_KEY set by environment to x; MY_API_KEY=q1w2 ok",
+            "llm-0:1:1 [0] NCCL INFO MY_API_KEY set by environment to x; MY_API_KEY=[redacted] ok",
+        ),
         ("PASSWORD=12345", "PASSWORD=[redacted]"),
         // Flags.
-        ("vllm serve m --api-key s3cret --port 8000", "vllm serve m --api-key [redacted] --port 8000"),
-        ("vllm serve m --api-key=s3cret", "vllm serve m --api-key=[redacted]"),
-        ("['vllm', '--hf-token', 'q1', '--port']", "['vllm', '--hf-token', '[redacted]', '--port']"),
-        ("args:\n- --api-key\n- s3cret\n- --port\n", "args:\n- --api-key\n- [redacted]\n- --port\n"),
+        (
+            "vllm serve m --api-key s3cret --port 8000",
+            "vllm serve m --api-key [redacted] --port 8000",
+        ),
+        (
+            "vllm serve m --api-key=s3cret",
+            "vllm serve m --api-key=[redacted]",
+        ),
+        (
+            "['vllm', '--hf-token', 'q1', '--port']",
+            "['vllm', '--hf-token', '[redacted]', '--port']",
+        ),
+        (
+            "args:\n- --api-key\n- s3cret\n- --port\n",
+            "args:\n- --api-key\n- [redacted]\n- --port\n",
+        ),
         // JSON, Python, YAML, HTTP.
-        ("{\"apiKey\": \"a\\\"b\", \"n\": 1}", "{\"apiKey\": \"[redacted]\", \"n\": 1}"),
-        ("{'client_secret': 'a', 'n': 1}", "{'client_secret': '[redacted]', 'n': 1}"),
-        ("Namespace(api_key='x', hf_token=None, port=8000)", "Namespace(api_key='[redacted]', hf_token=None, port=8000)"),
-        ("api_key=['one', 'two'], n=1", "api_key=['[redacted]', '[redacted]'], n=1"),
+        (
+            "{\"apiKey\": \"a\\\"b\", \"n\": 1}",
+            "{\"apiKey\": \"[redacted]\", \"n\": 1}",
+        ),
+        (
+            "{'client_secret': 'a', 'n': 1}",
+            "{'client_secret': '[redacted]', 'n': 1}",
+        ),
+        (
+            "Namespace(api_key='x', hf_token=None, port=8000)",
+            "Namespace(api_key='[redacted]', hf_token=None, port=8000)",
+        ),
+        (
+            "api_key=['one', 'two'], n=1",
+            "api_key=['[redacted]', '[redacted]'], n=1",
+        ),
         ("password: correct horse battery", "password: [redacted]"),
-        ("  password: |\n    one\n    two\n  user: u\n", "  password: |\n    [redacted]\n    [redacted]\n  user: u\n"),
-        ("- name: HF_TOKEN\n  value: q1w2e3\n", "- name: HF_TOKEN\n  value: [redacted]\n"),
-        ("{\"name\":\"HF_TOKEN\",\"value\":\"q1\"}", "{\"name\":\"HF_TOKEN\",\"value\":\"[redacted]\"}"),
-        ("[\"HF_TOKEN\",\"q1\"],[\"A\",\"b\"]", "[\"HF_TOKEN\",\"[redacted]\"],[\"A\",\"b\"]"),
-        ("Authorization: Digest username=u, response=r", "Authorization: [redacted]"),
-        ("curl -H 'X-Api-Key: abc' http://x", "curl -H 'X-Api-Key: [redacted]' http://x"),
-        ("GET /v1?token=abc&model=m", "GET /v1?token=[redacted]&model=m"),
+        (
+            "  password: |\n    one\n    two\n  user: u\n",
+            "  password: |\n    [redacted]\n    [redacted]\n  user: u\n",
+        ),
+        (
+            "- name: HF_TOKEN\n  value: q1w2e3\n",
+            "- name: HF_TOKEN\n  value: [redacted]\n",
+        ),
+        (
+            "{\"name\":\"HF_TOKEN\",\"value\":\"q1\"}",
+            "{\"name\":\"HF_TOKEN\",\"value\":\"[redacted]\"}",
+        ),
+        (
+            "[\"HF_TOKEN\",\"q1\"],[\"A\",\"b\"]",
+            "[\"HF_TOKEN\",\"[redacted]\"],[\"A\",\"b\"]",
+        ),
+        (
+            "Authorization: Digest username=u, response=r",
+            "Authorization: [redacted]",
+        ),
+        (
+            "curl -H 'X-Api-Key: abc' http://x",
+            "curl -H 'X-Api-Key: [redacted]' http://x",
+        ),
+        (
+            "GET /v1?token=abc&model=m",
+            "GET /v1?token=[redacted]&model=m",
+        ),
         ("Set-Cookie: id=1; x=2", "Set-Cookie: [redacted]"),
     ];
     for (text, expected) in cases {
         assert_eq!(clean(text), expected);
-        assert_eq!(clean(expected), expected, "what was taken out stays as it is");
+        assert_eq!(
+            clean(expected),
+            expected,
+            "what was taken out stays as it is"
+        );
     }
 }
 
@@ -78,7 +132,13 @@ fn shapes_of_secrets_need_no_name() {
         jwt,
     ];
     for secret in cases {
-        for (before, after) in [("", ""), ("got ", " there"), ("(", ")"), ("x=", ","), ("\"", "\"")] {
+        for (before, after) in [
+            ("", ""),
+            ("got ", " there"),
+            ("(", ")"),
+            ("x=", ","),
+            ("\"", "\""),
+        ] {
             let text = format!("{before}{secret}{after}");
             assert_eq!(clean(&text), format!("{before}{MARK}{after}"));
         }
@@ -89,10 +149,18 @@ fn shapes_of_secrets_need_no_name() {
         clean("http://me:p%40ss@hub.corp:8080/x https://tok@git/x redis://:p@ss/w@h/0"),
         "http://[redacted]@hub.corp:8080/x https://[redacted]@git/x redis://[redacted]@h/0"
     );
-    let key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabcd\n-----END RSA PRIVATE KEY-----\nnext\n";
+    let key =
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabcd\n-----END RSA PRIVATE KEY-----\nnext\n";
     let out = clean(key);
-    assert!(!out.contains("MIIE") && !out.contains("abcd") && out.ends_with("\nnext\n"), "{out}");
-    assert_eq!(out.lines().count(), key.lines().count(), "lines keep their numbers");
+    assert!(
+        !out.contains("MIIE") && !out.contains("abcd") && out.ends_with("\nnext\n"),
+        "{out}"
+    );
+    assert_eq!(
+        out.lines().count(),
+        key.lines().count(),
+        "lines keep their numbers"
+    );
 }
 
 #[test]
@@ -127,14 +195,32 @@ fn a_value_that_was_named_once_is_found_everywhere() {
         format!("login failed for {value} at host"),
         format!("as percent {}", percent(value.as_bytes(), false)),
         format!("as percent {}", percent(value.as_bytes(), true)),
-        format!("twice {}", percent(percent(value.as_bytes(), false).as_bytes(), false)),
+        format!(
+            "twice {}",
+            percent(percent(value.as_bytes(), false).as_bytes(), false)
+        ),
         format!("base64 {}", base64(value.as_bytes(), false)),
         format!("base64 {}", base64(format!("u:{value}").as_bytes(), true)),
         format!("path/{}", base64(format!("ab{value}").as_bytes(), false)),
         format!("hex {}", hex(value.as_bytes())),
-        format!("escaped {}", value.bytes().map(|b| format!("\\x{b:02x}")).collect::<String>()),
-        format!("unicode {}", value.bytes().map(|b| format!("\\u{b:04x}")).collect::<String>()),
-        format!("html {}", value.bytes().map(|b| format!("&#{b};")).collect::<String>()),
+        format!(
+            "escaped {}",
+            value
+                .bytes()
+                .map(|b| format!("\\x{b:02x}"))
+                .collect::<String>()
+        ),
+        format!(
+            "unicode {}",
+            value
+                .bytes()
+                .map(|b| format!("\\u{b:04x}"))
+                .collect::<String>()
+        ),
+        format!(
+            "html {}",
+            value.bytes().map(|b| format!("&#{b};")).collect::<String>()
+        ),
         "cut Tr0ub4d… by a screen".to_owned(),
     ] {
         let out = r.text(&text).into_owned();
@@ -142,7 +228,12 @@ fn a_value_that_was_named_once_is_found_everywhere() {
         assert!(!out.contains("Tr0ub"), "{out}");
     }
     let listed = r.taken();
-    assert!(listed.iter().any(|t| t.rule == "known-value" && t.times > 5), "{listed:?}");
+    assert!(
+        listed
+            .iter()
+            .any(|t| t.rule == "known-value" && t.times > 5),
+        "{listed:?}"
+    );
 }
 
 #[test]
@@ -177,7 +268,11 @@ fn what_is_serialized_goes_through_it_too() {
     }
     let thing = Thing {
         key: "nccl.memlock@llm-0",
-        env: [("HF_TOKEN".to_owned(), Some("q1".to_owned())), ("NCCL_DEBUG".to_owned(), Some("INFO".to_owned()))].into(),
+        env: [
+            ("HF_TOKEN".to_owned(), Some("q1".to_owned())),
+            ("NCCL_DEBUG".to_owned(), Some("INFO".to_owned())),
+        ]
+        .into(),
         list: vec![("a".into(), "http://u:p@h/".into())],
         text: "got \"sk-Ab12Cd34Ef56Gh78\"".into(),
     };

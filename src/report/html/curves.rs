@@ -42,7 +42,10 @@ fn short(value: f64) -> String {
     if value >= 10.0 || value.fract() == 0.0 {
         format!("{value:.0}")
     } else {
-        format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()
+        format!("{value:.2}")
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
     }
 }
 
@@ -113,11 +116,21 @@ fn draw(
     for (i, s) in series.iter().enumerate() {
         let class = format!("s{}", i % COLOURS);
         let places: Vec<(f64, f64)> = s.points.iter().map(|p| frame.place(*p)).collect();
-        let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let _ = writeln!(out, "<polyline class=\"line {class}\" points=\"{}\"/>", path.join(" "));
+        let path: Vec<String> = places
+            .iter()
+            .map(|(x, y)| format!("{x:.1},{y:.1}"))
+            .collect();
+        let _ = writeln!(
+            out,
+            "<polyline class=\"line {class}\" points=\"{}\"/>",
+            path.join(" ")
+        );
         if places.len() <= 40 {
             for (x, y) in &places {
-                let _ = write!(out, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\"/>");
+                let _ = write!(
+                    out,
+                    "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\"/>"
+                );
             }
         }
         if let Some((x, y)) = places.last() {
@@ -150,10 +163,17 @@ pub(super) fn busbw(series: &[Series], expected: Option<f64>) -> String {
         .iter()
         .map(|s| Series {
             label: s.label.clone(),
-            points: s.points.iter().map(|(x, y)| (x.max(1.0).log2(), *y)).collect(),
+            points: s
+                .points
+                .iter()
+                .map(|(x, y)| (x.max(1.0).log2(), *y))
+                .collect(),
         })
         .collect();
-    let mut sizes: Vec<f64> = log.iter().flat_map(|s| s.points.iter().map(|p| p.0)).collect();
+    let mut sizes: Vec<f64> = log
+        .iter()
+        .flat_map(|s| s.points.iter().map(|p| p.0))
+        .collect();
     sizes.sort_by(f64::total_cmp);
     sizes.dedup();
     let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else {
@@ -177,5 +197,12 @@ pub(super) fn busbw(series: &[Series], expected: Option<f64>) -> String {
             (*x, crate::rules::busbw::size(bytes))
         })
         .collect();
-    draw("bus bandwidth by message size", " GB/s", &frame, &ticks, &log, expected)
+    draw(
+        "bus bandwidth by message size",
+        " GB/s",
+        &frame,
+        &ticks,
+        &log,
+        expected,
+    )
 }

@@ -145,7 +145,9 @@ fn exempt(name: &[u8]) -> bool {
     if lower.ends_with(b"error") || lower.ends_with(b"exception") {
         return true;
     }
-    let mut words = last.split(|b| matches!(b, b'_' | b'-')).filter(|w| !w.is_empty());
+    let mut words = last
+        .split(|b| matches!(b, b'_' | b'-'))
+        .filter(|w| !w.is_empty());
     let (first, second) = (words.next().unwrap_or_default(), words.next());
     // `bos_token`, `eos_token_id`, but not `API_TOKEN`; a variable in capitals is never a model's.
     second == Some(b"token")
@@ -191,8 +193,8 @@ pub(super) fn harmless(name: &[u8], value: &[u8]) -> bool {
     let v = value.trim_ascii();
     const SAYS_NOTHING: &[&str] = &[
         "", "none", "null", "nil", "true", "false", "unset", "<unset>", "<set>", "set", "not set",
-        "~", "...", "{}", "[]", "()", "|", ">", "yes", "no", "\"\"", "''", "%s", "%r", "{", "[", "(",
-        "\u{2026}",
+        "~", "...", "{}", "[]", "()", "|", ">", "yes", "no", "\"\"", "''", "%s", "%r", "{", "[",
+        "(", "\u{2026}",
     ];
     if SAYS_NOTHING
         .iter()
@@ -314,7 +316,12 @@ impl Reader<'_> {
 
     /// A quotation mark, however it is escaped; gives its bytes.
     fn quote(&mut self) -> Option<(usize, u8)> {
-        let slashes = self.rest().iter().take(8).take_while(|b| **b == b'\\').count();
+        let slashes = self
+            .rest()
+            .iter()
+            .take(8)
+            .take_while(|b| **b == b'\\')
+            .count();
         let mark = *self.text.get(self.at + slashes)?;
         if !matches!(mark, b'"' | b'\'' | b'`') {
             return None;
@@ -360,7 +367,13 @@ fn named(text: &[u8], (from, to): (usize, usize), spans: &mut Vec<Span>) {
             r.skip(|b| matches!(b, b' ' | b'\t'));
             // `env` prints one variable a line: the value is what is left of it.
             let whole = blanks == 0 && quoted.is_none() && is_variable(name) && leads_nothing(lead);
-            value(&mut r, if whole { Until::Line } else { Until::Word }, name, &pure, spans);
+            value(
+                &mut r,
+                if whole { Until::Line } else { Until::Word },
+                name,
+                &pure,
+                spans,
+            );
         }
         Some(b':') if r.text.get(r.at + 1) != Some(&b':') => {
             r.at += 1;
@@ -373,7 +386,13 @@ fn named(text: &[u8], (from, to): (usize, usize), spans: &mut Vec<Span>) {
                 block(text, &mut r, lead, &pure, spans);
                 return;
             }
-            value(&mut r, if whole { Until::Line } else { Until::Word }, name, &pure, spans);
+            value(
+                &mut r,
+                if whole { Until::Line } else { Until::Word },
+                name,
+                &pure,
+                spans,
+            );
         }
         // The next in a list of name and value; or the value of the `name` that this was.
         _ if quoted.is_some() || name.starts_with(b"-") || leads_name(lead) => {
@@ -396,7 +415,13 @@ fn named(text: &[u8], (from, to): (usize, usize), spans: &mut Vec<Span>) {
                     r.at += 1;
                     r.skip(|b| b == b' ');
                     let whole = opened.is_none();
-                    value(&mut r, if whole { Until::Line } else { Until::Word }, name, &pure, spans);
+                    value(
+                        &mut r,
+                        if whole { Until::Line } else { Until::Word },
+                        name,
+                        &pure,
+                        spans,
+                    );
                 }
                 return;
             }
@@ -479,15 +504,16 @@ fn value(
         .position(|b| matches!(b, b' ' | b'\t' | b'"' | b'\'' | b'&' | b'<' | b'>' | b'`'))
         .unwrap_or(rest.len());
     // `Authorization: Digest username=…`: what follows the scheme is the secret.
-    let header = [&b"auth"[..], b"cookie"].iter().any(|w| {
-        name.windows(w.len()).any(|n| n.eq_ignore_ascii_case(w))
-    });
+    let header = [&b"auth"[..], b"cookie"]
+        .iter()
+        .any(|w| name.windows(w.len()).any(|n| n.eq_ignore_ascii_case(w)));
     let length = match until {
         Until::Line => rest.len(),
-        Until::Word if header && word < rest.len() && rest.get(..word).is_some_and(is_scheme) => rest
-            .iter()
-            .position(|b| matches!(b, b'"' | b'\'' | b'`'))
-            .unwrap_or(rest.len()),
+        Until::Word if header && word < rest.len() && rest.get(..word).is_some_and(is_scheme) => {
+            rest.iter()
+                .position(|b| matches!(b, b'"' | b'\'' | b'`'))
+                .unwrap_or(rest.len())
+        }
         Until::Word => word,
     };
     let bytes = rest.get(..length).unwrap_or_default();
@@ -559,7 +585,11 @@ fn long_and_mixed(value: &[u8]) -> bool {
 
 /// `|`, `>-` and the like: the value stands on the lines that follow.
 fn block_scalar(rest: &[u8]) -> bool {
-    let line = rest.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
+    let line = rest
+        .split(|b| *b == b'\n')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     matches!(line, b"|" | b">" | b"|-" | b">-" | b"|+" | b">+")
 }
 
@@ -578,7 +608,11 @@ fn block(
         let indent = r.skip(|b| b == b' ');
         let start = r.at;
         r.skip(|b| b != b'\n');
-        let blank = text.get(start..r.at).unwrap_or_default().trim_ascii().is_empty();
+        let blank = text
+            .get(start..r.at)
+            .unwrap_or_default()
+            .trim_ascii()
+            .is_empty();
         if indent <= depth && !blank {
             return;
         }
@@ -670,7 +704,9 @@ fn scheme(text: &[u8], start: usize, end: usize, spans: &mut Vec<Span>) {
         .get(start..end)
         .is_some_and(|w| w.eq_ignore_ascii_case(b"basic"));
     // "basic settings", "bearer tokens" are prose.
-    let word = body.iter().all(|b| b.is_ascii_lowercase() || *b == b'.' || *b == b',');
+    let word = body
+        .iter()
+        .all(|b| b.is_ascii_lowercase() || *b == b'.' || *b == b',');
     let user = || super::views::base64(body).is_some_and(|plain| plain.contains(&b':'));
     if basic && n >= 6 && user() || !basic && n >= 6 && !word {
         push(spans, from, from + n, Rule::Bearer);
@@ -683,7 +719,9 @@ fn url(text: &[u8], start: usize, spans: &mut Vec<Span>) {
     let n = rest
         .iter()
         .take(1024)
-        .take_while(|b| !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\'))
+        .take_while(|b| {
+            !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\')
+        })
         .count();
     let body = rest.get(..n).unwrap_or_default();
     let path = body
@@ -743,7 +781,8 @@ fn private_key(text: &[u8], start: usize, spans: &mut Vec<Span>) {
     let end = match memchr::memmem::find(rest, END) {
         Some(n) => {
             let tail = rest.get(n + END.len()..).unwrap_or_default();
-            let dashes = memchr::memmem::find(tail.get(..tail.len().min(64)).unwrap_or_default(), b"-----");
+            let dashes =
+                memchr::memmem::find(tail.get(..tail.len().min(64)).unwrap_or_default(), b"-----");
             n + END.len() + dashes.map_or(0, |d| d + 5)
         }
         None => {
@@ -753,7 +792,11 @@ fn private_key(text: &[u8], start: usize, spans: &mut Vec<Span>) {
     };
     // A span a line: what is put in its place leaves the lines where they are.
     let mut at = start;
-    for line in rest.get(..end).unwrap_or_default().split_inclusive(|b| *b == b'\n') {
+    for line in rest
+        .get(..end)
+        .unwrap_or_default()
+        .split_inclusive(|b| *b == b'\n')
+    {
         let body = line.strip_suffix(b"\n").unwrap_or(line);
         push(spans, at, at + body.len(), Rule::PrivateKey);
         at += line.len();

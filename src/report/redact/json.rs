@@ -67,7 +67,10 @@ macro_rules! plain {
 }
 
 impl<'a, S: Serializer> Through<'a, S> {
-    fn parts<P>(self, make: impl FnOnce(S) -> Result<P, S::Error>) -> Result<Parts<'a, P>, S::Error> {
+    fn parts<P>(
+        self,
+        make: impl FnOnce(S) -> Result<P, S::Error>,
+    ) -> Result<Parts<'a, P>, S::Error> {
         Ok(Parts {
             inner: make(self.inner)?,
             redactor: self.redactor,
@@ -276,7 +279,9 @@ impl<S: SerializeMap> SerializeMap for Parts<'_, S> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
         let text = serde_json::to_value(key).map_err(ser::Error::custom)?;
-        let text = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
+        let text = text
+            .as_str()
+            .map_or_else(|| text.to_string(), str::to_owned);
         let clean = self.redactor.borrow_mut().text(&text).into_owned();
         self.inner.serialize_key(&clean)?;
         self.key = Some(text);

@@ -104,9 +104,14 @@ fn begins_escape(s: &[u8]) -> bool {
     match s.first() {
         Some(b'%') => hex(s.get(1)).is_some() && hex(s.get(2)).is_some(),
         Some(b'\\') => s.get(1).is_some_and(|b| {
-            matches!(b, b'u' | b'U' | b'x' | b'n' | b't' | b'r' | b'"' | b'\'' | b'/' | b'\\' | b'0'..=b'7')
+            matches!(
+                b,
+                b'u' | b'U' | b'x' | b'n' | b't' | b'r' | b'"' | b'\'' | b'/' | b'\\' | b'0'..=b'7'
+            )
         }),
-        Some(b'&') => s.get(1).is_some_and(|b| matches!(b, b'#' | b'a' | b'q' | b'l' | b'g')),
+        Some(b'&') => s
+            .get(1)
+            .is_some_and(|b| matches!(b, b'#' | b'a' | b'q' | b'l' | b'g')),
         _ => false,
     }
 }
@@ -204,16 +209,18 @@ fn runs(text: &[u8], known: Known<'_>, depth: u8, spans: &mut Vec<Span>) {
     let mut at = 0;
     while at < text.len() {
         let rest = text.get(at..).unwrap_or_default();
-        let n = rest
-            .iter()
-            .take_while(|b| digit64(**b).is_some())
-            .count();
+        let n = rest.iter().take_while(|b| digit64(**b).is_some()).count();
         if n < RUN {
             at += n + 1;
             continue;
         }
         let run = rest.get(..n).unwrap_or_default();
-        let pad = rest.iter().skip(n).take(2).take_while(|b| **b == b'=').count();
+        let pad = rest
+            .iter()
+            .skip(n)
+            .take(2)
+            .take_while(|b| **b == b'=')
+            .count();
         if hides(run, known, depth) {
             spans.push(Span {
                 start: at,

@@ -7,8 +7,8 @@ use kube::Api;
 use kube::api::PostParams;
 use tokio::time::timeout;
 
-use super::client::PATIENCE;
 use super::Connection;
+use super::client::PATIENCE;
 use super::trouble::Trouble;
 use crate::model::event::Level;
 
@@ -64,7 +64,13 @@ const fn kind(group: &'static str, resource: &'static str) -> Need {
 
 /// The table, in the order it is printed.
 pub const NEEDS: &[Need] = &[
-    need(Level::Observe, "", "pods", &["get", "list", "watch"], "every pane"),
+    need(
+        Level::Observe,
+        "",
+        "pods",
+        &["get", "list", "watch"],
+        "every pane",
+    ),
     need(
         Level::Observe,
         "",
@@ -231,7 +237,11 @@ fn rules(needs: impl Iterator<Item = &'static Need>, out: &mut String) {
             .iter_mut()
             .find(|(group, resources, _)| *group == need.group && *resources == [need.resource])
         {
-            let fresh: Vec<&str> = verbs.iter().filter(|v| !known.contains(v)).copied().collect();
+            let fresh: Vec<&str> = verbs
+                .iter()
+                .filter(|v| !known.contains(v))
+                .copied()
+                .collect();
             known.extend(fresh);
             continue;
         }
@@ -239,7 +249,10 @@ fn rules(needs: impl Iterator<Item = &'static Need>, out: &mut String) {
     }
     let mut merged: Vec<(&str, Vec<&str>, Vec<&str>)> = Vec::new();
     for (group, resources, verbs) in rules {
-        match merged.iter_mut().find(|(g, _, v)| *g == group && *v == verbs) {
+        match merged
+            .iter_mut()
+            .find(|(g, _, v)| *g == group && *v == verbs)
+        {
             Some((_, known, _)) => known.extend(resources),
             None => merged.push((group, resources, verbs)),
         }
@@ -267,11 +280,21 @@ pub enum Subject {
 fn bound(subjects: &[Subject], namespace: &str, out: &mut String) {
     for subject in subjects {
         let (kind, name, rest) = match subject {
-            Subject::User(name) => ("User", name, "  apiGroup: rbac.authorization.k8s.io\n".to_owned()),
-            Subject::Group(name) => ("Group", name, "  apiGroup: rbac.authorization.k8s.io\n".to_owned()),
-            Subject::ServiceAccount(name) => {
-                ("ServiceAccount", name, format!("  namespace: {}\n", quote(namespace)))
-            }
+            Subject::User(name) => (
+                "User",
+                name,
+                "  apiGroup: rbac.authorization.k8s.io\n".to_owned(),
+            ),
+            Subject::Group(name) => (
+                "Group",
+                name,
+                "  apiGroup: rbac.authorization.k8s.io\n".to_owned(),
+            ),
+            Subject::ServiceAccount(name) => (
+                "ServiceAccount",
+                name,
+                format!("  namespace: {}\n", quote(namespace)),
+            ),
         };
         out.push_str(&format!("- kind: {kind}\n  name: {}\n{rest}", quote(name)));
     }
@@ -283,7 +306,10 @@ fn quote(text: &str) -> String {
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
         && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && !matches!(text, "null" | "true" | "false" | "yes" | "no" | "on" | "off");
+        && !matches!(
+            text,
+            "null" | "true" | "false" | "yes" | "no" | "on" | "off"
+        );
     if plain {
         text.to_owned()
     } else {

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::{Body, FAMILY, Header, Lost, SCHEMA};
+use super::{BUNDLE, BUNDLED_RECORDING, Body, FAMILY, Header, Lost, SCHEMA};
 use crate::model::event::Event;
 use crate::parse::Nanos;
+use crate::report::tar;
 use crate::sources::files::text_of;
 
 /// Longest line that is read; a block of log text is a megabyte.
@@ -59,7 +60,10 @@ impl Loss {
     pub fn sentence(&self) -> Option<String> {
         let mut parts = Vec::new();
         if self.unknown > 0 {
-            parts.push(format!("{} entries of a newer version skipped", self.unknown));
+            parts.push(format!(
+                "{} entries of a newer version skipped",
+                self.unknown
+            ));
         }
         if self.damaged > 0 {
             parts.push(format!("{} damaged entries skipped", self.damaged));
@@ -125,8 +129,14 @@ impl Reader {
             why: e.to_string(),
         };
         let file = File::open(path).map_err(|e| fail(&e))?;
-        let text = text_of(file).map_err(|_| RecordingError::Other(name.clone()))?;
-        Self::new(text, &name)
+        let text = match bundled(path) {
+            Some(inner) => text_of(inner),
+            None => text_of(file),
+        };
+        Self::new(
+            text.map_err(|_| RecordingError::Other(name.clone()))?,
+            &name,
+        )
     }
 
     /// Reads the header of a recording's text.
@@ -175,7 +185,9 @@ impl Reader {
     fn advance(&mut self) -> bool {
         loop {
             self.line.clear();
-            let read = (&mut self.lines).take(LINE).read_until(b'\n', &mut self.line);
+            let read = (&mut self.lines)
+                .take(LINE)
+                .read_until(b'\n', &mut self.line);
             match read {
                 // zstd ends in an error where the file was cut.
                 Err(_) => {
@@ -273,6 +285,19 @@ impl Iterator for Reader {
     fn next(&mut self) -> Option<Entry> {
         self.read()
     }
+}
+
+/// The recording inside a bundle, if the file is one.
+fn bundled(path: &Path) -> Option<Box<dyn Read + Send>> {
+    let mut archive = zstd::stream::read::Decoder::new(File::open(path).ok()?).ok()?;
+    let mut head = [0; 17];
+    archive.read_exact(&mut head).ok()?;
+    if !BUNDLE.as_bytes().starts_with(head.get(..BUNDLE.len())?) {
+        return None;
+    }
+    let archive = io::Cursor::new(head).chain(archive);
+    let inner = tar::find(archive, &format!("{BUNDLE}/{BUNDLED_RECORDING}")).ok()?;
+    Some(Box::new(inner))
 }
 
 /// The body of an entry; `None` where its kind is not known, or is known and says something new.

@@ -182,7 +182,8 @@ impl Tape {
             n += 1;
             self.given += 1;
             self.here = self.here.max(entry.t);
-            self.send(Event::At(entry.at, Box::new(entry.event))).await?;
+            self.send(Event::At(entry.at, Box::new(entry.event)))
+                .await?;
             self.next = self.reader.next();
         }
         Ok(())
@@ -217,9 +218,10 @@ impl Tape {
                 .parse()
                 .map(Wish::Step)
                 .map_err(|_| "usage: :step [N]".into()),
-            ("seek", Some(text)) => self.moment(text).map(Wish::Seek).ok_or_else(|| {
-                "usage: :seek 1:30, +10s, -10s, 50%, start or end".to_owned()
-            }),
+            ("seek", Some(text)) => self
+                .moment(text)
+                .map(Wish::Seek)
+                .ok_or_else(|| "usage: :seek 1:30, +10s, -10s, 50%, start or end".to_owned()),
             ("next-finding", None) => Ok(Wish::NextFinding),
             _ => Err(format!("a recording can't do `{line}`")),
         }

@@ -127,7 +127,9 @@ pub fn encode(
         Event::Pod(p) => say("pod", p, redactor)?,
         Event::KubeEvent(e) => say("kube-event", e, redactor)?,
         Event::Workloads(w) => say("workloads", w, redactor)?,
-        Event::Test(TestEvent::Planned(p)) => say("test", &serde_json::json!({ "planned": &**p }), redactor)?,
+        Event::Test(TestEvent::Planned(p)) => {
+            say("test", &serde_json::json!({ "planned": &**p }), redactor)?
+        }
         Event::Test(TestEvent::Phase(p, why)) => {
             say("test", &serde_json::json!({ "phase": [p, why] }), redactor)?;
         }
@@ -135,7 +137,12 @@ pub fn encode(
             let lines = lines(*source, block, redactor);
             line(t, at, "test", &serde_json::json!({ "log": lines }), out)?;
         }
-        Event::Test(TestEvent::Ended(e)) => say("test", &serde_json::json!({ "ended": e }), redactor)?,
+        Event::Test(TestEvent::Source(s)) => {
+            say("test", &serde_json::json!({ "source": s }), redactor)?
+        }
+        Event::Test(TestEvent::Ended(e)) => {
+            say("test", &serde_json::json!({ "ended": e }), redactor)?
+        }
         Event::Test(TestEvent::Cleaned(c)) => {
             say("test", &serde_json::json!({ "cleaned": c }), redactor)?;
         }
@@ -153,7 +160,13 @@ pub fn encode(
             };
             return encode(&inner, clock, redactor, out);
         }
-        _ => return Ok(false),
+        Event::Do(_)
+        | Event::Note { .. }
+        | Event::Resize { .. }
+        | Event::Ask(_)
+        | Event::Unask(_)
+        | Event::Position(_)
+        | Event::Rewind => return Ok(false),
     }
     Ok(true)
 }
