@@ -7,6 +7,7 @@
 mod bytes;
 mod envelope;
 pub mod fact;
+pub mod gpu;
 mod graph;
 mod head;
 mod json;
@@ -14,6 +15,7 @@ mod nccl;
 mod net;
 pub mod perf;
 pub mod probe;
+pub mod prom;
 mod stamp;
 mod text;
 pub mod vllm;

@@ -8,10 +8,11 @@ pub mod devices;
 pub mod edges;
 pub mod explain;
 pub mod findings;
-
+pub mod gpus;
 pub mod layout;
 pub mod matrix;
 pub mod modelfiles;
+pub mod pairs;
 pub mod pods;
 pub mod policy;
 pub mod probes;

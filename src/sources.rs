@@ -7,5 +7,6 @@ pub mod files;
 pub mod gate;
 pub mod podlogs;
 pub mod recording;
+pub mod sampler;
 pub mod sim;
 pub mod simlog;

@@ -34,6 +34,8 @@ mod frames;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/gpu.rs"]
+mod gpu;
 #[path = "suite/jobs.rs"]
 mod jobs;
 #[path = "suite/kept.rs"]
@@ -44,6 +46,8 @@ mod keys;
 mod output;
 #[path = "suite/pages.rs"]
 mod pages;
+#[path = "suite/pairs.rs"]
+mod pairs;
 #[path = "suite/parse.rs"]
 mod parse;
 #[path = "suite/perf.rs"]
@@ -72,6 +76,8 @@ mod report;
 mod routes;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/sampler.rs"]
+mod sampler;
 #[path = "suite/saved.rs"]
 mod saved;
 #[path = "suite/scenarios.rs"]
@@ -94,3 +100,5 @@ mod testrun;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
+#[path = "suite/vram.rs"]
+mod vram;
