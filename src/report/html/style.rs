@@ -79,7 +79,8 @@ details::details-content{content-visibility:visible;block-size:auto;opacity:1}
 details>*{display:block}
 summary{list-style:none}summary::-webkit-details-marker{display:none}
 h2,summary{break-after:avoid}
-tr,.proof li,pre,svg{break-inside:avoid}
+tr,.proof li,pre,svg,#matrix{break-inside:avoid}
+.check:not(.fail):not(.warn)>.body{display:none}
 .wide{overflow:visible}.matrix{font-size:6.5pt}
 .matrix th,.matrix td{padding:.05rem .12rem;min-width:1.3em}
 .skip{display:none}

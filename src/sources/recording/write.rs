@@ -163,6 +163,8 @@ pub fn encode(
         Event::Do(_)
         | Event::Note { .. }
         | Event::Resize { .. }
+        | Event::Choice(_)
+        | Event::Pressed(_)
         | Event::Ask(_)
         | Event::Unask(_)
         | Event::Position(_)
