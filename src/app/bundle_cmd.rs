@@ -1,29 +1,25 @@
 //! `ncclscope bundle`: looks once at a cluster, at logs or at a recording, and archives what it saw.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::Parser;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 
 use super::bundle::{Spool, pack};
 use super::cli::{Cli, ClusterArgs, Verb};
+use super::headless;
 use super::record::{KeepArgs, Recorder, create};
-use crate::model::event::{Event, Feed, Level, Session, Stamped};
-use crate::sources::cluster;
+use crate::model::event::{Event, Feed, Session, Stamped};
 use crate::sources::files::{Inputs, Progress, read_all};
+use crate::sources::gate::Setup;
 use crate::sources::recording::is_recording;
 use crate::sources::sim;
-
-/// Without news for so long, a cluster has told what it has.
-const QUIET: Duration = Duration::from_secs(2);
 
 /// Arguments of `bundle`.
 #[derive(Debug, clap::Args)]
@@ -145,63 +141,23 @@ fn of_demo(name: &str, mut recorder: Recorder) -> anyhow::Result<Recorder> {
     Ok(recorder)
 }
 
-async fn of_cluster(args: &BundleArgs, mut recorder: Recorder) -> anyhow::Result<Recorder> {
+async fn of_cluster(args: &BundleArgs, recorder: Recorder) -> anyhow::Result<Recorder> {
     let options = args.cluster.options(args.workload.clone());
-    let link = cluster::connect(&options).await?;
-    link.check().await?;
-    let session = options.session(&link, Level::Observe, true);
-    let now = || {
-        let now = jiff::Timestamp::now().as_nanosecond();
-        i64::try_from(now).unwrap_or(i64::MAX)
-    };
-    recorder.keep_all(&Stamped {
-        seq: 0,
-        at: now(),
-        event: Event::Session(session),
-    });
-    let (tx, mut events) = mpsc::channel(256);
-    let cancel = CancellationToken::new();
-    let _end = cancel.clone().drop_guard();
-    tokio::spawn(cluster::run(link, options, tx, cancel));
-    let until = Instant::now() + Duration::from_secs(args.timeout);
-    let mut workloads = Vec::new();
-    let mut pods = 0;
-    loop {
-        let next = timeout_at(until.min(Instant::now() + QUIET), events.recv()).await;
-        let Ok(Some(event)) = next else {
-            // A cluster that has not said anything yet is not quiet, it is slow.
-            if pods == 0 && Instant::now() < until && next.is_err() && workloads.len() < 2 {
-                continue;
-            }
-            break;
-        };
-        match &event {
-            Event::Workloads(list) => {
-                workloads = list
-                    .iter()
-                    .map(|w| format!("{}/{}", w.kind, w.name))
-                    .collect()
-            }
-            Event::Pod(_) => pods += 1,
-            _ => {}
-        }
-        recorder.keep_all(&Stamped {
-            seq: 0,
-            at: now(),
-            event,
-        });
+    let mut recorder = Some(recorder);
+    // Nobody can be asked here: what is more than looking is left out.
+    let seen = headless::observe(
+        options,
+        Setup::default(),
+        Vec::new(),
+        args.timeout,
+        &mut recorder,
+    );
+    let (_, _, notes) = seen.await.map_err(|e| anyhow!(e))?;
+    for note in notes {
+        let note = crate::parse::clean(note.as_bytes());
+        let _ = writeln!(io::stderr(), "ncclscope: {note}");
     }
-    if pods == 0 && workloads.len() > 1 {
-        bail!(
-            "{} workloads here, name one with --workload: {}",
-            workloads.len(),
-            workloads.join(" ")
-        );
-    }
-    if pods == 0 {
-        bail!("no pod was seen within {} s", args.timeout);
-    }
-    Ok(recorder)
+    recorder.ok_or_else(|| anyhow!("nothing was recorded"))
 }
 
 /// Arguments that make a bundle of what this process shows: of its recording if it makes one, else of the same
@@ -224,7 +180,12 @@ pub fn again(out: &Path, session: &Session) -> Option<Vec<OsString>> {
         (Some(recording), _) => args.push(recording.into()),
         (None, Some(Verb::Open(open))) => args.extend(open.paths.iter().map(Into::into)),
         (None, Some(Verb::Replay(replay))) => args.push((&replay.file).into()),
-        (None, Some(Verb::Demo(demo))) => args.extend(["--demo".into(), (&demo.scenario).into()]),
+        (None, Some(Verb::Demo(demo))) => args.extend(
+            demo.scenario
+                .iter()
+                .take(1)
+                .flat_map(|name| ["--demo".into(), name.into()]),
+        ),
         (None, _) => {
             let cluster = &cli.live.cluster;
             let mut flag = |name: &str, value: Option<OsString>| {

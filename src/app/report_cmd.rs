@@ -10,12 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+
+use super::cli::ClusterArgs;
+use super::headless;
 use super::record::{self, KeepArgs, Recorder};
 use crate::model::event::{Event, Feed, Session, Stamped};
 use crate::model::{Model, update};
+use crate::parse::Nanos;
 use crate::report::{FailOn, Report, exit_code, html, json, junit, markdown, text};
 use crate::rules::scene::Scene;
 use crate::sources::files::{Inputs, Progress, read_all};
+use crate::sources::gate::Setup;
 use crate::sources::recording::{self, Reader};
 
 /// Could not run.
@@ -47,8 +53,17 @@ pub enum Format {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
     /// Log files, folders, gzip or zstd compressed or not; `-` for standard input
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required_unless_present_any = ["workload", "selector"])]
     pub paths: Vec<PathBuf>,
+    /// Instead of paths: a workload of a cluster, as NAME or KIND/NAME. `-l` does the same for a selector
+    #[arg(long, value_name = "[KIND/]NAME", conflicts_with = "paths")]
+    pub workload: Option<String>,
+    /// Look at a cluster for so long at most: 20s, 2m. It is less where nothing new comes for two seconds
+    #[arg(long, value_name = "DURATION", value_parser = headless::duration, default_value = "20s")]
+    pub timeout: Duration,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Form of the report
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
@@ -67,14 +82,14 @@ pub struct ReportArgs {
 #[must_use]
 pub fn run(args: &ReportArgs) -> ExitCode {
     end_on_interrupt();
-    let scene = match recorded(args) {
-        Ok(scene) => scene,
+    let (scene, at) = match recorded(args) {
+        Ok(observed) => observed,
         Err(e) => {
             complain(&format!("ncclscope: {e:#}"));
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    match print(args, &scene) {
+    match print(args, &scene, at) {
         Ok(()) => ExitCode::from(exit_code(&scene, args.fail_on)),
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -86,9 +101,13 @@ pub fn run(args: &ReportArgs) -> ExitCode {
 }
 
 /// The scene, and the recording of what led to it.
-fn recorded(args: &ReportArgs) -> anyhow::Result<Scene> {
+fn recorded(args: &ReportArgs) -> anyhow::Result<(Scene, Option<Nanos>)> {
     let mut recorder = args.keep.recorder("report")?;
-    let scene = observe(args, &mut recorder);
+    let scene = if args.paths.is_empty() {
+        ask(args, &mut recorder).map(|(scene, at)| (scene, Some(at)))
+    } else {
+        observe(args, &mut recorder).map(|scene| (scene, None))
+    };
     if let Some(recorder) = recorder {
         record::tell(&args.keep, recorder.close())?;
     }
@@ -178,7 +197,23 @@ fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scen
     Ok(Scene::of(&model))
 }
 
-fn print(args: &ReportArgs, scene: &Scene) -> io::Result<()> {
+/// Asks a cluster; what was not reached goes to standard error.
+fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Scene, Nanos)> {
+    let runtime = super::runtime()?;
+    let options = args.cluster.options(args.workload.clone());
+    // Nobody can be asked here: what is more than looking is left out.
+    let setup = Setup::default();
+    let seen = headless::observe(options, setup, Vec::new(), args.timeout, recorder);
+    let (model, at, notes) = runtime.block_on(seen).map_err(|e| anyhow!(e))?;
+    for note in &notes {
+        complain(note);
+    }
+    // Its connections hold nothing that must be waited for.
+    runtime.shutdown_background();
+    Ok((Scene::of(&model), at))
+}
+
+fn print(args: &ReportArgs, scene: &Scene, at: Option<Nanos>) -> io::Result<()> {
     let stdout = io::stdout();
     let colour = stdout.is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
@@ -186,7 +221,7 @@ fn print(args: &ReportArgs, scene: &Scene) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
     let mut redactor = RefCell::new(args.keep.redactor());
     match args.format {
-        Format::Json => json::write(&mut out, &Report::of(scene, None), &redactor)?,
+        Format::Json => json::write(&mut out, &Report::of(scene, at), &redactor)?,
         Format::Text => {
             let mut page = Vec::new();
             text::write(&mut page, scene, text::Style { colour })?;

@@ -22,6 +22,8 @@ pub use typed::Typed;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::event::{Command, Effect, Errand, Position, Question, Recording, WorkloadView};
+use super::kiosk::{Bad, Kiosk};
+use crate::parse::Nanos;
 
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
@@ -92,6 +94,8 @@ pub struct Counts {
     pub testing: bool,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
+    /// What is bad, for the wall.
+    pub bad: Option<Bad>,
     /// The selected row stands for many: enter filters for this.
     pub zoom: Option<String>,
     /// The workload that enter chooses.
@@ -155,6 +159,8 @@ pub struct Screen {
     pub replay: Option<Position>,
     /// The recording that is being made, if one is.
     pub recording: Option<Recording>,
+    /// The wall, where nobody sits in front of it.
+    pub kiosk: Option<Kiosk>,
     panes: BTreeMap<PaneId, PaneState>,
     toggles: BTreeSet<String>,
     trail: Vec<PaneId>,
@@ -354,6 +360,16 @@ impl Screen {
             self.note = None;
         }
         over || faded
+    }
+
+    /// A second passed on the wall, if this is one: another pane's turn, another workload's.
+    pub fn rotate(&mut self, at: Nanos) -> Vec<Effect> {
+        let Some(kiosk) = &mut self.kiosk else {
+            return Vec::new();
+        };
+        let effects = kiosk.tick(at, self.counts.bad.as_ref());
+        self.pane = kiosk.pane();
+        effects
     }
 
     /// Does what the person meant.
