@@ -36,14 +36,15 @@ pub struct BundleArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Longest look at a cluster, seconds
+    /// Look at a cluster for so long at most: 20s, 2m. It is less where nothing new comes for two seconds
     #[arg(
         long,
         help_heading = "Cluster",
-        value_name = "SECONDS",
-        default_value_t = 20
+        value_name = "DURATION",
+        value_parser = headless::duration,
+        default_value = "20s"
     )]
-    pub timeout: u64,
+    pub timeout: Duration,
     /// A scenario of the embedded cluster
     #[arg(long, value_name = "SCENARIO", conflicts_with = "paths")]
     pub demo: Option<String>,
