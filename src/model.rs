@@ -5,6 +5,7 @@
 pub mod commands;
 pub mod edges;
 pub mod event;
+pub mod gpus;
 pub mod keys;
 pub mod logs;
 pub mod pods;
@@ -42,12 +43,16 @@ pub struct Model {
     pub pods: pods::Pods,
     /// What was asked of the inside of pods, and what came back.
     pub probes: probes::Probes,
+    /// GPUs and containers as samplers see them.
+    pub gpus: gpus::Gpus,
     /// Nodes of the cluster, by name; empty where they can't be read.
     pub nodes: BTreeMap<String, event::NodeView>,
     /// State of each connection to the cluster.
     pub edges: BTreeMap<String, EdgeState>,
     /// Workloads that discovery found.
     pub workloads: Vec<WorkloadView>,
+    /// One of them must be chosen.
+    pub choosing: bool,
     /// The all-reduce test, once there is one.
     pub test: Option<testrun::TestRun>,
     /// What the person in front of the screen did to it.
@@ -87,12 +92,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     model.now = model.now.max(stamped.at);
     // What the person does to the screen leaves the scene as it is.
     match stamped.event {
-        Event::Do(_)
-        | Event::Resize { .. }
-        | Event::Pressed(_)
-        | Event::Note { .. }
-        | Event::Ask(_)
-        | Event::Unask(_) => {}
+        Event::Do(_) | Event::Resize { .. } | Event::Pressed(_) | Event::Note { .. } => {}
         // Ages grow, where time doesn't come from the lines.
         Event::Tick => model.rev += u64::from(stamped.at > 0),
         _ => model.rev += 1,
@@ -117,9 +117,11 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             let now = model.now;
             model.test.get_or_insert_default().apply(event, now);
         }
-        Event::Probe(event) => model.probes.apply(event, stamped.at),
-        // Read by the reducer of GPUs.
-        Event::Sample(_) => {}
+        Event::Probe(event) => {
+            model.gpus.probed(&event, stamped.at);
+            model.probes.apply(event, stamped.at);
+        }
+        Event::Sample(event) => model.gpus.apply(&event, stamped.at),
         Event::Node(node) if node.gone => drop(model.nodes.remove(&node.name)),
         Event::Node(node) => drop(model.nodes.insert(node.name.clone(), *node)),
         Event::Ask(question) => model.screen.ask(question),
@@ -131,6 +133,15 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Workloads(list) => {
             if let [one] = list.as_slice() {
                 model.pods.watch(one.clone());
+            }
+            model.screen.chosen();
+            model.choosing = false;
+            model.workloads = list;
+        }
+        Event::Choice(list) => {
+            // Once: a list that is read anew must not take away what somebody looks at meanwhile.
+            if !std::mem::replace(&mut model.choosing, true) {
+                model.screen.choose();
             }
             model.workloads = list;
         }

@@ -17,6 +17,8 @@ pub mod present;
 pub mod ranks;
 pub mod table;
 pub mod test;
+pub mod vram;
+pub mod workloads;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -81,6 +83,7 @@ pub static PANES: &[&Pane] = &[
     &pods::PANE,
     &ranks::PANE,
     &matrix::PANE,
+    &vram::PANE,
     &checks::PANE,
     &findings::PANE,
     &test::PANE,
@@ -343,7 +346,8 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
 /// The pane with this id.
 #[must_use]
 pub fn pane(id: PaneId) -> Option<&'static Pane> {
-    PANES.iter().copied().find(|p| p.id == id)
+    let all = PANES.iter().copied().chain([&workloads::PANE]);
+    all.into_iter().find(|p| p.id == id)
 }
 
 /// What lies on the pane, if anything that covers it does.

@@ -34,6 +34,8 @@ mod frames;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/gpu.rs"]
+mod gpu;
 #[path = "suite/jobs.rs"]
 mod jobs;
 #[path = "suite/kept.rs"]
@@ -42,24 +44,34 @@ mod kept;
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/pairs.rs"]
+mod pairs;
 #[path = "suite/parse.rs"]
 mod parse;
 #[path = "suite/perf.rs"]
 mod perf;
+#[path = "suite/picker.rs"]
+mod picker;
 #[path = "suite/podlogs.rs"]
 mod podlogs;
 #[path = "suite/pods.rs"]
 mod pods;
 #[path = "suite/present.rs"]
 mod present;
+#[path = "suite/probes.rs"]
+mod probes;
 #[path = "suite/props.rs"]
 mod props;
 #[path = "suite/readme.rs"]
 mod readme;
 #[path = "suite/report.rs"]
 mod report;
+#[path = "suite/routes.rs"]
+mod routes;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/sampler.rs"]
+mod sampler;
 #[path = "suite/saved.rs"]
 mod saved;
 #[path = "suite/scenarios.rs"]
@@ -82,3 +94,5 @@ mod testrun;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
+#[path = "suite/vram.rs"]
+mod vram;

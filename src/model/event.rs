@@ -33,8 +33,10 @@ pub enum Event {
     Pod(PodEvent),
     /// A Kubernetes Event object.
     KubeEvent(KubeEvent),
-    /// Workloads found by discovery (the picker), or their size.
+    /// The workload on screen, found or with another size.
     Workloads(Vec<WorkloadView>),
+    /// Workloads that discovery found; somebody must choose one.
+    Choice(Vec<WorkloadView>),
     /// The all-reduce test.
     Test(super::testrun::TestEvent),
     /// Something was asked of the inside of a pod, of a service or of this node; raw.

@@ -215,6 +215,13 @@ pub static BINDINGS: &[Binding] = {
         ),
         bind(
             &[k(Enter)],
+            In(PaneId::Workloads),
+            || C::Enter,
+            "watch this workload",
+            "watch",
+        ),
+        bind(
+            &[k(Enter)],
             In(PaneId::Pods),
             || C::Enter,
             "containers, conditions and events of the pod",
@@ -233,6 +240,27 @@ pub static BINDINGS: &[Binding] = {
             || C::Toggle("each".into()),
             "fold alike ranks, or show each",
             "each",
+        ),
+        bind(
+            &[k(Enter)],
+            In(PaneId::Vram),
+            || C::Enter,
+            "the GPU's curve and health, or the GPUs of the node",
+            "open",
+        ),
+        bind(
+            &[c('N')],
+            In(PaneId::Vram),
+            || C::Toggle("nodes".into()),
+            "node by node, or GPU by GPU",
+            "nodes",
+        ),
+        bind(
+            &[c('B')],
+            In(PaneId::Vram),
+            || C::Toggle("big".into()),
+            "big bars, to be read across a room",
+            "big",
         ),
         bind(
             &[k(Enter)],
@@ -520,6 +548,7 @@ pub static BINDINGS: &[Binding] = {
             "matrix",
             "",
         ),
+        bind(&[c('4')], Anywhere, || C::Pane("vram".into()), "vram", ""),
         bind(
             &[c('5')],
             Anywhere,

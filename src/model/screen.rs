@@ -21,7 +21,7 @@ pub use typed::Typed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::event::{Command, Effect, Errand, Question};
+use super::event::{Command, Effect, Errand, Question, WorkloadView};
 
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
@@ -92,6 +92,10 @@ pub struct Counts {
     pub testing: bool,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
+    /// The selected row stands for many: enter filters for this.
+    pub zoom: Option<String>,
+    /// The workload that enter chooses.
+    pub watch: Option<Box<WorkloadView>>,
 }
 
 /// A list's state: one per pane.
@@ -297,7 +301,26 @@ impl Screen {
             .retain(|l| matches!(l.mode, Mode::Confirm(_) | Mode::Word));
         self.panes.clear();
         self.panes.entry(PaneId::Logs).or_default().cursor.selected = LAST;
+        self.chosen();
         self.trail.clear();
+    }
+
+    /// Somebody must choose a workload.
+    pub fn choose(&mut self) {
+        self.layers
+            .retain(|l| matches!(l.mode, Mode::Confirm(_) | Mode::Word));
+        self.trail.clear();
+        if self.pane != PaneId::Workloads {
+            self.trail.push(self.pane);
+            self.pane = PaneId::Workloads;
+        }
+    }
+
+    /// A workload is on screen: the pane from before the choice comes back.
+    pub fn chosen(&mut self) {
+        if self.pane == PaneId::Workloads {
+            self.pane = self.trail.pop().unwrap_or_default();
+        }
     }
 
     /// Shows a message.
@@ -374,7 +397,7 @@ impl Screen {
             Command::PageDown => self.step(self.page(), 0),
             Command::Home => self.step(isize::MIN, 0),
             Command::End => self.step(isize::MAX, 0),
-            Command::Enter => self.enter(),
+            Command::Enter => return self.enter(),
             Command::NextTab => self.turn(1),
             Command::PrevTab => self.turn(-1),
             Command::StartFilter if self.mode() == Mode::Normal => {
@@ -438,6 +461,10 @@ impl Screen {
         if self.pane == PaneId::Matrix && self.matrix.zoom.take().is_some() {
             return true;
         }
+        // Nothing lies behind the choice.
+        if self.pane == PaneId::Workloads {
+            return false;
+        }
         if let Some(pane) = self.trail.pop() {
             self.pane = pane;
             return true;
@@ -489,16 +516,28 @@ impl Screen {
         }
     }
 
-    fn enter(&mut self) {
+    fn enter(&mut self) -> Vec<Effect> {
         if self.mode() != Mode::Normal || !self.can(&Command::Enter) {
-            return;
+            return Vec::new();
+        }
+        if self.pane == PaneId::Workloads {
+            let chosen = self.counts.watch.take();
+            return chosen
+                .map(|w| Effect::Errand(Errand::Watch(w)))
+                .into_iter()
+                .collect();
         }
         if self.pane == PaneId::Matrix && self.counts.folded {
             self.matrix.zoom = self.matrix.at(&self.counts);
             self.matrix.cell = None;
-            return;
+            return Vec::new();
+        }
+        if let Some(node) = self.counts.zoom.clone() {
+            self.set_filter(node);
+            return Vec::new();
         }
         self.open(Mode::Drill);
+        Vec::new()
     }
 
     fn turn(&mut self, by: isize) {

@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 use super::parts::{self, Pen};
 use super::{PANES, Page, View, matrix, present};
 use crate::model::commands::VERBS;
-use crate::model::event::{EdgeState, Feed, Level, Question, Session, WorkloadView};
+use crate::model::event::{EdgeState, Feed, Level, Question, Session};
 use crate::model::keys;
 use crate::model::screen::Mode;
 use crate::parse::At;
@@ -193,32 +193,17 @@ pub fn connection(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     if area.height == 0 {
         return;
     }
-    if let Some(text) = held_back(&view.model.edges).or_else(|| to_be_named(&view.model.workloads))
-    {
+    if let Some(text) = held_back(&view.model.edges) {
         let room = area.width.saturating_sub(4);
         pen.text(area.x + 2, area.y, room, &format!(" {text} "), Role::Warn);
     }
 }
 
-/// Several workloads and none was named: which there are, as they are typed.
-fn to_be_named(workloads: &[WorkloadView]) -> Option<String> {
-    let names: Vec<String> = workloads
-        .iter()
-        .map(|w| format!("{}/{}", w.kind, w.name))
-        .collect();
-    (names.len() > 1).then(|| {
-        format!(
-            "{} workloads here, name one: {}",
-            names.len(),
-            names.join(" ")
-        )
-    })
-}
-
 /// What was refused comes first: waiting does not mend it.
 fn held_back(edges: &BTreeMap<String, EdgeState>) -> Option<String> {
     let mut reasons: Vec<(bool, String, Vec<&str>)> = Vec::new();
-    for (edge, state) in edges {
+    // Nodes are not needed: what is missing of them is said where they would be.
+    for (edge, state) in edges.iter().filter(|(edge, _)| *edge != "nodes") {
         let (refused, why) = match state {
             EdgeState::Up => continue,
             EdgeState::Forbidden { rule } => (true, format!("not allowed to {rule}")),

@@ -174,6 +174,47 @@ pub struct ChannelCounts {
     pub p2p_per_peer: u32,
 }
 
+/// A vLLM group.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the fields are the contract's")]
+pub struct GroupEntry<'a> {
+    pub name: &'a str,
+    pub kind: &'static str,
+    pub global_ranks: &'a [u32],
+    pub communicator: Option<&'a str>,
+    pub routes: Vec<RouteEntry<'a>>,
+    /// Why `routes` is empty: the condition that is not known.
+    pub routes_open: Option<&'a str>,
+}
+
+/// The way of an all-reduce up to a size.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the fields are the contract's")]
+pub struct RouteEntry<'a> {
+    pub max_bytes: Option<u64>,
+    pub path: &'static str,
+    pub because: &'a str,
+}
+
+pub(super) fn group(g: &scene::GroupView) -> GroupEntry<'_> {
+    GroupEntry {
+        name: &g.name,
+        kind: g.kind,
+        global_ranks: &g.global_ranks,
+        communicator: g.communicator.as_deref(),
+        routes: g
+            .routes
+            .iter()
+            .map(|r| RouteEntry {
+                max_bytes: r.max_bytes,
+                path: r.path,
+                because: &r.because,
+            })
+            .collect(),
+        routes_open: g.routes_open.as_deref(),
+    }
+}
+
 impl<'a> Names<'a> {
     pub(super) fn process(&self, p: &'a scene::ProcessView) -> ProcessEntry<'a> {
         ProcessEntry {

@@ -56,7 +56,9 @@ impl Scene {
         let sizes = super::startup::sizes(model);
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
+        super::gpus::fill(&mut scene, model, sizes);
         scene.workloads = workloads(&scene, model, &joined, sizes);
+        super::routes::fill(&mut scene, model, &joined.units);
         super::still::judge(&mut scene, model, &joined.units);
         findings::find(&mut scene, model, &joined, &order);
         verdict::judge(&mut scene, model);
@@ -67,6 +69,9 @@ impl Scene {
         }
         scene.checks = super::checks::run(&scene, model);
         scene.test = super::testing::of(&scene, model);
+        if let Some(test) = &scene.test {
+            scene.matrices.extend(super::testing::matrices(test));
+        }
         scene
     }
 }
@@ -591,7 +596,12 @@ fn workloads(scene: &Scene, model: &Model, joined: &Joined, sizes: Option<Sizes>
             .any(|p| p.stage.is_some());
         if let (Some(sizes), true) = (sizes, speaks) {
             w.expected_ranks = super::startup::world(model).or(Some(sizes.world()));
-            w.sizes = [Some(sizes.tp), Some(sizes.pp), Some(sizes.dp), None];
+            w.sizes = [
+                Some(sizes.tp),
+                Some(sizes.pp),
+                Some(sizes.dp),
+                sizes.experts(),
+            ];
             w.model = model.speakers.list.iter().find_map(|s| s.model.clone());
         }
     }

@@ -32,6 +32,13 @@ impl Sizes {
             .saturating_mul(self.dp)
     }
 
+    /// Ranks of an expert-parallel group, where there is one.
+    #[must_use]
+    pub fn experts(self) -> Option<u32> {
+        self.ep
+            .then(|| self.dp.saturating_mul(self.pcp).saturating_mul(self.tp))
+    }
+
     /// Every group of more than one rank, world first, then in vLLM's order of creation.
     #[must_use]
     pub fn groups(self) -> Vec<GroupView> {
@@ -51,15 +58,7 @@ impl Sizes {
             ("tp", self.tp, |(_, c, p, d)| (d, p, c)),
             ("pp", self.pp, |(t, c, _, d)| (d, c, t)),
             ("dp", self.dp, |(t, c, p, _)| (p, c, t)),
-            (
-                "ep",
-                if self.ep {
-                    self.dp * self.pcp * self.tp
-                } else {
-                    1
-                },
-                |(_, _, p, _)| (p, 0, 0),
-            ),
+            ("ep", self.experts().unwrap_or(1), |(_, _, p, _)| (p, 0, 0)),
         ];
         for (kind, size, fixed) in kinds {
             if size < 2 {
@@ -89,6 +88,7 @@ fn group(kind: &'static str, index: usize, global_ranks: Vec<u32>) -> GroupView 
         global_ranks,
         communicator: None,
         routes: Vec::new(),
+        routes_open: None,
     }
 }
 

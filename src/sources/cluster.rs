@@ -10,6 +10,7 @@ mod director;
 mod discover;
 mod exec;
 mod login;
+mod nodes;
 pub mod observe;
 mod proxy;
 mod proxyget;
@@ -31,8 +32,9 @@ pub use access::{Access, Get, Leave, Seen, Shown};
 pub(crate) use backoff::{Backoff, jitter};
 pub use client::{Connection, connect};
 pub use director::{Director, Helper};
-pub use discover::{Found, find};
+pub use discover::{Found, find, missing};
 pub use exec::ExecSpec;
+use nodes::Nodes;
 pub use proxy::Environment as ProxyEnvironment;
 pub(crate) use trouble::one_line;
 pub use trouble::{ClusterError, Kind as TroubleKind, Trouble};
@@ -158,8 +160,23 @@ async fn choose(
     let mut edge = Edge::new("discovery", tx.clone());
     let mut backoff = Backoff::default();
     let mut last = None;
+    let anything = ClusterOptions {
+        pick: true,
+        ..options.clone()
+    };
     loop {
-        let wait = match discover::look(link, options).await {
+        let mut missing = None;
+        let mut found = discover::look(link, options).await;
+        if let Err(t) = &found
+            && t.kind == TroubleKind::NotFound
+        {
+            // It may be made yet; meanwhile there is what else there is.
+            missing = Some(t.text.clone());
+            let why = t.text.clone();
+            edge.set(EdgeState::Down { why }).await;
+            found = discover::look(link, &anything).await;
+        }
+        let wait = match found {
             Ok(Found::One(w)) => {
                 edge.set(EdgeState::Up).await;
                 return Some(w);
@@ -172,9 +189,12 @@ async fn choose(
                         rule: format!("{} in namespace {}", refused.join(", "), link.namespace()),
                     }
                 };
-                edge.set(state).await;
+                // What was named and is missing has been said.
+                if missing.is_none() {
+                    edge.set(state).await;
+                }
                 if last.as_ref() != Some(&list) {
-                    tx.send(Event::Workloads(list.clone())).await.ok()?;
+                    tx.send(Event::Choice(list.clone())).await.ok()?;
                     last = Some(list);
                 }
                 LOOK_AGAIN
@@ -316,6 +336,7 @@ async fn follow(
         pods_tx,
     )));
     let mut fleet = Fleet::new(link.clone(), tx.clone(), limits);
+    let mut nodes = Nodes::new(link.clone(), tx.clone());
     let mut ours = Ours::of(&workload);
     let (events_tx, mut events) = mpsc::channel(256);
     let mut events_tx = Some(events_tx);
@@ -345,8 +366,14 @@ async fn follow(
                         sink,
                     ))));
                 }
+                if let Change::Put(pod) = &change
+                    && let Some(name) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref())
+                {
+                    nodes.want(name);
+                }
                 pod_change(change, &mut fleet, &mut ours, &tx).await
             }
+            event = nodes.next() => tx.send(event).await.is_ok(),
             Some(change) = events.recv() => match change {
                 Change::Put(e) => match ours.event(observe::event(&e)) {
                     Some(e) => tx.send(Event::KubeEvent(e)).await.is_ok(),

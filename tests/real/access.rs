@@ -314,7 +314,7 @@ pub async fn a_refused_command_names_the_rule(p: &Plane) {
         .await
     {
         ProbeOutcome::Refused { why, rule } => {
-            assert!(why.contains("pods/exec"), "{why}");
+            assert!(why.contains("RBAC"), "{why}");
             assert_eq!(
                 rule.as_deref(),
                 Some("get and create pods/exec in namespace noexec")

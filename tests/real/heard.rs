@@ -98,6 +98,7 @@ impl Heard {
                 }
                 self.workloads = w;
             }
+            Event::Choice(w) => self.workloads = w,
             Event::Source(SourceEvent::Opened(id, info)) => {
                 assert!(
                     !self.logs.contains_key(&info.name),

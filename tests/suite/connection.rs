@@ -1,6 +1,6 @@
 //! What keeps the cluster from telling more is a sentence on every pane.
 
-use ncclscope::model::event::{EdgeEvent, EdgeState, Event, Stamped, WorkloadView};
+use ncclscope::model::event::{EdgeEvent, EdgeState, Event, Stamped};
 use ncclscope::model::screen::Screen;
 use ncclscope::model::{Model, update};
 use ncclscope::panes;
@@ -71,30 +71,6 @@ fn what_is_forbidden_is_named_with_the_rule_and_comes_first() {
         let refused = at("no pods: not allowed to list and watch pods in namespace prod");
         assert!(refused < at("no events: the server is overloaded"));
     }
-}
-
-#[test]
-fn where_several_workloads_could_be_meant_their_names_are_said() {
-    let mut model = Model::for_screen();
-    model.screen = Screen::new(120, 30);
-    let list = ["mixtral", "llama"].map(|name| WorkloadView {
-        kind: "lws".into(),
-        name: name.into(),
-        ..WorkloadView::default()
-    });
-    update(
-        &mut model,
-        Stamped {
-            seq: 1,
-            at: 0,
-            event: Event::Workloads(list.into()),
-        },
-    );
-    let text = picture(&model);
-    assert!(
-        text.contains("2 workloads here, name one: lws/mixtral lws/llama"),
-        "{text}"
-    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub enum PaneId {
     Ranks,
     /// Rank by rank.
     Matrix,
+    /// Memory and health of every GPU.
+    Vram,
     /// The checklist.
     Checks,
     /// What is wrong, with its proof.
@@ -22,6 +24,8 @@ pub enum PaneId {
     Logs,
     /// Variables that matter, differences first.
     Env,
+    /// The choice of a workload; not among the tabs.
+    Workloads,
 }
 
 impl PaneId {
@@ -31,6 +35,7 @@ impl PaneId {
         Self::Pods,
         Self::Ranks,
         Self::Matrix,
+        Self::Vram,
         Self::Checks,
         Self::Findings,
         Self::Test,
@@ -46,15 +51,17 @@ impl PaneId {
             Self::Pods => "pods",
             Self::Ranks => "ranks",
             Self::Matrix => "matrix",
+            Self::Vram => "vram",
             Self::Checks => "checks",
             Self::Findings => "findings",
             Self::Test => "test",
             Self::Logs => "logs",
             Self::Env => "env",
+            Self::Workloads => "workloads",
         }
     }
 
-    /// The digit that opens it.
+    /// The digit that opens it; a blank where none does.
     #[must_use]
     pub fn digit(self) -> char {
         match self {
@@ -62,11 +69,13 @@ impl PaneId {
             Self::Pods => '1',
             Self::Ranks => '2',
             Self::Matrix => '3',
+            Self::Vram => '4',
             Self::Checks => '5',
             Self::Findings => '6',
             Self::Test => '7',
             Self::Logs => '8',
             Self::Env => '9',
+            Self::Workloads => ' ',
         }
     }
 

@@ -30,6 +30,8 @@ const PAGE: u32 = 500;
 const HOPS: usize = 6;
 /// Distinct owners of pods that are followed.
 const WALKS: usize = 40;
+/// Names in a sentence about what there is.
+const NAMED: usize = 6;
 
 /// What there is to look at.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +45,16 @@ pub enum Found {
 /// Finds what the options name, or everything there is.
 pub async fn find(link: &Connection, options: &ClusterOptions) -> Result<Found, ClusterError> {
     look(link, options).await.map_err(ClusterError::from)
+}
+
+/// Says that the workload which the options name does not exist, where that is known; asks nothing without a name.
+pub async fn missing(link: &Connection, options: &ClusterOptions) -> Option<String> {
+    options.workload.as_ref()?;
+    let found = look(link, options).await;
+    found
+        .err()
+        .filter(|t| t.kind == TroubleKind::NotFound)
+        .map(|t| t.text)
 }
 
 /// The same, with the kind of what went wrong.
@@ -75,16 +87,20 @@ pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<
     }
     let (mut all, refused) = search.all().await?;
     let with_gpus = all.iter().filter(|w| w.gpus > 0).count();
-    all.sort_by(|a, b| {
-        b.gpus
-            .cmp(&a.gpus)
-            .then_with(|| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)))
-    });
+    by_gpus(&mut all);
     let one = named && (all.len() == 1 || with_gpus == 1);
     match all.first() {
         Some(first) if one => Ok(Found::One(first.clone())),
         _ => Ok(Found::Choice(all, refused)),
     }
+}
+
+fn by_gpus(all: &mut [WorkloadView]) {
+    all.sort_by(|a, b| {
+        b.gpus
+            .cmp(&a.gpus)
+            .then_with(|| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)))
+    });
 }
 
 /// The owner of a workload that is watched for its size: its API and name; `None` where it has none.
@@ -199,8 +215,30 @@ impl Search {
             format!(" (not allowed to read {})", unread.join(", "))
         };
         Err(wrong(format!(
-            "there is no {kinds} in namespace {namespace}{note}"
+            "there is no {kinds} in namespace {namespace}{note}{}",
+            self.instead().await
         )))
+    }
+
+    /// What there is, for a sentence about what there is not.
+    async fn instead(&self) -> String {
+        let Ok((mut all, _)) = self.all().await else {
+            return String::new();
+        };
+        if all.is_empty() {
+            return ", nor any other".into();
+        }
+        by_gpus(&mut all);
+        let names: Vec<_> = all
+            .iter()
+            .take(NAMED)
+            .map(|w| format!("{}/{}", w.kind, w.name))
+            .collect();
+        let more = match all.len() - names.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        format!("; there is {}{more}", names.join(", "))
     }
 
     /// A pod of that name, or pods whose owner has it.

@@ -54,7 +54,7 @@ exit "$code"
 /// How often the lease is renewed.
 const BEAT: Duration = Duration::from_secs(10);
 /// Where a shell is looked for, in this order.
-const SHELLS: &[&str] = &["sh", "/bin/bash", "/busybox/sh"];
+const SHELLS: &[&str] = &["sh", "bash", "/busybox/sh"];
 /// Bytes of standard error kept.
 const ERR: usize = 16 << 10;
 /// Bytes under way between the socket and us; the library's own 1 KiB would crawl.
@@ -159,7 +159,7 @@ pub(super) async fn run(
         }
         if trouble.kind == Kind::Forbidden {
             return ProbeOutcome::Refused {
-                why: trouble.text,
+                why: "RBAC does not allow commands in pods".into(),
                 // Over WebSocket it is a GET; from 1.35 the API server asks for both.
                 rule: Some(format!(
                     "get and create pods/exec in namespace {}",
@@ -317,13 +317,9 @@ fn judge(
     let Some(code) = ear.end.or(code).or(absent.then_some(127)) else {
         let why = if status.is_none() {
             "the connection was cut before it ended".into()
-        } else if ["container not found", "not running", "stopped", "completed"]
-            .iter()
-            .any(|text| message.contains(text))
-        {
-            format!("the container does not run: {}", one_line(&message))
         } else {
-            format!("it could not be started: {}", one_line(&message))
+            idle(&message)
+                .unwrap_or_else(|| format!("it could not be started: {}", one_line(&message)))
         };
         return Attempt::Over(ProbeOutcome::Failed { why });
     };
@@ -351,6 +347,14 @@ fn exit_code(status: &Status) -> Option<i32> {
     cause.message.as_ref()?.parse().ok()
 }
 
+/// What is said of a container that does not run.
+fn idle(message: &str) -> Option<String> {
+    ["container not found", "not running", "stopped", "completed"]
+        .iter()
+        .any(|text| message.contains(text))
+        .then(|| format!("the container does not run: {}", one_line(message)))
+}
+
 /// Reads a refusal to begin.
 fn upgrade(error: &kube::Error) -> Trouble {
     match error {
@@ -364,6 +368,10 @@ fn upgrade(error: &kube::Error) -> Trouble {
         kube::Error::UpgradeConnection(e) => Trouble {
             kind: Kind::Other,
             text: format!("no exec over WebSocket: {}", one_line(&e.to_string())),
+        },
+        kube::Error::Api(s) if idle(&s.message).is_some() => Trouble {
+            kind: Kind::Other,
+            text: idle(&s.message).unwrap_or_default(),
         },
         other => Trouble::of(other),
     }

@@ -41,7 +41,7 @@ pub(super) async fn get(link: &Connection, pod: &PodKey, get: &Get) -> ProbeOutc
         }
         if outcome.kind == Kind::Forbidden {
             return ProbeOutcome::Refused {
-                why: outcome.text,
+                why: "RBAC does not allow requests to pods".into(),
                 rule: Some(format!("get pods/proxy in namespace {}", pod.namespace)),
             };
         }
