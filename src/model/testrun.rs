@@ -116,7 +116,7 @@ impl Phase {
             "rendezvous" | "import" | "gpus" => Self::Rendezvous,
             "gloo" => Self::Gloo,
             "nccl" => Self::Nccl,
-            "sweep" => Self::Sizes,
+            "sweep" | "worker" => Self::Sizes,
             "pairs" => Self::Pairs,
             "pynccl" | "graph" => Self::Vllm,
             "end" => Self::Done,
