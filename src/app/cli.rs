@@ -16,6 +16,7 @@ use super::report_cmd::ReportArgs;
 use crate::sources::cluster::ClusterOptions;
 use crate::sources::gate::Policy;
 use crate::theme;
+use crate::worker::WorkerArgs;
 
 /// Terminal UI dashboard for live cluster debugging of distributed vLLM
 ///
@@ -81,6 +82,10 @@ pub enum Verb {
     ///
     /// `ncclscope rbac observe -n llm --user jane | kubectl apply -f -`
     Rbac(RbacArgs),
+    /// All-reduce over all GPUs of this pod, for images without torch: run inside a pod by `allreduce --worker`
+    ///
+    /// Needs libcuda and libnccl at run time; exits with 2 and a sentence where one is absent.
+    Worker(WorkerArgs),
     /// What a finding means, what proves it, what to do first; all of them without an id
     Explain {
         /// Id, for instance `nccl.same-host-net`

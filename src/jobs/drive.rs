@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::Plan;
-use super::{clean, follow, submit};
+use super::plan::{Plan, Runner};
+use super::{clean, follow, submit, upload};
 use crate::model::testrun::{Ending, Phase, Planned, TestEvent};
 use crate::sources::cluster::{Connection, Trouble};
 use crate::sources::gate::Permit;
@@ -27,7 +27,20 @@ pub async fn drive(
     tell(TestEvent::Planned(Arc::new(planned))).await;
     submit::submit(link, plan, permit).await?;
     tell(TestEvent::Phase(Phase::Created, None)).await;
-    let ending = follow::follow(link, plan, tx, cancel).await;
+    let ending = if plan.runner == Runner::WorkerOverExec {
+        let hand_in = async {
+            match upload::upload(link, plan).await {
+                Ok(()) => std::future::pending().await,
+                Err(why) => why,
+            }
+        };
+        tokio::select! {
+            ending = follow::follow(link, plan, tx, cancel) => ending,
+            why = hand_in => Ending::Failed(why),
+        }
+    } else {
+        follow::follow(link, plan, tx, cancel).await
+    };
     tell(TestEvent::Ended(ending.clone())).await;
     if ending == Ending::Complete {
         tell(TestEvent::Phase(Phase::Done, None)).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -12,11 +13,13 @@ use kube::api::{ListParams, PostParams};
 
 use super::plan::{Plan, gpus_requested};
 use super::{api, ask};
-use crate::model::event::WorkloadView;
+use crate::model::event::{PodKey, WorkloadView};
 use crate::sources::cluster::{ClusterError, ClusterOptions, Connection, Found, Trouble, find};
 
 /// Nodes whose GPUs are counted before a test.
 const COUNTED: usize = 64;
+/// Requests under way at one time.
+const AT_ONCE: usize = 8;
 /// What a test needs: API group, resource, subresource, verb.
 const NEEDS: [(&str, &str, &str, &str); 9] = [
     ("batch", "jobs", "", "create"),
@@ -94,6 +97,20 @@ pub async fn workload(
     Ok((workload, pods))
 }
 
+/// Pods by name as they are now, without those that have ended.
+pub async fn pods(link: &Connection, keys: &[PodKey]) -> Result<Vec<Pod>, Trouble> {
+    let one = |key: &PodKey| {
+        let (pods, name): (Api<Pod>, _) = (api(link, &key.namespace), key.name.clone());
+        async move { super::find(pods.get(&name)).await }.boxed()
+    };
+    let each: Vec<_> = keys.iter().map(one).collect();
+    let all: Vec<Option<Pod>> = futures::stream::iter(each)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(all.into_iter().flatten().filter(|p| !ended(p)).collect())
+}
+
 fn ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
@@ -135,7 +152,7 @@ pub async fn missing_rules(link: &Connection, namespace: &str) -> Result<Vec<Str
 }
 
 /// What can be done where the workload holds the GPUs. Scaling it down is the user's business.
-pub const OFFERS: &str = "Then the test waits for room until its deadline. Fewer ranks: --gpus N or --pods N. Other nodes: --other-nodes. The network alone: --gpus 0.";
+pub const OFFERS: &str = "Then the test waits for room until its deadline. Fewer ranks: --gpus N or --pods N. Other nodes: --other-nodes. The network alone: --gpus 0. From the dashboard, inside the workload's own pods with small buffers: --inside.";
 
 /// Room for the test on the nodes it is bound to, in words; empty where there is enough.
 pub async fn room(link: &Connection, plan: &Plan) -> Vec<String> {
