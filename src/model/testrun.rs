@@ -345,6 +345,7 @@ impl TestRun {
                 self.transports.insert(match &c.via {
                     Via::P2p { .. } => "P2P".into(),
                     Via::Shm(_) => "SHM".into(),
+                    Via::Other(name) => name.as_str().to_owned(),
                     Via::Net { name, gdr, .. } => net(name, *gdr),
                 });
             }
