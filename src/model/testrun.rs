@@ -39,7 +39,8 @@ pub enum TestEvent {
 }
 
 /// What will be created.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Planned {
     /// Name of the run.
     pub run: String,
@@ -68,7 +69,9 @@ pub struct Planned {
 }
 
 /// How far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the words say it")]
 pub enum Phase {
@@ -116,7 +119,7 @@ impl Phase {
             "rendezvous" | "import" | "gpus" => Self::Rendezvous,
             "gloo" => Self::Gloo,
             "nccl" => Self::Nccl,
-            "sweep" => Self::Sizes,
+            "sweep" | "worker" => Self::Sizes,
             "pairs" => Self::Pairs,
             "pynccl" | "graph" => Self::Vllm,
             "end" => Self::Done,
@@ -126,7 +129,7 @@ impl Phase {
 }
 
 /// How it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Ending {
     /// Every rank came to its end.
     Complete,
@@ -345,6 +348,7 @@ impl TestRun {
                 self.transports.insert(match &c.via {
                     Via::P2p { .. } => "P2P".into(),
                     Via::Shm(_) => "SHM".into(),
+                    Via::Other(name) => name.as_str().to_owned(),
                     Via::Net { name, gdr, .. } => net(name, *gdr),
                 });
             }
