@@ -30,9 +30,9 @@ use crate::model::event::{Command, Errand, Event, Feed, Session};
 use crate::model::screen::{PaneId, Screen};
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
-use crate::sources::{files, sampler, sim};
+use crate::sources::{files, nvml, sampler, sim};
 use crate::theme;
-use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
+use cli::{Cli, DemoArgs, LiveArgs, LocalArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
 use stage::{Clock, RealStage};
 use terminal::Terminal;
 use themes::Themes;
@@ -70,6 +70,7 @@ fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
         None => live(cli.live),
         Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
         Some(Verb::Open(args)) => open(args),
+        Some(Verb::Local(args)) => local(args),
         Some(Verb::Demo(args)) => demo(args),
         Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
         Some(Verb::Explain { id }) => explain(id.as_deref()),
@@ -200,6 +201,38 @@ fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
                 tracing::info!(skipped, "not a log");
             }
             Ok(Box::new(files::follow(inputs, args.follow, bus)?))
+        },
+    )
+}
+
+fn local(mut args: LocalArgs) -> anyhow::Result<ExitCode> {
+    // Before the terminal is taken: what is missing here is said on a line.
+    let gpus = nvml::load().map_err(|why| anyhow!(why))?;
+    let inputs = match args.paths.as_slice() {
+        [] => None,
+        paths => Some(files::Inputs::find(paths)?),
+    };
+    if args.screen.pane == PaneId::Overview.id() {
+        // Memory first, where there may be no log at all.
+        args.screen.pane = PaneId::Vram.id().into();
+    }
+    let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
+    let session = Session {
+        feed: Feed::Local,
+        workload: Some(paths.join(" ")).filter(|p| !p.is_empty()),
+        ..Session::default()
+    };
+    screen(
+        runtime()?,
+        &args.screen,
+        session,
+        Clock::Wall,
+        move |bus, _| {
+            let following = match inputs {
+                Some(inputs) => Some(files::follow(inputs, true, bus.clone())?),
+                None => None,
+            };
+            Ok(Box::new((gpus.watch(bus), following)))
         },
     )
 }

@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod files;
 pub mod gate;
+pub mod nvml;
 pub mod podlogs;
 pub mod sampler;
 pub mod sim;
