@@ -4,6 +4,7 @@ pub mod allreduce_cmd;
 pub mod cli;
 pub mod effects;
 pub mod encode;
+pub mod headless;
 pub mod output;
 pub mod report_cmd;
 pub mod runloop;
