@@ -27,6 +27,8 @@ mod cases;
 mod heard;
 #[path = "real/plane.rs"]
 mod plane;
+#[path = "real/sampler.rs"]
+mod sampler;
 #[path = "real/screen.rs"]
 mod screen;
 
@@ -55,6 +57,13 @@ fn main() -> ExitCode {
         // Started by one of the tests, to be killed.
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(access::follow_for_ever(rest));
+        return ExitCode::SUCCESS;
+    }
+    if let [flag, rest @ ..] = args.as_slice()
+        && flag == "--sample-for-ever"
+    {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(sampler::sample_for_ever(rest));
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {} tests", chosen.len());

@@ -107,6 +107,11 @@ pub static VERBS: &[Verb] = &[
         doc: "run the all-reduce test, with the options of the command line; or end it",
     },
     Verb {
+        names: &["generate"],
+        args: "",
+        doc: "ask the served model for one token, after asking you: ready is not yet working",
+    },
+    Verb {
         names: &["recheck"],
         args: "[CHECK]",
         doc: "run a check again; without a name: all of them",
@@ -154,6 +159,7 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("help"), []) => Ok(Order::Do(Command::Help)),
         (Some("workloads"), []) => Ok(Order::Errand(Errand::Choose)),
         (Some("allreduce"), _) => Ok(Order::Errand(Errand::Line(line.trim().to_owned()))),
+        (Some("generate"), []) => Ok(Order::Errand(Errand::Line("generate".into()))),
         (Some("recheck"), []) => Ok(Order::Errand(Errand::Recheck(None))),
         (Some("recheck"), _) => Ok(Order::Errand(Errand::Recheck(Some(one()?)))),
         (Some("pane"), _) => {
