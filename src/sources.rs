@@ -8,6 +8,7 @@ pub mod files;
 pub mod gate;
 pub mod nvml;
 pub mod podlogs;
+pub mod recording;
 pub mod sampler;
 pub mod sim;
 pub mod simlog;
