@@ -10,6 +10,7 @@ pub mod runloop;
 pub mod stage;
 pub mod terminal;
 pub mod themes;
+pub mod wait_cmd;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -66,6 +67,7 @@ fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
         Some(Verb::Open(args)) => open(args),
         Some(Verb::Demo(args)) => demo(args),
+        Some(Verb::Wait(args)) => wait_cmd::run(&args),
         Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
         Some(Verb::Explain { id }) => explain(id.as_deref()),
         Some(Verb::Completions { shell }) => print(&cli::completions(shell)),

@@ -56,6 +56,8 @@ mod pods;
 mod present;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/ranks.rs"]
+mod ranks;
 #[path = "suite/readme.rs"]
 mod readme;
 #[path = "suite/report.rs"]
@@ -86,3 +88,5 @@ mod testrun;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
+#[path = "suite/wait.rs"]
+mod wait;

@@ -5,6 +5,7 @@ mod layout;
 mod loading;
 mod memory;
 mod model;
+mod specs;
 
 use super::View;
 use super::fix::sh;
@@ -257,6 +258,8 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     memory::foreign_memory(view, notices, out);
     graphs::graph_crash(view, notices, out);
     layout::host_ip(view, out);
+    specs::host_ip(view, out);
+    specs::rank_config(view, out);
     layout::tp_over_network(view, out);
     loading::loading_slow(view, out);
 }
