@@ -3,7 +3,7 @@
 
 Runs in every pod of the test job and starts one process per GPU. Order of the steps:
 
-  env, dns, rendezvous, import, gpus, gloo, nccl, sweep, pynccl, graph, end
+  env, dns, rendezvous, import, gpus, gloo, nccl, sweep, pairs, pynccl, graph, end
 
 gloo on CPU comes before NCCL, so that its result stands if NCCL hangs; where there is no GPU it is all there is.
 Each step prints one line of JSON behind a fixed prefix, and rank 0 prints rows in the shape of nccl-tests beside it
@@ -37,14 +37,14 @@ PREFIX = "#ncclscope "
 # Exit code of a process that fails in a step.
 CODES = {
     "usage": 2, "env": 10, "import": 11, "gpus": 12, "dns": 13, "rendezvous": 14, "gloo": 15,
-    "nccl": 16, "sweep": 17, "pynccl": 18, "graph": 18, "end": 24,
+    "nccl": 16, "sweep": 17, "pairs": 17, "pynccl": 18, "graph": 18, "end": 24,
 }
 WRONG = 19  # a result was wrong
 PEER = 21  # another rank failed or is gone
 DIED = 22  # a process was killed
 # Seconds without progress after which a step is given up.
 LIMITS = {
-    "env": 20, "import": 300, "gpus": 90, "gloo": 120, "nccl": 180, "sweep": 120,
+    "env": 20, "import": 300, "gpus": 90, "gloo": 120, "nccl": 180, "sweep": 120, "pairs": 120,
     "pynccl": 240, "graph": 120, "end": 60,
 }
 BEAT = 1.0  # seconds between two signs of life
@@ -499,6 +499,7 @@ class Pattern:
         return [float(sum(self.value(r, i) for r in range(self.world))) for i in range(self.period)]
 
 
+PAIR_ITERS = 8  # calls that are timed for a pair of pods
 CHUNK = 1 << 22  # elements compared at a time: what the comparison needs of memory does not grow with the size
 
 
@@ -695,6 +696,110 @@ def nccl(torch, dist, rank, world, device, control, args):
     return wrong
 
 
+# -- pairs of pods: which one is slow, or which link between two
+
+
+SLOW = 0.6  # of the reference; below it a pair is suspected
+PAIR_BYTES = {"gloo": 1 << 20, "nccl": 64 << 20}
+
+
+def rounds(n):
+    """Every pair of n pods once, in rounds of pairs that share no pod (the circle method)."""
+    ring = list(range(n)) + ([None] if n % 2 else [])
+    out = []
+    for _ in range(len(ring) - 1):
+        half = len(ring) // 2
+        pairs = zip(ring[:half], reversed(ring[half:]))
+        out.append(sorted(tuple(sorted(p)) for p in pairs if None not in p))
+        ring = [ring[0], ring[-1]] + ring[1:-1]
+    return out
+
+
+def suspects(rates, n):
+    """What is measured again, one pair at a time: the slow pairs, and a good one to compare them with."""
+    if n < 3:
+        return []
+    order = sorted(rates, key=lambda pair: (-rates[pair], pair))
+    # The median of the pairs that stay good when any one pod is bad.
+    reference = order[((n - 1) * (n - 2) // 2 - 1) // 2]
+    slow = [pair for pair in sorted(rates) if rates[pair] < SLOW * rates[reference]]
+    return slow + [reference] if slow else []
+
+
+def pairs(torch, dist, rank, world, device, backend, control, args):
+    """All-reduce over every two pods: first all pairs, as many at a time as share no pod; then the suspects alone."""
+    pods, mine = args.nodes, rank // args.nproc
+    if pods < 2:
+        if rank == 0:
+            OUT.say("pairs", "skip", why="one pod has no pair")
+        return 0
+    wrong = 0
+    with Step("pairs", control) as step:
+        members = lambda pod: list(range(pod * args.nproc, (pod + 1) * args.nproc))
+        limit = datetime.timedelta(seconds=LIMITS["pairs"] + 60)
+        groups = {}
+        # Every rank makes every group, in the same order.
+        for a, b in sorted(p for some in rounds(pods) for p in some):
+            HERE.move("group of pods %d and %d" % (a, b))
+            groups[a, b] = dist.new_group(members(a) + members(b), backend=backend, timeout=limit)
+        size = min(PAIR_BYTES[backend], args.max_bytes or PAIR_BYTES[backend])
+        buffer = torch.empty(max(2, size // 4), dtype=torch.float32, device=device)
+        ranks = 2 * args.nproc
+
+        def once(pair):
+            """Seconds of one call, and wrong elements of the first."""
+            HERE.move("pods %d and %d" % pair)
+            group = groups[pair]
+            sync = (lambda: torch.cuda.synchronize(device)) if backend == "nccl" else (lambda: None)
+            buffer.fill_(1)
+            dist.all_reduce(buffer, group=group)
+            sync()
+            bad = int((buffer != ranks).sum().item())
+            buffer.zero_()
+            dist.all_reduce(buffer, group=group)
+            sync()
+            times = []
+            for _ in range(PAIR_ITERS):
+                since = time.perf_counter()
+                dist.all_reduce(buffer, group=group)
+                sync()
+                times.append(time.perf_counter() - since)
+            # What others do on the same CPUs slows some calls; a bad link slows all.
+            return sorted(times)[PAIR_ITERS // 4], bad
+
+        def measure(some, turn):
+            """The rates of pairs that share no pod, known to every rank."""
+            told = torch.zeros(pods, pods, dtype=torch.float64)
+            bad = torch.zeros(pods, pods, dtype=torch.int64)
+            dist.barrier()
+            for a, b in some:
+                if mine in (a, b):
+                    seconds, errors = once((a, b))
+                    if rank == a * args.nproc:
+                        told[a, b] = size / seconds / 1e9 * 2 * (ranks - 1) / ranks
+                    bad[a, b] += errors
+            dist.all_reduce(told)
+            dist.all_reduce(bad)
+            rates = {(a, b): told[a, b].item() for a, b in some}
+            if rank == 0:
+                for a, b in some:
+                    OUT.say(
+                        "pairs", "pair", turn=turn, a=a, b=b, by=backend, bytes=size,
+                        busbw=float("%.6g" % rates[a, b]), wrong=int(bad[a, b].item()),
+                    )
+            return rates, int(bad.sum().item())
+
+        rates = {}
+        for some in rounds(pods):
+            found, bad = measure(some, 1)
+            rates.update(found)
+            wrong += bad
+        for pair in suspects(rates, pods):
+            wrong += measure([pair], 2)[1]
+        step.more = {"wrong": wrong}
+    return wrong
+
+
 def vllm_paths(torch, dist, rank, world, device, control, args):
     """vLLM's own communicator, and the same inside a CUDA graph: what the workload really calls."""
     why = None
@@ -781,8 +886,13 @@ def work(args, local):
         if no_gpu is not None:
             control.tell({"fail": "gpus", "error": "no GPU for this rank"})
             raise no_gpu
-        if device is not None and not args.gloo_only:
+        over_gpus = device is not None and not args.gloo_only
+        if over_gpus:
             wrong += nccl(torch, dist, rank, world, device, control, args)
+        if args.pairs:
+            backend = "nccl" if over_gpus else "gloo"
+            wrong += pairs(torch, dist, rank, world, device if over_gpus else torch.device("cpu"), backend, control, args)
+        if over_gpus:
             wrong += vllm_paths(torch, dist, rank, world, device, control, args)
         elif rank == 0:
             OUT.say("nccl", "skip", why="gloo alone was asked for" if args.gloo_only else "no GPU here")
@@ -856,6 +966,7 @@ def arguments():
     parser.add_argument("--iters", type=int, default=20)
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--need-gpus", action="store_true", default=env("NCCLSCOPE_NEED_GPUS") == "1", help="no GPU is a failure")
+    parser.add_argument("--pairs", action="store_true", default=env("NCCLSCOPE_PAIRS") == "1", help="every two pods, too")
     parser.add_argument("--gloo-only", action="store_true")
     parser.add_argument("--dns-timeout", type=int, default=120)
     parser.add_argument("--rendezvous-timeout", type=int, default=600)

@@ -4,6 +4,7 @@ pub mod allreduce_cmd;
 pub mod cli;
 pub mod effects;
 pub mod encode;
+pub mod headless;
 pub mod output;
 pub mod report_cmd;
 pub mod runloop;
@@ -22,14 +23,16 @@ use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
+use crate::jobs;
 use crate::model::Model;
 use crate::model::event::{Command, Errand, Event, Feed, Session};
 use crate::model::screen::{PaneId, Screen};
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
-use crate::sources::{files, sim};
+use crate::sources::{files, sampler, sim};
 use crate::theme;
 use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
 use stage::{Clock, RealStage};
@@ -39,6 +42,9 @@ use themes::Themes;
 /// Events under way between the sources and the loop. Blocks of files are a megabyte: few of them are enough to keep
 /// the loop busy, and this is what bounds memory.
 const BUS: usize = 32;
+
+/// Longest wait for tests that remove what they created.
+const CLEAN_UP: Duration = Duration::from_secs(60);
 
 /// How long the screen waits to hear that the workload that was named does not exist.
 const SOON: Duration = Duration::from_millis(1_500);
@@ -140,13 +146,42 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
         Clock::Wall,
         move |bus, errands| {
             let cancel = CancellationToken::new();
+            let tests = TaskTracker::new();
             // Who works inside the pods beside watching them.
-            let helpers: Vec<Helper> = Vec::new();
+            let helpers: Vec<Helper> = vec![jobs::helper::helper(tests.clone()), sampler::helper()];
             let director = Director::new(link, options, setup, helpers, bus);
             tokio::spawn(director.run(errands, cancel.clone()));
-            Ok(Box::new(cancel.drop_guard()))
+            Ok(Box::new(OverCluster { cancel, tests }))
         },
     )
+}
+
+/// A cluster that feeds the screen, and tests under way there.
+struct OverCluster {
+    cancel: CancellationToken,
+    tests: TaskTracker,
+}
+
+/// Lets go of whatever fed the screen; tests are waited for while they remove what they created.
+async fn leave(source: Source) {
+    let Ok(cluster) = source.downcast::<OverCluster>() else {
+        return;
+    };
+    cluster.cancel.cancel();
+    cluster.tests.close();
+    if cluster.tests.is_empty() {
+        return;
+    }
+    // Where the terminal is gone nobody reads it, and the work is done all the same.
+    let _ = writeln!(
+        io::stderr(),
+        "removing the all-reduce test; ctrl-c leaves at once, then its deadline ends it"
+    );
+    tokio::select! {
+        () = cluster.tests.wait() => {}
+        _ = tokio::signal::ctrl_c() => {}
+        () = tokio::time::sleep(CLEAN_UP) => {}
+    }
 }
 
 fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
@@ -252,7 +287,7 @@ fn screen(
         let code = runloop::run(&mut model, &mut stage, terminal::inputs(), signals, bus).await;
         let stats = stage.leave();
         tracing::info!(?stats, code, "left");
-        drop(source);
+        leave(source).await;
         anyhow::Ok(code)
     })?;
     // Readers may sit in a read of a pipe that never ends.

@@ -1,7 +1,9 @@
 //! The all-reduce test: planned from a workload's own pods, run as a Job, cleaned up whatever happens.
 
 pub mod clean;
+pub mod drive;
 pub mod follow;
+pub mod helper;
 pub mod options;
 pub mod plan;
 pub mod prepare;

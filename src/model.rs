@@ -5,6 +5,7 @@
 pub mod commands;
 pub mod edges;
 pub mod event;
+pub mod gpus;
 pub mod keys;
 pub mod logs;
 pub mod pods;
@@ -42,6 +43,8 @@ pub struct Model {
     pub pods: pods::Pods,
     /// What was asked of the inside of pods, and what came back.
     pub probes: probes::Probes,
+    /// GPUs and containers as samplers see them.
+    pub gpus: gpus::Gpus,
     /// Nodes of the cluster, by name; empty where they can't be read.
     pub nodes: BTreeMap<String, event::NodeView>,
     /// State of each connection to the cluster.
@@ -114,9 +117,11 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             let now = model.now;
             model.test.get_or_insert_default().apply(event, now);
         }
-        Event::Probe(event) => model.probes.apply(event, stamped.at),
-        // Read by the reducer of GPUs.
-        Event::Sample(_) => {}
+        Event::Probe(event) => {
+            model.gpus.probed(&event, stamped.at);
+            model.probes.apply(event, stamped.at);
+        }
+        Event::Sample(event) => model.gpus.apply(&event, stamped.at),
         Event::Node(node) if node.gone => drop(model.nodes.remove(&node.name)),
         Event::Node(node) => drop(model.nodes.insert(node.name.clone(), *node)),
         Event::Ask(question) => model.screen.ask(question),

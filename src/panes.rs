@@ -17,6 +17,7 @@ pub mod present;
 pub mod ranks;
 pub mod table;
 pub mod test;
+pub mod vram;
 pub mod workloads;
 
 use ratatui::buffer::Buffer;
@@ -82,6 +83,7 @@ pub static PANES: &[&Pane] = &[
     &pods::PANE,
     &ranks::PANE,
     &matrix::PANE,
+    &vram::PANE,
     &checks::PANE,
     &findings::PANE,
     &test::PANE,

@@ -7,12 +7,15 @@
 mod bytes;
 mod envelope;
 pub mod fact;
+pub mod gpu;
 mod graph;
 mod head;
 mod json;
 mod nccl;
 mod net;
 pub mod perf;
+pub mod probe;
+pub mod prom;
 mod stamp;
 mod text;
 pub mod vllm;

@@ -68,8 +68,7 @@ pub struct Report<'a> {
     pub unattributed: Vec<UnattributedEntry<'a>>,
     pub groups: Vec<GroupEntry<'a>>,
     pub pods: Vec<PodEntry<'a>>,
-    /// Filled when GPUs are sampled.
-    pub gpus: [(); 0],
+    pub gpus: Vec<GpuEntry<'a>>,
     pub checks: Vec<CheckEntry<'a>>,
     /// Filled when a test ran.
     pub tests: [(); 0],
@@ -145,6 +144,22 @@ pub struct PodEntry<'a> {
     /// Null where only a tag is known.
     pub image_digest: Option<&'a str>,
     pub reason: Option<&'a str>,
+}
+
+/// A GPU.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the fields are the contract's")]
+pub struct GpuEntry<'a> {
+    pub uuid: Option<&'a str>,
+    pub bus_id: Option<&'a str>,
+    pub node: Option<&'a str>,
+    pub pod: Option<&'a str>,
+    pub global_rank: Option<u32>,
+    pub used_bytes: Option<u64>,
+    pub total_bytes: Option<u64>,
+    pub expected_weight_bytes: Option<u64>,
+    pub utilization_percent: Option<u32>,
+    pub at: Option<String>,
 }
 
 /// A check.
@@ -232,7 +247,7 @@ impl<'a> Report<'a> {
                 .collect(),
             groups: scene.groups.iter().map(group).collect(),
             pods: scene.pods.iter().map(pod).collect(),
-            gpus: [],
+            gpus: scene.gpus.iter().map(gpu).collect(),
             checks: scene.checks.iter().map(check).collect(),
             tests: [],
             findings: scene.findings.iter().map(|f| names.finding(f)).collect(),
@@ -347,6 +362,21 @@ fn pod(p: &scene::PodRow) -> PodEntry<'_> {
             .as_deref()
             .filter(|image| image.starts_with("sha256:")),
         reason: p.why.as_deref(),
+    }
+}
+
+fn gpu(g: &scene::GpuView) -> GpuEntry<'_> {
+    GpuEntry {
+        uuid: g.uuid.as_deref(),
+        bus_id: g.bus_id.as_deref(),
+        node: g.node.as_deref(),
+        pod: g.pod.as_deref(),
+        global_rank: g.global_rank,
+        used_bytes: g.used,
+        total_bytes: g.total,
+        expected_weight_bytes: g.expected_weights,
+        utilization_percent: g.busy,
+        at: stamp(g.at),
     }
 }
 

@@ -6,5 +6,6 @@ pub mod cluster;
 pub mod files;
 pub mod gate;
 pub mod podlogs;
+pub mod sampler;
 pub mod sim;
 pub mod simlog;

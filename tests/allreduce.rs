@@ -28,7 +28,7 @@ const RUN: &str = "here";
 type Test = fn(&str);
 
 fn main() -> ExitCode {
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 5] = [
         ("two_pods_of_two_agree", two_pods_of_two_agree),
         (
             "a_killed_rank_is_named_by_the_others",
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             "a_rank_that_never_comes_is_named",
             a_rank_that_never_comes_is_named,
         ),
+        ("pairs_convict_the_slow_pod", pairs_convict_the_slow_pod),
     ];
     let args: Vec<String> = std::env::args().skip(1).collect();
     let filter = args.iter().find(|a| !a.starts_with('-'));
@@ -274,6 +275,42 @@ fn a_wrong_element_is_found(python: &str) {
             .iter()
             .all(|r| (r.wrong() == Some(2)) == (r.bytes == 512))
     );
+}
+
+/// Four pods, the third slow in whatever it takes part in; then one slow link alone.
+fn pairs_convict_the_slow_pod(python: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let spoil = "import os\nif os.environ.get('NCCLSCOPE_LOCAL_RANK') and os.environ.get('SLOW'):\n    import time, torch.distributed as d\n    own = d.all_reduce\n    who = {int(x) for x in os.environ['SLOW'].split(',')}\n    here = int(os.environ['JOB_COMPLETION_INDEX'])\n    def all_reduce(t, *a, **k):\n        group = k.get('group')\n        if group is not None:\n            ranks = set(d.distributed_c10d._pg_group_ranks[group])\n            if ranks == who or who == {here}:\n                time.sleep(0.1)\n        own(t, *a, **k)\n    d.all_reduce = all_reduce\n";
+    std::fs::write(folder.path().join("sitecustomize.py"), spoil).unwrap();
+    let path = folder.path().to_string_lossy().into_owned();
+    for (slow, pods, links) in [("2", vec![2], vec![]), ("1,3", vec![], vec![(1, 3)])] {
+        let port = port();
+        let args = ["--gloo-bytes", "4096", "--pairs", "--nproc", "1"];
+        let mut all: Vec<Child> = (0..4)
+            .map(|i| {
+                let index = i.to_string();
+                let env = [
+                    ("PYTHONPATH", path.as_str()),
+                    ("SLOW", slow),
+                    ("JOB_COMPLETION_INDEX", index.as_str()),
+                ];
+                pod(python, port, 4, i, &args, &env)
+            })
+            .collect();
+        let mut run = start();
+        for child in &mut all {
+            lines(child).for_each(|l| fold(&mut run, &l));
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+        }
+        assert_eq!(run.pairs.len(), 6);
+        let judged = ncclscope::rules::pairs::judge(&run.pairs);
+        assert_eq!(
+            (judged.pods, judged.links),
+            (pods, links),
+            "{:?}",
+            run.pairs
+        );
+    }
 }
 
 fn a_rank_that_never_comes_is_named(python: &str) {

@@ -34,6 +34,8 @@ mod frames;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/gpu.rs"]
+mod gpu;
 #[path = "suite/jobs.rs"]
 mod jobs;
 #[path = "suite/kept.rs"]
@@ -42,6 +44,8 @@ mod kept;
 mod keys;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/pairs.rs"]
+mod pairs;
 #[path = "suite/parse.rs"]
 mod parse;
 #[path = "suite/perf.rs"]
@@ -54,6 +58,8 @@ mod podlogs;
 mod pods;
 #[path = "suite/present.rs"]
 mod present;
+#[path = "suite/probes.rs"]
+mod probes;
 #[path = "suite/props.rs"]
 mod props;
 #[path = "suite/ranks.rs"]
@@ -66,6 +72,8 @@ mod report;
 mod routes;
 #[path = "suite/runloop.rs"]
 mod runloop;
+#[path = "suite/sampler.rs"]
+mod sampler;
 #[path = "suite/saved.rs"]
 mod saved;
 #[path = "suite/scenarios.rs"]
@@ -88,5 +96,10 @@ mod testrun;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
+<<<<<<< HEAD
 #[path = "suite/wait.rs"]
 mod wait;
+=======
+#[path = "suite/vram.rs"]
+mod vram;
+>>>>>>> main

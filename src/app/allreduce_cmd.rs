@@ -15,10 +15,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::cli::ClusterArgs;
+use crate::jobs::drive::drive;
 use crate::jobs::options::TestArgs;
 use crate::jobs::plan::{Plan, plan};
-use crate::jobs::{clean, follow, prepare, submit};
-use crate::model::testrun::{Ending, Phase, TestEvent, TestRun};
+use crate::jobs::{clean, prepare, submit};
+use crate::model::testrun::{Ending, TestEvent, TestRun};
 use crate::parse::Nanos;
 use crate::rules::busbw::{Table, grade};
 use crate::sources::cluster::{self, Connection};
@@ -79,13 +80,13 @@ pub fn run(args: &AllreduceArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("no runtime")?;
-    let code = runtime.block_on(whole(args, &table));
+    let code = runtime.block_on(whole(args, own, &table));
     // Somebody may still sit in a read of the terminal.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code.map(ExitCode::from)
 }
 
-async fn whole(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u8> {
+async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> anyhow::Result<u8> {
     let options = args.cluster.options(args.workload.clone());
     let link = cluster::connect(&options).await?;
     let mut gate = Gate::new(Setup {
@@ -116,7 +117,7 @@ async fn whole(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u8> {
         return Ok(FAILED);
     };
     let mut printer = Printer::new(args.format);
-    let (run, ending, interrupted) = measure(&link, &plan, &permit, &mut printer).await?;
+    let (run, ending, interrupted) = measure(&link, &plan, &permit, own, &mut printer).await?;
     gate.done(&permit, &format!("{ending:?}"));
     let verdict = grade(&run, table);
     printer.verdict(&plan, &run, &verdict);
@@ -167,9 +168,7 @@ async fn allowed(
         complain(&format!("room: {full}"));
     }
     if !room.is_empty() {
-        complain(
-            "room: the test would wait until its deadline; --gpus N asks for fewer, --other-nodes leaves the workload's nodes, --gpus 0 tests the network alone",
-        );
+        complain(&format!("room: {}", prepare::OFFERS));
     }
     let cluster = link.context().unwrap_or_else(|| link.server());
     let ask = format!(
@@ -197,10 +196,10 @@ async fn measure(
     link: &Connection,
     plan: &Plan,
     permit: &Permit,
+    table: Option<Arc<str>>,
     printer: &mut Printer,
 ) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
     let mut run = TestRun::default();
-    run.apply(TestEvent::Planned(Arc::new(plan.planned())), now());
     // Signals first: from here on there may be something to remove.
     let cancel = CancellationToken::new();
     let mut signals = Signals::new()?;
@@ -220,38 +219,34 @@ async fn measure(
             code
         })
     };
-    if let Err(t) = submit::submit(link, plan, permit).await {
-        bail!("{}: {}", plan.objects().join(", "), t.text);
-    }
-    run.apply(TestEvent::Phase(Phase::Created, None), now());
-    printer.news(&run);
     let (tx, mut rx) = mpsc::channel(64);
-    let mut following = std::pin::pin!(follow::follow(link, plan, &tx, &cancel));
+    let mut planned = plan.planned();
+    planned.table = table;
+    let mut driving = std::pin::pin!(drive(link, plan, planned, permit, &tx, &cancel));
+    let mut see = |event: TestEvent, run: &mut TestRun| {
+        if let TestEvent::Cleaned(left) = &event {
+            printer.cleaned(plan, left);
+        }
+        run.apply(event, now());
+        // Whoever read the rows has gone: there is nobody to measure for.
+        if !printer.news(run) {
+            cancel.cancel();
+        }
+    };
     let ending = loop {
         tokio::select! {
             biased;
-            Some(event) = rx.recv() => {
-                run.apply(event, now());
-                // Whoever read the rows has gone: there is nobody to measure for.
-                if !printer.news(&run) {
-                    cancel.cancel();
-                }
-            }
-            ending = &mut following => break ending,
+            Some(event) = rx.recv() => see(event, &mut run),
+            ending = &mut driving => break ending,
         }
     };
     while let Ok(event) = rx.try_recv() {
-        run.apply(event, now());
+        see(event, &mut run);
     }
-    run.apply(TestEvent::Ended(ending.clone()), now());
-    if ending == Ending::Complete {
-        run.apply(TestEvent::Phase(Phase::Done, None), now());
-    }
-    run.apply(TestEvent::Phase(Phase::Cleaning, None), now());
-    printer.news(&run);
-    let left = clean::run(link, &plan.namespace, plan.name()).await;
-    printer.cleaned(plan, &left);
-    run.apply(TestEvent::Cleaned(left), now());
+    let ending = match ending {
+        Ok(ending) => ending,
+        Err(t) => bail!("{}: {}", plan.objects().join(", "), t.text),
+    };
     let interrupted = if cancel.is_cancelled() && caught.is_finished() {
         caught.await.ok()
     } else {

@@ -9,11 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::cli::ClusterArgs;
+use super::headless;
 use crate::model::event::{Event, Feed, Session, Stamped};
 use crate::model::{Model, update};
+use crate::parse::Nanos;
 use crate::report::{FailOn, Report, exit_code, json, text};
 use crate::rules::scene::Scene;
 use crate::sources::files::{Inputs, Progress, SourceError, read_all};
+use crate::sources::gate::Setup;
 
 /// Could not run.
 const FAILED_TO_RUN: u8 = 2;
@@ -38,8 +42,17 @@ pub enum Format {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
     /// Log files, folders, gzip or zstd compressed or not; `-` for standard input
-    #[arg(value_name = "PATH", required = true)]
+    #[arg(value_name = "PATH", required_unless_present_any = ["workload", "selector"])]
     pub paths: Vec<PathBuf>,
+    /// Instead of paths: a workload of a cluster, as NAME or KIND/NAME. `-l` does the same for a selector
+    #[arg(long, value_name = "[KIND/]NAME", conflicts_with = "paths")]
+    pub workload: Option<String>,
+    /// Look at a cluster for so long at most: 20s, 2m. It is less where nothing new comes for two seconds
+    #[arg(long, value_name = "DURATION", value_parser = headless::duration, default_value = "20s")]
+    pub timeout: Duration,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Form of the report
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
@@ -55,14 +68,21 @@ pub struct ReportArgs {
 #[must_use]
 pub fn run(args: &ReportArgs) -> ExitCode {
     end_on_interrupt();
-    let scene = match observe(args) {
-        Ok(scene) => scene,
+    let observed = if args.paths.is_empty() {
+        ask(args).map(|(scene, at)| (scene, Some(at)))
+    } else {
+        observe(args)
+            .map(|scene| (scene, None))
+            .map_err(|e| e.to_string())
+    };
+    let (scene, at) = match observed {
+        Ok(observed) => observed,
         Err(e) => {
             complain(&format!("ncclscope: {e}"));
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    match print(args, &scene) {
+    match print(args, &scene, at) {
         Ok(()) => ExitCode::from(exit_code(&scene, args.fail_on)),
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -126,14 +146,30 @@ fn observe(args: &ReportArgs) -> Result<Scene, SourceError> {
     Ok(Scene::of(&model))
 }
 
-fn print(args: &ReportArgs, scene: &Scene) -> io::Result<()> {
+/// Asks a cluster; what was not reached goes to standard error.
+fn ask(args: &ReportArgs) -> Result<(Scene, Nanos), String> {
+    let runtime = super::runtime().map_err(|e| format!("{e:#}"))?;
+    let options = args.cluster.options(args.workload.clone());
+    // Nobody can be asked here: what is more than looking is left out.
+    let setup = Setup::default();
+    let seen = headless::observe(options, setup, Vec::new(), args.timeout);
+    let (model, at, notes) = runtime.block_on(seen)?;
+    for note in &notes {
+        complain(note);
+    }
+    // Its connections hold nothing that must be waited for.
+    runtime.shutdown_background();
+    Ok((Scene::of(&model), at))
+}
+
+fn print(args: &ReportArgs, scene: &Scene, at: Option<Nanos>) -> io::Result<()> {
     let stdout = io::stdout();
     let colour = stdout.is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
     match args.format {
-        Format::Json => json::write(&mut out, &Report::of(scene, None))?,
+        Format::Json => json::write(&mut out, &Report::of(scene, at))?,
         Format::Text => text::write(&mut out, scene, text::Style { colour })?,
     }
     out.flush()

@@ -32,6 +32,9 @@ pub struct TestArgs {
     /// Seconds after which the API server ends the test: waiting for room and the image count
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(30..))]
     pub deadline: u32,
+    /// Every two pods alone, too; a second turn convicts the slow node or link
+    #[arg(long)]
+    pub pairs: bool,
     /// Expected bandwidths, in place of the built-in table
     #[arg(long, value_name = "FILE", alias = "table")]
     pub busbw_table: Option<PathBuf>,
@@ -68,6 +71,7 @@ impl TestArgs {
             priority_class: self.priority_class.clone(),
             image: self.image.clone(),
             deadline: self.deadline,
+            pairs: self.pairs,
             ..Wish::default()
         }
     }

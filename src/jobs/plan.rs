@@ -50,6 +50,8 @@ pub struct Wish {
     pub priority_class: Option<String>,
     /// Another image than the workload's.
     pub image: Option<String>,
+    /// Every two pods alone, too.
+    pub pairs: bool,
     /// Seconds after which the API server ends it.
     pub deadline: u32,
     /// Seconds that the finished Job is kept, should nobody delete it.
@@ -67,6 +69,7 @@ impl Default for Wish {
             max_bytes: 0,
             priority_class: None,
             image: None,
+            pairs: false,
             deadline: 900,
             keep: 600,
         }
@@ -263,6 +266,7 @@ pub fn plan(pods: &[Pod], wish: &Wish) -> Result<Plan, PlanError> {
         gpus,
         port,
         max_bytes: wish.max_bytes,
+        pairs: wish.pairs,
         image: wish.image.as_deref(),
     };
     let made = container::container(&like, &run, &mut warnings);

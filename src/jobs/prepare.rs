@@ -134,6 +134,9 @@ pub async fn missing_rules(link: &Connection, namespace: &str) -> Result<Vec<Str
     Ok(missing)
 }
 
+/// What can be done where the workload holds the GPUs. Scaling it down is the user's business.
+pub const OFFERS: &str = "Then the test waits for room until its deadline. Fewer ranks: --gpus N or --pods N. Other nodes: --other-nodes. The network alone: --gpus 0.";
+
 /// Room for the test on the nodes it is bound to, in words; empty where there is enough.
 pub async fn room(link: &Connection, plan: &Plan) -> Vec<String> {
     if plan.gpus == 0 || plan.nodes.is_empty() {

@@ -250,6 +250,27 @@ pub static BINDINGS: &[Binding] = {
         ),
         bind(
             &[k(Enter)],
+            In(PaneId::Vram),
+            || C::Enter,
+            "the GPU's curve and health, or the GPUs of the node",
+            "open",
+        ),
+        bind(
+            &[c('N')],
+            In(PaneId::Vram),
+            || C::Toggle("nodes".into()),
+            "node by node, or GPU by GPU",
+            "nodes",
+        ),
+        bind(
+            &[c('B')],
+            In(PaneId::Vram),
+            || C::Toggle("big".into()),
+            "big bars, to be read across a room",
+            "big",
+        ),
+        bind(
+            &[k(Enter)],
             In(PaneId::Checks),
             || C::Enter,
             "what was run, what came back, the fix",
@@ -534,6 +555,7 @@ pub static BINDINGS: &[Binding] = {
             "matrix",
             "",
         ),
+        bind(&[c('4')], Anywhere, || C::Pane("vram".into()), "vram", ""),
         bind(
             &[c('5')],
             Anywhere,

@@ -1,9 +1,11 @@
 //! What was asked of the inside of pods, of services and of this node: the newest answer to each question.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::event::{ContainerKey, ProbeEvent, ProbeOutcome};
 use crate::parse::Nanos;
+use crate::parse::probe::{Answer, answer};
 
 /// One question to one place.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +14,8 @@ pub struct Probed {
     pub ran: String,
     /// The newest outcome that is one: what came back stays while the next run is under way.
     pub outcome: Option<ProbeOutcome>,
+    /// What the newest answer says, where a parser knows the probe.
+    pub answer: Option<Arc<Answer>>,
     /// When that outcome came, nanoseconds since the Unix epoch; 0 where events carry no time.
     pub at: Nanos,
     /// It runs now, since then.
@@ -27,12 +31,20 @@ pub struct Probes {
 impl Probes {
     /// Takes in what a probe did.
     pub fn apply(&mut self, event: ProbeEvent, at: Nanos) {
+        let understood = match &event.outcome {
+            // Our own scripts end with 0 whatever the tools say; a list comes with the status of a GET.
+            ProbeOutcome::Answered { code, out, .. } if matches!(code, 0 | 200) => {
+                answer(&event.probe, out).map(Arc::new)
+            }
+            _ => None,
+        };
         let entry = self
             .by
             .entry((event.probe, event.container))
             .or_insert(Probed {
                 ran: String::new(),
                 outcome: None,
+                answer: None,
                 at: 0,
                 since: None,
             });
@@ -41,6 +53,7 @@ impl Probes {
             ProbeOutcome::Began => entry.since = Some(at),
             outcome => {
                 entry.outcome = Some(outcome);
+                entry.answer = understood;
                 entry.at = at;
                 entry.since = None;
             }

@@ -92,6 +92,8 @@ pub struct Counts {
     pub testing: bool,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
+    /// The selected row stands for many: enter filters for this.
+    pub zoom: Option<String>,
     /// The workload that enter chooses.
     pub watch: Option<Box<WorkloadView>>,
 }
@@ -528,6 +530,10 @@ impl Screen {
         if self.pane == PaneId::Matrix && self.counts.folded {
             self.matrix.zoom = self.matrix.at(&self.counts);
             self.matrix.cell = None;
+            return Vec::new();
+        }
+        if let Some(node) = self.counts.zoom.clone() {
+            self.set_filter(node);
             return Vec::new();
         }
         self.open(Mode::Drill);

@@ -149,6 +149,8 @@ pub struct Speaker {
     pub nccl: Option<String>,
     /// All-reduce back ends.
     pub routes: Vec<(Route, Quote)>,
+    /// Size of the checkpoint, GiB, as the loader saw it (v0.20+).
+    pub checkpoint_gib: Option<f64>,
     /// Device memory that the model took, GiB.
     pub model_gib: Option<f64>,
     /// KV cache memory, GiB.
@@ -351,6 +353,7 @@ impl Speaker {
             moved: None,
             nccl: None,
             routes: Vec::new(),
+            checkpoint_gib: None,
             model_gib: None,
             kv_gib: None,
             engine_ready: None,
@@ -479,6 +482,7 @@ impl Speaker {
                 let p = self.fetched(p);
                 self.progress = Some((p, q()));
             }
+            VllmFact::Checkpoint { gib, .. } => self.checkpoint_gib = Some(*gib),
             VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
             VllmFact::KvMemory { gib } => self.kv_gib = Some(*gib),
             VllmFact::EngineReady { .. } => {

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use super::event::{Event, LogBlock, SourceEvent, SourceId, Stamped};
 use super::{Model, update};
 use crate::parse::fact::{NetName, Via};
-use crate::parse::perf::{self, Row, Said, Status, Step, Tests};
+use crate::parse::perf::{self, Pair, Row, Said, Status, Step, Tests};
 use crate::parse::{Block, Fact, Nanos};
 
 /// Rows and failures kept.
 const KEPT: usize = 4_096;
+/// Pairs kept: 128 pods have 8,128.
+const PAIRS: usize = 8_192;
 
 /// What happens to a test.
 #[derive(Debug, Clone)]
@@ -80,6 +82,7 @@ pub enum Phase {
     Gloo,
     Nccl,
     Sizes,
+    Pairs,
     Vllm,
     Done,
     Cleaning,
@@ -100,6 +103,7 @@ impl Phase {
             Self::Gloo => "gloo on CPU",
             Self::Nccl => "NCCL init",
             Self::Sizes => "sizes",
+            Self::Pairs => "pairs",
             Self::Vllm => "vLLM's communicator",
             Self::Done => "done",
             Self::Cleaning => "cleaning up",
@@ -113,6 +117,7 @@ impl Phase {
             "gloo" => Self::Gloo,
             "nccl" => Self::Nccl,
             "sweep" => Self::Sizes,
+            "pairs" => Self::Pairs,
             "pynccl" | "graph" => Self::Vllm,
             "end" => Self::Done,
             _ => return None,
@@ -168,6 +173,17 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// Bus bandwidth between two pods, GB/s.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PairRate {
+    /// Among other pairs.
+    pub first: f64,
+    /// Alone, where it was suspected, or is what suspects are compared with.
+    pub again: Option<f64>,
+    /// Wrong elements.
+    pub wrong: u64,
+}
+
 /// A test.
 #[derive(Debug, Clone, Default)]
 pub struct TestRun {
@@ -185,6 +201,8 @@ pub struct TestRun {
     pub skipped: BTreeMap<String, String>,
     /// What NCCL's own lines in the test's pods say: its matrix, apart from the workload's.
     pub world: Box<Model>,
+    /// Rates between every two pods, by their numbers, the smaller first.
+    pub pairs: BTreeMap<(u32, u32), PairRate>,
     /// How it ended.
     pub ending: Option<Ending>,
     /// What is left in the cluster; `None` while nothing was cleaned up.
@@ -263,6 +281,15 @@ impl TestRun {
         (count(hosts), count(ranks / hosts))
     }
 
+    /// What a person calls the pod of this number: its node, else its host name.
+    #[must_use]
+    pub fn pod_name(&self, pod: u32) -> String {
+        let per_pod = self.planned.as_ref().map_or(1, |p| p.gpus.max(1));
+        let first = self.ranks.get(&pod.saturating_mul(per_pod));
+        let name = first.and_then(|r| r.node.clone().or_else(|| r.host.clone()));
+        name.unwrap_or_else(|| format!("pod {pod}"))
+    }
+
     /// What the RDMA ports of the weakest host give to so many GPUs, GB/s: a GPU uses one port.
     #[must_use]
     pub fn rdma(&self, per_host: u32) -> Option<f64> {
@@ -326,6 +353,7 @@ impl TestRun {
             match perf::line(line) {
                 Some(Said::Step(step)) => self.step(*step, now),
                 Some(Said::Row(row)) => self.row(*row),
+                Some(Said::Pair(pair)) => self.pair(&pair),
                 Some(Said::Tests(tests)) => self.tests(tests),
                 None => {}
             }
@@ -357,6 +385,20 @@ impl TestRun {
         if self.rows.len() < KEPT {
             self.rows.push(row);
         }
+    }
+
+    fn pair(&mut self, pair: &Pair) {
+        let known = self.pairs.contains_key(&(pair.a, pair.b));
+        if self.foreign(&pair.run) || (!known && self.pairs.len() >= PAIRS) {
+            return;
+        }
+        let rate = self.pairs.entry((pair.a, pair.b)).or_default();
+        if pair.turn < 2 {
+            rate.first = pair.busbw;
+        } else {
+            rate.again = Some(pair.busbw);
+        }
+        rate.wrong = rate.wrong.max(pair.wrong);
     }
 
     fn step(&mut self, step: Step, now: Nanos) {

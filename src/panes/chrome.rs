@@ -202,7 +202,8 @@ pub fn connection(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 /// What was refused comes first: waiting does not mend it.
 fn held_back(edges: &BTreeMap<String, EdgeState>) -> Option<String> {
     let mut reasons: Vec<(bool, String, Vec<&str>)> = Vec::new();
-    for (edge, state) in edges {
+    // Nodes are not needed: what is missing of them is said where they would be.
+    for (edge, state) in edges.iter().filter(|(edge, _)| *edge != "nodes") {
         let (refused, why) = match state {
             EdgeState::Up => continue,
             EdgeState::Forbidden { rule } => (true, format!("not allowed to {rule}")),

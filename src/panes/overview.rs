@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 
 use super::matrix::Grid;
 use super::parts::{self, Pen};
-use super::{Pane, View, findings, present};
+use super::{Pane, View, findings, present, vram};
 use crate::model::screen::PaneId;
 use crate::rules::scene::{Finding, Scene, Severity, Verdict};
 use crate::theme::Role;
@@ -67,6 +67,18 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             },
             pen,
         );
+    }
+    // Memory beside it, where matrix and events keep room enough.
+    if y + air(y) + 9 <= bottom {
+        let room = Rect {
+            y: y + air(y),
+            height: ((bottom - y) / 3).clamp(3, 8),
+            ..inner
+        };
+        let lines = vram::strip(view, room, pen);
+        if lines > 0 {
+            y = room.y + lines;
+        }
     }
     if y + air(y) + 4 <= bottom {
         y += air(y);

@@ -7,7 +7,9 @@ use ratatui::layout::Rect;
 use super::parts::{self, Pen};
 use super::table::{self, Column};
 use super::{Page, Pane, View};
-use crate::model::event::{ContainerState, ContainerView, Feed, KubeEvent, PodKey};
+use crate::model::event::{
+    Condition, ContainerState, ContainerView, EdgeState, Feed, KubeEvent, PodKey,
+};
 use crate::model::screen::{Counts, PaneId};
 use crate::parse::Nanos;
 use crate::rules::scene::{PodRow, Scene};
@@ -310,6 +312,7 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     for (name, value) in &fields {
         page.line(&[(&format!("{name:<10}"), Role::Label), (value, Role::Text)]);
     }
+    node(view, pod, width, &mut page);
     objects(view, pod, width, &mut page);
     let here = format!("{}/{}", pod.namespace, pod.name);
     let processes = view
@@ -379,6 +382,78 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         }
     }
     Some(page)
+}
+
+/// What is known of the pod's node, what is wrong with it first.
+fn node(view: &View<'_>, row: &PodRow, width: u16, page: &mut Page) {
+    let Some(name) = &row.node else { return };
+    let Some(node) = view.model.nodes.get(name) else {
+        if let Some(EdgeState::Forbidden { rule }) = view.model.edges.get("nodes") {
+            page.gap();
+            let said = format!("nothing more is known of the node: not allowed to {rule}");
+            page.prose(&said, width.saturating_sub(2), 0, Role::Quiet);
+        }
+        return;
+    };
+    page.head(&format!("NODE {name}"));
+    // Ready should be so; every other condition names a trouble.
+    let bad = |c: &Condition| (c.status == "True") != (c.kind == "Ready");
+    let ready = node.conditions.iter().find(|c| c.kind == "Ready");
+    let (state, role) = match ready.map(|c| c.status.as_str()) {
+        Some("True") => ("Ready", Role::Ok),
+        Some(_) => ("NotReady", Role::Fail),
+        None => ("Unknown", Role::Unknown),
+    };
+    let cordoned = if node.unschedulable {
+        ",SchedulingDisabled"
+    } else {
+        ""
+    };
+    page.line(&[
+        ("  status    ", Role::Label),
+        (state, role),
+        (cordoned, Role::Warn),
+    ]);
+    for c in node.conditions.iter().filter(|c| bad(c)) {
+        let said = [c.reason.as_deref(), c.message.as_deref()];
+        let said: Vec<&str> = said.into_iter().flatten().collect();
+        let text = format!("{} {}: {}", c.kind, c.status, said.join(": "));
+        page.prose(&text, width.saturating_sub(4), 2, Role::Warn);
+    }
+    for (key, value, effect) in &node.taints {
+        let value = if value.is_empty() {
+            String::new()
+        } else {
+            format!("={value}")
+        };
+        page.line(&[
+            ("  taint     ", Role::Label),
+            (&format!("{key}{value}:{effect}"), Role::Text),
+        ]);
+    }
+    let gpus = node
+        .capacity
+        .iter()
+        .filter(|(k, _)| k.contains("/gpu") || k.contains("/mig-"));
+    for (resource, capacity) in gpus {
+        let usable = node.allocatable.get(resource);
+        let role = if usable == Some(capacity) {
+            Role::Text
+        } else {
+            Role::Warn
+        };
+        let usable = table::or_dash(usable.map(String::as_str));
+        page.line(&[
+            ("  GPUs      ", Role::Label),
+            (&format!("{usable} of {capacity} usable"), role),
+            (&format!("   {resource}"), Role::Quiet),
+        ]);
+    }
+    let versions: Vec<&str> = node.versions.iter().map(String::as_str).collect();
+    let versions = versions.join("   ");
+    if !versions.trim().is_empty() {
+        page.line(&[("  versions  ", Role::Label), (&versions, Role::Quiet)]);
+    }
 }
 
 /// What the API server says of the pod beyond the table: conditions, containers, first failure, events.

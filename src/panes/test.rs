@@ -77,7 +77,7 @@ fn counts(view: &View<'_>, body: Rect) -> Counts {
             .and_then(|r| sizes.get(r))
             .map(|bytes| table::line(test, *bytes))
             .or_else(|| Some(test.sentence.clone())),
-        tabs: if test.compared.is_empty() {
+        tabs: if test.compared.is_empty() && test.pairs.is_empty() {
             Vec::new()
         } else {
             vec!["rows".into(), "matrices".into()]
@@ -149,7 +149,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         height: end.saturating_sub(y),
         ..area
     };
-    let drawn = test.matrix().is_some();
+    let drawn = test.matrix().is_some() || !test.pairs.is_empty();
     if drawn && view.screen.is_on("matrices") {
         matrices(view, test, rest, pen);
     } else if drawn && area.width >= WIDE {
@@ -194,8 +194,8 @@ fn whose(test: &TestView) -> String {
     parts.join(" · ")
 }
 
-/// Phases that a test goes through where nothing goes wrong.
-const COURSE: [Phase; 10] = [
+/// Phases in order.
+const COURSE: [Phase; 13] = [
     Phase::Created,
     Phase::Queued,
     Phase::Scheduled,
@@ -205,23 +205,27 @@ const COURSE: [Phase; 10] = [
     Phase::Gloo,
     Phase::Nccl,
     Phase::Sizes,
+    Phase::Pairs,
     Phase::Vllm,
+    Phase::Done,
+    Phase::Cleaning,
 ];
+/// Phases that are not foretold.
+const UNTOLD: [Phase; 3] = [Phase::Pairs, Phase::Done, Phase::Cleaning];
 
 /// The phases in one line, or a few: those that were reached with what they took, the others pale.
 fn ribbon(test: &TestView, x: u16, y: u16, width: u16, rows: u16, pen: &mut Pen<'_>) -> u16 {
     let reached = |p: Phase| test.phases.iter().find(|v| v.phase == p);
     let furthest = test.phases.iter().map(|v| v.phase).max();
     let mut pieces: Vec<(String, Role)> = Vec::new();
-    let others = [Phase::Done, Phase::Cleaning];
-    for phase in COURSE.iter().chain(&others) {
+    for phase in &COURSE {
         match reached(*phase) {
             Some(v) => pieces.push((
                 told(v, test.running),
                 if v.open { Role::Strong } else { Role::Ok },
             )),
             // What was passed over was too short to be seen, or was left out.
-            None if furthest.is_some_and(|f| f > *phase) || others.contains(phase) => {}
+            None if furthest.is_some_and(|f| f > *phase) || UNTOLD.contains(phase) => {}
             None if test.running => pieces.push((phase.word().to_owned(), Role::Missing)),
             None => {}
         }
@@ -292,7 +296,8 @@ fn matrices(view: &View<'_>, test: &TestView, area: Rect, pen: &mut Pen<'_>) {
         .into_iter()
         .chain(test.matrix().map(|m| ("TEST", m)))
         .collect();
-    let n = u16::try_from(both.len().max(1)).unwrap_or(1);
+    let paired = u16::from(!test.pairs.is_empty());
+    let n = u16::try_from(both.len()).unwrap_or(1).max(1 - paired) + paired;
     let beside = area.width >= 76;
     let (w, h) = if beside {
         (area.width / n, area.height)
@@ -322,6 +327,77 @@ fn matrices(view: &View<'_>, test: &TestView, area: Rect, pen: &mut Pen<'_>) {
             height: h.saturating_sub(2),
         };
         grid.draw(room, None, false, pen);
+    }
+    if paired > 0 {
+        let (dx, dy) = if beside {
+            ((n - 1) * w, 0)
+        } else {
+            (0, (n - 1) * h)
+        };
+        let room = Rect {
+            x: area.x + 1 + dx,
+            y: area.y + dy,
+            width: w.saturating_sub(3),
+            height: h,
+        };
+        pairs(test, room, pen);
+    }
+}
+
+/// Bus bandwidth of every two pods; the guilty marked.
+fn pairs(test: &TestView, area: Rect, pen: &mut Pen<'_>) {
+    const CELL: u16 = 7;
+    let head = [("PAIRS", Role::Label), ("  GB/s on the bus", Role::Quiet)];
+    pen.spans(area.x, area.y, area.width, &head);
+    let names: Vec<&str> = test.pods.iter().map(String::as_str).collect();
+    let names = parts::endings(&names, 2);
+    let widest = names.iter().map(|n| parts::columns(n)).max().unwrap_or(1);
+    let left = widest.min(16) + 1;
+    let fit = usize::from(area.width.saturating_sub(left) / CELL);
+    let rows = usize::from(area.height.saturating_sub(2));
+    let at = |column: usize| area.x + left + CELL * u16::try_from(column).unwrap_or(0);
+    for (b, name) in names.iter().enumerate().take(fit) {
+        let short = parts::tail(name, CELL - 1);
+        pen.right(at(b), area.y + 1, CELL, &short, Role::Label);
+    }
+    for (a, name) in names.iter().enumerate().take(rows) {
+        let y = area.y + 2 + u16::try_from(a).unwrap_or(0);
+        pen.text(
+            area.x,
+            y,
+            left - 1,
+            &parts::tail(name, left - 1),
+            Role::Label,
+        );
+        for b in 0..names.len().min(fit) {
+            let number = |n: usize| u32::try_from(n).unwrap_or(0);
+            let pair = (number(a.min(b)), number(a.max(b)));
+            let (text, role) = match test.pairs.get(&pair) {
+                _ if a == b => ("/".to_owned(), Role::Rule),
+                None => ("-".into(), Role::Missing),
+                Some(rate) => {
+                    let text = table::rate(rate.again.unwrap_or(rate.first));
+                    if test.judged.guilty.contains(&pair) {
+                        (format!("{text}!"), Role::Fail)
+                    } else if test.judged.suspected.contains(&pair) {
+                        (format!("{text}?"), Role::Warn)
+                    } else {
+                        (text, Role::Text)
+                    }
+                }
+            };
+            pen.right(at(b), y, CELL, &text, role);
+        }
+    }
+    if names.len() > fit || names.len() > rows {
+        let more = format!("{} pods: not all fit here", names.len());
+        pen.text(
+            area.x,
+            area.y + area.height.saturating_sub(1),
+            area.width,
+            &more,
+            Role::Quiet,
+        );
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Said {
     Step(Box<Step>),
     /// A row of measurement.
     Row(Box<Row>),
+    /// Two pods alone.
+    Pair(Pair),
     /// A table line or remark of nccl-tests.
     Tests(Tests),
 }
@@ -43,6 +45,31 @@ pub enum Status {
     Wrong,
     /// A row.
     Row,
+    /// Two pods alone.
+    Pair,
+}
+
+/// An all-reduce over two pods alone.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Pair {
+    /// Which run.
+    #[serde(default)]
+    pub run: String,
+    /// 1: among other pairs; 2: a suspect, alone.
+    pub turn: u32,
+    /// The pod with the smaller number.
+    pub a: u32,
+    /// The other.
+    pub b: u32,
+    /// `nccl` or `gloo`.
+    pub by: String,
+    /// Size, bytes.
+    pub bytes: u64,
+    /// Bus bandwidth, 10⁹ B/s.
+    pub busbw: f64,
+    /// Wrong elements.
+    #[serde(default)]
+    pub wrong: u64,
 }
 
 /// A step of our script, as one rank tells it.
@@ -343,6 +370,11 @@ fn ours(json: &[u8]) -> Option<Said> {
                 spread,
             }))
         });
+    }
+    if value.get("status")?.as_str()? == "pair" {
+        let pair: Pair = serde_json::from_value(value).ok()?;
+        let sane = pair.busbw.is_finite() && pair.busbw >= 0.0 && pair.a < pair.b;
+        return sane.then_some(Said::Pair(pair));
     }
     let step: Step = serde_json::from_value(value).ok()?;
     Some(Said::Step(Box::new(step)))

@@ -56,6 +56,7 @@ impl Scene {
         let sizes = super::startup::sizes(model);
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
+        super::gpus::fill(&mut scene, model, sizes);
         scene.workloads = workloads(&scene, model, &joined, sizes);
         super::routes::fill(&mut scene, model, &joined.units);
         super::still::judge(&mut scene, model, &joined.units);
@@ -68,6 +69,9 @@ impl Scene {
         }
         scene.checks = super::checks::run(&scene, model);
         scene.test = super::testing::of(&scene, model);
+        if let Some(test) = &scene.test {
+            scene.matrices.extend(super::testing::matrices(test));
+        }
         scene
     }
 }

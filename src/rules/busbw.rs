@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::pairs;
 use crate::model::testrun::{Ending, TestRun};
 use crate::parse::perf::Row;
 
@@ -199,6 +200,13 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         verdict.sentence = format!("{cause}.{stands}");
         return verdict;
     }
+    let judged = pairs::judge(&run.pairs);
+    let of_pairs = pairs::sentence(&judged, &|pod| run.pod_name(pod));
+    if judged.convicts() {
+        verdict.grade = Grade::Below;
+        verdict.sentence = of_pairs;
+        return verdict;
+    }
     if run.ending != Some(Ending::Complete) {
         verdict.grade = if run.rows.is_empty() {
             Grade::Failed
@@ -213,7 +221,10 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         return verdict;
     }
     let Some((row, half)) = largest.zip(best) else {
-        verdict.sentence = "Only gloo on CPU was measured: correct, and no word about NCCL.".into();
+        verdict.sentence =
+            format!("Only gloo on CPU was measured: correct, and no word about NCCL. {of_pairs}")
+                .trim_end()
+                .to_owned();
         return verdict;
     };
     let size = size(row.bytes);
@@ -237,6 +248,8 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         }
     };
     let ratio = half.busbw / e.busbw;
+    // What the transports that NCCL chose can give at best, where that is less than the hardware could.
+    let limit = own_limit(run, table).filter(|_| ratio < GOOD);
     verdict.grade = if ratio >= GOOD {
         Grade::Good
     } else if ratio >= BEARABLE {
@@ -245,6 +258,7 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         Grade::Below
     };
     let hint = match run.transports().as_str() {
+        _ if limit.is_some() => limit.map(|l| format!(" {l}")).unwrap_or_default(),
         "" if ratio < OTHER_TRANSPORT => {
             " So little means another transport than these have.".to_owned()
         }
@@ -257,14 +271,44 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         }
         _ => String::new(),
     };
+    let more = if of_pairs.is_empty() {
+        String::new()
+    } else {
+        format!(" {of_pairs}")
+    };
     verdict.sentence = format!(
-        "{:.1} GB/s at {size}, {:.0} % of the {:.1} GB/s that {} gives.{hint}{slow}",
+        "{:.1} GB/s at {size}, {:.0} % of the {:.1} GB/s that {} gives.{hint}{slow}{more}",
         half.busbw,
         ratio * 100.0,
         e.busbw,
         e.limit
     );
     verdict
+}
+
+/// Sockets between hosts that have something better: what they can give at all.
+fn own_limit(run: &TestRun, table: &Table) -> Option<String> {
+    let sockets = run
+        .transports()
+        .split(", ")
+        .any(|t| t.starts_with("NET/Socket"));
+    let (hosts, per_host) = run.shape();
+    let better = run.rdma(per_host).is_some();
+    if !sockets || hosts < 2 {
+        return None;
+    }
+    let why = if better {
+        " The RDMA ports are there and NCCL did not take them."
+    } else {
+        ""
+    };
+    let rate = run.tcp()?;
+    let row = nearest(&table.tcp, rate)?;
+    Some(format!(
+        "NCCL used TCP between nodes at {:.0} Gb/s: {:.1} GB/s is all it can give.{why}",
+        rate * 8.0,
+        row.expect
+    ))
 }
 
 /// The largest size that torch over NCCL (or nccl-tests, or the worker) measured; the fastest type of it.

@@ -1,16 +1,53 @@
-//! The checklist: declared in `assets/checks.yaml`, looked at here.
+//! The checklist: declared in `assets/checks.yaml`, judged here.
 //!
-//! To add a check: an entry in the YAML, and a probe in [`PROBES`] if none fits.
+//! To add a check: an entry in the YAML, and a judge in [`JUDGES`] if none fits. A judge looks at what is known –
+//! logs, pods, nodes, answers of probes – and says what follows; it asks nobody. What a probe asks is in
+//! [`super::probes`].
 
-use std::collections::{BTreeMap, BTreeSet};
+mod cluster;
+mod env;
+mod gpus;
+mod host;
+mod logs;
+mod look;
+mod model;
+mod network;
+
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::findings::ranges;
-use super::scene::{CheckVerdict, CheckView, PodRow, Scene};
+use super::findings::fix::{Target, sh};
+use super::scene::{CheckVerdict, CheckView, Scene};
 use crate::model::Model;
-use crate::model::event::Feed;
+use look::{Look, Seen};
+
+/// What a check needs to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Needs {
+    /// What is known anyway: objects and logs.
+    Observe,
+    /// Commands inside the containers that only read.
+    Probe,
+}
+
+/// A fix as it is written down; names of this workload are filled in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Fix {
+    /// A sentence.
+    Do(String),
+    /// Variables to set; one without a value is to be removed.
+    Env(BTreeMap<String, Option<String>>),
+    /// A piece of the pod template.
+    Yaml(String),
+    /// Words after `kubectl -n NAMESPACE`.
+    Kubectl(String),
+    /// An argument of `vllm serve`.
+    Arg(String),
+}
 
 /// A check as it is written down.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,24 +57,55 @@ pub struct Check {
     pub id: String,
     /// What the list shows.
     pub title: String,
-    /// Name in [`PROBES`].
-    pub probe: String,
+    /// What it needs.
+    pub level: Needs,
+    /// Probes that feed it: names of the catalogue.
+    #[serde(default)]
+    pub probes: Vec<String>,
+    /// Name in [`JUDGES`].
+    pub judge: String,
+    /// What it asks, and what passes.
+    pub means: String,
     /// What to do when it does not pass.
-    pub fix: String,
+    pub fix: Vec<Fix>,
 }
 
-/// What a probe saw.
-struct Seen {
-    verdict: CheckVerdict,
-    subject: String,
-    ran: &'static str,
-    output: String,
-}
+type Judge = fn(&Look<'_>) -> Seen;
 
-type Probe = fn(&Scene, &Model) -> Seen;
-
-/// Probe names and how each looks.
-const PROBES: &[(&str, Probe)] = &[("env", env), ("nccl_lines", nccl_lines), ("pods", pods)];
+/// Names of judges.
+const JUDGES: &[(&str, Judge)] = &[
+    ("access", model::access),
+    ("acs", gpus::acs),
+    ("clock", network::clock),
+    ("dns", network::dns),
+    ("driver", gpus::driver),
+    ("ecc", gpus::ecc),
+    ("env", env::env),
+    ("files", model::files),
+    ("gid", network::gid),
+    ("gpu-memory", gpus::memory),
+    ("gpus", gpus::count),
+    ("host-ip", env::host_ip),
+    ("image", cluster::image),
+    ("interfaces", network::interfaces),
+    ("memlock", host::memlock),
+    ("memory", host::memory),
+    ("mtu", network::mtu),
+    ("nccl-lines", logs::nccl_lines),
+    ("network-policy", cluster::network_policy),
+    ("nodes", cluster::nodes),
+    ("offline", env::offline),
+    ("pods", cluster::pods),
+    ("ranks", env::ranks),
+    ("rdma", network::rdma),
+    ("rdma-ports", network::rdma_ports),
+    ("reach", network::reach),
+    ("shm", host::shm),
+    ("startup-probe", cluster::startup_probe),
+    ("topology", gpus::topology),
+    ("versions", host::versions),
+    ("xid", gpus::xid),
+];
 
 static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
     serde_yaml::from_str(include_str!("../../assets/checks.yaml")).unwrap_or_default()
@@ -49,10 +117,23 @@ pub fn declared() -> &'static [Check] {
     &CHECKS
 }
 
-/// Whether a probe of this name exists.
+/// Whether a judge of this name exists.
 #[must_use]
-pub fn has_probe(name: &str) -> bool {
-    PROBES.iter().any(|(n, _)| *n == name)
+pub fn has_judge(name: &str) -> bool {
+    JUDGES.iter().any(|(n, _)| *n == name)
+}
+
+/// Names of the probes that feed a check, by its id, its id without `check.`, or the name of a probe itself.
+#[must_use]
+pub fn probes_of(name: &str) -> Vec<&'static str> {
+    let full = format!("check.{name}");
+    if let Some(c) = declared().iter().find(|c| c.id == name || c.id == full) {
+        return c.probes.iter().map(String::as_str).collect();
+    }
+    super::probes::get(name)
+        .map(|p| p.name)
+        .into_iter()
+        .collect()
 }
 
 /// Runs the checklist over what is known.
@@ -61,228 +142,49 @@ pub fn run(scene: &Scene, model: &Model) -> Vec<CheckView> {
     if model.sources.iter().next().is_none() && model.pods.is_empty() {
         return Vec::new();
     }
+    let look = Look::of(scene, model);
     let one = |check: &'static Check| {
-        let (_, probe) = PROBES.iter().find(|(n, _)| *n == check.probe)?;
-        let seen = probe(scene, model);
+        let (_, judge) = JUDGES.iter().find(|(n, _)| *n == check.judge)?;
+        let seen = judge(&look);
         let bad = matches!(
             seen.verdict,
             CheckVerdict::Fail | CheckVerdict::Warn | CheckVerdict::Unknown
         );
+        let mut fix = Vec::new();
+        if bad {
+            fix.extend(seen.fix.iter().cloned());
+            fix.extend(check.fix.iter().flat_map(|f| paste(f, &look.target, &seen)));
+        }
         Some(CheckView {
             id: &check.id,
             title: check.title.clone(),
             verdict: seen.verdict,
-            subject: seen.subject,
-            ran: seen.ran.to_owned(),
+            subject: seen.subject(),
+            ran: seen.ran,
             output: seen.output,
-            fix: if bad {
-                vec![check.fix.clone()]
-            } else {
-                Vec::new()
-            },
-            at: scene.now,
+            fix,
+            at: seen.at.or(scene.now),
         })
     };
     declared().iter().filter_map(one).collect()
 }
 
-/// All pods of the workload Running and Ready, none missing by index.
-fn pods(scene: &Scene, model: &Model) -> Seen {
-    let ran = "the pods of the workload, by watch";
-    let subject = model.session.workload.clone().unwrap_or_default();
-    if model.session.feed == Feed::Files
-        || (model.pods.is_empty() && model.session.feed != Feed::Cluster)
-    {
-        let output = "these are files, not pods".to_owned();
-        return Seen {
-            verdict: CheckVerdict::NotApplicable,
-            subject,
-            ran,
-            output,
-        };
-    }
-    if !model.pods.synced() {
-        return Seen {
-            verdict: CheckVerdict::Waiting,
-            subject,
-            ran,
-            output: "the list of pods has not arrived yet".into(),
-        };
-    }
-    let census = model.pods.census();
-    let ready =
-        |r: &&PodRow| r.status == "Running" && r.ready.split_once('/').is_some_and(|(a, b)| a == b);
-    let well = scene.pods.iter().filter(ready).count();
-    let want = census.expected.map_or(scene.pods.len(), |n| n as usize);
-    let mut said = vec![format!("{well} of {want} Running and Ready")];
-    for row in scene.pods.iter().filter(|r| !ready(r)).take(8) {
-        let why = row
-            .why
-            .as_deref()
-            .map_or_else(String::new, |w| format!(": {w}"));
-        said.push(format!("{} is {} {}{why}", row.name, row.status, row.ready));
-    }
-    let places = |list: &[(u32, u32)]| ranges(&list.iter().map(|(_, i)| *i).collect::<Vec<_>>());
-    if !census.missing.is_empty() {
-        said.push(format!("no pod at index {}", places(&census.missing)));
-    }
-    if !census.duplicate.is_empty() {
-        said.push(format!("two pods at index {}", places(&census.duplicate)));
-    }
-    let verdict = if scene.pods.iter().any(|r| r.bad) || !census.duplicate.is_empty() {
-        CheckVerdict::Fail
-    } else if well >= want && census.missing.is_empty() && want > 0 {
-        CheckVerdict::Pass
-    } else {
-        CheckVerdict::Waiting
+/// A fix with this workload's names in it, quoted for the shell.
+fn paste(fix: &Fix, target: &Target, seen: &Seen) -> Vec<String> {
+    let fill = |text: &str| {
+        let first =
+            |list: &[String], name: &str| list.first().map_or_else(|| name.to_owned(), |p| sh(p));
+        text.replace("{pod}", &first(&seen.pods, "POD"))
+            .replace("{node}", &first(&seen.nodes, "NODE"))
     };
-    Seen {
-        verdict,
-        subject,
-        ran,
-        output: said.join("\n"),
-    }
-}
-
-/// NCCL lines present in every log that vLLM's ranks write, and with which subsystems.
-fn nccl_lines(scene: &Scene, _model: &Model) -> Seen {
-    let ran = "the logs, by line";
-    let with: Vec<&str> = scene
-        .sources
-        .iter()
-        .filter(|s| s.nccl_lines > 0)
-        .map(|s| s.name.as_str())
-        .collect();
-    let without: Vec<&str> = scene
-        .sources
-        .iter()
-        .filter(|s| s.nccl_lines == 0 && s.vllm_lines > 0)
-        .map(|s| s.name.as_str())
-        .collect();
-    let lines: u64 = scene.sources.iter().map(|s| s.nccl_lines).sum();
-    let has = |what: fn(&super::scene::Communicator) -> bool| scene.communicators.iter().any(what);
-    let mut holds = Vec::new();
-    if has(|c| !c.ranks.is_empty()) {
-        holds.push("INIT");
-    }
-    if has(|c| !c.edges.is_empty()) {
-        holds.push("connections");
-    }
-    if scene.processes.iter().any(|p| !p.env.is_empty()) {
-        holds.push("ENV");
-    }
-    if scene.processes.iter().any(|p| p.network.is_some()) {
-        holds.push("NET");
-    }
-    let verdict = match (lines, without.is_empty()) {
-        (0, _) if scene.sources.iter().all(|s| s.lines == 0) => CheckVerdict::Waiting,
-        // A rank that has not come to NCCL yet is silent as well.
-        (0, _) => CheckVerdict::Unknown,
-        (_, false) => CheckVerdict::Warn,
-        (_, true) => CheckVerdict::Pass,
-    };
-    let mut output = format!(
-        "{lines} NCCL lines in {} of {} logs",
-        with.len(),
-        scene.sources.len()
-    );
-    if !holds.is_empty() {
-        output.push_str(&format!("; they hold {}", holds.join(", ")));
-    }
-    if !without.is_empty() {
-        output.push_str(&format!("\nnone in {}", without.join(", ")));
-    }
-    Seen {
-        verdict,
-        subject: String::new(),
-        ran,
-        output,
-    }
-}
-
-/// Variables that differ by nature: ranks, addresses, devices.
-const MUST_DIFFER: &[&str] = &[
-    "VLLM_HOST_IP",
-    "NCCL_HOSTID",
-    "VLLM_DP_RANK",
-    "VLLM_DP_RANK_LOCAL",
-    "CUDA_VISIBLE_DEVICES",
-    "RANK",
-    "LOCAL_RANK",
-];
-
-/// What the logs prove of the environment is equal over ranks.
-fn env(scene: &Scene, _model: &Model) -> Seen {
-    let ran = "what the logs prove of the environment";
-    let ranks: Vec<_> = scene
-        .processes
-        .iter()
-        .filter(|p| p.nccl_step.is_some() || !p.env.is_empty())
-        .collect();
-    let mut values: BTreeMap<&str, BTreeMap<Option<&str>, BTreeSet<String>>> = BTreeMap::new();
-    let names: BTreeSet<&str> = ranks
-        .iter()
-        .flat_map(|p| p.env.iter().map(|(k, _)| k.as_str()))
-        .collect();
-    for name in names.iter().filter(|n| !MUST_DIFFER.contains(n)) {
-        for p in &ranks {
-            let value = p
-                .env
-                .iter()
-                .find(|(k, _)| k == name)
-                .map(|(_, v)| v.as_str());
-            values
-                .entry(name)
-                .or_default()
-                .entry(value)
-                .or_default()
-                .insert(p.place());
-        }
-    }
-    let differing: Vec<String> = values
-        .iter()
-        .filter(|(_, by)| by.len() > 1)
-        .map(|(name, by)| {
-            let side = |(value, places): (&Option<&str>, &BTreeSet<String>)| {
-                let names: Vec<&str> = places.iter().map(String::as_str).collect();
-                format!(
-                    "{} in {}",
-                    value.map_or_else(|| "not set".to_owned(), str::to_owned),
-                    names.join(", ")
-                )
-            };
-            format!(
-                "{name}: {}",
-                by.iter().map(side).collect::<Vec<_>>().join("; ")
-            )
-        })
-        .collect();
-    let (verdict, output) = if ranks.len() < 2 {
-        (
-            CheckVerdict::NotApplicable,
-            "fewer than two NCCL processes to compare".to_owned(),
-        )
-    } else if names.is_empty() {
-        (
-            CheckVerdict::Unknown,
-            "no variable is echoed in these logs (NCCL_DEBUG_SUBSYS without ENV?)".to_owned(),
-        )
-    } else if differing.is_empty() {
-        (
-            CheckVerdict::Pass,
-            format!(
-                "{} variables, equal in {} processes",
-                names.len(),
-                ranks.len()
-            ),
-        )
-    } else {
-        (CheckVerdict::Warn, differing.join("\n"))
-    };
-    Seen {
-        verdict,
-        subject: String::new(),
-        ran,
-        output,
+    match fix {
+        Fix::Do(text) => vec![fill(text)],
+        Fix::Env(list) => list
+            .iter()
+            .map(|(name, value)| target.env(name, value.as_deref()))
+            .collect(),
+        Fix::Yaml(text) => vec![target.yaml(text)],
+        Fix::Kubectl(text) => vec![target.kubectl(&fill(text))],
+        Fix::Arg(text) => vec![target.arg(text)],
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::busbw::{self, Grade, Table, size};
-use super::scene::{Glyph, Matrix, Scene};
+use super::pairs::{self, Judged, Pairs};
+use super::scene::{Cell, Glyph, Matrix, Scene, Slot};
 use crate::model::Model;
 use crate::model::testrun::{Failure, Phase, Planned, TestRun};
 use crate::parse::Nanos;
@@ -80,6 +81,12 @@ pub struct TestView {
     pub verdict: Option<busbw::Verdict>,
     /// Expected bus bandwidth, GB/s, as soon as the ranks told of GPUs and networks.
     pub expected: Option<f64>,
+    /// Rates between every two pods, and what they prove.
+    pub pairs: Pairs,
+    /// See [`pairs::judge`].
+    pub judged: Judged,
+    /// Names of the pods' nodes, by number.
+    pub pods: Vec<String>,
     /// What is left in the cluster; `None` while nothing was cleaned up.
     pub left: Option<Vec<String>>,
     /// What NCCL said in the test's pods.
@@ -157,6 +164,11 @@ pub fn of(scene: &Scene, model: &Model) -> Option<Box<TestView>> {
         skipped: skipped.map(|(s, w)| (s.clone(), w.clone())).collect(),
         sentence,
         expected: graded.expected,
+        judged: pairs::judge(&run.pairs),
+        pods: (0..run.planned.as_ref().map_or(0, |p| p.pods.min(1_024)))
+            .map(|pod| run.pod_name(pod))
+            .collect(),
+        pairs: run.pairs.clone(),
         verdict: (!running).then_some(graded),
         left: run.left.clone(),
         scene: inner,
@@ -283,6 +295,80 @@ fn compare(workload: &Matrix, test: &Matrix) -> Vec<Compared> {
         });
     }
     out
+}
+
+/// Matrices of the test for the list of matrices: its transports rank by rank, its pairs pod by pod.
+///
+/// Their cells lead nowhere: processes and connections behind them are those of [`TestView::scene`].
+#[must_use]
+pub fn matrices(test: &TestView) -> Vec<Matrix> {
+    let mut out = Vec::new();
+    if let Some(own) = test.matrix() {
+        let mut own = own.clone();
+        own.name = "test".into();
+        own.label = "test".into();
+        own.headline = format!("all-reduce test: {}", own.headline);
+        for slot in &mut own.slots {
+            slot.process = None;
+        }
+        for cell in &mut own.cells {
+            cell.edges.clear();
+            cell.open.clear();
+        }
+        out.push(own);
+    }
+    if !test.pairs.is_empty() {
+        out.push(pair_matrix(test));
+    }
+    out
+}
+
+/// Pod by pod, the worst transport between two, marked where the pair is guilty.
+fn pair_matrix(test: &TestView) -> Matrix {
+    let slots = (0..).zip(&test.pods).map(|(number, name)| Slot {
+        number,
+        proven: true,
+        process: None,
+        host: name.clone(),
+    });
+    // Ranks stand in order of their pods.
+    let per_pod = test.planned.as_ref().map_or(1, |p| p.gpus.max(1));
+    let mut worst: BTreeMap<(u32, u32), Glyph> = BTreeMap::new();
+    for cell in test.matrix().into_iter().flat_map(|m| &m.cells) {
+        let pair = (cell.from / per_pod, cell.to / per_pod);
+        let known = worst.entry(pair).or_insert(cell.glyph);
+        *known = cell.glyph.max(*known);
+    }
+    let mut cells = Vec::new();
+    for (a, b) in test.pairs.keys() {
+        for (from, to) in [(*a, *b), (*b, *a)] {
+            let glyph = worst.get(&(from, to)).copied();
+            cells.push(Cell {
+                from,
+                to,
+                // Over gloo alone it is TCP.
+                glyph: glyph.unwrap_or(Glyph::Tcp),
+                downgraded: test.judged.guilty.contains(&(*a, *b)),
+                disagree: false,
+                inferred: test.judged.suspected.contains(&(*a, *b)),
+                edges: Vec::new(),
+                open: Vec::new(),
+            });
+        }
+    }
+    cells.sort_by_key(|c| (c.from, c.to));
+    let name = |pod: u32| {
+        let name = usize::try_from(pod).ok().and_then(|p| test.pods.get(p));
+        name.cloned().unwrap_or_else(|| format!("pod {pod}"))
+    };
+    Matrix {
+        name: "test pairs".into(),
+        label: "test pairs".into(),
+        slots: slots.collect(),
+        cells,
+        groups: Vec::new(),
+        headline: pairs::sentence(&test.judged, &name),
+    }
 }
 
 fn transports(matrix: &Matrix, inside: bool) -> Vec<(Glyph, usize)> {

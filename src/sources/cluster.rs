@@ -10,6 +10,7 @@ mod director;
 mod discover;
 mod exec;
 mod login;
+mod nodes;
 pub mod observe;
 mod proxy;
 mod proxyget;
@@ -33,6 +34,7 @@ pub use client::{Connection, connect};
 pub use director::{Director, Helper};
 pub use discover::{Found, find, missing};
 pub use exec::ExecSpec;
+use nodes::Nodes;
 pub use proxy::Environment as ProxyEnvironment;
 pub(crate) use trouble::one_line;
 pub use trouble::{ClusterError, Kind as TroubleKind, Trouble};
@@ -334,6 +336,7 @@ async fn follow(
         pods_tx,
     )));
     let mut fleet = Fleet::new(link.clone(), tx.clone(), limits);
+    let mut nodes = Nodes::new(link.clone(), tx.clone());
     let mut ours = Ours::of(&workload);
     let (events_tx, mut events) = mpsc::channel(256);
     let mut events_tx = Some(events_tx);
@@ -363,8 +366,14 @@ async fn follow(
                         sink,
                     ))));
                 }
+                if let Change::Put(pod) = &change
+                    && let Some(name) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref())
+                {
+                    nodes.want(name);
+                }
                 pod_change(change, &mut fleet, &mut ours, &tx).await
             }
+            event = nodes.next() => tx.send(event).await.is_ok(),
             Some(change) = events.recv() => match change {
                 Change::Put(e) => match ours.event(observe::event(&e)) {
                     Some(e) => tx.send(Event::KubeEvent(e)).await.is_ok(),

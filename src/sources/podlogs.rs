@@ -179,6 +179,29 @@ struct Container {
     gpus: u32,
     place: Place,
     task: Option<AbortOnDropHandle<()>>,
+    /// The run that was read to its end.
+    whole: Arc<OnceRead>,
+}
+
+/// The run of a container whose log was read to its end: never again, whatever is still said of its pod.
+#[derive(Debug, Default)]
+pub(crate) struct OnceRead(std::sync::Mutex<Option<Run>>);
+
+impl OnceRead {
+    pub fn set(&self, run: Run) {
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(run);
+    }
+
+    fn is(&self, run: &Run) -> bool {
+        let read = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        read.as_ref() == Some(run)
+    }
 }
 
 /// The followers of a workload.
@@ -280,6 +303,7 @@ impl Fleet {
                     gpus: c.gpus,
                     place: place.clone(),
                     task: None,
+                    whole: Arc::default(),
                 });
             entry.now.send_if_modified(|old| {
                 let changed = *old != now;
@@ -361,6 +385,10 @@ fn start(shared: &Arc<Shared>, key: &ContainerKey, c: &mut Container) {
     if running || c.now.borrow().doing == Doing::Waits || c.now.borrow().gone {
         return;
     }
+    // Pods change after their containers have ended: a condition, a finalizer, another container.
+    if c.whole.is(&c.now.borrow().run) {
+        return;
+    }
     let fresh = c.task.is_none();
     let info = SourceInfo {
         name: format!("{}/{}/{}", key.pod.namespace, key.pod.name, key.container),
@@ -375,6 +403,7 @@ fn start(shared: &Arc<Shared>, key: &ContainerKey, c: &mut Container) {
         c.lines.clone(),
         c.now.subscribe(),
         c.gpus > 0,
+        c.whole.clone(),
     );
     c.task = Some(AbortOnDropHandle::new(tokio::spawn(follower.run(fresh))));
 }

@@ -11,6 +11,7 @@ pub mod load;
 pub mod plan;
 pub mod pods;
 pub mod rng;
+mod samples;
 pub mod scenario;
 mod shipped;
 mod test;
@@ -56,6 +57,7 @@ pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
     for (pod, lines) in plan.pods.iter().zip(simlog::write(s, &plan)) {
         source(s, &plan, pod, lines, &mut out);
     }
+    samples::write(s, &plan, &mut out);
     if let Some(after) = s.test.at {
         let begun = test::play(s, plan.start + plan::secs(after), "");
         out.extend(begun.unwrap_or_default());
@@ -75,7 +77,8 @@ pub fn session(s: &Scenario) -> Session {
         context: Some(format!("demo {}", s.name)),
         namespace: Some(s.workload.namespace.clone()),
         workload: Some(format!("{}/{}", pods::kind(s), s.workload.name)),
-        level: Level::Observe,
+        // Its pods may be looked into: nobody is harmed.
+        level: Level::Probe,
         locked: false,
     }
 }

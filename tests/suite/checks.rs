@@ -5,39 +5,80 @@ use std::sync::Arc;
 use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
-use ncclscope::rules::checks;
 use ncclscope::rules::scene::{CheckVerdict, Scene};
-
-#[derive(serde::Deserialize)]
-struct Entry {
-    id: String,
-    title: String,
-    probe: String,
-    fix: String,
-}
+use ncclscope::rules::variables::{self, Over};
+use ncclscope::rules::{checks, probes};
 
 #[test]
-fn every_declared_check_has_a_probe_and_a_full_sentence() {
-    let written: Vec<Entry> =
-        serde_yaml::from_str(include_str!("../../assets/checks.yaml")).unwrap();
+fn every_declared_check_has_a_judge_its_probes_and_full_sentences() {
+    let all = checks::declared();
+    let first: Vec<&str> = all.iter().take(8).map(|c| c.id.as_str()).collect();
     assert_eq!(
-        written.len(),
-        checks::declared().len(),
-        "the file as shipped loads whole"
+        first,
+        [
+            "check.pods",
+            "check.reach",
+            "check.nccl-lines",
+            "check.gpus",
+            "check.model-files",
+            "check.model-access",
+            "check.env",
+            "check.gpu-memory",
+        ]
     );
-    for c in written {
+    let mut ids: Vec<&str> = all.iter().map(|c| c.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all.len(), "ids are unique");
+    for c in all {
         assert!(
             c.id.starts_with("check.") && !c.title.is_empty(),
             "{}",
             c.id
         );
-        assert!(
-            checks::has_probe(&c.probe),
-            "{} names a probe that does not exist",
-            c.id
-        );
-        assert!(c.fix.ends_with('.'), "{}", c.id);
+        assert!(checks::has_judge(&c.judge), "{} names no judge", c.id);
+        assert!(c.means.ends_with('.'), "{}", c.id);
+        assert!(!c.fix.is_empty(), "{}", c.id);
+        for p in &c.probes {
+            assert!(probes::get(p).is_some(), "{} names no probe: {p}", c.id);
+        }
+        let asks = c.level == checks::Needs::Probe;
+        assert!(!asks || !c.probes.is_empty(), "{} asks nothing", c.id);
     }
+    // Every probe feeds a check.
+    for p in probes::PROBES {
+        assert!(
+            all.iter().any(|c| c.probes.iter().any(|n| n == p.name)),
+            "nothing is made of {}",
+            p.name
+        );
+    }
+}
+
+#[test]
+fn a_check_is_found_by_its_name_and_by_its_probe() {
+    assert_eq!(checks::probes_of("check.memlock"), ["limits", "rdma"]);
+    assert_eq!(checks::probes_of("memlock"), ["limits", "rdma"]);
+    assert_eq!(checks::probes_of("topo"), ["topo"]);
+    assert_eq!(checks::probes_of("nonsense"), Vec::<&str>::new());
+}
+
+#[test]
+fn variables_are_data_that_reads_well() {
+    let all = variables::declared();
+    assert!(all.len() > 100);
+    for v in all {
+        assert!(
+            v.means.ends_with('.') && !v.default.is_empty(),
+            "{}",
+            v.name
+        );
+    }
+    assert_eq!(variables::over("VLLM_HOST_IP"), Over::Differ);
+    assert_eq!(variables::over("NCCL_SOMETHING_NEW"), Over::Equal);
+    assert_eq!(variables::over("PATH"), Over::Ignored);
+    assert!(variables::mistake("NCCL_IB_DISABLE", "1").is_some());
+    assert!(variables::mistake("NCCL_IB_DISABLE", "0").is_none());
 }
 
 fn verdicts(logs: &[&str]) -> Vec<(String, CheckVerdict, String)> {

@@ -442,6 +442,53 @@ fn restarted(name: &str, version: u32, restarts: u32) -> Value {
     p
 }
 
+/// A pod of a Job: its container has ended and will not run again.
+fn ended(name: &str, version: u32) -> Value {
+    let mut p = pod(name, version);
+    p["spec"]["restartPolicy"] = json!("Never");
+    p["status"]["containerStatuses"][0]["state"] = json!({"terminated": {"exitCode": 0, "reason": "Completed",
+        "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:09:00Z", "containerID": "containerd://one"}});
+    p
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_container_that_ended_is_delivered_once_whatever_is_said_of_its_pod_later() {
+    let (watch, answer) = Answer::stream();
+    let server = api(
+        Turns::new([list("PodList", 5, &[ended("a", 3)])]),
+        Turns::new([answer]),
+        |_| Answer::Text(lines(1, 9).into_bytes()),
+    )
+    .await;
+    let mut heard = Heard::start(&server).await;
+    let over = |h: &Heard| {
+        let ends = |s: &&SourceEvent| matches!(s, SourceEvent::Ended { .. });
+        h.sources.iter().filter(ends).count()
+    };
+    heard.until("its end", |h| over(h) == 1).await;
+    // The phase follows the container, and the Job's controller takes its finalizer off.
+    for version in 8..12 {
+        let mut later = ended("a", version);
+        later["status"]["phase"] = json!("Succeeded");
+        watch.send(change("MODIFIED", &later)).unwrap();
+    }
+    watch.send(change("ADDED", &pod("b", 12))).unwrap();
+    heard
+        .until("another pod's log", |h| {
+            h.log("prod/b/vllm").contains("line 9")
+        })
+        .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    watch.send(change("MODIFIED", &pod("b", 13))).unwrap();
+    heard
+        .until("what came meanwhile", |h| {
+            h.pods.iter().filter(|p| *p == "b").count() == 2
+        })
+        .await;
+    assert_eq!(heard.log("prod/a/vllm"), lines(1, 9));
+    assert_eq!(over(&heard), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_completes_the_old_run_and_begins_the_new_one() {
     let (watch, answer) = Answer::stream();
@@ -902,4 +949,71 @@ fn proxies_are_chosen_as_kubectl_chooses_them() {
     for (none, server, direct) in table {
         assert_eq!(proxy(none, server).is_none(), direct, "{none} {server}");
     }
+}
+
+/// What `report` does over a cluster, with the options of the fake one.
+async fn observed(server: &FakeApi, limit: u64) -> Result<(usize, u64, Vec<String>), String> {
+    let options = ClusterOptions {
+        kubeconfig: Some(server.kubeconfig("{token: t}")),
+        selector: Some("app=llm".into()),
+        ..ClusterOptions::default()
+    };
+    let limit = Duration::from_secs(limit);
+    let seen =
+        ncclscope::app::headless::observe(options, Default::default(), Vec::new(), limit).await;
+    seen.map(|(model, at, notes)| {
+        assert!(at > 0);
+        let lines = model.sources.iter().map(|(_, s)| s.lines).sum();
+        (model.pods.iter().count(), lines, notes)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_report_reads_what_exists_and_stops_when_nothing_new_comes() {
+    let open = Arc::new(Mutex::new(Vec::new()));
+    let server = api(
+        Turns::new([list(
+            "PodList",
+            5,
+            &[pod("a", 3), ended("b", 4), pod("silent", 4)],
+        )]),
+        Turns::default(),
+        move |a| match a.path.contains("silent") {
+            true => Answer::status(403, "Forbidden", "no logs of this one"),
+            false if a.path.contains("/a/") => {
+                let (tx, answer) = Answer::stream();
+                tx.send(Piece::Bytes(lines(1, 9).into_bytes())).unwrap();
+                open.lock().unwrap().push(tx);
+                answer
+            }
+            false => Answer::Text(lines(1, 5).into_bytes()),
+        },
+    )
+    .await;
+    let begun = std::time::Instant::now();
+    let (pods, lines, notes) = observed(&server, 20).await.unwrap();
+    assert_eq!((pods, lines), (3, 14));
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    let said = notes.join("\n");
+    assert!(said.contains("prod/silent/vllm"), "{said}");
+    assert!(!said.contains("prod/a/vllm"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_report_that_can_see_nothing_says_why() {
+    let server = FakeApi::start(|a| match a.path.as_str() {
+        "/version" => Answer::Json(200, json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0",
+            "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""})),
+        _ => Answer::status(403, "Forbidden", "no"),
+    })
+    .await;
+    let said = observed(&server, 20).await.unwrap_err();
+    assert_eq!(said, "not allowed to list and watch pods in namespace prod");
+    let server = FakeApi::start(|_| Answer::Nothing).await;
+    let said = observed(&server, 3).await.unwrap_err();
+    assert!(said.contains("API server"), "{said}");
 }

@@ -267,7 +267,11 @@ async fn a_test_asked_for_meets_the_faults_of_the_scenario() {
             "below",
             "GB/s that RDMA between hosts at 1600 Gb/s gives",
         ),
-        ("socket-despite-rdma", "below", "NET/Socket"),
+        (
+            "socket-despite-rdma",
+            "below",
+            "NCCL used TCP between nodes at 10 Gb/s: 1.1 GB/s is all it can give",
+        ),
         ("connect-timeout", "not decided", "no progress for 180 s"),
     ] {
         let s = sim::load(name).unwrap();
@@ -296,6 +300,48 @@ async fn a_test_asked_for_meets_the_faults_of_the_scenario() {
             verdict.sentence
         );
     }
+}
+
+/// Three pods, one slow: the pairs name it.
+#[tokio::test(start_paused = true)]
+async fn pairs_in_the_demo_name_the_slow_node() {
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/scenarios/allreduce-slow-link.yaml"
+    ))
+    .unwrap();
+    let text = text
+        .replace("pods: 2", "pods: 3")
+        .replace("pp: 2", "pp: 3")
+        .replace("test: { at: 65, ", "test: { ");
+    let s = sim::parse("three", &text).unwrap();
+    let (tx, mut rx) = tokio::sync::mpsc::channel(64);
+    let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
+    ask.send(Errand::Line("allreduce --pairs".into())).unwrap();
+    drop(ask);
+    tokio::spawn(sim::play(s, 50.0, tx, errands));
+    let mut model = Model::default();
+    while let Some(event) = rx.recv().await {
+        update(
+            &mut model,
+            Stamped {
+                seq: 1,
+                at: 1,
+                event,
+            },
+        );
+    }
+    let scene = Scene::of(&model);
+    let labels: Vec<&str> = scene.matrices.iter().map(|m| m.label.as_str()).collect();
+    assert!(labels.ends_with(&["test", "test pairs"]), "{labels:?}");
+    let test = scene.test.expect("a test");
+    assert_eq!(test.judged.pods, [1]);
+    let verdict = test.verdict.expect("it has ended");
+    assert_eq!(
+        verdict.sentence,
+        "Guilty: gpu-02, each of its 2 pairs is slow or wrong."
+    );
+    assert_eq!(verdict.grade.code(), 1);
 }
 
 /// Expectations are written in the contract's words.

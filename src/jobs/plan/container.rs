@@ -157,6 +157,7 @@ pub(super) struct Run<'a> {
     pub gpus: u32,
     pub port: u16,
     pub max_bytes: u64,
+    pub pairs: bool,
     pub image: Option<&'a str>,
 }
 
@@ -276,6 +277,9 @@ fn environment(like: &Like<'_>, run: &Run<'_>, warnings: &mut Vec<String>) -> Ve
     set("NCCLSCOPE_NPROC", run.gpus.max(1).to_string());
     set("NCCLSCOPE_NEED_GPUS", u8::from(run.gpus > 0).to_string());
     set("NCCLSCOPE_MAX_BYTES", run.max_bytes.to_string());
+    if run.pairs {
+        set("NCCLSCOPE_PAIRS", "1".into());
+    }
     // A user without an entry in passwd: torch asks for its name, and caches must be writable.
     if user(like) != Some(0) {
         for (name, value) in [

@@ -12,6 +12,8 @@ pub enum PaneId {
     Ranks,
     /// Rank by rank.
     Matrix,
+    /// Memory and health of every GPU.
+    Vram,
     /// The checklist.
     Checks,
     /// What is wrong, with its proof.
@@ -33,6 +35,7 @@ impl PaneId {
         Self::Pods,
         Self::Ranks,
         Self::Matrix,
+        Self::Vram,
         Self::Checks,
         Self::Findings,
         Self::Test,
@@ -48,6 +51,7 @@ impl PaneId {
             Self::Pods => "pods",
             Self::Ranks => "ranks",
             Self::Matrix => "matrix",
+            Self::Vram => "vram",
             Self::Checks => "checks",
             Self::Findings => "findings",
             Self::Test => "test",
@@ -65,6 +69,7 @@ impl PaneId {
             Self::Pods => '1',
             Self::Ranks => '2',
             Self::Matrix => '3',
+            Self::Vram => '4',
             Self::Checks => '5',
             Self::Findings => '6',
             Self::Test => '7',

@@ -404,7 +404,7 @@ fn hosts(view: &View<'_>, slow: &BTreeSet<u32>, area: Rect, pen: &mut Pen<'_>) -
                 (format!("{rank} "), Role::Strong)
             };
             pen.right(at, line, number, &text, role);
-            pen.text(at + number, line, cut, cut_at, Role::Quiet);
+            pen.text(at + number + 1, line, cut, cut_at, Role::Quiet);
         }
         y += lines;
     }

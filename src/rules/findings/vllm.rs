@@ -5,6 +5,7 @@ mod layout;
 mod loading;
 mod memory;
 mod model;
+mod silence;
 mod specs;
 
 use super::View;
@@ -262,6 +263,7 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     specs::rank_config(view, out);
     layout::tp_over_network(view, out);
     loading::loading_slow(view, out);
+    silence::find(view, out);
 }
 
 /// Weaker lines alone make a weaker finding.

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use std::collections::BTreeMap;
 
-use crate::model::event::{Condition, ContainerState, ContainerView, KubeEvent, PodView};
+use crate::model::event::{Condition, ContainerState, ContainerView, KubeEvent, NodeView, PodView};
 use crate::parse::Nanos;
 
 /// Nanoseconds since the epoch.
@@ -87,6 +87,51 @@ pub fn pod(pod: &core::Pod) -> PodView {
             status.container_statuses.as_deref().unwrap_or_default(),
         ),
         yaml: yaml(pod),
+    }
+}
+
+/// A node.
+#[must_use]
+pub fn node(node: &core::Node) -> NodeView {
+    let meta = &node.metadata;
+    let spec = node.spec.clone().unwrap_or_default();
+    let status = node.status.clone().unwrap_or_default();
+    let info = status.node_info.unwrap_or_default();
+    let amounts = |q: Option<BTreeMap<String, Quantity>>| {
+        let all = q.into_iter().flatten();
+        all.map(|(name, q)| (name, q.0)).collect()
+    };
+    NodeView {
+        name: meta.name.clone().unwrap_or_default(),
+        labels: meta.labels.clone().unwrap_or_default(),
+        annotations: annotations(meta),
+        unschedulable: spec.unschedulable.unwrap_or(false),
+        taints: spec
+            .taints
+            .into_iter()
+            .flatten()
+            .map(|t| (t.key, t.value.unwrap_or_default(), t.effect))
+            .collect(),
+        conditions: status
+            .conditions
+            .into_iter()
+            .flatten()
+            .map(|c| Condition {
+                since: time(&c.last_transition_time),
+                kind: c.type_,
+                status: c.status,
+                reason: c.reason.filter(|r| !r.is_empty()),
+                message: c.message.filter(|m| !m.is_empty()),
+            })
+            .collect(),
+        allocatable: amounts(status.allocatable),
+        capacity: amounts(status.capacity),
+        versions: [
+            info.kubelet_version,
+            info.kernel_version,
+            info.container_runtime_version,
+        ],
+        gone: false,
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::tail::{Resume, Tail, stamp};
-use super::{Doing, Now, Run, Shared};
+use super::{Doing, Now, OnceRead, Run, Shared};
 use crate::model::event::{EdgeState, Event, LogBlock, SourceEvent, SourceId, SourceInfo};
 use crate::parse::{Block, Nanos};
 use crate::sources::cluster::{Backoff, Trouble, TroubleKind, jitter};
@@ -50,6 +50,7 @@ pub(crate) struct Follower {
     /// Lets the containers without GPUs wait until this one is open.
     turn: Option<Turn>,
     gpu: bool,
+    whole: Arc<OnceRead>,
     /// The next opening may not join the last one, and that is no loss.
     loose: bool,
     /// The next opening reads only the end.
@@ -115,6 +116,7 @@ impl Follower {
         lines: Arc<AtomicU64>,
         now: watch::Receiver<Now>,
         gpu: bool,
+        whole: Arc<OnceRead>,
     ) -> Self {
         let turn = gpu.then(|| Turn::new(&shared));
         Self {
@@ -127,6 +129,7 @@ impl Follower {
             backoff: Backoff::default(),
             turn,
             gpu,
+            whole,
             loose: false,
             only_end: false,
             joined: false,
@@ -171,6 +174,9 @@ impl Follower {
             if now.doing == Doing::Waits || (complete && current.as_ref() == Some(&now.run)) {
                 self.turn = None;
                 if now.over {
+                    if let Some(run) = current.filter(|_| complete) {
+                        self.whole.set(run);
+                    }
                     self.end(None).await;
                     return;
                 }
@@ -298,6 +304,7 @@ impl Follower {
             backoff: Backoff::default(),
             turn: None,
             gpu: self.gpu,
+            whole: Arc::default(),
             loose: true,
             only_end: false,
             joined: false,

@@ -330,6 +330,13 @@ pub enum Fault {
         /// Which pods.
         pods: Vec<usize>,
     },
+    /// Somebody else holds memory of the GPUs of these ranks.
+    Leftover {
+        /// Which ranks.
+        ranks: Vec<usize>,
+        /// How much, GiB.
+        gib: f64,
+    },
     /// GPUDirect RDMA refused in some pods.
     NoGdr {
         /// Which pods.
@@ -473,6 +480,13 @@ pub enum Then {
     },
 }
 
+impl Then {
+    /// The process ends.
+    pub(super) fn ends(&self) -> bool {
+        matches!(self, Self::Exit { .. })
+    }
+}
+
 /// What the program must conclude when the scenario is over.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -563,8 +577,12 @@ impl Fault {
             | Self::SameNode { pods }
             | Self::Rotated { pods, .. }
             | Self::Pod { pods, .. } => (pods, &[]),
+<<<<<<< HEAD
             Self::SharedMemory { .. } => (&[], &[]),
             Self::Rank { ranks, .. } => (&[], ranks),
+=======
+            Self::Rank { ranks, .. } | Self::Leftover { ranks, .. } => (&[], ranks),
+>>>>>>> main
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn play(s: &Scenario, at: Nanos, typed: &str) -> Result<Vec<(Nanos, E
         args.max_bytes
     };
     let mut cast = Cast::new(s, at, &planned.job, plan.pods, plan.gpus);
+    cast.paired = args.pairs;
     cast.run.clone_from(&planned.run);
     let mut out: Vec<(Nanos, TestEvent)> = vec![(at, TestEvent::Planned(Arc::new(planned)))];
     let of = |n: u32| format!("{n} of {}", plan.pods);
@@ -150,6 +151,8 @@ struct Cast {
     plan: Plan,
     run: String,
     test: Test,
+    /// Every two pods alone, too.
+    paired: bool,
     rng: Rng,
 }
 
@@ -207,6 +210,7 @@ impl Cast {
             s: own,
             plan,
             run: String::new(),
+            paired: false,
         }
     }
 
@@ -300,6 +304,9 @@ impl Cast {
             ", \"largest\": {largest}, \"busbw\": {{\"float32\": {peak:.6}, \"bfloat16\": {peak:.6}}}"
         );
         self.step(&mut pens, sweep, at, "sweep", &best);
+        if self.paired && self.plan.pods.len() > 1 {
+            at = self.pairs(&mut pens, at + SEC / 10, peak);
+        }
         let (pynccl, mut at) = (at + SEC / 10, at + SEC / 2);
         for shift in [3, 7, 11, 15, 19, 23] {
             at += self.row(&mut pens, at, "pynccl", "bfloat16", 1 << shift, peak * 0.97);
@@ -371,6 +378,39 @@ impl Cast {
             };
             self.say(pens, r, met + secs(at), "gpus", "ok", more);
         }
+    }
+
+    /// Every two pods, then the suspects alone; says when that is over.
+    fn pairs(&mut self, pens: &mut [Pen], begun: Nanos, peak: f64) -> Nanos {
+        let n = self.plan.pods.len();
+        // Alone two pods do as well as all, but where the slow link is one of theirs.
+        let share = self.test.slow.map_or(1.0, |s| s.share);
+        let slow = self.test.slow.map(|s| s.pod);
+        let rate = |a: usize, b: usize| {
+            let bad = slow.is_some_and(|p| p == a || p == b);
+            peak / share * if bad { share } else { 1.0 }
+        };
+        let mut at = begun;
+        let mut tell = |turn: u32, a: usize, b: usize| {
+            at += SEC / 4;
+            let more = format!(
+                ", \"turn\": {turn}, \"a\": {a}, \"b\": {b}, \"by\": \"nccl\", \"bytes\": 67108864, \"busbw\": {:.6}, \"wrong\": 0",
+                rate(a, b) * (1.0 + (self.rng.unit() - 0.5) * 0.04)
+            );
+            self.say(pens, 0, at, "pairs", "pair", &more);
+        };
+        let all: Vec<(usize, usize)> = (0..n)
+            .flat_map(|a| (a + 1..n).map(move |b| (a, b)))
+            .collect();
+        all.iter().for_each(|(a, b)| tell(1, *a, *b));
+        let bad = |(a, b): &(usize, usize)| slow.is_some_and(|p| p == *a || p == *b);
+        if n > 2 && slow.is_some() {
+            let control = all.iter().find(|p| !bad(p));
+            let again = all.iter().filter(|p| bad(p)).chain(control);
+            again.for_each(|(a, b)| tell(2, *a, *b));
+        }
+        self.step(pens, begun, at + SEC / 10, "pairs", ", \"wrong\": 0");
+        at + SEC / 10
     }
 
     /// NCCL stands still: the watchdog of each rank says so.

@@ -8,6 +8,7 @@ use crate::sources::sim::scenario::{Phase, SEC};
 use crate::sources::sim::version::Version;
 
 use super::{Book, MS, api, engine, master, record, worker};
+use crate::sources::simlog::loads;
 
 impl Book<'_> {
     pub(super) fn since(&self, major: u32, minor: u32, patch: u32) -> bool {
@@ -284,7 +285,7 @@ impl Book<'_> {
         let next = self.plan.begins(Phase::Compile);
         let length = secs(s.phases.weights);
         for r in &ranks {
-            let own = self.loads(r, length);
+            let own = loads(r, length);
             if r.global == 0 {
                 let model = &s.model.name;
                 self.worker(
@@ -318,12 +319,6 @@ impl Book<'_> {
                 self.worker(r, true, end - 120 * MS, &format!("INFO [gpu_model_runner.py:2904] Model loading took {gib:.4} GiB memory and {:.6} seconds", took - 0.12));
             }
         }
-    }
-
-    /// How long one rank loads: a little less than the phase.
-    pub(super) fn loads(&self, rank: &Rank, length: Nanos) -> Nanos {
-        let spread = Nanos::try_from(rank.pod * 7 % 5).unwrap_or(0);
-        length - length * spread / 60
     }
 
     /// The bar, which torch's rank 0 alone prints: a carriage return, then a line of its own per file.

@@ -1,0 +1,97 @@
+//! The memory strip of the overview: a line a node, or a line a group of alike GPUs.
+
+use ratatui::layout::Rect;
+
+use super::{bad, bar, gb, left, place, sentence, word};
+use crate::panes::View;
+use crate::panes::parts::{self, Pen};
+use crate::rules::scene::GpuView;
+use crate::theme::Role;
+
+/// Draws the strip; says how many lines it took.
+pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
+    let gpus: Vec<&GpuView> = view
+        .scene
+        .gpus
+        .iter()
+        .filter(|g| g.used.is_some())
+        .collect();
+    if gpus.is_empty() || area.height < 2 || area.width < 30 {
+        return 0;
+    }
+    let now = view.scene.now.map_or(0, |a| a.ns);
+    let n = pen.text(area.x, area.y, area.width, "VRAM", Role::Label);
+    let (said, role) = sentence(view.scene);
+    let role = if role == Role::Strong {
+        Role::Quiet
+    } else {
+        role
+    };
+    pen.text(
+        area.x + n + 2,
+        area.y,
+        area.width.saturating_sub(n + 2),
+        &said,
+        role,
+    );
+    // A node a line; the GPU that needs eyes on its own.
+    let mut rows: Vec<(String, Vec<&GpuView>)> = Vec::new();
+    for g in gpus {
+        let alone = bad(g, now).is_some();
+        let rank = g
+            .global_rank
+            .map_or_else(|| place(g).to_owned(), |r| format!("rank {r}"));
+        let key = if alone { rank } else { place(g).to_owned() };
+        match rows.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, list)) => list.push(g),
+            None => rows.push((key, vec![g])),
+        }
+    }
+    rows.sort_by_key(|(_, list)| !list.iter().any(|g| bad(g, now).is_some()));
+    let lines = usize::from(area.height - 1);
+    let hidden = rows.len() > lines;
+    let lines = if hidden { lines - 1 } else { lines };
+    let who = rows
+        .iter()
+        .take(lines)
+        .map(|(k, _)| parts::columns(k))
+        .max()
+        .unwrap_or(0)
+        .min(20);
+    let mut y = area.y + 1;
+    for (key, list) in rows.iter().take(lines) {
+        let worst = list.iter().find(|g| bad(g, now).is_some());
+        let role = worst.and_then(|g| bad(g, now)).unwrap_or(Role::Text);
+        pen.text(area.x, y, who, &parts::tail(key, who), role);
+        let used: u64 = list.iter().filter_map(|g| g.used).sum();
+        let total: u64 = list.iter().filter_map(|g| g.total).sum();
+        let figures = format!("{} / {} GB", gb(used), gb(total));
+        let says = match worst {
+            Some(g) => word(g, now),
+            None => {
+                let longest = list.iter().filter_map(|g| g.left).max();
+                (longest.map_or(String::new(), left), Role::Text)
+            }
+        };
+        let (wide, tail) = (parts::columns(&figures).max(15), 16.min(area.width / 4));
+        let bar = area.width.saturating_sub(who + wide + tail + 5).min(40);
+        bar::Parts::of(list).draw(area.x + who + 1, y, bar, pen);
+        let at = area.x + who + bar + 2;
+        pen.right(at, y, wide, &figures, Role::Text);
+        let at = at + wide + 2;
+        pen.text(
+            at,
+            y,
+            (area.x + area.width).saturating_sub(at),
+            &says.0,
+            says.1,
+        );
+        y += 1;
+    }
+    if hidden {
+        let more = format!("… {} more lines in vram", rows.len() - lines);
+        pen.text(area.x, y, area.width, &more, Role::Quiet);
+        y += 1;
+    }
+    y - area.y
+}

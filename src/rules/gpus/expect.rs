@@ -1,0 +1,263 @@
+//! What a GPU should hold: weights by the model's size and the layout, the limit by vLLM's setting.
+
+use super::{CRAWL, SECOND, SMALL, WINDOW, loaded, loads};
+use crate::model::Model;
+use crate::model::event::ProbeOutcome;
+use crate::model::gpus::Gpu;
+use crate::model::speakers::Speaker;
+use crate::parse::Nanos;
+use crate::parse::vllm::{Settings, release};
+use crate::rules::layout::Sizes;
+use crate::rules::scene::{GpuView, ProcessView, Stage};
+
+const GIB: f64 = (1u64 << 30) as f64;
+/// Memory that a rank takes before the weights where nobody saw it: CUDA, torch, NCCL (vllm.md 8.5).
+const USUAL_BEFORE: u64 = 3 << 29;
+/// What is known of the model and of vLLM's settings.
+pub(super) struct Plan {
+    /// Bytes per GPU and what says so.
+    share: Option<(u64, String)>,
+    /// What ranks measured after they had loaded, by pipeline stage.
+    measured: Vec<(Option<u32>, u64)>,
+    /// `gpu_memory_utilization`, and whether somebody set it.
+    utilization: Option<(f64, bool)>,
+    /// How far those who speak are.
+    furthest: Option<Stage>,
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes of models in GiB"
+)]
+fn bytes(gib: f64) -> u64 {
+    (gib.max(0.0) * GIB) as u64
+}
+
+impl Plan {
+    pub(super) fn of(model: &Model, sizes: Option<Sizes>, furthest: Option<Stage>) -> Self {
+        let speakers = &model.speakers.list;
+        let logged = speakers.iter().find_map(|s| s.checkpoint_gib).map(bytes);
+        let whole = model
+            .gpus
+            .model_bytes()
+            .or_else(|| probed(model))
+            .map(|b| (b, "the index"))
+            .or_else(|| logged.map(|b| (b, "the loader")));
+        let share = whole.zip(sizes).and_then(|((whole, from), s)| {
+            // Experts are spread over data-parallel ranks, the rest is not: the split is not known from outside.
+            if s.dp > 1 && s.ep {
+                return None;
+            }
+            let parts = u64::from(s.tp) * u64::from(s.pp);
+            #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+            let gb = whole as f64 / 1e9;
+            let from = format!("{from}: {gb:.1} GB by TP {} × PP {}", s.tp, s.pp);
+            Some((whole.checked_div(parts)?, from))
+        });
+        let measured = speakers
+            .iter()
+            .filter_map(|s| Some((stage_of(s), bytes(s.model_gib?))))
+            .collect();
+        Self {
+            share,
+            measured,
+            utilization: utilization(model),
+            furthest,
+        }
+    }
+
+    /// Bytes of weights that a rank should take, and what says so.
+    pub(super) fn of_rank(&self, p: &ProcessView) -> Option<(u64, String)> {
+        let measured = self
+            .measured
+            .iter()
+            .find(|(pp, _)| p.pp.is_some() && *pp == p.pp)
+            .map(|(_, b)| (*b, "measured by a rank of its stage".to_owned()));
+        measured.or_else(|| self.share.clone())
+    }
+
+    /// Fills in what the GPU of this rank should hold and how far it is.
+    pub(super) fn lay(
+        &self,
+        view: &mut GpuView,
+        gpu: &Gpu,
+        p: &ProcessView,
+        model: &Model,
+        now: Nanos,
+    ) {
+        if let Some((expected, from)) = self.of_rank(p) {
+            view.expected_weights = Some(expected);
+            view.expected_from = Some(from);
+        }
+        view.utilization = self.utilization;
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of the memory"
+        )]
+        {
+            view.limit = self
+                .utilization
+                .zip(view.total)
+                .map(|((u, _), total)| (total as f64 * u.clamp(0.0, 1.0)) as u64);
+        }
+        view.loading = loads(p, self.furthest);
+        let moments = Moments::of(model, p);
+        view.other = other(gpu, &moments);
+        let began = moments.weights.and_then(|t| before(gpu, t));
+        view.before_weights = began;
+        let (Some(used), Some(expected)) = (view.used, view.expected_weights) else {
+            return;
+        };
+        let floor = began.unwrap_or(USUAL_BEFORE + view.other.unwrap_or(0));
+        view.filled = if view.loading {
+            Some(used.saturating_sub(floor).min(expected))
+        } else if loaded(p, self.furthest) {
+            Some(expected.min(used))
+        } else {
+            Some(0)
+        };
+        if !view.loading {
+            return;
+        }
+        let fresh = now.saturating_sub(gpu.at) < 10 * SECOND;
+        view.rate = gpu
+            .recent
+            .per_second(WINDOW)
+            .filter(|r| *r > CRAWL && fresh);
+        if let (Some(rate), Some(filled)) = (view.rate, view.filled) {
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                reason = "a forecast"
+            )]
+            {
+                let left = expected.saturating_sub(filled) as f64 / rate;
+                view.left = (left < 1e6).then_some((left * 1e9) as Nanos);
+            }
+        }
+    }
+}
+
+/// `"total_size": N` in what a look at the model's files brought back.
+fn probed(model: &Model) -> Option<u64> {
+    model
+        .probes
+        .iter()
+        .filter(|(probe, ..)| probe.starts_with("model"))
+        .filter_map(|(.., probed)| match &probed.outcome {
+            Some(ProbeOutcome::Answered { out, .. }) => {
+                let (_, tail) = out.split_once("\"total_size\"")?;
+                let digits: String = tail
+                    .chars()
+                    .skip_while(|c| matches!(c, ':' | ' '))
+                    .take_while(char::is_ascii_digit)
+                    .collect();
+                digits.parse::<u64>().ok()
+            }
+            _ => None,
+        })
+        .max()
+}
+
+fn stage_of(s: &Speaker) -> Option<u32> {
+    s.ranks
+        .as_ref()
+        .map(|(r, _)| r.pp)
+        .or_else(|| s.label.as_ref().and_then(|(_, l)| l.pp))
+        // Without pipeline stages nobody prints one.
+        .or(Some(0))
+}
+
+/// The setting: what a process printed, else the pod's command line, else the default of the version.
+fn utilization(model: &Model) -> Option<(f64, bool)> {
+    let number = |s: &Settings| {
+        s.get("gpu_memory_utilization")?
+            .parse::<f64>()
+            .ok()
+            .filter(|u| (0.0..=1.0).contains(u))
+    };
+    let said = model
+        .speakers
+        .list
+        .iter()
+        .find_map(|s| number(&s.settings))
+        .or_else(|| {
+            model.pods.iter().find_map(|(_, pod)| {
+                pod.containers.iter().find_map(|c| {
+                    let words = c.command.iter().chain(&c.args);
+                    let words = words.flat_map(|w| w.split_whitespace());
+                    number(&Settings::from_argv(words))
+                })
+            })
+        });
+    if let Some(u) = said {
+        return Some((u, true));
+    }
+    // vllm.md section 0: 0.92 from v0.20 on, 0.90 before.
+    let version = model
+        .speakers
+        .list
+        .iter()
+        .find_map(|s| release(s.version.as_deref()?))?;
+    Some((if version >= (0, 20, 0) { 0.92 } else { 0.9 }, false))
+}
+
+/// When a rank's process began to take memory, and when its weights began to come.
+struct Moments {
+    began: Option<Nanos>,
+    weights: Option<Nanos>,
+}
+
+impl Moments {
+    fn of(model: &Model, p: &ProcessView) -> Self {
+        let of_rank = || {
+            model
+                .speakers
+                .list
+                .iter()
+                .filter(|s| p.sources.contains(&s.source.0) && s.incarnation == p.incarnation)
+        };
+        let first = |stages: &[Stage], same: bool| {
+            of_rank()
+                .filter(|s| !same || s.global_rank().is_none() || s.global_rank() == p.global_rank)
+                .flat_map(|s| stages.iter().filter_map(|st| s.stages.get(st)?.at))
+                .filter(|at| at.exact)
+                .map(|at| at.ns)
+                .min()
+        };
+        Self {
+            began: first(&[Stage::DistributedInit, Stage::NcclInit], false),
+            // A rank that is silent by its version loads when its neighbours do.
+            weights: first(&[Stage::Weights, Stage::Download], true)
+                .or_else(|| first(&[Stage::Weights, Stage::Download], false)),
+        }
+    }
+}
+
+/// Memory used at the last sample before a moment; nothing where nobody looked by then.
+fn before(gpu: &Gpu, moment: Nanos) -> Option<u64> {
+    gpu.curve
+        .points()
+        .iter()
+        .take_while(|(at, _)| *at <= moment)
+        .last()
+        .map(|(_, used)| *used)
+}
+
+/// Memory that was taken before the rank came and still is.
+fn other(gpu: &Gpu, moments: &Moments) -> Option<u64> {
+    let (first_at, first) = gpu.first?;
+    if moments.began.is_none_or(|began| first_at > began) {
+        return None;
+    }
+    let least = gpu
+        .curve
+        .points()
+        .iter()
+        .map(|(_, used)| *used)
+        .fold(first, u64::min);
+    Some(if least > SMALL { least } else { 0 })
+}

@@ -1,0 +1,196 @@
+//! Variables of NCCL, gloo, vLLM and torch: what they mean (`assets/variables.yaml`), and which values the pods have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use super::probes::Members;
+use crate::model::event::{ContainerKey, PodKey};
+use crate::model::probes::Probes;
+use crate::parse::probe::Answer;
+
+/// How a variable must stand over the pods of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Over {
+    /// A difference is a mistake.
+    #[default]
+    Equal,
+    /// Equality is a mistake: addresses, ranks.
+    Differ,
+    /// Says nothing.
+    Ignored,
+}
+
+/// A variable as it is written down.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variable {
+    /// Name.
+    pub name: String,
+    /// What holds where it is not set.
+    pub default: String,
+    /// How it must stand over pods.
+    #[serde(default)]
+    pub over: Over,
+    /// What it does.
+    pub means: String,
+    /// Values that are mistakes, or are for debugging alone, and why.
+    #[serde(default)]
+    pub mistakes: BTreeMap<String, String>,
+    /// What it should be once the debugging is over; `unset` where it should go.
+    #[serde(default)]
+    pub production: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    equal_prefixes: Vec<String>,
+    ignored_prefixes: Vec<String>,
+    variables: Vec<Variable>,
+}
+
+static FILE: LazyLock<File> = LazyLock::new(|| {
+    serde_yaml::from_str(include_str!("../../assets/variables.yaml")).unwrap_or_default()
+});
+
+/// Every variable that is written down.
+#[must_use]
+pub fn declared() -> &'static [Variable] {
+    &FILE.variables
+}
+
+/// What is known of a name.
+#[must_use]
+pub fn get(name: &str) -> Option<&'static Variable> {
+    static BY: LazyLock<BTreeMap<&'static str, &'static Variable>> = LazyLock::new(|| {
+        FILE.variables
+            .iter()
+            .map(|v| (v.name.as_str(), v))
+            .collect()
+    });
+    BY.get(name).copied()
+}
+
+/// How a name must stand over pods; what is neither written down nor of a known family says nothing.
+#[must_use]
+pub fn over(name: &str) -> Over {
+    if let Some(v) = get(name) {
+        return v.over;
+    }
+    let begins = |list: &[String]| list.iter().any(|p| name.starts_with(p.as_str()));
+    if begins(&FILE.ignored_prefixes) || !begins(&FILE.equal_prefixes) {
+        Over::Ignored
+    } else {
+        Over::Equal
+    }
+}
+
+/// Why a value is a mistake, or for debugging alone.
+#[must_use]
+pub fn mistake(name: &str, value: &str) -> Option<&'static str> {
+    get(name)?.mistakes.get(value).map(String::as_str)
+}
+
+/// One variable over the pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Values {
+    /// Value and the pods that have it.
+    pub by: BTreeMap<String, Vec<String>>,
+    /// Pods that are known not to set it.
+    pub unset: Vec<String>,
+}
+
+impl Values {
+    /// The value of one pod.
+    #[must_use]
+    pub fn of(&self, pod: &str) -> Option<&str> {
+        self.by
+            .iter()
+            .find(|(_, pods)| pods.iter().any(|p| p == pod))
+            .map(|(v, _)| v.as_str())
+    }
+
+    /// More than one value, or set here and not there.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.by.len() > 1 || (!self.by.is_empty() && !self.unset.is_empty())
+    }
+}
+
+/// Variables over the pods of a workload: as the process in the container has them where a probe has read them,
+/// else as the specification writes them. A value that comes from a secret, a config map or a field is not known
+/// from the specification, and then that pod is left out for that name.
+#[must_use]
+pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values> {
+    let mut known: Vec<(String, BTreeMap<String, Option<String>>, bool)> = Vec::new();
+    for m in &members.list {
+        let place = ContainerKey {
+            pod: PodKey {
+                namespace: m.pod.namespace.clone(),
+                name: m.pod.name.clone(),
+            },
+            container: m.container.name.clone(),
+        };
+        let answer = probes
+            .at("env", Some(&place))
+            .and_then(|p| p.answer.as_deref());
+        let mut mine: BTreeMap<String, Option<String>> = m
+            .container
+            .env
+            .iter()
+            // A value with a reference in it is not what the process gets.
+            .map(|(k, v)| (k.clone(), v.clone().filter(|v| !v.contains("$("))))
+            .collect();
+        let read = match answer {
+            Some(Answer::Environment(e)) if !e.denied && !e.vars.is_empty() => {
+                mine.retain(|_, v| v.is_none());
+                for (k, v) in &e.vars {
+                    mine.insert(k.clone(), Some(v.clone()));
+                }
+                for k in &e.secrets {
+                    mine.insert(k.clone(), None);
+                }
+                true
+            }
+            _ => false,
+        };
+        known.push((m.pod.name.clone(), mine, read));
+    }
+    let names: BTreeSet<&String> = known
+        .iter()
+        .flat_map(|(_, mine, _)| mine.iter().filter(|(_, v)| v.is_some()).map(|(k, _)| k))
+        .collect();
+    // The specification does not tell what the image sets: absence proves something only among equals.
+    let all_read = known.iter().all(|(.., read)| *read);
+    let none_read = known.iter().all(|(.., read)| !read);
+    let mut out = BTreeMap::new();
+    for name in names {
+        let mut v = Values::default();
+        for (pod, mine, read) in &known {
+            match mine.get(name) {
+                Some(Some(value)) => v.by.entry(value.clone()).or_default().push(pod.clone()),
+                Some(None) => {}
+                None if *read || all_read || none_read => v.unset.push(pod.clone()),
+                None => {}
+            }
+        }
+        out.insert(name.clone(), v);
+    }
+    out
+}
+
+/// Variables that stand wrong over the pods: must be equal and differ, or must differ and are shared.
+#[must_use]
+pub fn skewed(values: &BTreeMap<String, Values>) -> Vec<(&String, &Values)> {
+    values
+        .iter()
+        .filter(|(name, v)| match over(name) {
+            Over::Equal => v.differs(),
+            Over::Differ => v.by.values().any(|pods| pods.len() > 1),
+            Over::Ignored => false,
+        })
+        .collect()
+}
