@@ -96,10 +96,7 @@ mod testrun;
 mod themes;
 #[path = "suite/vllm.rs"]
 mod vllm;
-<<<<<<< HEAD
-#[path = "suite/wait.rs"]
-mod wait;
-=======
 #[path = "suite/vram.rs"]
 mod vram;
->>>>>>> main
+#[path = "suite/wait.rs"]
+mod wait;

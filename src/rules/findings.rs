@@ -136,6 +136,10 @@ pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
     vllm::find(&view, &notices, &mut found);
     pods::find(&view, &notices, &mut found);
     died::find(&view, &notices, &mut found);
+    // Where an error explains why nobody gets on, that they don't is no news.
+    if !found.iter().any(|f| f.severity == Severity::Error) {
+        vllm::silent(&view, &mut found);
+    }
     found.sort_by(|a, b| a.key.cmp(&b.key));
     unique(&mut found);
     echo::fold(&view, &mut found);

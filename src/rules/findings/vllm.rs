@@ -263,6 +263,10 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     specs::rank_config(view, out);
     layout::tp_over_network(view, out);
     loading::loading_slow(view, out);
+}
+
+/// What samples prove of ranks that say nothing, once everything else has been looked at.
+pub fn silent(view: &View<'_>, out: &mut Vec<Finding>) {
     silence::find(view, out);
 }
 

@@ -577,12 +577,8 @@ impl Fault {
             | Self::SameNode { pods }
             | Self::Rotated { pods, .. }
             | Self::Pod { pods, .. } => (pods, &[]),
-<<<<<<< HEAD
             Self::SharedMemory { .. } => (&[], &[]),
-            Self::Rank { ranks, .. } => (&[], ranks),
-=======
             Self::Rank { ranks, .. } | Self::Leftover { ranks, .. } => (&[], ranks),
->>>>>>> main
         }
     }
 }

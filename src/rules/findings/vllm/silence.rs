@@ -64,8 +64,7 @@ fn load(view: &View<'_>, ranks: &[Seen<'_>]) -> (Option<f64>, Option<f64>) {
     let mut per: BTreeMap<ContainerKey, u32> = BTreeMap::new();
     for r in ranks {
         let p = r.process;
-        if let (Some(namespace), Some(name), Some(container)) =
-            (&p.namespace, &p.pod, &p.container)
+        if let (Some(namespace), Some(name), Some(container)) = (&p.namespace, &p.pod, &p.container)
         {
             let pod = PodKey {
                 namespace: namespace.clone(),
@@ -137,7 +136,8 @@ pub(super) fn find(view: &View<'_>, out: &mut Vec<Finding>) {
             !p.quiet && p.still.is_none() && p.stage.is_some_and(|s| s < Stage::Serving)
         });
         let loading = silent().any(|(_, p)| {
-            matches!(p.stage, Some(Stage::Download | Stage::Weights)) && p.still.is_some_and(|s| !s.waits)
+            matches!(p.stage, Some(Stage::Download | Stage::Weights))
+                && p.still.is_some_and(|s| !s.waits)
         });
         let figures = Figures { cores, read };
         if loading && !moves {
@@ -159,12 +159,14 @@ struct Figures {
 
 impl Figures {
     fn say(self) -> String {
-        let cores = self
-            .cores
-            .map_or_else(|| "not sampled".to_owned(), |c| format!("{c:.2} cores per rank"));
-        let read = self
-            .read
-            .map_or_else(|| "not sampled".to_owned(), |r| format!("{:.1} MB/s", r / 1e6));
+        let cores = self.cores.map_or_else(
+            || "not sampled".to_owned(),
+            |c| format!("{c:.2} cores per rank"),
+        );
+        let read = self.read.map_or_else(
+            || "not sampled".to_owned(),
+            |r| format!("{:.1} MB/s", r / 1e6),
+        );
         format!("processors: {cores}; reading: {read}")
     }
 
@@ -187,7 +189,12 @@ fn raise(
         .iter()
         .filter(|s| s.process.still.is_some_and(|x| !x.waits))
         .min_by_key(|s| s.process.still.map(|x| x.since.ns))?;
-    let speaker = view.joined.units.get(suspect.unit as usize)?.speakers.iter();
+    let speaker = view
+        .joined
+        .units
+        .get(suspect.unit as usize)?
+        .speakers
+        .iter();
     let line = speaker
         .filter_map(|s| view.model.speakers.list.get(*s as usize))
         .find_map(|s| {
@@ -263,10 +270,13 @@ fn stalled(view: &View<'_>, seen: &[Seen<'_>], figures: Figures) -> Option<Findi
     let at = at.map_or_else(String::new, |g| {
         format!(" at {} of {} {}", g.done, g.total, g.unit)
     });
-    f.title = format!("the load of the weights stopped{at}: nothing is read, GPUs and processors rest");
+    f.title =
+        format!("the load of the weights stopped{at}: nothing is read, GPUs and processors rest");
     f.cause = "The storage under the model no longer answers (a hung network file system, a throttled volume, a dead download), or the loading process waits for something that never comes.".into();
     let target = Target::of(view.model);
-    let pod = stuck.first().map_or_else(String::new, |s| s.process.place());
+    let pod = stuck
+        .first()
+        .map_or_else(String::new, |s| s.process.place());
     let pid = stuck
         .first()
         .and_then(|s| s.process.pid)
@@ -297,12 +307,7 @@ fn hung(view: &View<'_>, seen: &[Seen<'_>], figures: Figures) -> Option<Finding>
 }
 
 /// Requests run, and not one token is made.
-fn dead_service(
-    view: &View<'_>,
-    seen: &[Seen<'_>],
-    figures: Figures,
-    now: At,
-) -> Option<Finding> {
+fn dead_service(view: &View<'_>, seen: &[Seen<'_>], figures: Figures, now: At) -> Option<Finding> {
     let quiet = view
         .model
         .speakers
@@ -376,5 +381,6 @@ fn blame(view: &View<'_>, f: &mut Finding, seen: &[Seen<'_>]) {
         target.env("TORCH_NCCL_TRACE_BUFFER_SIZE", Some("2000"))
             + "   # the next hang names the call of every rank",
     );
-    f.fix.push("restart all pods of the group together once the stacks are saved".into());
+    f.fix
+        .push("restart all pods of the group together once the stacks are saved".into());
 }
