@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::cli::ClusterArgs;
+use super::headless;
 use crate::model::event::{Event, Level, Session, Stamped};
 use crate::model::{Model, update};
 use crate::parse::Nanos;
@@ -33,8 +34,8 @@ pub struct WaitArgs {
     /// What to wait for
     #[arg(long = "for", value_enum, value_name = "STATE")]
     pub goal: Goal,
-    /// How long: `90s`, `20m`, `1h30m`
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    /// How long: `90s`, `20m`, `1h`
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = headless::duration)]
     pub timeout: Duration,
     /// Workload as [KIND/]NAME; found by itself where there is only one
     #[arg(long, help_heading = "Cluster", value_name = "WORKLOAD")]
@@ -42,47 +43,6 @@ pub struct WaitArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
-}
-
-/// `90s`, `20m`, `1h30m`; a bare number is seconds.
-///
-/// # Errors
-///
-/// A sentence that shows what would be right.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration; for instance 90s, 20m, 1h30m");
-    let (mut total, mut number, mut last) = (0u64, String::new(), u64::MAX);
-    for ch in text.trim().chars() {
-        if ch.is_ascii_digit() {
-            number.push(ch);
-            continue;
-        }
-        let unit = match ch {
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
-            _ => return Err(wrong()),
-        };
-        let n: u64 = number.parse().map_err(|_| wrong())?;
-        if unit >= last {
-            return Err(wrong());
-        }
-        last = unit;
-        number.clear();
-        total = n
-            .checked_mul(unit)
-            .and_then(|n| total.checked_add(n))
-            .ok_or_else(wrong)?;
-    }
-    if !number.is_empty() {
-        if last != u64::MAX {
-            return Err(wrong());
-        }
-        total = number.parse().map_err(|_| wrong())?;
-    } else if last == u64::MAX {
-        return Err(wrong());
-    }
-    Ok(Duration::from_secs(total))
 }
 
 /// How it ended.
@@ -213,12 +173,14 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// How often it is looked at, and how often at most something is said.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Folds events until the goal is reached, lost or out of time. `now` stamps them; what changes is said on `out`.
+/// Folds events until the goal is reached, lost or out of time. `broken` says why it can't be watched at all, `now`
+/// stamps the events, and what changes is said on `out`.
 pub async fn until(
     goal: Goal,
     timeout: Duration,
     session: Session,
     mut bus: mpsc::Receiver<Event>,
+    broken: impl Fn(&Model) -> Option<String>,
     now: impl Fn() -> Nanos,
     out: &mut impl Write,
 ) -> Outcome {
@@ -253,6 +215,9 @@ pub async fn until(
             event: Event::Tick,
         };
         update(&mut model, tick);
+        if let Some(why) = broken(&model) {
+            return Outcome::Unfed(why);
+        }
         if model.rev == seen && Instant::now() < end {
             continue;
         }
@@ -313,8 +278,20 @@ pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
                 .and_then(|d| Nanos::try_from(d.as_nanos()).ok())
                 .unwrap_or(0)
         };
+        let broken = |model: &Model| headless::unwatchable(model, &options);
         let mut out = std::io::stderr();
-        anyhow::Ok(until(args.goal, args.timeout, session, bus, wall, &mut out).await)
+        anyhow::Ok(
+            until(
+                args.goal,
+                args.timeout,
+                session,
+                bus,
+                broken,
+                wall,
+                &mut out,
+            )
+            .await,
+        )
     })?;
     runtime.shutdown_timeout(Duration::from_millis(100));
     let text = match &outcome {

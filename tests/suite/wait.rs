@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ncclscope::app::wait_cmd::{Goal, Outcome, duration, until};
+use ncclscope::app::wait_cmd::{Goal, Outcome, until};
+use ncclscope::model::Model;
+use ncclscope::model::event::Session;
 use ncclscope::sources::sim;
 
 /// Waits on a scenario; what came of it, how long it took on the scenario's clock, and what was said.
@@ -20,6 +22,7 @@ async fn wait(name: &str, goal: Goal, timeout: u64) -> (Outcome, f64, String) {
         Duration::from_secs(timeout),
         session,
         bus,
+        |_| None,
         now,
         &mut out,
     )
@@ -71,14 +74,14 @@ async fn time_passes() {
     assert!(took >= 90.0);
 }
 
-#[test]
-fn durations_are_read_as_people_write_them() {
-    let s = |n| Ok(Duration::from_secs(n));
-    assert_eq!(duration("90s"), s(90));
-    assert_eq!(duration("20m"), s(1200));
-    assert_eq!(duration("1h30m"), s(5400));
-    assert_eq!(duration("45"), s(45));
-    for wrong in ["", "m", "30m1h", "5x", "1h30", "-3s"] {
-        assert!(duration(wrong).unwrap_err().contains("20m"), "{wrong}");
-    }
+/// What can't be watched at all is said at once, and is no time-out.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_watched_is_not_waited_for() {
+    let (_tx, bus) = tokio::sync::mpsc::channel(1);
+    let broken = |_: &Model| Some("not allowed to list pods".to_owned());
+    let timeout = Duration::from_secs(60);
+    let session = Session::default();
+    let mut out = Vec::new();
+    let outcome = until(Goal::Serving, timeout, session, bus, broken, || 0, &mut out).await;
+    assert_eq!(outcome.code(), 2, "{outcome:?}");
 }
