@@ -104,3 +104,5 @@ mod vllm;
 mod vram;
 #[path = "suite/wait.rs"]
 mod wait;
+#[path = "suite/worker.rs"]
+mod worker;
