@@ -19,8 +19,8 @@ pub mod runloop;
 pub mod stage;
 pub mod terminal;
 pub mod themes;
-pub mod wait_cmd;
 pub mod veil;
+pub mod wait_cmd;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
