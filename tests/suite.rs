@@ -48,6 +48,8 @@ mod keys;
 mod kiosk;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/pages.rs"]
+mod pages;
 #[path = "suite/pairs.rs"]
 mod pairs;
 #[path = "suite/parse.rs"]
@@ -66,8 +68,14 @@ mod present;
 mod probes;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/ranks.rs"]
+mod ranks;
 #[path = "suite/readme.rs"]
 mod readme;
+#[path = "suite/recording.rs"]
+mod recording;
+#[path = "suite/redact.rs"]
+mod redact;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/routes.rs"]
@@ -100,5 +108,7 @@ mod themes;
 mod vllm;
 #[path = "suite/vram.rs"]
 mod vram;
+#[path = "suite/wait.rs"]
+mod wait;
 #[path = "suite/worker.rs"]
 mod worker;

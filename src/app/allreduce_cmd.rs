@@ -151,7 +151,7 @@ async fn allowed(
         ),
     };
     // Better said now than after half of it was created.
-    let missing = match prepare::missing_rules(link, &plan.namespace).await {
+    let missing = match prepare::missing_rules(link, plan).await {
         Ok(missing) => missing,
         Err(t) => {
             complain(&format!("warning: what we may do is not known: {}", t.text));

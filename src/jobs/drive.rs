@@ -25,7 +25,12 @@ pub async fn drive(
     // A listener that has gone is seen where the test is followed.
     let tell = async |event| drop(tx.send(event).await);
     tell(TestEvent::Planned(Arc::new(planned))).await;
-    submit::submit(link, plan, permit).await?;
+    if let Err(trouble) = submit::submit(link, plan, permit).await {
+        tell(TestEvent::Ended(Ending::Failed(trouble.text.clone()))).await;
+        // What was created on the way was removed there.
+        tell(TestEvent::Cleaned(Vec::new())).await;
+        return Err(trouble);
+    }
     tell(TestEvent::Phase(Phase::Created, None)).await;
     let ending = if plan.runner == Runner::WorkerOverExec {
         let hand_in = async {

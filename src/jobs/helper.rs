@@ -111,7 +111,7 @@ async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Ru
     let pods = prepare::pods(&link, &keys).await.map_err(|t| t.text)?;
     let wish = args.wish(prepare::run_name(), &workload);
     let plan = plan(&pods, &wish).map_err(|e| e.to_string())?;
-    let missing = prepare::missing_rules(&link, &plan.namespace).await;
+    let missing = prepare::missing_rules(&link, &plan).await;
     let missing = missing.unwrap_or_default();
     if !missing.is_empty() {
         return Err(format!(

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 
-use super::plan::{Plan, gpus_requested};
+use super::plan::{Plan, Runner, gpus_requested};
 use super::{api, ask};
 use crate::model::event::{PodKey, WorkloadView};
 use crate::sources::cluster::{ClusterError, ClusterOptions, Connection, Found, Trouble, find};
@@ -117,10 +117,13 @@ fn ended(pod: &Pod) -> bool {
 }
 
 /// The rules that are missing, as `create jobs.batch`; empty where all is allowed or nobody can tell.
-pub async fn missing_rules(link: &Connection, namespace: &str) -> Result<Vec<String>, Trouble> {
+pub async fn missing_rules(link: &Connection, plan: &Plan) -> Result<Vec<String>, Trouble> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(link.client());
     let mut missing = Vec::new();
-    for (group, resource, sub, verb) in NEEDS {
+    let namespace = plan.namespace.as_str();
+    let handed = plan.runner == Runner::WorkerOverExec;
+    let exec = handed.then_some(("", "pods", "exec", "create"));
+    for (group, resource, sub, verb) in NEEDS.into_iter().chain(exec) {
         let some = |s: &str| (!s.is_empty()).then(|| s.to_owned());
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
