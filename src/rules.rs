@@ -20,6 +20,7 @@ pub mod probes;
 pub mod rating;
 pub mod routes;
 pub mod scene;
+pub mod serving;
 pub mod startup;
 pub mod still;
 pub mod testing;

@@ -18,6 +18,8 @@ mod cli;
 mod cluster;
 #[path = "suite/connection.rs"]
 mod connection;
+#[path = "suite/dcgm.rs"]
+mod dcgm;
 #[path = "suite/director.rs"]
 mod director;
 #[path = "suite/fakeapi.rs"]
@@ -70,6 +72,8 @@ mod probed;
 mod probes;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/ranks.rs"]
+mod ranks;
 #[path = "suite/readme.rs"]
 mod readme;
 #[path = "suite/recording.rs"]
@@ -92,6 +96,8 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/serving.rs"]
+mod serving;
 #[path = "suite/speakers.rs"]
 mod speakers;
 #[path = "suite/stage.rs"]
@@ -108,5 +114,7 @@ mod themes;
 mod vllm;
 #[path = "suite/vram.rs"]
 mod vram;
+#[path = "suite/wait.rs"]
+mod wait;
 #[path = "suite/worker.rs"]
 mod worker;

@@ -13,6 +13,7 @@ use super::doctor_cmd::DoctorArgs;
 use super::rbac_cmd::RbacArgs;
 use super::record::KeepArgs;
 use super::report_cmd::ReportArgs;
+use super::wait_cmd::WaitArgs;
 use crate::sources::cluster::ClusterOptions;
 use crate::sources::gate::Policy;
 use crate::theme;
@@ -53,10 +54,17 @@ pub enum Verb {
     Open(OpenArgs),
     /// The dashboard on an embedded cluster: nothing to set up
     Demo(DemoArgs),
+    /// The GPUs of this node by NVML, with log files followed beside them: no cluster needed
+    Local(LocalArgs),
     /// The dashboard on a recording, with pause, speed, steps and jumps
     Replay(ReplayArgs),
     /// Read logs, say what is wrong, exit with the verdict
     Report(ReportArgs),
+    /// Block until the workload serves, is through NCCL's init, or has failed
+    ///
+    /// Progress goes to standard error. Exit code 0: reached; 1: can no longer be reached; 2: could not run; 3: the
+    /// time-out passed; 130: interrupted.
+    Wait(WaitArgs),
     /// Run an all-reduce test as the workload runs: rows as they come, a grade, nothing left behind
     ///
     /// Takes image, network, devices and user from the workload's pods, shows the manifest, asks, and creates a Job
@@ -182,6 +190,17 @@ pub struct OpenArgs {
     /// Go on with what is appended to the files and with new files in the folders
     #[arg(short, long)]
     pub follow: bool,
+    /// The screen.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Arguments of `local`.
+#[derive(Debug, Args)]
+pub struct LocalArgs {
+    /// Log files and folders to follow beside the GPUs
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
     /// The screen.
     #[command(flatten)]
     pub screen: ScreenArgs,

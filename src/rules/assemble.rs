@@ -57,6 +57,7 @@ impl Scene {
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
         super::gpus::fill(&mut scene, model, sizes);
+        super::serving::fill(&mut scene, model);
         scene.workloads = workloads(&scene, model, &joined, sizes);
         super::routes::fill(&mut scene, model, &joined.units);
         super::still::judge(&mut scene, model, &joined.units);
