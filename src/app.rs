@@ -413,10 +413,12 @@ fn screen(
             clock,
             theme,
             themes,
-            errands,
-            redactor,
-            recorder,
-            tx.clone(),
+            stage::Doors {
+                errands,
+                redactor,
+                recorder,
+                later: tx.clone(),
+            },
         )?;
         let source = start(tx, chores)?;
         let code = runloop::run(&mut model, &mut stage, terminal::inputs(), signals, bus).await;

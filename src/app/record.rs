@@ -127,7 +127,7 @@ fn now() -> Nanos {
 
 #[derive(Debug)]
 enum Job {
-    Event(Stamped, Nanos),
+    Event(Box<Stamped>, Nanos),
     Lost(Lost, Nanos),
     End(Nanos),
 }
@@ -232,8 +232,9 @@ impl Recorder {
             return self.lose(lines);
         }
         self.shared.queued.fetch_add(size, Ordering::Relaxed);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.jobs.try_send(Job::Event(stamped.clone(), clock))
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self
+            .jobs
+            .try_send(Job::Event(Box::new(stamped.clone()), clock))
         {
             self.shared.queued.fetch_sub(size, Ordering::Relaxed);
             self.lose(lines);
@@ -257,7 +258,9 @@ impl Recorder {
         }
         self.shared.queued.fetch_add(size, Ordering::Relaxed);
         // The thread ends with this; an error of the file is kept for the end.
-        let _ = self.jobs.send(Job::Event(stamped.clone(), self.clock()));
+        let _ = self
+            .jobs
+            .send(Job::Event(Box::new(stamped.clone()), self.clock()));
     }
 
     /// What it has come to.

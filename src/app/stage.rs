@@ -85,13 +85,20 @@ pub struct RealStage {
     rev: Option<u64>,
     /// What deriving it took.
     cost: Duration,
+    doors: Doors,
+}
+
+/// What leads from the stage to elsewhere.
+#[derive(Debug)]
+pub struct Doors {
     /// To whoever feeds the screen.
-    errands: mpsc::UnboundedSender<Errand>,
+    pub errands: mpsc::UnboundedSender<Errand>,
     /// Before the clipboard and before files.
-    redactor: Redactor,
-    recorder: Option<Recorder>,
+    pub redactor: Redactor,
+    /// To a recording, where one is made.
+    pub recorder: Option<Recorder>,
     /// For what comes of work that takes longer than a key may.
-    later: mpsc::Sender<Event>,
+    pub later: mpsc::Sender<Event>,
 }
 
 impl RealStage {
@@ -101,10 +108,7 @@ impl RealStage {
         clock: Clock,
         theme: Theme,
         themes: Themes,
-        errands: mpsc::UnboundedSender<Errand>,
-        redactor: Redactor,
-        recorder: Option<Recorder>,
-        later: mpsc::Sender<Event>,
+        doors: Doors,
     ) -> std::io::Result<Self> {
         let output = Output::start(terminal.writer())?;
         Ok(Self {
@@ -116,10 +120,7 @@ impl RealStage {
             scene: Scene::default(),
             rev: None,
             cost: Duration::ZERO,
-            errands,
-            redactor,
-            recorder,
-            later,
+            doors,
         })
     }
 
@@ -127,7 +128,7 @@ impl RealStage {
     pub fn leave(self) -> (Stats, Option<std::io::Result<Summary>>) {
         let stats = self.output.close(PATIENCE);
         drop(self.terminal);
-        (stats, self.recorder.map(Recorder::close))
+        (stats, self.doors.recorder.map(Recorder::close))
     }
 
     fn derive(&mut self, model: &Model) {
@@ -144,7 +145,7 @@ impl RealStage {
         let Some(args) = bundle_cmd::again(Path::new(path), &model.session) else {
             return Err("nothing here can be bundled".into());
         };
-        let later = self.later.clone();
+        let later = self.doors.later.clone();
         tokio::spawn(async move {
             let (text, bad) = match bundle_cmd::make(args).await {
                 Ok(text) => (text, false),
@@ -159,7 +160,7 @@ impl RealStage {
     fn count(&self, model: &mut Model) {
         let counts = panes::counts(&self.scene, model);
         model.screen.counts = counts;
-        model.screen.recording = self.recorder.as_ref().map(Recorder::status);
+        model.screen.recording = self.doors.recorder.as_ref().map(Recorder::status);
     }
 }
 
@@ -208,21 +209,23 @@ impl Stage for RealStage {
         };
         match effect {
             Effect::Quit => Outcome::Quit(0),
-            Effect::Copy(text) => match effects::clipboard(&self.redactor.text(&text)) {
+            Effect::Copy(text) => match effects::clipboard(&self.doors.redactor.text(&text)) {
                 Ok(bytes) => {
                     self.output.send(&bytes);
                     Outcome::Done
                 }
                 Err(why) => answer(Err(why)),
             },
-            Effect::Save(path, text) => answer(effects::save(&path, &self.redactor.text(&text))),
+            Effect::Save(path, text) => {
+                answer(effects::save(&path, &self.doors.redactor.text(&text)))
+            }
             Effect::SaveScreen(path) => {
                 // Drawn anew: without the line that was typed to save it.
                 let area = Rect::new(0, 0, model.screen.size.0, model.screen.size.1);
                 let mut frame = Buffer::empty(area);
                 panes::view(&self.scene, model, &self.theme, area, &mut frame);
-                veil::learn(model, &mut self.redactor);
-                veil::draw(&mut frame, &mut self.redactor);
+                veil::learn(model, &mut self.doors.redactor);
+                veil::draw(&mut frame, &mut self.doors.redactor);
                 let ending = path.as_deref().and_then(Path::extension);
                 let format = Format::of(ending.and_then(OsStr::to_str));
                 let text = format.write(&frame, &self.theme);
@@ -257,7 +260,7 @@ impl Stage for RealStage {
                 answer(self.bundle(line.trim_start_matches("bundle ").trim(), model))
             }
             Effect::Errand(errand) => {
-                if self.errands.send(errand).is_ok() {
+                if self.doors.errands.send(errand).is_ok() {
                     Outcome::Done
                 } else {
                     answer(Err("nothing here can do that".into()))
@@ -274,7 +277,7 @@ impl Stage for RealStage {
     }
 
     fn observe(&mut self, stamped: &Stamped) {
-        if let Some(recorder) = &mut self.recorder {
+        if let Some(recorder) = &mut self.doors.recorder {
             recorder.keep(stamped);
         }
     }

@@ -218,7 +218,8 @@ pub fn access(a: &Access) -> Vec<Problem> {
     for s in &a.steps {
         // A folder needs x to be passed; the model itself r as well.
         let own = a.steps.first().is_some_and(|f| f.path == s.path);
-        if !s.may.contains('x') && !(own && s.may.contains('r')) || own && !s.may.contains('r') {
+        let open = if own { 'r' } else { 'x' };
+        if !s.may.contains(open) {
             add(
                 Weight::Broken,
                 format!("{} ({}) is closed to {who}", s.path, s.mode),

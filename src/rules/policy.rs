@@ -67,7 +67,7 @@ pub fn judge(members: &Members<'_>, policies: &Policies) -> Judged {
         return out;
     }
     // Labels that no policy asks about make no difference: pods of a set differ in their index alone.
-    let asked: BTreeSet<&str> = policies.items.iter().flat_map(|p| keys(p)).collect();
+    let asked: BTreeSet<&str> = policies.items.iter().flat_map(keys).collect();
     let class = |m: &Member<'_>| {
         let labels: Vec<(String, String)> = m
             .pod

@@ -6,6 +6,9 @@ use aho_corasick::AhoCorasick;
 
 use super::{MARK, Rule, Span};
 
+/// Judges a value by its own looks, where its name says nothing.
+type Pure<'a> = dyn Fn((usize, usize), &mut Vec<Span>) + 'a;
+
 /// Longest name that is read.
 const NAME: usize = 96;
 
@@ -443,13 +446,7 @@ enum Until {
     Line,
 }
 
-fn value(
-    r: &mut Reader<'_>,
-    until: Until,
-    name: &[u8],
-    pure: &dyn Fn((usize, usize), &mut Vec<Span>),
-    spans: &mut Vec<Span>,
-) {
+fn value(r: &mut Reader<'_>, until: Until, name: &[u8], pure: &Pure<'_>, spans: &mut Vec<Span>) {
     // `b'…'`, `SecretStr('…')`.
     let call = r
         .rest()
@@ -594,13 +591,7 @@ fn block_scalar(rest: &[u8]) -> bool {
 }
 
 /// The lines of a block scalar: those indented more than their key.
-fn block(
-    text: &[u8],
-    r: &mut Reader<'_>,
-    lead: &[u8],
-    pure: &dyn Fn((usize, usize), &mut Vec<Span>),
-    spans: &mut Vec<Span>,
-) {
+fn block(text: &[u8], r: &mut Reader<'_>, lead: &[u8], pure: &Pure<'_>, spans: &mut Vec<Span>) {
     let depth = lead.len();
     r.skip(|b| b != b'\n');
     while r.peek() == Some(b'\n') {
@@ -708,7 +699,7 @@ fn scheme(text: &[u8], start: usize, end: usize, spans: &mut Vec<Span>) {
         .iter()
         .all(|b| b.is_ascii_lowercase() || *b == b'.' || *b == b',');
     let user = || super::views::base64(body).is_some_and(|plain| plain.contains(&b':'));
-    if basic && n >= 6 && user() || !basic && n >= 6 && !word {
+    if n >= 6 && if basic { user() } else { !word } {
         push(spans, from, from + n, Rule::Bearer);
     }
 }
