@@ -10,6 +10,8 @@
 
 #[path = "suite/architecture.rs"]
 mod architecture;
+#[path = "suite/bundle.rs"]
+mod bundle;
 #[path = "suite/checks.rs"]
 mod checks;
 #[path = "suite/cli.rs"]
@@ -90,6 +92,8 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/settings.rs"]
+mod settings;
 #[path = "suite/speakers.rs"]
 mod speakers;
 #[path = "suite/stage.rs"]
