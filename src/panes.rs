@@ -392,7 +392,7 @@ fn page(view: &View<'_>, width: u16) -> Option<Page> {
         })
         .last()?;
     match top {
-        Mode::Confirm(Ask::Errand) => view.screen.question().map(|q| chrome::question(q)),
+        Mode::Confirm(Ask::Errand) => view.screen.question().map(chrome::question),
         Mode::Help => Some(help::page(view, width)),
         Mode::Explain => {
             Some((pane.explain)(view, width).unwrap_or_else(|| chrome::nothing("explain")))
