@@ -20,6 +20,8 @@ mod cli;
 mod cluster;
 #[path = "suite/connection.rs"]
 mod connection;
+#[path = "suite/dcgm.rs"]
+mod dcgm;
 #[path = "suite/director.rs"]
 mod director;
 #[path = "suite/fakeapi.rs"]
@@ -66,6 +68,8 @@ mod podlogs;
 mod pods;
 #[path = "suite/present.rs"]
 mod present;
+#[path = "suite/probed.rs"]
+mod probed;
 #[path = "suite/probes.rs"]
 mod probes;
 #[path = "suite/props.rs"]
@@ -96,6 +100,8 @@ mod screen;
 mod screens;
 #[path = "suite/settings.rs"]
 mod settings;
+#[path = "suite/serving.rs"]
+mod serving;
 #[path = "suite/speakers.rs"]
 mod speakers;
 #[path = "suite/stage.rs"]
