@@ -98,10 +98,10 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
-#[path = "suite/settings.rs"]
-mod settings;
 #[path = "suite/serving.rs"]
 mod serving;
+#[path = "suite/settings.rs"]
+mod settings;
 #[path = "suite/speakers.rs"]
 mod speakers;
 #[path = "suite/stage.rs"]
