@@ -69,7 +69,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             pen,
         );
     }
-    if !view.scene.serving.is_empty() && y + air(y) + 1 <= bottom {
+    if !view.scene.serving.is_empty() && y + air(y) < bottom {
         let room = Rect {
             y: y + air(y),
             height: (bottom - y - air(y)).min(3),

@@ -908,6 +908,9 @@ pub struct UsageView {
     pub at: Option<At>,
 }
 
+/// Tokens and milliseconds of a try to make one, or why there is none.
+pub type Generated = Result<(u64, u64), String>;
+
 /// A server of the model: ready is one thing, at work another.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServingView {
@@ -932,7 +935,7 @@ pub struct ServingView {
     /// Requests run and no token comes since then.
     pub stuck_since: Option<At>,
     /// A try to make a token: when, and tokens and milliseconds, or why there is none.
-    pub generated: Option<(At, Result<(u64, u64), String>)>,
+    pub generated: Option<(At, Generated)>,
     /// When `/health` was asked.
     pub at: Option<At>,
 }
