@@ -192,7 +192,7 @@ fn custom(c: &Conditions) -> Result<Result<String, String>, String> {
     }
     let version = c.version.ok_or("the version of vLLM is not known")?;
     if let Some(n) = c.nnodes.filter(|n| *n > 1) {
-        if (0, 11, 1) <= version && version < (0, 22, 0) {
+        if ((0, 11, 1)..(0, 22, 0)).contains(&version) {
             return Ok(Err(format!(
                 "the engine has {n} nodes, which switches custom all-reduce off in this version"
             )));
