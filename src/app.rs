@@ -31,6 +31,7 @@ use crate::model::event::{Command, Errand, Event, Feed, Session};
 use crate::model::screen::{PaneId, Screen};
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
+use crate::sources::podlogs::debugfile;
 use crate::sources::{files, sampler, sim};
 use crate::theme;
 use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
@@ -146,7 +147,11 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
             let cancel = CancellationToken::new();
             let tests = TaskTracker::new();
             // Who works inside the pods beside watching them.
-            let helpers: Vec<Helper> = vec![jobs::helper::helper(tests.clone()), sampler::helper()];
+            let helpers: Vec<Helper> = vec![
+                jobs::helper::helper(tests.clone()),
+                sampler::helper(),
+                debugfile::helper(),
+            ];
             let director = Director::new(link, options, setup, helpers, bus);
             tokio::spawn(director.run(errands, cancel.clone()));
             Ok(Box::new(OverCluster { cancel, tests }))
