@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ncclscope::model::event::{ContainerKey, Errand, Event, PodKey, ProbeOutcome, SourceEvent};
 use ncclscope::sources::cluster::{
-    Access, ClusterOptions, Connection, Director, ExecSpec, connect,
+    Access, ClusterOptions, Connection, Director, ExecSpec, Helper, connect,
 };
 use ncclscope::sources::gate::{Policy, Setup};
 use serde_json::{Value, json};

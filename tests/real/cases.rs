@@ -1142,6 +1142,13 @@ async fn the_screen_shows_two_pods_and_how_their_ranks_talk(p: &Plane) {
         "screen",
         "llm",
     ]);
+    // The sampler wants to run; whoever only looks says no.
+    screen
+        .until("the question about probes", |s| {
+            s.contains("They only read")
+        })
+        .await;
+    screen.key("n");
     screen
         .until("the overview", |s| {
             s.contains("2 pods") && s.contains("2 ranks") && s.contains("complete")
