@@ -28,7 +28,9 @@ use tracing_subscriber::EnvFilter;
 use crate::jobs;
 use crate::model::Model;
 use crate::model::event::{Command, Errand, Event, Feed, Session};
+use crate::model::kiosk::{Kiosk, Plan};
 use crate::model::screen::{PaneId, Screen};
+use crate::parse::Nanos;
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
 use crate::sources::podlogs::debugfile;
@@ -135,6 +137,8 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     let setup = Setup {
         probes: args.probes,
         locked: args.read_only,
+        // Nobody sits in front of a wall: what would be asked there is not done.
+        attended: !args.screen.kiosk,
         ..Setup::default()
     };
     let session = options.session(&link, Gate::new(setup.clone()).level(), args.read_only);
@@ -148,6 +152,7 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
             let tests = TaskTracker::new();
             // Who works inside the pods beside watching them.
             let helpers: Vec<Helper> = vec![
+                cluster::checks::helper(),
                 jobs::helper::helper(tests.clone()),
                 sampler::helper(),
                 debugfile::helper(),
@@ -220,7 +225,14 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
             .collect();
         return print(lines.concat().as_bytes());
     }
-    let scenario = sim::load(&args.scenario)?;
+    let mut scenarios = Vec::new();
+    for name in &args.scenario {
+        scenarios.push(sim::load(name)?);
+    }
+    if scenarios.len() > 1 && !args.screen.kiosk {
+        return Err(anyhow!("one scenario at a time, but with --kiosk"));
+    }
+    let scenario = scenarios.first().cloned().context("no scenario")?;
     let speed = args.speed;
     let clock = Clock::Scenario {
         start: scenario.start_ns(),
@@ -228,13 +240,18 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
         speed,
     };
     let session = sim::session(&scenario);
+    let kiosk = args.screen.kiosk;
     screen(
         runtime()?,
         &args.screen,
         session,
         clock,
         move |bus, errands| {
-            tokio::spawn(sim::play(scenario, speed, bus, errands));
+            if kiosk {
+                tokio::spawn(sim::forever::play_forever(scenarios, speed, bus, errands));
+            } else {
+                tokio::spawn(sim::play(scenario, speed, bus, errands));
+            }
             Ok(Box::new(()))
         },
     )
@@ -265,6 +282,7 @@ fn screen(
     let (theme, warnings) = themes.load(&args.theme).map_err(|e| anyhow!(e))?;
     let pane = PaneId::named(&args.pane)
         .ok_or_else(|| anyhow!("no pane {}: {}", args.pane, PaneId::names().join(", ")))?;
+    let kiosk = kiosk(args)?;
     let code = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;
@@ -282,6 +300,7 @@ fn screen(
             model.screen.say(said, true);
         }
         model.screen.apply(&Command::Pane(pane.id().into()));
+        model.screen.kiosk = kiosk;
         // People can't type faster than any source reads.
         let (errands, chores) = mpsc::unbounded_channel();
         let mut stage = RealStage::new(terminal, clock, theme, themes, errands)?;
@@ -296,6 +315,28 @@ fn screen(
     // Readers may sit in a read of a pipe that never ends.
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(ExitCode::from(code))
+}
+
+/// The wall, if this is to be one.
+fn kiosk(args: &ScreenArgs) -> anyhow::Result<Option<Kiosk>> {
+    if !args.kiosk {
+        return Ok(None);
+    }
+    let mut plan = Plan::default();
+    if !args.kiosk_panes.is_empty() {
+        plan.panes.clear();
+        for name in &args.kiosk_panes {
+            let pane = PaneId::named(name.trim())
+                .ok_or_else(|| anyhow!("no pane {name}: {}", PaneId::names().join(", ")))?;
+            plan.panes.push(pane);
+        }
+    }
+    let seconds =
+        |given: Option<u32>, usual: Nanos| given.map_or(usual, |s| Nanos::from(s) * 1_000_000_000);
+    plan.each = seconds(args.kiosk_each, plan.each);
+    plan.hold = seconds(args.kiosk_hold, plan.hold);
+    plan.blind = seconds(args.kiosk_blind, plan.blind);
+    Ok(Some(Kiosk::new(plan)))
 }
 
 /// What the terminal can show, asked of the environment once.

@@ -7,6 +7,7 @@ pub mod edges;
 pub mod event;
 pub mod gpus;
 pub mod keys;
+pub mod kiosk;
 pub mod logs;
 pub mod pods;
 pub mod probes;
@@ -97,6 +98,21 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Tick => model.rev += u64::from(stamped.at > 0),
         _ => model.rev += 1,
     }
+    if let Some(kiosk) = &mut model.screen.kiosk {
+        match &stamped.event {
+            Event::Do(_)
+            | Event::Resize { .. }
+            | Event::Pressed(_)
+            | Event::Note { .. }
+            | Event::Ask(_)
+            | Event::Unask(_)
+            | Event::Session(_)
+            | Event::Tick => {}
+            Event::Afresh => kiosk.afresh(),
+            Event::Edge(edge) => kiosk.edge(&edge.edge, &edge.state),
+            _ => kiosk.hear(stamped.at),
+        }
+    }
     match stamped.event {
         Event::Session(session) => model.session = session,
         Event::Source(event) => {
@@ -134,11 +150,19 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             if let [one] = list.as_slice() {
                 model.pods.watch(one.clone());
             }
+            if let Some(kiosk) = &mut model.screen.kiosk {
+                kiosk.watched(&list);
+            }
             model.screen.chosen();
             model.choosing = false;
             model.workloads = list;
         }
         Event::Choice(list) => {
+            if let Some(kiosk) = &mut model.screen.kiosk {
+                let turn = kiosk.choice(&list);
+                model.workloads = list;
+                return turn;
+            }
             // Once: a list that is read anew must not take away what somebody looks at meanwhile.
             if !std::mem::replace(&mut model.choosing, true) {
                 model.screen.choose();
@@ -158,6 +182,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Note { text, bad } => model.screen.say(text, bad),
         Event::Tick => {
             model.screen.tick();
+            return model.screen.rotate(stamped.at);
         }
         Event::Pod(event) => {
             model.pods.apply(&event);

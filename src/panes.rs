@@ -8,6 +8,8 @@ pub mod chrome;
 pub mod env;
 pub mod export;
 pub mod findings;
+pub mod help;
+pub mod kiosk;
 pub mod logs;
 pub mod matrix;
 pub mod overview;
@@ -25,6 +27,7 @@ use ratatui::layout::Rect;
 
 use crate::model::Model;
 use crate::model::event::Session;
+use crate::model::kiosk::Kiosk;
 use crate::model::screen::{Ask, Counts, Mode, PaneId, Screen};
 use crate::rules::scene::Scene;
 use crate::theme::{Role, Theme};
@@ -246,6 +249,10 @@ fn canvas(screen: &Screen, parts: &Regions) -> Rect {
 
 /// Draws the whole screen. Pure: the same scene, screen and size give the same cells.
 pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    if let Some(kiosk) = &model.screen.kiosk {
+        let theme = theme.loud().unmanned();
+        return wall(&View::new(scene, model, &theme), kiosk, area, buf);
+    }
     let presenting = model.screen.presenting();
     let loud = presenting.then(|| theme.loud());
     let theme = loud.as_ref().unwrap_or(theme);
@@ -274,16 +281,7 @@ pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut B
         parts.tabs
     };
     chrome::connection(view, telling, &mut pen);
-    let canvas = canvas(view.screen, &parts);
-    if canvas == parts.body {
-        body(view, canvas, &mut pen);
-    } else {
-        let mut small = Buffer::empty(canvas);
-        let mut pen = Pen::new(&mut small, theme);
-        pen.clear(canvas);
-        body(view, canvas, &mut pen);
-        present::spread(&small, parts.body, buf);
-    }
+    paint(view, canvas(view.screen, &parts), parts.body, buf);
     if view.screen.mode() == Mode::Confirm(Ask::Quit) {
         chrome::dialog(parts.body, &mut Pen::new(buf, theme));
     }
@@ -294,6 +292,31 @@ pub fn view(scene: &Scene, model: &Model, theme: &Theme, area: Rect, buf: &mut B
     } else {
         chrome::footer(view, parts.footer, &mut pen);
     }
+}
+
+/// The wall.
+fn wall(view: &View<'_>, kiosk: &Kiosk, area: Rect, buf: &mut Buffer) {
+    let mut pen = Pen::new(buf, view.theme);
+    pen.clear(area);
+    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+        chrome::too_small(view, area, SMALLEST, &mut pen);
+    } else if kiosk::frame(view, kiosk, area, &mut pen) {
+        let (canvas, body) = kiosk::canvas(kiosk, area);
+        paint(view, canvas, body, buf);
+    }
+}
+
+/// What was drawn on a canvas that may be lower than the body, in the body.
+fn paint(view: &View<'_>, canvas: Rect, area: Rect, buf: &mut Buffer) {
+    if canvas == area {
+        body(view, canvas, &mut Pen::new(buf, view.theme));
+        return;
+    }
+    let mut small = Buffer::empty(canvas);
+    let mut pen = Pen::new(&mut small, view.theme);
+    pen.clear(canvas);
+    body(view, canvas, &mut pen);
+    present::spread(&small, area, buf);
 }
 
 /// The pane, or what lies on it.
@@ -336,12 +359,17 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
     let theme = Theme::probe(false);
     let view = &View::new(scene, model, &theme);
     let (w, h) = view.screen.size;
-    let body = canvas(view.screen, &split(view.screen, Rect::new(0, 0, w, h)));
+    let area = Rect::new(0, 0, w, h);
+    let body = match &view.screen.kiosk {
+        Some(kiosk) => kiosk::canvas(kiosk, area).0,
+        None => canvas(view.screen, &split(view.screen, area)),
+    };
     let Some(pane) = pane(view.screen.pane) else {
         return Counts::default();
     };
     let mut counts = (pane.counts)(view, body);
     counts.findings = view.scene.findings.len();
+    counts.bad = kiosk::news(view.scene);
     if let Some(page) = page(view, body.width) {
         let row = view.screen.cursor().row(0, page.lines.len());
         let line = row.and_then(|r| page.lines.get(r));
@@ -384,7 +412,7 @@ fn page(view: &View<'_>, width: u16) -> Option<Page> {
         .last()?;
     match top {
         Mode::Confirm(Ask::Errand) => view.screen.question().map(|q| chrome::question(q, width)),
-        Mode::Help => Some(chrome::help(view, width)),
+        Mode::Help => Some(help::page(view, width)),
         Mode::Explain => {
             Some((pane.explain)(view, width).unwrap_or_else(|| chrome::nothing("explain")))
         }

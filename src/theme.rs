@@ -180,6 +180,17 @@ impl Theme {
         loud
     }
 
+    /// The same where nobody selects anything.
+    #[must_use]
+    pub fn unmanned(mut self) -> Self {
+        for role in [Role::Selected, Role::Cursor] {
+            if let Some(slot) = self.styles.get_mut(role as usize) {
+                *slot = Style::new();
+            }
+        }
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

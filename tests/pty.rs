@@ -11,6 +11,13 @@
     reason = "helpers of tests: what fails here fails the test"
 )]
 
+#[path = "pty/keys.rs"]
+mod keys;
+#[path = "pty/link.rs"]
+mod link;
+#[path = "pty/wall.rs"]
+mod wall;
+
 use std::io::{Read, Write};
 use std::num::NonZero;
 use std::path::Path;
@@ -30,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Appetite {
     bite: AtomicUsize,
     rest_ms: AtomicU64,
+    /// How long what was read is under way before it is seen.
+    delay_ms: AtomicU64,
 }
 
 struct Shown {
@@ -120,6 +129,7 @@ impl Term {
         let shown = Arc::new((Mutex::new(shown), Condvar::new()));
         let appetite = Arc::new(Appetite::default());
         let (theirs, hunger) = (Arc::clone(&shown), Arc::clone(&appetite));
+        let (way, arrivals) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             loop {
@@ -128,22 +138,29 @@ impl Term {
                     n => n,
                 };
                 std::thread::sleep(Duration::from_millis(hunger.rest_ms.load(Ordering::SeqCst)));
-                let read = reader.read(&mut buffer[..bite]);
-                let mut state = theirs.0.lock().unwrap();
-                match read {
-                    Ok(n) if n > 0 => {
-                        state.parser.process(&buffer[..n]);
-                        state.raw.extend_from_slice(&buffer[..n]);
-                        state.last = Instant::now();
-                    }
-                    _ => {
-                        state.closed = true;
-                        theirs.1.notify_all();
-                        return;
-                    }
+                let Ok(n @ 1..) = reader.read(&mut buffer[..bite]) else {
+                    return;
+                };
+                let delay = Duration::from_millis(hunger.delay_ms.load(Ordering::SeqCst));
+                if way
+                    .send((Instant::now() + delay, buffer[..n].to_vec()))
+                    .is_err()
+                {
+                    return;
                 }
+            }
+        });
+        std::thread::spawn(move || {
+            for (due, bytes) in arrivals {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                let mut state = theirs.0.lock().unwrap();
+                state.parser.process(&bytes);
+                state.raw.extend_from_slice(&bytes);
+                state.last = Instant::now();
                 theirs.1.notify_all();
             }
+            theirs.0.lock().unwrap().closed = true;
+            theirs.1.notify_all();
         });
         Self {
             shown,
@@ -159,6 +176,37 @@ impl Term {
         self.keys.flush().expect("typed");
     }
 
+    /// Presses keys and waits until their effect has been drawn, or nothing came of them.
+    fn press_and_see(&mut self, keys: &str) {
+        let start = Instant::now();
+        self.press(keys);
+        let mut state = self.shown.0.lock().unwrap();
+        loop {
+            let drawn = state.last > start && state.last.elapsed() > Duration::from_millis(10);
+            if drawn || state.closed || start.elapsed() > Duration::from_millis(250) {
+                return;
+            }
+            state = self
+                .shown
+                .1
+                .wait_timeout(state, Duration::from_millis(5))
+                .unwrap()
+                .0;
+        }
+    }
+
+    /// Keys that are under way for so long.
+    fn press_late(&mut self, keys: &str, delay: Duration) {
+        std::thread::sleep(delay);
+        self.press(keys);
+    }
+
+    /// What is read from now on is under way for so long.
+    fn delay(&self, delay: Duration) {
+        let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.appetite.delay_ms.store(ms, Ordering::SeqCst);
+    }
+
     /// To the program and the shell that started it.
     fn signal(&self, name: &str) {
         if let Some(pid) = self.child.process_id() {
@@ -170,16 +218,24 @@ impl Term {
         }
     }
 
-    /// State letter of the program, which is a child of the shell; nothing once it ended.
-    fn state(&self) -> Option<char> {
+    /// Process id and state letter of the program, which is a child of the shell; nothing once it ended.
+    fn process(&self) -> Option<(u32, char)> {
         let shell = self.child.process_id()?;
         let children =
             std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
         children.split_whitespace().find_map(|child| {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
             let (_, rest) = stat.split_once("(ncclscope) ")?;
-            rest.chars().next()
+            Some((child.parse().ok()?, rest.chars().next()?))
         })
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.process().map(|(pid, _)| pid)
+    }
+
+    fn state(&self) -> Option<char> {
+        self.process().map(|(_, state)| state)
     }
 
     fn wait_until_stopped(&self) {

@@ -34,6 +34,8 @@ mod frames;
 mod gate;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/glyphs.rs"]
+mod glyphs;
 #[path = "suite/gpu.rs"]
 mod gpu;
 #[path = "suite/jobs.rs"]
@@ -42,6 +44,8 @@ mod jobs;
 mod kept;
 #[path = "suite/keys.rs"]
 mod keys;
+#[path = "suite/kiosk.rs"]
+mod kiosk;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pairs.rs"]

@@ -21,7 +21,7 @@ list() {
 }
 for p in "$proc"/[0-9]*; do
   [ -r "$p/cmdline" ] || continue
-  c=$(tr '\0' ' ' <"$p/cmdline" 2>/dev/null | head -c 120)
+  c=$({ tr '\0' ' ' <"$p/cmdline" | head -c 120; } 2>/dev/null)
   case $c in *vllm*|*VLLM*|*ray::*|*raylet*|*torchrun*) ;; *) continue ;; esac
   case $c in *ncclscope*) continue ;; esac
   [ -r "$p/environ" ] || { say denied "${p##*/}"; continue; }

@@ -10,7 +10,7 @@ else
   say absent package python3
 fi
 libs=$(for m in "$1"/[0-9]*/maps; do
-  [ -r "$m" ] && sed -n 's#^[^/]*\(/.*libnccl\.so[^ ]*\).*#\1#p' <"$m" 2>/dev/null
+  [ -r "$m" ] && { sed -n 's#^[^/]*\(/.*libnccl\.so[^ ]*\).*#\1#p' <"$m"; } 2>/dev/null
 done | sort -u | head -n 8)
 printf '%s\n' "$libs" | while IFS= read -r l; do
   [ -n "$l" ] || continue

@@ -159,9 +159,9 @@ pub struct OpenArgs {
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Name of a scenario, or a scenario file
+    /// Name of a scenario, or a scenario file; with `--kiosk` several, which go in turn
     #[arg(value_name = "SCENARIO", default_value = "healthy")]
-    pub scenario: String,
+    pub scenario: Vec<String>,
     /// List the scenarios
     #[arg(long)]
     pub list: bool,
@@ -212,6 +212,21 @@ pub struct ScreenArgs {
         default_value = "overview"
     )]
     pub pane: String,
+    /// For a wall: no keys but q, panes in turn, bad news first and big
+    #[arg(long)]
+    pub kiosk: bool,
+    /// Panes that rotate [default: overview,ranks,matrix,vram]
+    #[arg(long, value_name = "PANES", value_delimiter = ',', requires = "kiosk")]
+    pub kiosk_panes: Vec<String>,
+    /// How long each stays [default: 20]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), requires = "kiosk")]
+    pub kiosk_each: Option<u32>,
+    /// How long bad news stays before the rotation goes on under a banner [default: 180]
+    #[arg(long, value_name = "SECONDS", requires = "kiosk")]
+    pub kiosk_hold: Option<u32>,
+    /// Facts older than this are no view of anything: the wall says that it is blind [default: 600]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..), requires = "kiosk")]
+    pub kiosk_blind: Option<u32>,
 }
 
 /// The program's own log.

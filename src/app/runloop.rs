@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::model::event::{Command, Effect, Event, Stamped};
 use crate::model::keys::{self, Key};
+use crate::model::kiosk::Kiosk;
 use crate::model::{Model, update};
 use crate::parse::Nanos;
 
@@ -80,9 +81,13 @@ pub trait Stage {
     fn now(&self) -> Nanos;
 }
 
-/// What goes away by itself: whether there is a message, how many keys are shown.
-fn passing(model: &Model) -> (bool, usize) {
-    (model.screen.note.is_some(), model.screen.pressed().count())
+/// What changes by itself: whether there is a message, how many keys are shown, the time on the wall.
+fn passing(model: &Model) -> (bool, usize, Nanos) {
+    (
+        model.screen.note.is_some(),
+        model.screen.pressed().count(),
+        model.screen.kiosk.as_ref().map_or(0, Kiosk::now),
+    )
 }
 
 struct Loop<'a, S> {

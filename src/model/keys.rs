@@ -114,6 +114,8 @@ impl fmt::Display for Key {
 /// Where a binding holds. Several hold at once; [`contexts`] gives them in the order they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Context {
+    /// On the wall, where nothing else holds.
+    Wall,
     /// Everywhere, also while typing.
     Always,
     /// In every pane, and in what lies above it unless that says otherwise.
@@ -141,6 +143,7 @@ impl Context {
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
+            Self::Wall => "With --kiosk, alone",
             Self::Always => "Always",
             Self::Anywhere => "In every pane",
             Self::In(p) => p.id(),
@@ -619,6 +622,7 @@ pub static BINDINGS: &[Binding] = {
             "",
         ),
         bind(&[k(End), ctrl('e')], Typing, || C::End, "to the end", ""),
+        bind(&[c('q'), ctrl('c')], Context::Wall, || C::Quit, "quit", ""),
         // Always.
         bind(&[ctrl('c')], Always, || C::Quit, "quit", ""),
         bind(&[ctrl('z')], Always, || C::Suspend, "suspend", ""),
@@ -639,6 +643,9 @@ pub fn contexts(screen: &Screen) -> Vec<Context> {
     use Context::{
         Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing, Word,
     };
+    if screen.kiosk.is_some() {
+        return vec![Context::Wall];
+    }
     match screen.mode() {
         Mode::Normal => vec![In(screen.pane), Anywhere, Always],
         Mode::Drill | Mode::Explain => vec![Details, Anywhere, Always],

@@ -22,6 +22,8 @@ pub use typed::Typed;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::event::{Command, Effect, Errand, Question, WorkloadView};
+use super::kiosk::{Bad, Kiosk};
+use crate::parse::Nanos;
 
 /// Selects the last row, also when more come.
 pub const LAST: usize = usize::MAX;
@@ -92,6 +94,8 @@ pub struct Counts {
     pub testing: bool,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
+    /// What is bad, for the wall.
+    pub bad: Option<Bad>,
     /// The selected row stands for many: enter filters for this.
     pub zoom: Option<String>,
     /// The workload that enter chooses.
@@ -151,6 +155,8 @@ pub struct Screen {
     pub themes: Vec<String>,
     /// What the keys act on.
     pub counts: Counts,
+    /// The wall, where nobody sits in front of it.
+    pub kiosk: Option<Kiosk>,
     panes: BTreeMap<PaneId, PaneState>,
     toggles: BTreeSet<String>,
     trail: Vec<PaneId>,
@@ -350,6 +356,16 @@ impl Screen {
             self.note = None;
         }
         over || faded
+    }
+
+    /// A second passed on the wall, if this is one: another pane's turn, another workload's.
+    pub fn rotate(&mut self, at: Nanos) -> Vec<Effect> {
+        let Some(kiosk) = &mut self.kiosk else {
+            return Vec::new();
+        };
+        let effects = kiosk.tick(at, self.counts.bad.as_ref());
+        self.pane = kiosk.pane();
+        effects
     }
 
     /// Does what the person meant.

@@ -6,7 +6,6 @@ use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
 use super::{PANES, Page, View, matrix, present};
-use crate::model::commands::VERBS;
 use crate::model::event::{EdgeState, Feed, Level, Question, Session};
 use crate::model::keys;
 use crate::model::screen::Mode;
@@ -104,7 +103,7 @@ pub(super) fn subject(s: &Session) -> String {
 }
 
 /// `4 pods`, `32 ranks`, `TP 8 × PP 4`, the model; most important first.
-fn size_of_job(scene: &Scene) -> Vec<String> {
+pub(super) fn size_of_job(scene: &Scene) -> Vec<String> {
     let mut out = Vec::new();
     let seen = matrix::ranks_of(scene);
     let expected: u32 = scene
@@ -565,51 +564,5 @@ pub fn question(question: &Question, width: u16) -> Page {
     for line in question.body.lines() {
         page.line(&[(line, Role::Text)]);
     }
-    page
-}
-
-/// Keys that work where the help was called from, every glyph, every command.
-#[must_use]
-pub fn help(view: &View<'_>, width: u16) -> Page {
-    let mut page = Page::about("keys, signs and commands");
-    let mut context = None;
-    for line in keys::help(view.screen) {
-        if context != Some(line.context) {
-            page.head(line.context.title());
-            context = Some(line.context);
-        }
-        page.line(&[
-            (&format!("  {:<22} ", line.keys), Role::Key),
-            (line.doc, Role::Text),
-        ]);
-    }
-    page.head("Signs in the matrix");
-    for (sign, role, means) in matrix::SIGNS {
-        page.line(&[(&format!("  {sign:<22} "), role), (means, Role::Text)]);
-    }
-    page.head("Commands, after :");
-    for verb in VERBS {
-        let call = format!(
-            "{} {}",
-            verb.names.first().copied().unwrap_or_default(),
-            verb.args
-        );
-        page.line(&[
-            (&format!("  {call:<22} "), Role::Key),
-            (verb.doc, Role::Text),
-        ]);
-    }
-    page.head("Panes");
-    for pane in PANES {
-        let call = format!("{} {}", pane.id.digit(), pane.id.id());
-        page.line(&[
-            (&format!("  {call:<22} "), Role::Key),
-            (pane.title, Role::Text),
-        ]);
-    }
-    page.gap();
-    let level = "observe reads pods, events and logs; probe also runs commands that only read; act creates and \
-                 deletes, and asks each time. Files and recordings touch no cluster.";
-    page.prose(level, width.saturating_sub(2), 2, Role::Quiet);
     page
 }

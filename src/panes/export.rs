@@ -133,9 +133,10 @@ fn row(buf: &Buffer, y: u16, theme: &Theme, out: &mut String) {
         let look = looks(first, theme);
         let start = x;
         let mut text = String::new();
+        let shape = drawn(first);
         while let Some(cell) = buf
             .cell((x, y))
-            .filter(|c| x < buf.area.right() && looks(c, theme) == look)
+            .filter(|c| x < buf.area.right() && looks(c, theme) == look && drawn(c) == shape)
         {
             text.push_str(cell.symbol());
             x += 1;
@@ -157,6 +158,19 @@ fn row(buf: &Buffer, y: u16, theme: &Theme, out: &mut String) {
         if text.trim().is_empty() {
             continue;
         }
+        if !shape.is_empty() {
+            // Letters of a font leave gaps between rows; what is drawn doesn't. What spans a cell spans the run.
+            for part in shape {
+                let whole = part.2 == CELL.0;
+                let step = if whole { x - start } else { 1 };
+                for column in (0..x - start).step_by(usize::from(step)) {
+                    let left = left + u32::from(column) * CELL.0;
+                    let wide = if whole { width } else { part.2 };
+                    rectangle(left + part.0, top + part.1, wide, part, fg, out);
+                }
+            }
+            continue;
+        }
         let _ = writeln!(
             out,
             "<text x=\"{left}\" y=\"{}\" textLength=\"{width}\" fill=\"{}\"{}{}{} xml:space=\"preserve\">{}</text>",
@@ -171,6 +185,45 @@ fn row(buf: &Buffer, y: u16, theme: &Theme, out: &mut String) {
             },
             escape(&text)
         );
+    }
+}
+
+fn rectangle(x: u32, y: u32, width: u32, part: &Part, fill: Rgb, out: &mut String) {
+    let (height, opacity) = (part.3, part.4);
+    let _ = write!(
+        out,
+        "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{}\"",
+        hex(fill)
+    );
+    if opacity < 100 {
+        let _ = write!(out, " fill-opacity=\"0.{opacity}\"");
+    }
+    out.push_str("/>\n");
+}
+
+/// A rectangle inside a cell: left, top, width, height in pixels, opacity in percent.
+type Part = (u32, u32, u32, u32, u8);
+
+/// Blocks and rules as rectangles; nothing for what is text.
+fn drawn(cell: &Cell) -> &'static [Part] {
+    match cell.symbol() {
+        "█" => &[(0, 0, 9, 18, 100)],
+        "▀" => &[(0, 0, 9, 9, 100)],
+        "▄" => &[(0, 9, 9, 9, 100)],
+        "▌" => &[(0, 0, 4, 18, 100)],
+        "▁" => &[(0, 16, 9, 2, 100)],
+        "▂" => &[(0, 14, 9, 4, 100)],
+        "▃" => &[(0, 11, 9, 7, 100)],
+        "▅" => &[(0, 7, 9, 11, 100)],
+        "▆" => &[(0, 5, 9, 13, 100)],
+        "▇" => &[(0, 2, 9, 16, 100)],
+        "░" => &[(0, 0, 9, 18, 25)],
+        "▒" => &[(0, 0, 9, 18, 50)],
+        "▓" => &[(0, 0, 9, 18, 75)],
+        "─" => &[(0, 9, 9, 1, 100)],
+        "│" => &[(4, 0, 1, 18, 100)],
+        "┼" => &[(0, 9, 9, 1, 100), (4, 0, 1, 18, 100)],
+        _ => &[],
     }
 }
 

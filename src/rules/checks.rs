@@ -21,6 +21,7 @@ use serde::Deserialize;
 use super::findings::fix::{Target, sh};
 use super::scene::{CheckVerdict, CheckView, Scene};
 use crate::model::Model;
+pub(in crate::rules) use look::some;
 use look::{Look, Seen};
 
 /// What a check needs to be answered.

@@ -1,10 +1,7 @@
 //! What answers of probes say about GPUs; checks show it, findings conclude from it.
 
-use std::collections::BTreeMap;
-
 use super::probes::Member;
 use super::scene::{Scene, Stage};
-use crate::model::Model;
 use crate::parse::probe::{GpuMemory, Gpus};
 
 /// Something wrong with a GPU, in words.
@@ -102,15 +99,16 @@ pub fn ecc(gpus: &Gpus) -> Vec<Bad> {
 pub fn foreign(scene: &Scene, m: &Member<'_>, memory: &GpuMemory) -> Vec<Bad> {
     let mut out = Vec::new();
     let mine = m.pod.name.as_str();
-    // While nothing of ours has begun to load, what is taken is somebody else's.
+    // While nothing of ours has begun to use it, what is taken is somebody else's. Where no line tells how far
+    // the container has come, nothing is.
     let here = || {
         scene
             .processes
             .iter()
             .filter(|p| p.pod.as_deref() == Some(mine))
     };
-    let before = here().all(|p| p.stage.is_none_or(|s| s < Stage::NcclInit))
-        && here().all(|p| p.nccl_step.is_none());
+    let before = here().any(|p| p.stage.is_some())
+        && here().all(|p| p.stage.is_none_or(|s| s < Stage::NcclInit) && p.nccl_step.is_none());
     for gpu in &memory.gpus {
         let apps: Vec<_> = memory.apps.iter().filter(|a| a.gpu == gpu.uuid).collect();
         let used = gpu.used_mib.unwrap_or(0);
@@ -150,60 +148,6 @@ pub fn foreign(scene: &Scene, m: &Member<'_>, memory: &GpuMemory) -> Vec<Bad> {
                 ),
                 format!("query-gpu: {}, {used} MiB used", gpu.uuid),
             ));
-        }
-    }
-    out
-}
-
-/// GPUs that hold more than 5 % more or less than the others of their tensor parallel group, at rest.
-///
-/// Compared are ranks of one group and stage; while one of them loads or is unknown nothing is said.
-#[must_use]
-pub fn imbalance(scene: &Scene, model: &Model, memory: &BTreeMap<String, &GpuMemory>) -> Vec<Bad> {
-    let _ = model;
-    let mut groups: BTreeMap<(Option<u32>, Option<u32>), Vec<(&str, u32, u64, String)>> =
-        BTreeMap::new();
-    let mut rest = true;
-    for p in &scene.processes {
-        let (Some(pod), Some(local)) = (p.pod.as_deref(), p.local_rank) else {
-            continue;
-        };
-        rest &= p.stage == Some(Stage::Serving) || p.quiet;
-        let gpu = memory
-            .get(pod)
-            .and_then(|m| m.gpus.iter().find(|g| g.index == local));
-        if let Some(gpu) = gpu
-            && let Some(used) = gpu.used_mib
-        {
-            groups
-                .entry((p.dp, p.pp))
-                .or_default()
-                .push((pod, gpu.index, used, gpu.uuid.clone()));
-        }
-    }
-    if !rest {
-        return Vec::new();
-    }
-    let mut out = Vec::new();
-    for list in groups.values().filter(|l| l.len() > 2) {
-        let mut sizes: Vec<u64> = list.iter().map(|(_, _, u, _)| *u).collect();
-        sizes.sort_unstable();
-        let Some(middle) = sizes.get(sizes.len() / 2).copied().filter(|m| *m > 0) else {
-            continue;
-        };
-        for (pod, index, used, uuid) in list {
-            if used.abs_diff(middle) * 20 > middle {
-                let side = if *used > middle { "more" } else { "less" };
-                let percent = used.abs_diff(middle) * 100 / middle;
-                out.push(Bad {
-                    pod: (*pod).to_owned(),
-                    gpus: vec![uuid.clone()],
-                    text: format!(
-                        "GPU {index} of {pod} holds {used} MiB, {percent} % {side} than the others of its group ({middle} MiB)"
-                    ),
-                    proof: format!("memory.used of {uuid} = {used} MiB; the group's median {middle} MiB"),
-                });
-            }
         }
     }
     out

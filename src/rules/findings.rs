@@ -9,6 +9,7 @@ pub mod fix;
 mod nccl;
 mod network;
 mod pods;
+mod probed;
 mod start;
 mod trouble;
 mod vllm;
@@ -22,7 +23,10 @@ use crate::parse::At;
 
 /// Ids that some rule can raise.
 pub const KNOWN: &[&str] = &[
+    "gpu.count-mismatch",
     "gpu.foreign-memory",
+    "gpu.memory-imbalance",
+    "gpu.xid",
     "log.rotated-away",
     "nccl.collective-mismatch",
     "nccl.connect-timeout",
@@ -50,9 +54,11 @@ pub const KNOWN: &[&str] = &[
     "nccl.watchdog-timeout",
     "nccl.wrong-interface",
     "pod.crashloop",
+    "pod.env-skew",
     "pod.evicted",
     "pod.image",
     "pod.image-skew",
+    "pod.network-policy",
     "pod.oom-killed",
     "pod.pending",
     "pod.probe-kill",
@@ -133,6 +139,7 @@ pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
     nccl::find(&view, &notices, &mut found);
     vllm::find(&view, &notices, &mut found);
     pods::find(&view, &notices, &mut found);
+    probed::find(&view, &notices, &mut found);
     died::find(&view, &notices, &mut found);
     found.sort_by(|a, b| a.key.cmp(&b.key));
     unique(&mut found);

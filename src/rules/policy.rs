@@ -21,6 +21,8 @@ pub struct Blocked {
     pub policies: Vec<String>,
     /// Nothing about it is in doubt.
     pub certain: bool,
+    /// Some ports are open: a connection that comes about proves nothing.
+    pub partly: bool,
 }
 
 /// What the policies do to a workload.
@@ -151,6 +153,7 @@ fn pair(from: &Member<'_>, to: &Member<'_>, policies: &Policies) -> Option<Block
         why: why.join("; "),
         policies: names,
         certain: worst == Tri::No,
+        partly: partly(Way::Out, from, to, policies) && partly(Way::In, to, from, policies),
     })
 }
 
@@ -182,6 +185,26 @@ fn allowed(
     } else {
         (best, by)
     }
+}
+
+/// Some port is open in one direction.
+fn partly(way: Way, pod: &Member<'_>, peer: &Member<'_>, policies: &Policies) -> bool {
+    let mut by = policies
+        .items
+        .iter()
+        .filter(|p| selects(p, pod) && isolates(p, way))
+        .peekable();
+    by.peek().is_none()
+        || by.any(|p| {
+            let (rules, peers): (_, fn(&Rule) -> &Vec<Peer>) = match way {
+                Way::In => (&p.spec.ingress, |r| &r.from),
+                Way::Out => (&p.spec.egress, |r| &r.to),
+            };
+            rules.iter().flatten().any(|r| {
+                let list = peers(r);
+                list.is_empty() || list.iter().any(|x| is(x, p, pod, peer) != Tri::No)
+            })
+        })
 }
 
 fn selects(p: &Policy, m: &Member<'_>) -> bool {

@@ -186,6 +186,12 @@ impl Probe {
         out
     }
 
+    /// Its arguments for one container; nothing where there is nothing to ask.
+    #[must_use]
+    pub fn arguments(&self, member: &Member<'_>, all: &Members<'_>) -> Option<Vec<String>> {
+        (self.args)(member, all)
+    }
+
     /// What it does and with which arguments, for people.
     #[must_use]
     pub fn ran(&self, args: &[String]) -> String {

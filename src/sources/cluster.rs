@@ -5,6 +5,7 @@
 
 mod access;
 mod backoff;
+pub mod checks;
 mod client;
 mod director;
 mod discover;

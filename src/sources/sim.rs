@@ -7,9 +7,11 @@
 //! The clock of a scenario begins at [`Scenario::start_ns`], a fixed date: whoever plays one stamps its events
 //! with that clock and not with the wall's.
 
+pub mod forever;
 pub mod load;
 pub mod plan;
 pub mod pods;
+mod probes;
 pub mod rng;
 mod samples;
 pub mod scenario;
@@ -46,7 +48,7 @@ const BATCH: Nanos = 100_000_000;
 pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
     let plan = Plan::new(s);
     let mut out = vec![(plan.watch, Event::Session(session(s)))];
-    for edge in ["pods", "events", "logs"] {
+    for edge in ["pods", "events", "logs", "nodes"] {
         let edge = EdgeEvent {
             edge: edge.into(),
             state: EdgeState::Up,
@@ -54,6 +56,7 @@ pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
         out.push((plan.watch, Event::Edge(edge)));
     }
     out.extend(pods::write(s, &plan));
+    out.extend(probes::write(s, &plan));
     for (pod, lines) in plan.pods.iter().zip(simlog::write(s, &plan)) {
         source(s, &plan, pod, lines, &mut out);
     }
@@ -156,8 +159,19 @@ fn obey(
     now: Nanos,
     errand: &Errand,
 ) -> Result<(), String> {
-    let Errand::Line(line) = errand else {
-        return Err("the demo can't do that".into());
+    let line = match errand {
+        Errand::Line(line) => line,
+        Errand::Recheck(what) => {
+            let plan = Plan::new(s);
+            let names = what.as_deref().map(crate::rules::checks::probes_of);
+            let again = probes::round(s, &plan, now, |p| {
+                names.as_ref().is_none_or(|n| n.contains(&p.name))
+            });
+            queue.extend(again);
+            queue.make_contiguous().sort_by_key(|(at, _)| *at);
+            return Ok(());
+        }
+        _ => return Err("the demo can't do that".into()),
     };
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
     if verb != "allreduce" {

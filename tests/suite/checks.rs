@@ -5,9 +5,10 @@ use std::sync::Arc;
 use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
-use ncclscope::rules::scene::{CheckVerdict, Scene};
+use ncclscope::rules::scene::{CheckVerdict, CheckView, Scene};
 use ncclscope::rules::variables::{self, Over};
 use ncclscope::rules::{checks, probes};
+use ncclscope::sources::sim;
 
 #[test]
 fn every_declared_check_has_a_judge_its_probes_and_full_sentences() {
@@ -143,4 +144,37 @@ fn the_checklist_says_what_the_logs_show() {
     let (verdict, output) = of(&silent, "check.nccl-lines");
     assert_eq!(verdict, CheckVerdict::Warn);
     assert!(output.contains("none in 1.log"), "{output}");
+}
+
+/// The checklist at the end of a scenario.
+fn at_the_end(name: &str) -> Vec<CheckView> {
+    let mut model = Model::default();
+    for (seq, (at, event)) in (1..).zip(sim::events(&sim::load(name).unwrap())) {
+        update(&mut model, Stamped { seq, at, event });
+    }
+    Scene::of(&model).checks
+}
+
+/// What is well passes everywhere; what can't be seen from a container says so, and nothing warns.
+#[test]
+fn a_healthy_job_passes_the_whole_list() {
+    for name in ["healthy", "eight-nodes"] {
+        let checks = at_the_end(name);
+        assert_eq!(checks.len(), checks::declared().len());
+        for c in checks {
+            let fine = match c.id {
+                "check.acs" => c.verdict == CheckVerdict::Unknown,
+                "check.gid" | "check.offline" | "check.rdma" | "check.rdma-ports" => {
+                    matches!(c.verdict, CheckVerdict::Pass | CheckVerdict::NotApplicable)
+                }
+                _ => c.verdict == CheckVerdict::Pass,
+            };
+            assert!(fine, "{name}: {} is {:?}: {}", c.id, c.verdict, c.output);
+            assert!(
+                !c.ran.is_empty() && !c.output.is_empty(),
+                "{name}: {}",
+                c.id
+            );
+        }
+    }
 }

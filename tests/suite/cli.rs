@@ -34,7 +34,7 @@ fn a_verb_is_a_verb_and_the_rest_is_the_cluster() {
     assert!(matches!(cli.verb, Some(Verb::Open(open)) if open.follow && open.paths.len() == 2));
     let cli = Cli::try_parse_from(["ncclscope", "demo", "--speed", "10x"]).unwrap();
     assert!(
-        matches!(cli.verb, Some(Verb::Demo(demo)) if demo.speed == 10.0 && demo.scenario == "healthy")
+        matches!(cli.verb, Some(Verb::Demo(demo)) if demo.speed == 10.0 && demo.scenario == ["healthy"])
     );
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::look::{Asked, Look, Seen, Tally, some};
-use crate::parse::probe::{Answer, GpuMemory, Gpus, Link, Topology};
+use crate::parse::probe::{Answer, Gpus, Link, Topology};
 use crate::rules::devices as judge;
 use crate::rules::scene::CheckVerdict;
 
@@ -103,18 +103,16 @@ pub(super) fn memory(look: &Look<'_>) -> Seen {
             }
         }
     }
-    for odd in judge::imbalance(look.scene, look.model, &gathered(&asked)) {
-        tally.warn(&odd.pod, odd.text);
+    for g in look.scene.gpus.iter().filter(|g| !g.loading) {
+        if let (Some(odd), Some(pod)) = (&g.odd, &g.pod) {
+            let which = g.index.map_or_else(String::new, |i| format!("GPU {i}: "));
+            tally.warn(pod, format!("{which}{odd}"));
+        }
     }
     asked.conclude(
         tally,
         format!("{seen_gpus} GPUs, the fullest {fullest} %; no process of anybody else is seen"),
     )
-}
-
-/// Answers by pod.
-pub(super) fn gathered<'a>(asked: &Asked<'_, 'a, GpuMemory>) -> BTreeMap<String, &'a GpuMemory> {
-    asked.got.iter().map(|g| (g.pod(), g.answer)).collect()
 }
 
 fn percent(used: Option<u64>, total: Option<u64>) -> Option<u64> {

@@ -18,7 +18,7 @@ pub fn sh(word: &str) -> String {
 }
 
 /// A double-quoted YAML scalar.
-fn yaml(value: &str) -> String {
+pub(super) fn yaml(value: &str) -> String {
     let mut out = String::from("\"");
     for c in value.chars() {
         match c {

@@ -57,6 +57,9 @@ pub struct Scenario {
     /// What an all-reduce test meets, and whether one begins by itself.
     #[serde(default)]
     pub test: Test,
+    /// What probes answer that the plan does not tell.
+    #[serde(default)]
+    pub probes: Vec<ProbeSays>,
     /// What the program must conclude at the end.
     pub expect: Expect,
 }
@@ -93,6 +96,64 @@ pub struct Wrong {
     pub from: u64,
     /// How many in each.
     pub elements: u64,
+}
+
+/// What a probe answers in place of, or beside, what the plan tells. Fields are parted by ` | `.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ProbeSays {
+    /// Name in the catalogue, or `network-policies`.
+    pub probe: String,
+    /// Which pods; none: all.
+    pub pods: Vec<usize>,
+    /// Seconds from the beginning.
+    pub from: f64,
+    /// The whole answer.
+    pub out: Option<String>,
+    /// Pieces that are replaced in the usual answer.
+    pub edit: Vec<(String, String)>,
+    /// Lines beside it.
+    pub add: Vec<String>,
+    /// No answer: why.
+    pub fail: Option<String>,
+    /// Refused: the rule that would allow it.
+    pub forbidden: Option<String>,
+}
+
+/// What stands in place of an answer.
+pub(super) enum Answered<'a> {
+    Usual,
+    Text(&'a str),
+    Fails(&'a str),
+    Forbidden(&'a str),
+}
+
+impl ProbeSays {
+    pub(super) fn says(&self) -> Answered<'_> {
+        if let Some(why) = &self.fail {
+            Answered::Fails(why)
+        } else if let Some(rule) = &self.forbidden {
+            Answered::Forbidden(rule)
+        } else if let Some(text) = &self.out {
+            Answered::Text(text)
+        } else {
+            Answered::Usual
+        }
+    }
+}
+
+/// A condition of a node that is not well.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSays {
+    /// The node of this pod.
+    pub pod: usize,
+    /// Type of the condition.
+    pub kind: String,
+    /// Reason.
+    pub reason: String,
+    /// Message.
+    pub message: String,
 }
 
 /// The workload and its pods.
@@ -155,6 +216,9 @@ pub struct Nodes {
     /// GPUDirect RDMA works.
     #[serde(default = "yes")]
     pub gdr: bool,
+    /// Conditions of nodes that are not well.
+    #[serde(default)]
+    pub conditions: Vec<NodeSays>,
     /// Channels NCCL builds inside a node.
     #[serde(default = "default_channels")]
     pub channels: usize,
