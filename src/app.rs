@@ -75,6 +75,7 @@ fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
         Some(Verb::Open(args)) => open(args),
         Some(Verb::Demo(args)) => demo(args),
+        Some(Verb::Worker(args)) => Ok(ExitCode::from(crate::worker::run(&args))),
         Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
         Some(Verb::Explain { id }) => explain(id.as_deref()),
         Some(Verb::Completions { shell }) => print(&cli::completions(shell)),

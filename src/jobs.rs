@@ -4,10 +4,12 @@ pub mod clean;
 pub mod drive;
 pub mod follow;
 pub mod helper;
+pub mod inside;
 pub mod options;
 pub mod plan;
 pub mod prepare;
 pub mod submit;
+mod upload;
 
 use std::future::Future;
 use std::time::Duration;

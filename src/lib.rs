@@ -21,3 +21,4 @@ pub mod report;
 pub mod rules;
 pub mod sources;
 pub mod theme;
+pub mod worker;

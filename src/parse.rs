@@ -113,6 +113,8 @@ pub struct Block {
     pub outers: Vec<Outer>,
     /// Facts in line order.
     pub recs: Vec<Rec>,
+    /// Which of them are vLLM's: a log full of calls has few.
+    pub said: Vec<u32>,
     /// First stamp in the block.
     pub first_at: Option<At>,
     /// Last stamp in the block.

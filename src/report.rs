@@ -7,6 +7,7 @@
 
 pub mod json;
 mod parts;
+mod tests;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::rules::scene::{self, Evidence, Scene, Severity, Verdict};
 
 use parts::group;
 pub use parts::{CommunicatorEntry, EdgeEntry, GroupEntry, LineEntry, ProcessEntry};
+pub use tests::{TestEntry, TestRow};
 
 /// Name and version of the schema.
 pub const SCHEMA: &str = "ncclscope.report/v1";
@@ -70,8 +72,8 @@ pub struct Report<'a> {
     pub pods: Vec<PodEntry<'a>>,
     pub gpus: Vec<GpuEntry<'a>>,
     pub checks: Vec<CheckEntry<'a>>,
-    /// Filled when a test ran.
-    pub tests: [(); 0],
+    /// The all-reduce test, where one ran.
+    pub tests: Vec<TestEntry<'a>>,
     pub findings: Vec<FindingEntry<'a>>,
 }
 
@@ -249,7 +251,7 @@ impl<'a> Report<'a> {
             pods: scene.pods.iter().map(pod).collect(),
             gpus: scene.gpus.iter().map(gpu).collect(),
             checks: scene.checks.iter().map(check).collect(),
-            tests: [],
+            tests: scene.test.iter().map(|t| tests::of(t)).collect(),
             findings: scene.findings.iter().map(|f| names.finding(f)).collect(),
         }
     }

@@ -28,7 +28,7 @@ const RUN: &str = "here";
 type Test = fn(&str);
 
 fn main() -> ExitCode {
-    let tests: [(&str, Test); 5] = [
+    let tests: [(&str, Test); 6] = [
         ("two_pods_of_two_agree", two_pods_of_two_agree),
         (
             "a_killed_rank_is_named_by_the_others",
@@ -40,6 +40,10 @@ fn main() -> ExitCode {
             a_rank_that_never_comes_is_named,
         ),
         ("pairs_convict_the_slow_pod", pairs_convict_the_slow_pod),
+        (
+            "inside_a_pod_it_ends_when_we_vanish",
+            inside_a_pod_it_ends_when_we_vanish,
+        ),
     ];
     let args: Vec<String> = std::env::args().skip(1).collect();
     let filter = args.iter().find(|a| !a.starts_with('-'));
@@ -275,6 +279,79 @@ fn a_wrong_element_is_found(python: &str) {
             .iter()
             .all(|r| (r.wrong() == Some(2)) == (r.bytes == 512))
     );
+}
+
+/// The shell around the script inside a workload's pod: takes it from standard input, hands its lines on, ends it with us.
+fn inside_a_pod_it_ends_when_we_vanish(python: &str) {
+    use std::io::{Read as _, Write as _};
+    let script = std::fs::read(SCRIPT).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let own = Command::new(python)
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .unwrap();
+    let own = String::from_utf8(own.stdout).unwrap();
+    std::os::unix::fs::symlink(own.trim(), folder.path().join("python3")).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let begin = |pods: u32, index: u32, port: u16| {
+        let settings = [
+            format!("NCCLSCOPE_RUN={RUN}"),
+            format!("NCCLSCOPE_NODES={pods}"),
+            "NCCLSCOPE_NPROC=1".into(),
+            "NCCLSCOPE_MAX_BYTES=4096".into(),
+            format!("JOB_COMPLETION_INDEX={index}"),
+            "MASTER_ADDR=127.0.0.1".into(),
+            format!("MASTER_PORT={port}"),
+            "GLOO_SOCKET_IFNAME=lo".into(),
+        ];
+        let mut child = Command::new("/bin/sh")
+            .args([
+                "-c",
+                ncclscope::jobs::inside::RUN,
+                "sh",
+                &script.len().to_string(),
+            ])
+            .args(settings)
+            .env("PATH", &path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&script).unwrap();
+        stdin.flush().unwrap();
+        (child, stdin)
+    };
+    let first = port();
+    let both = [begin(2, 0, first), begin(2, 1, first)];
+    let mut run = start();
+    for (mut child, stdin) in both {
+        let mut text = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        assert!(text.ends_with("\u{1e}end 0\u{1e}\n"), "{text}");
+        text.lines().for_each(|l| fold(&mut run, l));
+        drop(stdin);
+        child.wait().unwrap();
+    }
+    assert_eq!(
+        (run.rows.len(), run.ranks.len(), run.failures.len()),
+        (4, 2, 0)
+    );
+    // One that waits for another, and then for nobody.
+    let (mut child, stdin) = begin(2, 0, port());
+    let mut of_child = lines(&mut child);
+    assert!(of_child.any(|l| l.contains("\"rendezvous\"")));
+    let vanished = Instant::now();
+    drop(stdin);
+    assert!(of_child.any(|l| l.contains("\u{1e}end 143")));
+    assert!(vanished.elapsed() < SECONDS, "{:?}", vanished.elapsed());
+    child.wait().unwrap();
 }
 
 /// Four pods, the third slow in whatever it takes part in; then one slow link alone.

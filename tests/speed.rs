@@ -1,10 +1,17 @@
 //! How fast logs become a report, next to ripgrep on the same file in the same run.
 //!
 //! `cargo bench` uses 64 MiB; `cargo bench -- --full` the 1 GiB of the budget; `NCCLSCOPE_BENCH_BYTES`
-//! any size. Prints minimum and median over alternating runs, and the peak memory of the program.
+//! any size. Prints minimum and median over alternating runs, the peak memory of the program, and what a
+//! full frame of each pane costs at 8, 64 and 1,024 ranks.
 
+#[path = "suite/frames.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod frames;
 #[path = "generator.rs"]
 mod generator;
+#[path = "suite/stage.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod stage;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -18,6 +25,7 @@ const CHANNEL: &str = r"Channel [0-9]{2,}(/[0-9]+)? : [0-9]+\[[0-9a-f]+\] -> [0-
 const SMALL: u64 = 64 << 20;
 const FULL: u64 = 1 << 30;
 const RUNS: usize = 7;
+const FRAMES: u32 = 51;
 
 fn main() -> io::Result<()> {
     let full = std::env::args().any(|arg| arg == "--full");
@@ -64,6 +72,8 @@ fn main() -> io::Result<()> {
         println!("rg is not installed: nothing to compare with");
     }
     println!("peak memory {} MiB", peak >> 10);
+    println!("full frames at 200x50, medians of {FRAMES}:");
+    frames::print(FRAMES);
     Ok(())
 }
 

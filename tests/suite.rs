@@ -100,3 +100,5 @@ mod themes;
 mod vllm;
 #[path = "suite/vram.rs"]
 mod vram;
+#[path = "suite/worker.rs"]
+mod worker;

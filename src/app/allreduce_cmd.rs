@@ -88,6 +88,11 @@ pub fn run(args: &AllreduceArgs) -> anyhow::Result<ExitCode> {
 
 async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> anyhow::Result<u8> {
     let options = args.cluster.options(args.workload.clone());
+    if args.test.inside {
+        bail!(
+            "--inside is asked for on the dashboard: press 7 there, then type :allreduce --inside"
+        );
+    }
     let link = cluster::connect(&options).await?;
     let mut gate = Gate::new(Setup {
         probes: Policy::Never,
@@ -146,7 +151,7 @@ async fn allowed(
         ),
     };
     // Better said now than after half of it was created.
-    let missing = match prepare::missing_rules(link, &plan.namespace).await {
+    let missing = match prepare::missing_rules(link, plan).await {
         Ok(missing) => missing,
         Err(t) => {
             complain(&format!("warning: what we may do is not known: {}", t.text));

@@ -11,6 +11,7 @@ use super::report_cmd::ReportArgs;
 use crate::sources::cluster::ClusterOptions;
 use crate::sources::gate::Policy;
 use crate::theme;
+use crate::worker::WorkerArgs;
 
 /// Terminal UI dashboard for live cluster debugging of distributed vLLM
 ///
@@ -55,6 +56,10 @@ pub enum Verb {
     /// with a Service and a ConfigMap of its own. Exit code 0: good or bearable; 1: below 0.7 of what such hardware
     /// gives, or a wrong result; 2: could not run; 3: not decided.
     Allreduce(Box<AllreduceArgs>),
+    /// All-reduce over all GPUs of this pod, for images without torch: run inside a pod by `allreduce --worker`
+    ///
+    /// Needs libcuda and libnccl at run time; exits with 2 and a sentence where one is absent.
+    Worker(WorkerArgs),
     /// What a finding means, what proves it, what to do first; all of them without an id
     Explain {
         /// Id, for instance `nccl.same-host-net`

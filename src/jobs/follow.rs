@@ -48,6 +48,7 @@ pub async fn follow(
     let _watching = tokio_util::task::AbortOnDropHandle::new(watching);
     let jobs: Api<Job> = api(link, &plan.namespace);
     let mut seen = Seen {
+        queue: queue(&plan.job),
         pods: BTreeMap::new(),
         expected: usize::try_from(plan.pods).unwrap_or(usize::MAX),
         open: BTreeSet::new(),
@@ -73,7 +74,14 @@ pub async fn follow(
             }
             _ = clock.tick() => if ending.is_none() {
                 match find(jobs.get(plan.name())).await {
-                    Ok(Some(job)) => ending = end_of(&job),
+                    Ok(Some(job)) => {
+                        if let Some(out) = seen.suspended(&job)
+                            && tx.send(out).await.is_err()
+                        {
+                            return Ending::Cancelled;
+                        }
+                        ending = end_of(&job);
+                    }
                     Ok(None) => ending = Some(Ending::Failed("somebody deleted the Job".into())),
                     // The watches say what they wait for; the Job's own deadline holds meanwhile.
                     Err(t) => tracing::warn!("the Job can't be read: {}", t.text),
@@ -113,7 +121,40 @@ fn end_of(job: &Job) -> Option<Ending> {
         .map(|_| Ending::Complete)
 }
 
+/// The queue system that decides when it may run, in words: `Kueue queue gpu`.
+fn queue(job: &Job) -> Option<String> {
+    const QUEUES: [(&str, &str); 4] = [
+        ("kueue.x-k8s.io/queue-name", "Kueue"),
+        ("runai/queue", "run:ai"),
+        ("kai.scheduler/queue", "KAI"),
+        ("volcano.sh/queue-name", "Volcano"),
+    ];
+    let spec = job.spec.as_ref();
+    let meta = spec.and_then(|s| s.template.metadata.as_ref());
+    let labels = job.metadata.labels.iter().flatten();
+    let of_pods = meta.and_then(|m| m.labels.as_ref()).into_iter().flatten();
+    let notes = meta
+        .and_then(|m| m.annotations.as_ref())
+        .into_iter()
+        .flatten();
+    let all: BTreeMap<&String, &String> = labels.chain(of_pods).chain(notes).collect();
+    let named = QUEUES.iter().find_map(|(key, name)| {
+        let queue = all.get(&(*key).to_owned())?;
+        Some(format!("{name} queue {queue}"))
+    });
+    let scheduler = || {
+        let pods = spec.and_then(|s| s.template.spec.as_ref())?;
+        let name = pods.scheduler_name.as_deref()?;
+        let known = [("volcano", "Volcano"), ("runai", "run:ai"), ("kai", "KAI")];
+        let (_, said) = known.iter().find(|(part, _)| name.contains(part))?;
+        Some(format!("{said} (scheduler {name})"))
+    };
+    named.or_else(scheduler)
+}
+
 struct Seen {
+    /// Who decides when it may run, beside the cluster's own scheduler.
+    queue: Option<String>,
     pods: BTreeMap<String, PodView>,
     expected: usize,
     /// Logs that may say more.
@@ -164,6 +205,28 @@ impl Seen {
         }
     }
 
+    /// A queue holds the whole Job back: no pod exists that could say why.
+    fn suspended(&mut self, job: &Job) -> Option<TestEvent> {
+        let held = job.spec.as_ref().and_then(|s| s.suspend) == Some(true);
+        if !held || !self.pods.is_empty() {
+            return None;
+        }
+        let who = self.queue.as_deref().unwrap_or("whoever suspended it");
+        self.say(
+            Phase::Queued,
+            Some(format!("the Job is suspended until {who} admits it")),
+        )
+    }
+
+    fn say(&mut self, phase: Phase, note: Option<String>) -> Option<TestEvent> {
+        let said = (phase, note);
+        if self.told.as_ref() == Some(&said) {
+            return None;
+        }
+        self.told = Some(said.clone());
+        Some(TestEvent::Phase(said.0, said.1))
+    }
+
     /// How far the pods are: as far as the last of them.
     fn phase(&mut self, pulling: Option<String>) -> Option<TestEvent> {
         // Pods that go say why they go, not what they waited for.
@@ -186,9 +249,11 @@ impl Seen {
             (Phase::Created, None)
         } else if placed < self.expected {
             let reason = reason.map(|r| format!(": {r}")).unwrap_or_default();
+            let queue = self.queue.iter().map(|q| format!(", in {q}"));
+            let queue: String = queue.collect();
             (
                 Phase::Queued,
-                Some(format!("{} pods have a node{reason}", of(placed))),
+                Some(format!("{} pods have a node{queue}{reason}", of(placed))),
             )
         } else if started < self.expected {
             match pulling {
@@ -204,12 +269,7 @@ impl Seen {
         } else {
             (Phase::Starting, None)
         };
-        let said = (phase, note);
-        if self.told.as_ref() == Some(&said) {
-            return None;
-        }
-        self.told = Some(said.clone());
-        Some(TestEvent::Phase(said.0, said.1))
+        self.say(phase, note)
     }
 
     /// A pod that never got to run explains a failure better than the Job does.
@@ -223,5 +283,58 @@ impl Seen {
             }
             _ => Ending::Failed(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(text: &str) -> Job {
+        serde_yaml::from_str(text).unwrap_or_default()
+    }
+
+    #[test]
+    fn queue_systems_are_recognised() {
+        let of = |labels: &str, pods: &str| {
+            queue(&job(&format!(
+                "{{ metadata: {{ labels: {{ {labels} }} }}, spec: {{ template: {{ {pods} }} }} }}"
+            )))
+        };
+        let kueue = of("kueue.x-k8s.io/queue-name: gpus", "");
+        assert_eq!(kueue.as_deref(), Some("Kueue queue gpus"));
+        let volcano = of(
+            "",
+            "metadata: { annotations: { volcano.sh/queue-name: a } }",
+        );
+        assert_eq!(volcano.as_deref(), Some("Volcano queue a"));
+        let runai = of(
+            "",
+            "spec: { containers: [], schedulerName: runai-scheduler }",
+        );
+        assert_eq!(runai.as_deref(), Some("run:ai (scheduler runai-scheduler)"));
+        assert_eq!(of("app: llm", ""), None);
+    }
+
+    #[test]
+    fn a_suspended_job_says_who_holds_it_once() {
+        let mut seen = Seen {
+            queue: Some("Kueue queue gpus".into()),
+            pods: BTreeMap::new(),
+            expected: 2,
+            open: BTreeSet::new(),
+            told: None,
+        };
+        let held = job("{ spec: { suspend: true, template: {} } }");
+        let said = seen.suspended(&held);
+        let Some(TestEvent::Phase(Phase::Queued, Some(note))) = said else {
+            unreachable!("it is queued, and says why");
+        };
+        assert_eq!(
+            note,
+            "the Job is suspended until Kueue queue gpus admits it"
+        );
+        assert!(seen.suspended(&held).is_none(), "said already");
+        assert!(seen.suspended(&job("{ spec: { template: {} } }")).is_none());
     }
 }

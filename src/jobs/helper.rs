@@ -11,11 +11,11 @@ use tokio_util::task::TaskTracker;
 use super::drive::drive;
 use super::options::TestArgs;
 use super::plan::{Plan, plan};
-use super::{prepare, submit};
-use crate::model::event::{Errand, Event};
+use super::{inside, prepare, submit};
+use crate::model::event::{Errand, Event, PodKey};
 use crate::model::screen::{ALLREDUCE, CANCEL};
 use crate::model::testrun::TestEvent;
-use crate::sources::cluster::{Access, ClusterOptions, Connection, Helper, Shown};
+use crate::sources::cluster::{Access, Connection, Helper, Shown};
 use crate::sources::gate::Action;
 
 /// Who runs tests for a screen; tests under way are in `chores`.
@@ -82,27 +82,36 @@ async fn end(access: &Access, running: &Running) {
     }
 }
 
+/// Name of the workload on screen, else of its first pod, and its pods.
+fn on_screen(access: &Access) -> Result<(String, Vec<PodKey>), String> {
+    let seen = access.seen();
+    let seen = seen.borrow();
+    let keys: Vec<PodKey> = seen.pods.keys().cloned().collect();
+    let first = keys
+        .first()
+        .ok_or("no pod of a workload is on screen yet")?;
+    let name = seen.workload.as_ref().map_or(&first.name, |w| &w.name);
+    Ok((name.clone(), keys))
+}
+
 /// Plans a test, asks, and sets it going.
 async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Running, String> {
     let args = TestArgs::typed(typed)?;
     let table = args.table()?;
+    if args.inside {
+        return launch_inside(access, chores, &args).await;
+    }
     let link = access.link().clone();
-    let workload = access.seen().borrow().workload.clone();
-    let workload = workload.ok_or("no workload is on screen yet")?;
-    let options = ClusterOptions {
-        chosen: Some(workload),
-        ..ClusterOptions::default()
-    };
+    let (workload, keys) = on_screen(access)?;
     let note = |text: &str| Event::Note {
         text: text.into(),
         bad: false,
     };
     access.tell(note("planning the test")).await;
-    let found = prepare::workload(&link, &options).await;
-    let (workload, pods) = found.map_err(|e| e.to_string())?;
-    let wish = args.wish(prepare::run_name(), &workload.name);
+    let pods = prepare::pods(&link, &keys).await.map_err(|t| t.text)?;
+    let wish = args.wish(prepare::run_name(), &workload);
     let plan = plan(&pods, &wish).map_err(|e| e.to_string())?;
-    let missing = prepare::missing_rules(&link, &plan.namespace).await;
+    let missing = prepare::missing_rules(&link, &plan).await;
     let missing = missing.unwrap_or_default();
     if !missing.is_empty() {
         return Err(format!(
@@ -132,20 +141,13 @@ async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Ru
         access.clone(),
     );
     chores.spawn(async move {
-        let (tx, mut rx) = mpsc::channel::<TestEvent>(64);
-        let tell = async {
-            while let Some(event) = rx.recv().await {
-                if !access.tell(Event::Test(event)).await {
-                    cancel.cancel();
-                }
-            }
-        };
+        let (tx, rx) = mpsc::channel(64);
         let work = async {
             let ended = drive(&link, &plan, planned, leave.permit(), &tx, &cancel).await;
             drop(tx);
             ended
         };
-        let (ended, ()) = tokio::join!(work, tell);
+        let (ended, ()) = tokio::join!(work, pass_on(&access, rx, &cancel));
         match ended {
             Ok(ending) => leave.done(format!("{ending:?}")),
             Err(t) => {
@@ -157,6 +159,50 @@ async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Ru
         drop(over);
     });
     Ok(running)
+}
+
+/// The same inside the workload's own pods.
+async fn launch_inside(
+    access: &Access,
+    chores: &TaskTracker,
+    args: &TestArgs,
+) -> Result<Running, String> {
+    let (workload, _) = on_screen(access)?;
+    let inside = inside::check(access, &workload, args).await?;
+    let (action, shown) = inside.question();
+    let leave = access.ask(action, shown).await;
+    let leave = leave.map_err(|refusal| format!("no test: {refusal}"))?;
+    let running = Running {
+        object: format!("the test inside {workload}"),
+        cancel: access.until().child_token(),
+        over: CancellationToken::new(),
+    };
+    let (cancel, over, access) = (
+        running.cancel.clone(),
+        running.over.clone().drop_guard(),
+        access.clone(),
+    );
+    chores.spawn(async move {
+        let (tx, rx) = mpsc::channel(64);
+        let work = async {
+            let ending = inside.drive(access.link(), &tx, &cancel).await;
+            drop(tx);
+            ending
+        };
+        let (ending, ()) = tokio::join!(work, pass_on(&access, rx, &cancel));
+        leave.done(format!("{ending:?}"));
+        drop(over);
+    });
+    Ok(running)
+}
+
+/// Hands on what happens; where nobody listens any more the test is ended.
+async fn pass_on(access: &Access, mut rx: mpsc::Receiver<TestEvent>, cancel: &CancellationToken) {
+    while let Some(event) = rx.recv().await {
+        if !access.tell(Event::Test(event)).await {
+            cancel.cancel();
+        }
+    }
 }
 
 /// What is shown before the answer: where, what is in the way, what could hurt, the objects.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 
-use super::plan::Wish;
+use super::plan::{Runner, Wish};
 use crate::rules::busbw::Table;
 
 /// Options of a test.
@@ -32,6 +32,20 @@ pub struct TestArgs {
     /// Seconds after which the API server ends the test: waiting for room and the image count
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(30..))]
     pub deadline: u32,
+    /// nccl-tests in place of our script, over the GPUs of one pod: `all_reduce_perf` must be in the image
+    #[arg(long, conflicts_with_all = ["pairs", "worker", "worker_image"])]
+    pub nccl_tests: bool,
+    /// Our own worker in place of the script, for images without torch, over the GPUs of one pod: copied into the waiting
+    /// pod over exec
+    #[arg(long, conflicts_with = "pairs")]
+    pub worker: bool,
+    /// Our own worker from an image that holds `ncclscope`
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["pairs", "image"])]
+    pub worker_image: Option<String>,
+    /// Inside the workload's own pods with small buffers, where they hold all GPUs: from the dashboard alone, after
+    /// the workload's name was typed
+    #[arg(long, conflicts_with_all = ["pairs", "worker", "worker_image", "nccl_tests", "other_nodes", "image", "pods", "gpus"])]
+    pub inside: bool,
     /// Every two pods alone, too; a second turn convicts the slow node or link
     #[arg(long)]
     pub pairs: bool,
@@ -61,7 +75,14 @@ impl TestArgs {
     /// What is wished for, under the name of this run.
     #[must_use]
     pub fn wish(&self, run: String, workload: &str) -> Wish {
+        let runner = match (&self.worker_image, self.worker, self.nccl_tests) {
+            (Some(_), ..) => Runner::Worker,
+            (None, true, _) => Runner::WorkerOverExec,
+            (None, false, true) => Runner::NcclTests,
+            (None, false, false) => Runner::Script,
+        };
         Wish {
+            runner,
             run,
             workload: workload.into(),
             pods: self.pods,
@@ -69,7 +90,7 @@ impl TestArgs {
             other_nodes: self.other_nodes,
             max_bytes: self.max_bytes,
             priority_class: self.priority_class.clone(),
-            image: self.image.clone(),
+            image: self.worker_image.clone().or_else(|| self.image.clone()),
             deadline: self.deadline,
             pairs: self.pairs,
             ..Wish::default()

@@ -6,7 +6,7 @@
 mod container;
 mod place;
 
-pub(crate) use container::{gpus_in, gpus_requested};
+pub(crate) use container::{WORKER_FOLDER, gpus_in, gpus_requested};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,9 +31,33 @@ const FILE: &str = "allreduce.py";
 /// Port of the rendezvous where nothing else can sit on it.
 const PORT: u16 = 29500;
 
+/// What measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Runner {
+    /// Our script on torch.
+    #[default]
+    Script,
+    /// `all_reduce_perf` of nccl-tests, where the image has it.
+    NcclTests,
+    /// `ncclscope worker` from an image of its own.
+    Worker,
+    /// `ncclscope worker`, handed into the waiting pod.
+    WorkerOverExec,
+}
+
+impl Runner {
+    /// It knows one pod alone.
+    #[must_use]
+    pub fn alone(self) -> bool {
+        self != Self::Script
+    }
+}
+
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
+    /// What measures.
+    pub runner: Runner,
     /// Name of this run: lower-case letters and digits, at most 8.
     pub run: String,
     /// Name of the workload, for the name of the Job.
@@ -61,6 +85,7 @@ pub struct Wish {
 impl Default for Wish {
     fn default() -> Self {
         Self {
+            runner: Runner::Script,
             run: "test".into(),
             workload: String::new(),
             pods: None,
@@ -100,6 +125,17 @@ pub enum PlanError {
         /// There are.
         has: u32,
     },
+    /// Several pods where one alone can be measured.
+    #[error(
+        "{asked} pods were asked for: nccl-tests over several pods needs MPI, and the worker takes the GPUs of one; without --pods one is tested"
+    )]
+    OnePod {
+        /// Asked for.
+        asked: u32,
+    },
+    /// Nothing that it could measure.
+    #[error("nccl-tests and the worker measure GPUs, and none is asked for")]
+    NoGpu,
     /// No pod, or a container without an image.
     #[error("0 pods can't be tested")]
     Nothing,
@@ -122,6 +158,8 @@ pub struct Plan {
     pub workload: String,
     /// Largest size, bytes; 0 leaves it to the script.
     pub max_bytes: u64,
+    /// What measures.
+    pub runner: Runner,
     /// The Job; created first, owns the others.
     pub job: Job,
     /// Gives pod 0 its name.
@@ -232,7 +270,13 @@ pub fn plan(pods: &[Pod], wish: &Wish) -> Result<Plan, PlanError> {
     let mut warnings = like.warnings(wish);
     let namespace = like.pod.metadata.namespace.clone().unwrap_or_default();
     let has = u32::try_from(like.pods).unwrap_or(u32::MAX);
-    let count = wish.pods.unwrap_or(has);
+    let count = match wish.pods {
+        Some(asked) if wish.runner.alone() && asked > 1 => {
+            return Err(PlanError::OnePod { asked });
+        }
+        None if wish.runner.alone() => 1,
+        given => given.unwrap_or(has),
+    };
     if count == 0 {
         return Err(PlanError::Nothing);
     }
@@ -245,6 +289,9 @@ pub fn plan(pods: &[Pod], wish: &Wish) -> Result<Plan, PlanError> {
             asked: gpus,
             has: like.gpus,
         });
+    }
+    if gpus == 0 && wish.runner.alone() {
+        return Err(PlanError::NoGpu);
     }
     if gpus == 0 {
         warnings.push("no GPU: gloo on CPU alone is tested, which says nothing of NCCL".into());
@@ -267,6 +314,7 @@ pub fn plan(pods: &[Pod], wish: &Wish) -> Result<Plan, PlanError> {
         port,
         max_bytes: wish.max_bytes,
         pairs: wish.pairs,
+        runner: wish.runner,
         image: wish.image.as_deref(),
     };
     let made = container::container(&like, &run, &mut warnings);
@@ -375,6 +423,7 @@ pub fn plan(pods: &[Pod], wish: &Wish) -> Result<Plan, PlanError> {
         nodes: place.nodes,
         workload: wish.workload.clone(),
         max_bytes: wish.max_bytes,
+        runner: wish.runner,
         job,
         service,
         script,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -10,13 +11,15 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 
-use super::plan::{Plan, gpus_requested};
+use super::plan::{Plan, Runner, gpus_requested};
 use super::{api, ask};
-use crate::model::event::WorkloadView;
+use crate::model::event::{PodKey, WorkloadView};
 use crate::sources::cluster::{ClusterError, ClusterOptions, Connection, Found, Trouble, find};
 
 /// Nodes whose GPUs are counted before a test.
 const COUNTED: usize = 64;
+/// Requests under way at one time.
+const AT_ONCE: usize = 8;
 /// What a test needs: API group, resource, subresource, verb.
 const NEEDS: [(&str, &str, &str, &str); 9] = [
     ("batch", "jobs", "", "create"),
@@ -94,16 +97,33 @@ pub async fn workload(
     Ok((workload, pods))
 }
 
+/// Pods by name as they are now, without those that have ended.
+pub async fn pods(link: &Connection, keys: &[PodKey]) -> Result<Vec<Pod>, Trouble> {
+    let one = |key: &PodKey| {
+        let (pods, name): (Api<Pod>, _) = (api(link, &key.namespace), key.name.clone());
+        async move { super::find(pods.get(&name)).await }.boxed()
+    };
+    let each: Vec<_> = keys.iter().map(one).collect();
+    let all: Vec<Option<Pod>> = futures::stream::iter(each)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(all.into_iter().flatten().filter(|p| !ended(p)).collect())
+}
+
 fn ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// The rules that are missing, as `create jobs.batch`; empty where all is allowed or nobody can tell.
-pub async fn missing_rules(link: &Connection, namespace: &str) -> Result<Vec<String>, Trouble> {
+pub async fn missing_rules(link: &Connection, plan: &Plan) -> Result<Vec<String>, Trouble> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(link.client());
     let mut missing = Vec::new();
-    for (group, resource, sub, verb) in NEEDS {
+    let namespace = plan.namespace.as_str();
+    let handed = plan.runner == Runner::WorkerOverExec;
+    let exec = handed.then_some(("", "pods", "exec", "create"));
+    for (group, resource, sub, verb) in NEEDS.into_iter().chain(exec) {
         let some = |s: &str| (!s.is_empty()).then(|| s.to_owned());
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
@@ -135,7 +155,7 @@ pub async fn missing_rules(link: &Connection, namespace: &str) -> Result<Vec<Str
 }
 
 /// What can be done where the workload holds the GPUs. Scaling it down is the user's business.
-pub const OFFERS: &str = "Then the test waits for room until its deadline. Fewer ranks: --gpus N or --pods N. Other nodes: --other-nodes. The network alone: --gpus 0.";
+pub const OFFERS: &str = "Then the test waits for room until its deadline. Fewer ranks: --gpus N or --pods N. Other nodes: --other-nodes. The network alone: --gpus 0. From the dashboard, inside the workload's own pods with small buffers: --inside.";
 
 /// Room for the test on the nodes it is bound to, in words; empty where there is enough.
 pub async fn room(link: &Connection, plan: &Plan) -> Vec<String> {

@@ -202,7 +202,11 @@ impl Speakers {
     pub fn fold(&mut self, source: SourceId, block: &Block) {
         // A bar redraws itself after carriage returns without repeating the prefix of its line.
         let mut spoke: Option<(u32, u32)> = None;
-        for rec in &block.recs {
+        for rec in block
+            .said
+            .iter()
+            .filter_map(|at| block.recs.get(*at as usize))
+        {
             let Fact::Vllm(fact) = &rec.fact else {
                 continue;
             };

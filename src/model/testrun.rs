@@ -116,7 +116,7 @@ impl Phase {
             "rendezvous" | "import" | "gpus" => Self::Rendezvous,
             "gloo" => Self::Gloo,
             "nccl" => Self::Nccl,
-            "sweep" => Self::Sizes,
+            "sweep" | "worker" => Self::Sizes,
             "pairs" => Self::Pairs,
             "pynccl" | "graph" => Self::Vllm,
             "end" => Self::Done,
@@ -345,6 +345,7 @@ impl TestRun {
                 self.transports.insert(match &c.via {
                     Via::P2p { .. } => "P2P".into(),
                     Via::Shm(_) => "SHM".into(),
+                    Via::Other(name) => name.as_str().to_owned(),
                     Via::Net { name, gdr, .. } => net(name, *gdr),
                 });
             }

@@ -249,7 +249,7 @@ fn ribbon(test: &TestView, x: u16, y: u16, width: u16, rows: u16, pen: &mut Pen<
 }
 
 fn told(v: &PhaseView, running: bool) -> String {
-    if v.phase == Phase::Done || (v.open && !running) {
+    if v.phase == Phase::Done || v.took == 0 || (v.open && !running) {
         return v.phase.word().to_owned();
     }
     format!("{} {}", v.phase.word(), parts::duration(v.took))

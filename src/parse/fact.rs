@@ -122,6 +122,8 @@ pub enum Via {
         /// `/Shared` buffers.
         shared: bool,
     },
+    /// A transport that no version read for this parser has: its word, kept as it is.
+    Other(NetName),
 }
 
 /// Spelling of the SHM transport, which is part of what the report prints.

@@ -106,11 +106,22 @@ fn via(c: &mut Cur<'_>) -> Option<Via> {
         } else {
             Via::Shm(ShmForm::Direct)
         }
-    } else {
-        c.lit(b"direct shared memory")?;
+    } else if c.eat(b"direct shared memory") {
         Via::Shm(ShmForm::Legacy)
+    } else {
+        return other(c);
     };
     c.at_gap().then_some(via)
+}
+
+/// The word of an unknown transport; not what is left of a known one in a line that was cut.
+fn other(c: &mut Cur<'_>) -> Option<Via> {
+    const KNOWN: [&[u8]; 5] = [b"P2P", b"NET", b"SHM", b"COLLNET", b"direct"];
+    let word = c.word();
+    let name = Cur(word).run(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let plain = word.iter().all(u8::is_ascii_graphic) && word.len() <= 64;
+    (name.len() > 1 && plain && !KNOWN.iter().any(|known| known.starts_with(name)))
+        .then(|| Via::Other(NetName::new(word)))
 }
 
 /// `direct` or `CE`; true for the copy engine.

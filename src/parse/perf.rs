@@ -294,14 +294,28 @@ pub fn line(raw: &[u8]) -> Option<Said> {
     failure(said).map(Said::Tests)
 }
 
-/// Without what Open MPI, Slurm, kubectl and stern put before a line.
+/// Without what the API server, Open MPI, Slurm, kubectl and stern put before a line.
 fn bare(line: &str) -> &str {
-    let mut s = line.trim();
+    let mut s = unstamped(line.trim());
     for _ in 0..4 {
         let Some(rest) = tag(s) else { break };
         s = rest.trim_start();
     }
     s
+}
+
+/// Without the stamp that the API server puts before each line of a log.
+fn unstamped(line: &str) -> &str {
+    let Some((stamp, rest)) = line.split_once(' ') else {
+        return line;
+    };
+    let dated = stamp.len() >= 20 && stamp.as_bytes().get(10) == Some(&b'T');
+    let digits = stamp.bytes().take(4).all(|b| b.is_ascii_digit());
+    if dated && digits {
+        rest.trim_start()
+    } else {
+        line
+    }
 }
 
 fn tag(s: &str) -> Option<&str> {

@@ -96,12 +96,14 @@ impl<'t> Walk<'t> {
             mut heads,
             mut outers,
             mut recs,
+            mut said,
             ..
         } = used;
         heads.clear();
         outers.clear();
         outers.push(Outer::default());
         recs.clear();
+        said.clear();
         Self {
             text,
             memo,
@@ -109,6 +111,7 @@ impl<'t> Walk<'t> {
                 heads,
                 outers,
                 recs,
+                said,
                 ..Block::default()
             },
             clock: Clock::default(),
@@ -181,6 +184,9 @@ impl<'t> Walk<'t> {
         self.out.lines = line;
         self.leftovers();
         self.glued_lines();
+        let (said, recs) = (&mut self.out.said, &self.out.recs);
+        let vllm = recs.iter().zip(0_u32..);
+        said.extend(vllm.filter_map(|(rec, at)| matches!(rec.fact, Fact::Vllm(_)).then_some(at)));
         self.out
     }
 
@@ -389,6 +395,9 @@ impl<'t> Walk<'t> {
         let (mut fact, mut stop) = (nccl::fact(&piece.tail, msg), None);
         if end == s.len() && wants_more(piece.tail.level, msg, fact.is_none()) {
             (fact, stop) = self.wrapped(&piece.tail, msg, place, fact);
+        }
+        if let Some(Fact::Warn { text, .. }) = &mut fact {
+            stop = self.goes_on(msg, place, text).or(stop);
         }
         let Some(fact) = fact else { return };
         let (start, end) = match place.base {

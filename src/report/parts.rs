@@ -382,6 +382,7 @@ pub(super) fn family(f: scene::Family) -> &'static str {
         F::Shm => "shm",
         F::Net => "net",
         F::CollNet => "collnet",
+        F::Unknown => "unknown",
     }
 }
 

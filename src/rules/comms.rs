@@ -1,5 +1,7 @@
 //! Joins communicators over processes and hosts (nccl-logs.md 4.6) and says how far each of them came.
 
+mod timed;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::scene::{CommState, LineRef, Member, NcclStep};
@@ -278,6 +280,7 @@ impl Joined {
         }
         let deepest = todo.iter().map(|t| t.0).max().unwrap_or(0);
         let mut by_key: BTreeMap<String, u32> = BTreeMap::new();
+        let namesakes = timed::namesakes(self, procs);
         for depth in 0..=deepest {
             // Same key and same rank twice: a further generation, in order of time, else of place.
             let mut claims: BTreeMap<(String, u32), Vec<(u32, u32)>> = BTreeMap::new();
@@ -285,8 +288,10 @@ impl Joined {
                 let Some(rec) = self.rec(procs, *u, *r) else {
                     continue;
                 };
+                let named = *namesakes.get(&(*u, *r)).unwrap_or(&(*u, *r));
+                let first = self.rec(procs, named.0, named.1).unwrap_or(rec);
                 claims
-                    .entry((self.base_key(procs, *u, *r, rec, name), rec.rank))
+                    .entry((self.base_key(procs, named, first, name), rec.rank))
                     .or_default()
                     .push((*u, *r));
             }
@@ -383,8 +388,7 @@ impl Joined {
     fn base_key(
         &self,
         procs: &Procs,
-        u: u32,
-        r: u32,
+        (u, r): (u32, u32),
         rec: &CommRec,
         name: &dyn Fn(SourceId) -> String,
     ) -> String {

@@ -193,6 +193,7 @@ fn transport(key: &EdgeKey, line: &str) -> String {
             }
             s
         }
+        Via::Other(name) => name.as_str().to_owned(),
         Via::Shm(ShmForm::Legacy) => "direct shared memory".into(),
         Via::Shm(ShmForm::Direct) => "SHM/direct".into(),
         Via::Shm(ShmForm::Sides(a, b)) => {
@@ -277,6 +278,7 @@ impl Wiring {
         let (family, name, side) = match key.via {
             Via::P2p { .. } => (Family::P2p, text.clone(), None),
             Via::Shm(_) => (Family::Shm, text.clone(), None),
+            Via::Other(_) => (Family::Unknown, text.clone(), None),
             Via::Net {
                 name,
                 dev,

@@ -32,6 +32,7 @@ pub fn glyph(edge: &Edge) -> Glyph {
         (Family::P2p, _) => Glyph::P2p,
         (Family::Shm, _) => Glyph::Shm,
         (Family::CollNet, _) => Glyph::CollNet,
+        (Family::Unknown, _) => Glyph::Doubt,
         (Family::Net, _) if is_socket(edge) => Glyph::Tcp,
         (Family::Net, _) => {
             // GDR on both sides is proven only by both sides' lines; one side seen is not against it.

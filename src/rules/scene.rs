@@ -284,6 +284,8 @@ pub enum Family {
     Net,
     /// CollNet.
     CollNet,
+    /// A transport that is not known here; its word is kept.
+    Unknown,
 }
 
 /// One side of a network path.

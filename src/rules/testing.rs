@@ -220,7 +220,7 @@ fn progress(run: &TestRun, now: Nanos) -> String {
     if *phase == Phase::Planned {
         return "The manifest waits for a yes; nothing was created.".into();
     }
-    let row = run.rows.iter().filter(|r| r.by != "gloo").next_back();
+    let row = run.rows.iter().rfind(|r| r.by != "gloo");
     if let (true, Some(half), Some(row)) = (*phase >= Phase::Sizes, row.and_then(Row::best), row) {
         return format!(
             "{}: {} of {} measured, {:.2} GB/s at the last.",

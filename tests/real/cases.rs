@@ -19,8 +19,8 @@ use crate::access::{
     commands_run_over_both_protocols, what_nccl_writes_to_a_file_is_followed,
 };
 use crate::allreduce::{
-    a_test_is_removed_however_it_ends, a_test_is_what_was_shown_and_leaves_nothing,
-    a_test_needs_leave,
+    a_test_from_the_screen_asks_and_cleans_up, a_test_is_removed_however_it_ends,
+    a_test_is_what_was_shown_and_leaves_nothing, a_test_needs_leave,
 };
 use crate::heard::Heard;
 use crate::plane::{Plane, eventually, pod};
@@ -54,6 +54,7 @@ cases![
     a_test_is_what_was_shown_and_leaves_nothing,
     a_test_is_removed_however_it_ends,
     a_test_needs_leave,
+    a_test_from_the_screen_asks_and_cleans_up,
 ];
 
 /// One workload of each kind, as its controller would make it where the control plane has none.

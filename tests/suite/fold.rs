@@ -415,6 +415,27 @@ fn versions_without_start_claim_their_lines_when_complete_comes() {
 }
 
 #[test]
+fn communicators_without_an_id_are_joined_by_when_they_completed() {
+    let complete = |host: &str, rank: u32, n: u32, second: u32| {
+        let h = head(host, 7 + rank, 9, rank);
+        format!(
+            "2025-01-02T03:04:{second:02}.5Z {h}comm 0x7f5e9000{rank}ea0 rank {rank} nranks {n} cudaDev {rank} busId 3b000 - Init COMPLETE\n"
+        )
+    };
+    let logs = |a: String, b: String| scene(&[("a.log", &a), ("b.log", &b)]);
+    let s = logs(complete("a", 0, 2, 5), complete("b", 1, 2, 6));
+    let c = comm(&s, "@a.log:7:7f5e90000ea0/2");
+    assert_eq!((s.communicators.len(), c.ranks.len()), (1, 2));
+    assert_eq!(c.comm_id, None);
+    // Another size, another minute, or a rank that is there twice: nothing is joined.
+    let size = logs(complete("a", 0, 2, 5), complete("b", 1, 4, 6));
+    let late = logs(complete("a", 0, 2, 5), complete("b", 1, 2, 55));
+    assert_eq!((size.communicators.len(), late.communicators.len()), (2, 2));
+    let two = complete("a", 0, 2, 5) + &complete("c", 0, 2, 5);
+    assert_eq!(logs(two, complete("b", 1, 2, 6)).communicators.len(), 3);
+}
+
+#[test]
 fn a_process_told_by_two_sources_counts_once() {
     let own = rank_log("w-1", 0, 2, "beef");
     let relayed: String = own

@@ -1,6 +1,7 @@
 //! The plan of the all-reduce test: what is created, shown whole, and what is never copied.
 
 use k8s_openapi::api::core::v1::Pod;
+use ncclscope::jobs::options::TestArgs;
 use ncclscope::jobs::plan::{Plan, PlanError, Wish, plan};
 
 /// A pod of a workload as its users write it, on one node, with `tail` added to its spec.
@@ -253,4 +254,70 @@ fn on_the_hosts_network_it_keeps_off_the_workloads_port() {
         .find(|e| e.name == "MASTER_PORT")
         .and_then(|e| e.value.clone());
     assert_ne!(port.as_deref(), Some("29500"));
+}
+
+/// What measures is another command on the same plan, over one pod.
+#[test]
+fn nccl_tests_and_the_worker_take_one_pod() {
+    let pods = [pod(0, 8, ""), pod(1, 8, "")];
+    let of = |line: &str| {
+        let args = TestArgs::typed(line).expect("options");
+        plan(&pods, &args.wish("r1".into(), "llm"))
+    };
+    let command = |plan: &Plan| {
+        let spec = plan
+            .job
+            .spec
+            .as_ref()
+            .and_then(|j| j.template.spec.clone())
+            .expect("pods");
+        let container = spec.containers.into_iter().next().expect("a container");
+        (
+            container.image.expect("an image"),
+            container.command.expect("a command").join(" "),
+        )
+    };
+    let tests = of("--nccl-tests --max-bytes 4G --gpus 4").expect("a plan");
+    assert_eq!((tests.pods, tests.nodes.len()), (1, 1));
+    let (image, line) = command(&tests);
+    assert_eq!(image, "vllm/vllm-openai:v0.11.2");
+    assert!(
+        line.contains("all_reduce_perf") && line.ends_with(" sh 4294967296 4"),
+        "{line}"
+    );
+    let (image, line) = command(&of("--worker-image tools:1").expect("a plan"));
+    assert_eq!(
+        (image.as_str(), line.as_str()),
+        ("tools:1", "ncclscope worker")
+    );
+    let handed = of("--worker").expect("a plan");
+    assert!(
+        command(&handed)
+            .1
+            .ends_with(" sh /ncclscope-worker/ncclscope")
+    );
+    assert!(
+        handed
+            .warnings
+            .iter()
+            .any(|w| w.contains("create pods/exec"))
+    );
+    let yaml = handed.yaml(true);
+    assert!(
+        yaml.contains("emptyDir") && yaml.contains("mountPath: /ncclscope-worker"),
+        "{yaml}"
+    );
+    assert_eq!(of("--worker --pods 2"), Err(PlanError::OnePod { asked: 2 }));
+    assert_eq!(of("--nccl-tests --gpus 0"), Err(PlanError::NoGpu));
+}
+
+#[test]
+fn what_is_typed_after_the_command_is_read_as_on_the_command_line() {
+    let args = TestArgs::typed("--gpus 0 --pods 2 --pairs").expect("options");
+    assert_eq!((args.gpus, args.pods, args.pairs), (Some(0), Some(2), true));
+    let wrong = TestArgs::typed("--gpu 0").expect_err("no such option");
+    assert!(wrong.starts_with("unexpected argument '--gpu'"), "{wrong}");
+    let both = TestArgs::typed("--pairs --worker").expect_err("not together");
+    assert!(both.contains("cannot be used with"), "{both}");
+    assert!(TestArgs::typed("--max-bytes 1X").is_err());
 }

@@ -204,6 +204,7 @@ fn via(v: &Via) -> String {
             if *b { "CE" } else { "direct" }
         ),
         Via::Shm(form) => format!("SHM {form:?}"),
+        Via::Other(name) => format!("other {}", name.as_str()),
         Via::Net {
             name,
             dev,
@@ -318,8 +319,13 @@ fn connections_of_every_version() {
             // write-ups
             ("Channel 00 : 0[0] -> 2[0] via NET/Socket/0", "c0 0[nvml 0]>2[nvml 0] NET Socket:0"),
             ("Channel 00 : 0[GPU 0] -> 1[GPU 1] via P2P/CUMEM", "c0 0>1 P2P Cumem"),
+            // what a later version may bring is kept by its word.
+            ("Channel 00/0 : 0[0] -> 1[1] via CXL/direct/2", "c0/0 0[nvml 0]>1[nvml 1] other CXL/direct/2"),
+            ("Channel 00/0 : 0[0] -> 1[1] [send] via UCIe(3)", "c0/0 0[nvml 0]>1[nvml 1] send other UCIe(3)"),
             // cut in mid-token: nothing is better than half
             ("Channel 00/0 : 0[0] -> 1[1] via P2P/CUM", ""),
+            ("Channel 00/0 : 0[0] -> 1[1] via SH", ""),
+            ("Channel 00/0 : 0[0] -> 1[1] via ", ""),
             ("Channel 00/0 : 0[0] -> 1[1] via P2P/IPC/rea", ""),
             ("Channel 00/0 : 0[0] -> 1[1] [send] via NET/IB/", ""),
             ("Channel 00/0 : 0[0] -> 1[", ""),
@@ -711,4 +717,28 @@ fn a_line_in_pieces_is_counted_once() {
         b"INFO NCCL \rINFO \na:1:1 [0] NCCL INFO x\ra:1:1 [0] NCCL INFO y\n".to_vec(),
     );
     assert_eq!((b.lines, b.vllm_lines, b.nccl_lines), (2, 1, 1));
+}
+
+#[test]
+fn the_warning_about_nvlink_sharp_keeps_its_other_lines() {
+    let lines = [
+        "2025-01-02T03:04:05.5Z llm-0:211:345 [0] transport/nvls.cc:200 NCCL WARN Failed to bind NVLink SHARP (NVLS) Multicast memory of size 2097152 : CUDA error 401 'the operation cannot be performed in the present state'.",
+        "2025-01-02T03:04:05.6Z This is usually caused by a system or configuration error in the Fabric Manager or NVSwitches.",
+        "2025-01-02T03:04:05.7Z Disable NVLS (e.g. by setting NCCL_NVLS_ENABLE=0) to avoid this error.",
+        "2025-01-02T03:04:05.8Z llm-0:211:345 [0] NCCL INFO Connected all rings",
+    ];
+    let block = Block::new(1, lines.join("\n").into_bytes());
+    let [warn, next] = block.recs.as_slice() else {
+        panic!("{:?}", block.recs)
+    };
+    let Fact::Warn { text, .. } = &warn.fact else {
+        panic!("{:?}", warn.fact)
+    };
+    assert!(
+        text.contains("Fabric Manager") && text.ends_with("to avoid this error."),
+        "{text}"
+    );
+    let shown = &block.text[warn.start as usize..warn.end as usize];
+    assert_eq!(shown, lines[..3].join("\n").as_bytes());
+    assert_eq!((warn.line, next.line), (0, 3));
 }

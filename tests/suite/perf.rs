@@ -217,3 +217,24 @@ fn the_result_file_gives_away_no_secret() {
     assert_eq!(read.rows[0].best().map(|h| h.busbw), Some(0.2));
     assert_eq!(file(b"{}"), None);
 }
+
+/// Live logs carry the API server's stamp before each line.
+#[test]
+fn the_stamp_of_a_live_log_is_no_part_of_a_row() {
+    let row = "2026-03-02T03:10:00.123456789Z     1048576        262144     float     sum      -1    37.10   28.26   28.26      0    36.90   28.42   28.42      0";
+    match line(row.as_bytes()) {
+        Some(Said::Row(row)) => assert_eq!((row.bytes, row.by.as_str()), (1 << 20, "nccl-tests")),
+        other => panic!("{other:?}"),
+    }
+    let remark = line(b"2026-03-02T03:10:00Z # Out of bounds values : 3 FAILED");
+    assert!(
+        matches!(
+            remark,
+            Some(Said::Tests(Tests::OutOfBounds {
+                wrong: 3,
+                ok: false
+            }))
+        ),
+        "{remark:?}"
+    );
+}

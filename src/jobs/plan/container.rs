@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::Wish;
+use super::{Runner, Wish};
 use crate::parse::perf;
 
 /// Looks for an interpreter that has torch among its arguments; takes the first one that is there if none has.
@@ -22,6 +22,24 @@ done
 echo "no python in this image" >&2
 exit 11
 "#;
+/// Looks for nccl-tests where images keep it; the arguments are the largest size and the number of GPUs.
+const FIND_TESTS: &str = r#"for p in all_reduce_perf /opt/nccl-tests/build/all_reduce_perf /opt/nccl_tests/build/all_reduce_perf /nccl-tests/build/all_reduce_perf /workspace/nccl-tests/build/all_reduce_perf /usr/local/bin/all_reduce_perf; do
+  command -v "$p" >/dev/null 2>&1 && exec "$p" -b 8 -e "$1" -f 2 -g "$2" -c 1
+done
+echo "no all_reduce_perf in this image" >&2
+exit 2
+"#;
+/// Waits for the worker that is handed in.
+const AWAIT_WORKER: &str = r#"i=0
+while [ ! -x "$1" ]; do
+  i=$((i+1))
+  [ "$i" -lt 180 ] || { echo "no worker came within 3 minutes" >&2; exit 2; }
+  sleep 1
+done
+exec "$1" worker
+"#;
+/// Where it is handed in.
+pub(crate) const WORKER_FOLDER: &str = "/ncclscope-worker";
 /// Resources that are sized anew; every other one is a device or a network and is copied.
 const ORDINARY: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 /// Memory that a rank needs beside its GPU: torch, CUDA context, NCCL's buffers.
@@ -158,6 +176,7 @@ pub(super) struct Run<'a> {
     pub port: u16,
     pub max_bytes: u64,
     pub pairs: bool,
+    pub runner: Runner,
     pub image: Option<&'a str>,
 }
 
@@ -186,7 +205,13 @@ pub(super) fn container(like: &Like<'_>, run: &Run<'_>, warnings: &mut Vec<Strin
         volumes.push(empty("tmp", None, None));
         mounts.push(mount("tmp", "/tmp"));
     }
-    let shell = ["/bin/sh", "-c", FIND_PYTHON, "sh"];
+    if run.runner == Runner::WorkerOverExec {
+        volumes.push(empty("worker", None, None));
+        mounts.push(mount("worker", WORKER_FOLDER));
+        warnings.push(format!(
+            "this program is copied into the waiting pod over exec (create pods/exec): {WORKER_FOLDER}/ncclscope"
+        ));
+    }
     let (claims, own_claims) = claims(like, warnings);
     let mut resources = resources(like, run);
     resources.claims = own_claims;
@@ -194,13 +219,7 @@ pub(super) fn container(like: &Like<'_>, run: &Run<'_>, warnings: &mut Vec<Strin
         name: "allreduce".into(),
         image: run.image.map(str::to_owned).or_else(|| from.image.clone()),
         image_pull_policy: from.image_pull_policy.clone(),
-        command: Some(
-            shell
-                .iter()
-                .map(|s| (*s).to_owned())
-                .chain(interpreters(from))
-                .collect(),
-        ),
+        command: Some(command(from, run)),
         env: Some(env),
         resources: Some(resources),
         security_context: from.security_context.clone(),
@@ -305,6 +324,34 @@ fn environment(like: &Like<'_>, run: &Run<'_>, warnings: &mut Vec<String>) -> Ve
         }),
     });
     env
+}
+
+/// What is run.
+fn command(from: &Container, run: &Run<'_>) -> Vec<String> {
+    let shell = |script: &str| ["/bin/sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+    let largest = if run.max_bytes == 0 {
+        1 << 30
+    } else {
+        run.max_bytes
+    };
+    match run.runner {
+        Runner::Script => {
+            let mut all = shell(FIND_PYTHON);
+            all.extend(interpreters(from));
+            all
+        }
+        Runner::NcclTests => {
+            let mut all = shell(FIND_TESTS);
+            all.extend([largest.to_string(), run.gpus.to_string()]);
+            all
+        }
+        Runner::Worker => ["ncclscope", "worker"].map(str::to_owned).to_vec(),
+        Runner::WorkerOverExec => {
+            let mut all = shell(AWAIT_WORKER);
+            all.push(format!("{WORKER_FOLDER}/ncclscope"));
+            all
+        }
+    }
 }
 
 /// The user it runs as; `None` where the image decides.

@@ -84,7 +84,7 @@ pub(super) fn draw(view: &View<'_>, test: &TestView, area: Rect, pen: &mut Pen<'
     let mark = test.expected.filter(|_| bar_width > 8).map(column);
     match test.expected {
         Some(e) if bar_width > 8 => {
-            let head = format!("GB/s on the bus, {} expected |", rate(e));
+            let head = format!("GB/s, {} expected |", rate(e));
             let end = mark.map_or(bar_width, |m| m.max(1));
             pen.right(
                 bar,

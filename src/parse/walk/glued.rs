@@ -2,11 +2,11 @@
 //! a message that goes on in the next line.
 
 use super::{Piece, Place, Walk};
-use crate::parse::bytes::offset;
+use crate::parse::bytes::{find, offset};
 use crate::parse::envelope::{self, Peeled};
 use crate::parse::fact::{At, Fact};
 use crate::parse::head::{self, Tail};
-use crate::parse::{nccl, stamp};
+use crate::parse::{cleaned, nccl, stamp};
 
 /// Words that may stand before a damaged head.
 const LOOSE_WORDS: usize = 3;
@@ -48,6 +48,41 @@ impl Walk<'_> {
         match nccl::fact(tail, &joined) {
             Some(fact) => (Some(fact), u32::try_from(from + 1 + next.len()).ok()),
             None => (alone, None),
+        }
+    }
+
+    /// The lines without a head that follow the WARN about NVLink SHARP (nccl-logs.md 7.6): adds them to its
+    /// text and says where the last one ends.
+    pub(super) fn goes_on(&self, msg: &[u8], place: Place, text: &mut String) -> Option<u32> {
+        const LINES: [&[u8]; 3] = [
+            b"This is usually caused by ",
+            b"Do not force-enable NVLS",
+            b"Disable NVLS",
+        ];
+        if !msg.starts_with(b"Failed to bind NVLink SHARP") || place.base.is_none() {
+            return None;
+        }
+        let mut end = None;
+        let mut from = usize::try_from(place.end).ok()?;
+        loop {
+            let rest = self.text.get(from..).unwrap_or_default();
+            let gap = match rest {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                _ => return end,
+            };
+            let rest = rest.get(gap..).unwrap_or_default();
+            let line = rest
+                .get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))
+                .unwrap_or_default();
+            // Prefixes of viewers and kubelets stand before these lines too.
+            let Some(words) = LINES.iter().find_map(|words| find(line, words)) else {
+                return end;
+            };
+            text.push(' ');
+            text.push_str(&cleaned(line.get(words..).unwrap_or_default()));
+            from += gap + line.trim_ascii_end().len();
+            end = u32::try_from(from).ok();
         }
     }
 

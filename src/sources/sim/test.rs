@@ -34,12 +34,15 @@ const STALL: f64 = 180.0;
 /// What happens when a test is asked for at a moment; the error is a sentence.
 pub(super) fn play(s: &Scenario, at: Nanos, typed: &str) -> Result<Vec<(Nanos, Event)>, String> {
     let args = TestArgs::typed(typed)?;
+    if args.inside || args.nccl_tests || args.worker || args.worker_image.is_some() {
+        return Err("the demo plays the script in pods of its own, and nothing else".into());
+    }
     let table = args.table()?;
     let world = Plan::new(s);
     let pods: Vec<KubePod> = world.pods.iter().map(|p| pod(s, p)).collect();
     let run = format!(
         "d{:05x}",
-        (s.seed ^ at.unsigned_abs() / 1_000_000) & 0xf_ffff
+        (s.seed ^ (at.unsigned_abs() / 1_000_000)) & 0xf_ffff
     );
     let plan = job(&pods, &args.wish(run, &s.workload.name)).map_err(|e| e.to_string())?;
     let mut planned = plan.planned();
