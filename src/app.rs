@@ -1,16 +1,25 @@
 //! The shell: the only layer that knows everything. A verb is a choice of sources and of an ending.
 
 pub mod allreduce_cmd;
+pub mod bundle;
+pub mod bundle_cmd;
 pub mod cli;
+pub mod config;
+pub mod config_cmd;
+pub mod doctor_cmd;
 pub mod effects;
 pub mod encode;
 pub mod headless;
 pub mod output;
+pub mod rbac_cmd;
+pub mod record;
+pub mod replay_cmd;
 pub mod report_cmd;
 pub mod runloop;
 pub mod stage;
 pub mod terminal;
 pub mod themes;
+pub mod veil;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -18,7 +27,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,16 +36,17 @@ use tracing_subscriber::EnvFilter;
 
 use crate::jobs;
 use crate::model::Model;
-use crate::model::event::{Command, Errand, Event, Feed, Session};
+use crate::model::event::{Command, Errand, Event, Feed, Session, Stamped};
 use crate::model::kiosk::{Kiosk, Plan};
 use crate::model::screen::{PaneId, Screen};
 use crate::parse::Nanos;
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
 use crate::sources::podlogs::debugfile;
-use crate::sources::{files, sampler, sim};
+use crate::sources::{files, recording, sampler, sim};
 use crate::theme;
 use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
+use config::Config;
 use stage::{Clock, RealStage};
 use terminal::Terminal;
 use themes::Themes;
@@ -57,8 +67,8 @@ const FAILED: u8 = 2;
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match verb(cli) {
+    let done = parse().and_then(|(cli, config)| verb(cli, &config));
+    match done {
         Ok(code) => code,
         Err(error) => {
             // One sentence; where nobody listens it is lost.
@@ -68,15 +78,57 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn verb(cli: Cli) -> anyhow::Result<ExitCode> {
+/// The arguments, with the configuration as their defaults: that of the context they name, or of the current one.
+fn parse() -> anyhow::Result<(Cli, Config)> {
+    let first = Cli::command().get_matches();
+    let config = match Config::load() {
+        Ok(config) => config,
+        // These have to work also where the file is wrong.
+        Err(_)
+            if matches!(
+                first.subcommand_name(),
+                Some("config" | "completions" | "man")
+            ) =>
+        {
+            Config::default()
+        }
+        Err(all) => return Err(anyhow!(all.join("\n"))),
+    };
+    let context = named_context(&first)
+        .or_else(|| config.context().map(str::to_owned))
+        .or_else(|| config.has_contexts().then(current_context)?);
+    let matches = config
+        .over(Cli::command(), context.as_deref())
+        .get_matches();
+    Ok((Cli::from_arg_matches(&matches)?, config))
+}
+
+/// `--context` of whichever verb.
+fn named_context(matches: &ArgMatches) -> Option<String> {
+    let here = matches.try_get_one::<String>("context").ok().flatten();
+    here.cloned()
+        .or_else(|| named_context(matches.subcommand()?.1))
+}
+
+/// The context that kubectl would use. Trouble with the file is told by whoever needs it.
+fn current_context() -> Option<String> {
+    kube::config::Kubeconfig::read().ok()?.current_context
+}
+
+fn verb(cli: Cli, config: &Config) -> anyhow::Result<ExitCode> {
     log(&cli.log)?;
     match cli.verb {
         None => live(cli.live),
         Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
         Some(Verb::Open(args)) => open(args),
+        Some(Verb::Replay(args)) => replay_cmd::run(&args.file, args.speed, &args.screen),
         Some(Verb::Demo(args)) => demo(args),
         Some(Verb::Worker(args)) => Ok(ExitCode::from(crate::worker::run(&args))),
         Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
+        Some(Verb::Bundle(args)) => bundle_cmd::run(&args),
+        Some(Verb::Config { verb }) => config_cmd::run(&verb),
+        Some(Verb::Doctor(args)) => doctor_cmd::run(&args, config),
+        Some(Verb::Rbac(args)) => rbac_cmd::run(&args),
         Some(Verb::Explain { id }) => explain(id.as_deref()),
         Some(Verb::Completions { shell }) => print(&cli::completions(shell)),
         Some(Verb::Man) => print(&cli::man()?),
@@ -194,6 +246,12 @@ async fn leave(source: Source) {
 }
 
 fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
+    if let [path] = args.paths.as_slice()
+        && recording::is_recording(path)
+    {
+        // As a log is opened: what it says in the end. Keys go back from there.
+        return replay_cmd::run(path, 0.0, &args.screen);
+    }
     // Before the terminal is taken: what can't be read is said on a line, not on a screen.
     let inputs = files::Inputs::find(&args.paths)?;
     let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
@@ -283,8 +341,18 @@ fn screen(
     let (theme, warnings) = themes.load(&args.theme).map_err(|e| anyhow!(e))?;
     let pane = PaneId::named(&args.pane)
         .ok_or_else(|| anyhow!("no pane {}: {}", args.pane, PaneId::names().join(", ")))?;
+    let mut recorder = args.keep.recorder(&session_name(&session))?;
+    if let Some(recorder) = &mut recorder {
+        // It is set below, not sent; who reads the recording has no other way to it.
+        recorder.keep(&Stamped {
+            seq: 0,
+            at: 0,
+            event: Event::Session(session.clone()),
+        });
+    }
+    let redactor = args.keep.redactor();
     let kiosk = kiosk(args)?;
-    let code = runtime.block_on(async {
+    let (code, kept) = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;
         let terminal = Terminal::take(&crashed)?;
@@ -304,18 +372,37 @@ fn screen(
         model.screen.kiosk = kiosk;
         // People can't type faster than any source reads.
         let (errands, chores) = mpsc::unbounded_channel();
-        let mut stage = RealStage::new(terminal, clock, theme, themes, errands)?;
         let (tx, bus) = mpsc::channel(BUS);
+        let mut stage = RealStage::new(
+            terminal,
+            clock,
+            theme,
+            themes,
+            errands,
+            redactor,
+            recorder,
+            tx.clone(),
+        )?;
         let source = start(tx, chores)?;
         let code = runloop::run(&mut model, &mut stage, terminal::inputs(), signals, bus).await;
-        let stats = stage.leave();
+        let (stats, kept) = stage.leave();
         tracing::info!(?stats, code, "left");
         leave(source).await;
-        anyhow::Ok(code)
+        anyhow::Ok((code, kept))
     })?;
+    if let Some(kept) = kept {
+        record::tell(&args.keep, kept)?;
+    }
     // Readers may sit in a read of a pipe that never ends.
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(ExitCode::from(code))
+}
+
+/// `demo healthy`, `prod lws/mixtral`: for the header of a recording.
+fn session_name(session: &Session) -> String {
+    let parts = [&session.context, &session.namespace, &session.workload];
+    let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+    parts.join(" ")
 }
 
 /// The wall, if this is to be one.

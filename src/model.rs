@@ -86,10 +86,41 @@ impl Model {
         };
         self.screen.afresh();
     }
+
+    /// Forgets everything but the person's settings and place.
+    fn rewind(&mut self) {
+        let old = std::mem::take(self);
+        *self = Self {
+            rev: old.rev,
+            session: old.session,
+            logs: old.logs.map(|_| logs::Logs::default()),
+            screen: old.screen,
+            ..Self::default()
+        };
+        if let Some(logs) = &mut self.logs {
+            let filter = self.screen.list(screen::PaneId::Logs).filter;
+            logs.look(&filter, self.screen.is_on("unfold"));
+        }
+    }
 }
 
 /// Applies one event and says what the shell must do.
 pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
+    let seq = stamped.seq;
+    let stamped = match stamped.event {
+        // A second of the recording is none of the person who reads a message.
+        Event::At(at, event) if matches!(*event, Event::Tick) => {
+            model.now = model.now.max(at);
+            model.rev += u64::from(at > 0);
+            return Vec::new();
+        }
+        Event::At(at, event) => Stamped {
+            seq,
+            at,
+            event: *event,
+        },
+        _ => stamped,
+    };
     model.now = model.now.max(stamped.at);
     // What the person does to the screen leaves the scene as it is.
     match stamped.event {
@@ -143,6 +174,10 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Ask(question) => model.screen.ask(question),
         Event::Unask(number) => model.screen.unask(number),
         Event::Afresh => model.afresh(),
+        Event::Rewind => model.rewind(),
+        Event::Position(position) => model.screen.replay = Some(position),
+        // Unwrapped above; one inside another says nothing more.
+        Event::At(..) => {}
         Event::Edge(edge) => {
             model.edges.insert(edge.edge, edge.state);
         }

@@ -5,8 +5,13 @@
 //! [`json`] prints the report, [`text`] what a person wants to read first. Another format is another file that
 //! takes the same two arguments.
 
+pub mod html;
 pub mod json;
+pub mod junit;
+pub mod markdown;
 mod parts;
+pub mod redact;
+pub mod tar;
 mod tests;
 pub mod text;
 

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod files;
 pub mod gate;
 pub mod podlogs;
+pub mod recording;
 pub mod sampler;
 pub mod sim;
 pub mod simlog;

@@ -25,6 +25,8 @@ mod allreduce;
 mod cases;
 #[path = "real/heard.rs"]
 mod heard;
+#[path = "real/levels.rs"]
+mod levels;
 #[path = "real/plane.rs"]
 mod plane;
 #[path = "real/screen.rs"]

@@ -48,6 +48,8 @@ mod keys;
 mod kiosk;
 #[path = "suite/output.rs"]
 mod output;
+#[path = "suite/pages.rs"]
+mod pages;
 #[path = "suite/pairs.rs"]
 mod pairs;
 #[path = "suite/parse.rs"]
@@ -68,6 +70,10 @@ mod probes;
 mod props;
 #[path = "suite/readme.rs"]
 mod readme;
+#[path = "suite/recording.rs"]
+mod recording;
+#[path = "suite/redact.rs"]
+mod redact;
 #[path = "suite/report.rs"]
 mod report;
 #[path = "suite/routes.rs"]

@@ -7,6 +7,11 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::allreduce_cmd::AllreduceArgs;
+use super::bundle_cmd::BundleArgs;
+use super::config_cmd::ConfigVerb;
+use super::doctor_cmd::DoctorArgs;
+use super::rbac_cmd::RbacArgs;
+use super::record::KeepArgs;
 use super::report_cmd::ReportArgs;
 use crate::sources::cluster::ClusterOptions;
 use crate::sources::gate::Policy;
@@ -48,6 +53,8 @@ pub enum Verb {
     Open(OpenArgs),
     /// The dashboard on an embedded cluster: nothing to set up
     Demo(DemoArgs),
+    /// The dashboard on a recording, with pause, speed, steps and jumps
+    Replay(ReplayArgs),
     /// Read logs, say what is wrong, exit with the verdict
     Report(ReportArgs),
     /// Run an all-reduce test as the workload runs: rows as they come, a grade, nothing left behind
@@ -56,6 +63,25 @@ pub enum Verb {
     /// with a Service and a ConfigMap of its own. Exit code 0: good or bearable; 1: below 0.7 of what such hardware
     /// gives, or a wrong result; 2: could not run; 3: not decided.
     Allreduce(Box<AllreduceArgs>),
+    /// Put everything known of a job into one archive for a ticket, before its pods are gone
+    ///
+    /// Logs with those of previous containers, specs, events, environment, samples, checks, findings, the report and a
+    /// recording; secrets are taken out, and a list says which. `open`, `report` and `replay` read it again.
+    Bundle(Box<BundleArgs>),
+    /// Where the configuration is, what is in force, what is wrong in it
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+    /// Whether everything it stands on is there: cluster, permissions, GPUs, terminal
+    ///
+    /// Exit code 1 where something can't work. Every line has an id that stays.
+    Doctor(Box<DoctorArgs>),
+    /// Print the least role that a level needs, and its binding
+    ///
+    /// `ncclscope rbac observe -n llm --user jane | kubectl apply -f -`
+    Rbac(RbacArgs),
     /// All-reduce over all GPUs of this pod, for images without torch: run inside a pod by `allreduce --worker`
     ///
     /// Needs libcuda and libnccl at run time; exits with 2 and a sentence where one is absent.
@@ -161,6 +187,20 @@ pub struct OpenArgs {
     pub screen: ScreenArgs,
 }
 
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A recording that `--record` made
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How many times faster than it was recorded; 0 shows the end at once
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
+    pub speed: f64,
+    /// The screen.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -217,6 +257,9 @@ pub struct ScreenArgs {
         default_value = "overview"
     )]
     pub pane: String,
+    /// What is kept.
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// For a wall: no keys but q, panes in turn, bad news first and big
     #[arg(long)]
     pub kiosk: bool,

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::record::Recorder;
 use crate::model::event::{EdgeState, Event, Stamped};
 use crate::model::sources::Flow;
 use crate::model::{Model, update};
@@ -39,6 +40,7 @@ pub async fn session<T>(
     setup: Setup,
     helpers: Vec<Helper>,
     model: &mut Model,
+    recorder: &mut Option<Recorder>,
     mut look: impl FnMut(&Model, News) -> ControlFlow<T>,
 ) -> Option<T> {
     let setup = Setup {
@@ -69,12 +71,20 @@ pub async fn session<T>(
                     }
                     seq += 1;
                     // What the model wants done is for a screen.
-                    update(model, Stamped { seq, at, event });
+                    let stamped = Stamped { seq, at, event };
+                    if let Some(recorder) = recorder {
+                        recorder.keep(&stamped);
+                    }
+                    update(model, stamped);
                 }
             }
             _ = clock.tick() => {
                 seq += 1;
-                update(model, Stamped { seq, at: now(), event: Event::Tick });
+                let stamped = Stamped { seq, at: now(), event: Event::Tick };
+                if let Some(recorder) = recorder {
+                    recorder.keep(&stamped);
+                }
+                update(model, stamped);
             }
         }
         let news = News {
@@ -114,6 +124,7 @@ pub async fn observe(
     setup: Setup,
     helpers: Vec<Helper>,
     limit: Duration,
+    recorder: &mut Option<Recorder>,
 ) -> Result<(Model, Nanos, Vec<String>), String> {
     let link = cluster::connect(&options)
         .await
@@ -147,7 +158,16 @@ pub async fn observe(
             _ => ControlFlow::Continue(()),
         }
     };
-    let seen = session(link, options.clone(), setup, helpers, &mut model, look).await;
+    let seen = session(
+        link,
+        options.clone(),
+        setup,
+        helpers,
+        &mut model,
+        recorder,
+        look,
+    )
+    .await;
     seen.unwrap_or_else(|| Err("the cluster can't be watched".into()))?;
     let notes = unreached(&model);
     Ok((model, now(), notes))

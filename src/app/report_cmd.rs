@@ -1,23 +1,28 @@
 //! `ncclscope report`: sources in, report out, the verdict as exit code.
 
+use std::cell::RefCell;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+
 use super::cli::ClusterArgs;
 use super::headless;
+use super::record::{self, KeepArgs, Recorder};
 use crate::model::event::{Event, Feed, Session, Stamped};
 use crate::model::{Model, update};
 use crate::parse::Nanos;
-use crate::report::{FailOn, Report, exit_code, json, text};
+use crate::report::{FailOn, Report, exit_code, html, json, junit, markdown, text};
 use crate::rules::scene::Scene;
-use crate::sources::files::{Inputs, Progress, SourceError, read_all};
+use crate::sources::files::{Inputs, Progress, read_all};
 use crate::sources::gate::Setup;
+use crate::sources::recording::{self, Reader};
 
 /// Could not run.
 const FAILED_TO_RUN: u8 = 2;
@@ -34,8 +39,14 @@ pub enum Format {
     /// For a person.
     #[default]
     Text,
+    /// For a ticket.
+    Markdown,
     /// For a program: schema `ncclscope.report/v1`.
     Json,
+    /// For a pipeline: checks and findings as test cases.
+    Junit,
+    /// One page for a browser or a printer, with nothing outside it.
+    Html,
 }
 
 /// Arguments of `report`.
@@ -62,23 +73,19 @@ pub struct ReportArgs {
     /// Threads that parse; 0 is one per core. The report does not depend on it
     #[arg(short = 'j', long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
+    /// What is kept.
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 /// Runs the command. Exit codes: 0, 1 by verdict, 2 could not run, 3 unknown; 130 after SIGINT.
 #[must_use]
 pub fn run(args: &ReportArgs) -> ExitCode {
     end_on_interrupt();
-    let observed = if args.paths.is_empty() {
-        ask(args).map(|(scene, at)| (scene, Some(at)))
-    } else {
-        observe(args)
-            .map(|scene| (scene, None))
-            .map_err(|e| e.to_string())
-    };
-    let (scene, at) = match observed {
+    let (scene, at) = match recorded(args) {
         Ok(observed) => observed,
         Err(e) => {
-            complain(&format!("ncclscope: {e}"));
+            complain(&format!("ncclscope: {e:#}"));
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
@@ -93,8 +100,27 @@ pub fn run(args: &ReportArgs) -> ExitCode {
     }
 }
 
+/// The scene, and the recording of what led to it.
+fn recorded(args: &ReportArgs) -> anyhow::Result<(Scene, Option<Nanos>)> {
+    let mut recorder = args.keep.recorder("report")?;
+    let scene = if args.paths.is_empty() {
+        ask(args, &mut recorder).map(|(scene, at)| (scene, Some(at)))
+    } else {
+        observe(args, &mut recorder).map(|scene| (scene, None))
+    };
+    if let Some(recorder) = recorder {
+        record::tell(&args.keep, recorder.close())?;
+    }
+    scene
+}
+
 /// Folds all sources into a scene; notes go to standard error.
-fn observe(args: &ReportArgs) -> Result<Scene, SourceError> {
+fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Scene> {
+    if let [path] = args.paths.as_slice()
+        && recording::is_recording(path)
+    {
+        return replayed(path, recorder);
+    }
     let inputs = Inputs::find(&args.paths)?;
     for skipped in &inputs.skipped {
         complain(&format!("skipped {skipped}"));
@@ -104,7 +130,11 @@ fn observe(args: &ReportArgs) -> Result<Scene, SourceError> {
     let mut fold = |event: Event| {
         seq += 1;
         // Time comes from the lines.
-        update(&mut model, Stamped { seq, at: 0, event });
+        let stamped = Stamped { seq, at: 0, event };
+        if let Some(recorder) = recorder {
+            recorder.keep_all(&stamped);
+        }
+        update(&mut model, stamped);
         ControlFlow::Continue(())
     };
     let names: Vec<String> = args
@@ -146,14 +176,35 @@ fn observe(args: &ReportArgs) -> Result<Scene, SourceError> {
     Ok(Scene::of(&model))
 }
 
+/// Folds a recording: with its own times, to its end.
+fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scene> {
+    let mut reader = Reader::open(path)?;
+    let mut model = Model::default();
+    for (seq, entry) in (1..).zip(&mut reader) {
+        let stamped = Stamped {
+            seq,
+            at: entry.at,
+            event: entry.event,
+        };
+        if let Some(recorder) = recorder {
+            recorder.keep_all(&stamped);
+        }
+        update(&mut model, stamped);
+    }
+    if let Some(missing) = reader.loss().sentence() {
+        complain(&format!("{}: {missing}", path.display()));
+    }
+    Ok(Scene::of(&model))
+}
+
 /// Asks a cluster; what was not reached goes to standard error.
-fn ask(args: &ReportArgs) -> Result<(Scene, Nanos), String> {
-    let runtime = super::runtime().map_err(|e| format!("{e:#}"))?;
+fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Scene, Nanos)> {
+    let runtime = super::runtime()?;
     let options = args.cluster.options(args.workload.clone());
     // Nobody can be asked here: what is more than looking is left out.
     let setup = Setup::default();
-    let seen = headless::observe(options, setup, Vec::new(), args.timeout);
-    let (model, at, notes) = runtime.block_on(seen)?;
+    let seen = headless::observe(options, setup, Vec::new(), args.timeout, recorder);
+    let (model, at, notes) = runtime.block_on(seen).map_err(|e| anyhow!(e))?;
     for note in &notes {
         complain(note);
     }
@@ -168,9 +219,17 @@ fn print(args: &ReportArgs, scene: &Scene, at: Option<Nanos>) -> io::Result<()> 
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
+    let mut redactor = RefCell::new(args.keep.redactor());
     match args.format {
-        Format::Json => json::write(&mut out, &Report::of(scene, at))?,
-        Format::Text => text::write(&mut out, scene, text::Style { colour })?,
+        Format::Json => json::write(&mut out, &Report::of(scene, at), &redactor)?,
+        Format::Text => {
+            let mut page = Vec::new();
+            text::write(&mut page, scene, text::Style { colour })?;
+            out.write_all(&redactor.into_inner().bytes(&page))?;
+        }
+        Format::Markdown => markdown::write(&mut out, scene, redactor.get_mut())?,
+        Format::Junit => junit::write(&mut out, scene, args.fail_on, redactor.get_mut())?,
+        Format::Html => html::write(&mut out, scene, redactor.get_mut())?,
     }
     out.flush()
 }

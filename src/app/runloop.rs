@@ -77,6 +77,8 @@ pub trait Stage {
     fn perform(&mut self, effect: Effect, model: &Model) -> Outcome;
     /// The process goes on after a stop.
     fn resume(&mut self);
+    /// Sees every event before it is applied.
+    fn observe(&mut self, _stamped: &Stamped) {}
     /// Nanoseconds since the Unix epoch; 0 where time comes from the lines.
     fn now(&self) -> Nanos;
 }
@@ -110,6 +112,7 @@ impl<S: Stage> Loop<'_, S> {
                 at: self.at,
                 event,
             };
+            self.stage.observe(&stamped);
             for effect in update(self.model, stamped) {
                 match self.stage.perform(effect, self.model) {
                     Outcome::Done => {}

@@ -8,16 +8,18 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc;
 
-use super::effects;
 use super::output::{Output, Stats};
+use super::record::{Recorder, Summary};
 use super::runloop::{Outcome, Stage};
 use super::terminal::Terminal;
 use super::themes::{self, Themes};
+use super::{bundle_cmd, effects, veil};
 use crate::model::Model;
-use crate::model::event::{Effect, Errand, Event};
+use crate::model::event::{Effect, Errand, Event, Stamped};
 use crate::panes;
 use crate::panes::export::Format;
 use crate::parse::{At, Nanos};
+use crate::report::redact::Redactor;
 use crate::rules::scene::Scene;
 use crate::theme::Theme;
 
@@ -85,6 +87,11 @@ pub struct RealStage {
     cost: Duration,
     /// To whoever feeds the screen.
     errands: mpsc::UnboundedSender<Errand>,
+    /// Before the clipboard and before files.
+    redactor: Redactor,
+    recorder: Option<Recorder>,
+    /// For what comes of work that takes longer than a key may.
+    later: mpsc::Sender<Event>,
 }
 
 impl RealStage {
@@ -95,6 +102,9 @@ impl RealStage {
         theme: Theme,
         themes: Themes,
         errands: mpsc::UnboundedSender<Errand>,
+        redactor: Redactor,
+        recorder: Option<Recorder>,
+        later: mpsc::Sender<Event>,
     ) -> std::io::Result<Self> {
         let output = Output::start(terminal.writer())?;
         Ok(Self {
@@ -107,14 +117,17 @@ impl RealStage {
             rev: None,
             cost: Duration::ZERO,
             errands,
+            redactor,
+            recorder,
+            later,
         })
     }
 
-    /// Ends the writer and gives the terminal back.
-    pub fn leave(self) -> Stats {
+    /// Ends the writer, gives the terminal back, and ends the recording, if one was made.
+    pub fn leave(self) -> (Stats, Option<std::io::Result<Summary>>) {
         let stats = self.output.close(PATIENCE);
         drop(self.terminal);
-        stats
+        (stats, self.recorder.map(Recorder::close))
     }
 
     fn derive(&mut self, model: &Model) {
@@ -126,9 +139,27 @@ impl RealStage {
         }
     }
 
+    /// Begins to make a bundle; what comes of it is said when it is done.
+    fn bundle(&self, path: &str, model: &Model) -> Result<String, String> {
+        let Some(args) = bundle_cmd::again(Path::new(path), &model.session) else {
+            return Err("nothing here can be bundled".into());
+        };
+        let later = self.later.clone();
+        tokio::spawn(async move {
+            let (text, bad) = match bundle_cmd::make(args).await {
+                Ok(text) => (text, false),
+                Err(text) => (text, true),
+            };
+            // Nobody reads it any more where the screen is gone.
+            let _ = later.send(Event::Note { text, bad }).await;
+        });
+        Ok(format!("{path} is being made"))
+    }
+
     fn count(&self, model: &mut Model) {
         let counts = panes::counts(&self.scene, model);
         model.screen.counts = counts;
+        model.screen.recording = self.recorder.as_ref().map(Recorder::status);
     }
 }
 
@@ -177,19 +208,21 @@ impl Stage for RealStage {
         };
         match effect {
             Effect::Quit => Outcome::Quit(0),
-            Effect::Copy(text) => match effects::clipboard(&text) {
+            Effect::Copy(text) => match effects::clipboard(&self.redactor.text(&text)) {
                 Ok(bytes) => {
                     self.output.send(&bytes);
                     Outcome::Done
                 }
                 Err(why) => answer(Err(why)),
             },
-            Effect::Save(path, text) => answer(effects::save(&path, &text)),
+            Effect::Save(path, text) => answer(effects::save(&path, &self.redactor.text(&text))),
             Effect::SaveScreen(path) => {
                 // Drawn anew: without the line that was typed to save it.
                 let area = Rect::new(0, 0, model.screen.size.0, model.screen.size.1);
                 let mut frame = Buffer::empty(area);
                 panes::view(&self.scene, model, &self.theme, area, &mut frame);
+                veil::learn(model, &mut self.redactor);
+                veil::draw(&mut frame, &mut self.redactor);
                 let ending = path.as_deref().and_then(Path::extension);
                 let format = Format::of(ending.and_then(OsStr::to_str));
                 let text = format.write(&frame, &self.theme);
@@ -220,6 +253,9 @@ impl Stage for RealStage {
                 self.terminal.stop();
                 Outcome::Done
             }
+            Effect::Errand(Errand::Line(line)) if line.starts_with("bundle ") => {
+                answer(self.bundle(line.trim_start_matches("bundle ").trim(), model))
+            }
             Effect::Errand(errand) => {
                 if self.errands.send(errand).is_ok() {
                     Outcome::Done
@@ -235,6 +271,12 @@ impl Stage for RealStage {
             tracing::error!(%error, "the terminal was not taken again");
         }
         self.output.repaint();
+    }
+
+    fn observe(&mut self, stamped: &Stamped) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.keep(stamped);
+        }
     }
 
     fn now(&self) -> Nanos {

@@ -19,12 +19,7 @@ impl Themes {
     /// Themes in the folder that the XDG rules name.
     #[must_use]
     pub fn of_user(can: theme::Terminal) -> Self {
-        let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
-        let config = var("XDG_CONFIG_HOME").map(PathBuf::from);
-        // A relative path in this variable counts as none: so the rules say.
-        let config = config.filter(|p| p.is_absolute());
-        let config = config.or_else(|| Some(PathBuf::from(var("HOME")?).join(".config")));
-        Self::new(config.map(|c| c.join("ncclscope").join("themes")), can)
+        Self::new(super::config::folder().map(|f| f.join("themes")), can)
     }
 
     /// Themes in this folder.

@@ -107,6 +107,36 @@ pub static VERBS: &[Verb] = &[
         doc: "run the all-reduce test, with the options of the command line; or end it",
     },
     Verb {
+        names: &["bundle"],
+        args: "FILE",
+        doc: "put everything known into one archive for a ticket",
+    },
+    Verb {
+        names: &["pause"],
+        args: "",
+        doc: "let a recording stand still, or go on",
+    },
+    Verb {
+        names: &["speed"],
+        args: "FACTOR",
+        doc: "pace of a recording",
+    },
+    Verb {
+        names: &["step"],
+        args: "[N]",
+        doc: "go N events on in a recording; back if N is negative",
+    },
+    Verb {
+        names: &["seek"],
+        args: "1:30|+10s|-10s|50%",
+        doc: "go to a moment of a recording",
+    },
+    Verb {
+        names: &["next-finding"],
+        args: "",
+        doc: "go on in a recording until a finding joins",
+    },
+    Verb {
         names: &["recheck"],
         args: "[CHECK]",
         doc: "run a check again; without a name: all of them",
@@ -154,6 +184,11 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("help"), []) => Ok(Order::Do(Command::Help)),
         (Some("workloads"), []) => Ok(Order::Errand(Errand::Choose)),
         (Some("allreduce"), _) => Ok(Order::Errand(Errand::Line(line.trim().to_owned()))),
+        (Some("pause" | "next-finding"), [])
+        | (Some("step"), [] | [_])
+        | (Some("speed" | "seek" | "bundle"), [_]) => {
+            Ok(Order::Errand(Errand::Line(line.trim().to_owned())))
+        }
         (Some("recheck"), []) => Ok(Order::Errand(Errand::Recheck(None))),
         (Some("recheck"), _) => Ok(Order::Errand(Errand::Recheck(Some(one()?)))),
         (Some("pane"), _) => {

@@ -49,6 +49,12 @@ pub enum Event {
     Ask(Question),
     /// The question of this number needs no answer any more.
     Unask(u64),
+    /// An event of a recording with the time it was applied with.
+    At(Nanos, Box<Event>),
+    /// A recording starts over: what was seen of it is forgotten.
+    Rewind,
+    /// Where a recording stands.
+    Position(Position),
     /// Another workload from here on, or the choice of one: what was seen of the one before is put away.
     Afresh,
     /// State of a connection to the cluster, named by what it watches (`pods`, `events`, `logs`).
@@ -425,6 +431,34 @@ pub struct Question {
     pub body: String,
     /// What must be typed to say yes; nothing: `y` does.
     pub word: Option<String>,
+}
+
+/// Where a recording stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Milliseconds from its start.
+    pub at_ms: u64,
+    /// Its length, milliseconds.
+    pub of_ms: u64,
+    /// Hundredths of the pace it was recorded at.
+    pub speed_percent: u32,
+    /// It stands still.
+    pub paused: bool,
+    /// Nothing more comes.
+    pub over: bool,
+    /// Entries that are lost, damaged, or of a newer version.
+    pub missing: u64,
+}
+
+/// What a recording in the making has come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recording {
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Events that could not be written in time.
+    pub lost: u64,
+    /// Why nothing is written any more.
+    pub broken: Option<String>,
 }
 
 /// What is asked of whoever feeds the screen. Each source does what it can, and says so where it can't.

@@ -122,6 +122,8 @@ pub enum Context {
     Anywhere,
     /// In one pane.
     In(PaneId),
+    /// While a recording plays.
+    Replay,
     /// In the details of something, in an explanation.
     Details,
     /// In the help.
@@ -147,6 +149,7 @@ impl Context {
             Self::Always => "Always",
             Self::Anywhere => "In every pane",
             Self::In(p) => p.id(),
+            Self::Replay => "In a recording",
             Self::Details => "In details",
             Self::Help => "In the help",
             Self::Confirm => "When asked",
@@ -196,7 +199,7 @@ pub static BINDINGS: &[Binding] = {
     };
     use Command as C;
     use Context::{
-        Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing, Word,
+        Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Replay, Typing, Word,
     };
     const fn k(code: Code) -> Key {
         Key::plain(code)
@@ -390,6 +393,63 @@ pub static BINDINGS: &[Binding] = {
             || C::Toggle("matrices".into()),
             "the transports of the test beside those of the workload",
             "matrices",
+        ),
+        // A recording.
+        bind(
+            &[c('P')],
+            Replay,
+            || C::Line("pause".into()),
+            "stand still, or go on",
+            "pause",
+        ),
+        bind(
+            &[c('.')],
+            Replay,
+            || C::Line("step".into()),
+            "one event, then stand still",
+            "step",
+        ),
+        bind(
+            &[c(',')],
+            Replay,
+            || C::Line("step -1".into()),
+            "one event back",
+            "",
+        ),
+        bind(
+            &[c('>')],
+            Replay,
+            || C::Line("speed +".into()),
+            "faster",
+            "faster",
+        ),
+        bind(
+            &[c('<')],
+            Replay,
+            || C::Line("speed -".into()),
+            "slower",
+            "",
+        ),
+        bind(
+            &[c(')')],
+            Replay,
+            || C::Line("seek +10s".into()),
+            "ten seconds on",
+            "seek",
+        ),
+        bind(
+            &[c('(')],
+            Replay,
+            || C::Line("seek -10s".into()),
+            "ten seconds back",
+            "",
+        ),
+        bind(
+            &[c('F')],
+            Replay,
+            || C::Line("next-finding".into()),
+            "to where the next finding joins",
+            "next finding",
         ),
         // What lies above a pane.
         bind(
@@ -641,12 +701,12 @@ pub static BINDINGS: &[Binding] = {
 #[must_use]
 pub fn contexts(screen: &Screen) -> Vec<Context> {
     use Context::{
-        Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Typing, Word,
+        Always, Anywhere, CommandLine, Confirm, Details, Filter, Help, In, Replay, Typing, Word,
     };
     if screen.kiosk.is_some() {
         return vec![Context::Wall];
     }
-    match screen.mode() {
+    let mut all = match screen.mode() {
         Mode::Normal => vec![In(screen.pane), Anywhere, Always],
         Mode::Drill | Mode::Explain => vec![Details, Anywhere, Always],
         Mode::Help => vec![Help, Anywhere, Always],
@@ -654,7 +714,13 @@ pub fn contexts(screen: &Screen) -> Vec<Context> {
         Mode::Word => vec![Word, Typing, Always],
         Mode::Filter => vec![Filter, Typing, Always],
         Mode::CommandLine => vec![CommandLine, Typing, Always],
+    };
+    if screen.replay.is_some()
+        && let Some(at) = all.iter().position(|c| *c == Anywhere)
+    {
+        all.insert(at, Replay);
     }
+    all
 }
 
 /// What a key means now.

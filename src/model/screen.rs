@@ -21,7 +21,7 @@ pub use typed::Typed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::event::{Command, Effect, Errand, Question, WorkloadView};
+use super::event::{Command, Effect, Errand, Position, Question, Recording, WorkloadView};
 use super::kiosk::{Bad, Kiosk};
 use crate::parse::Nanos;
 
@@ -155,6 +155,10 @@ pub struct Screen {
     pub themes: Vec<String>,
     /// What the keys act on.
     pub counts: Counts,
+    /// Where the recording on screen stands, if it is one.
+    pub replay: Option<Position>,
+    /// The recording that is being made, if one is.
+    pub recording: Option<Recording>,
     /// The wall, where nobody sits in front of it.
     pub kiosk: Option<Kiosk>,
     panes: BTreeMap<PaneId, PaneState>,

@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
 use super::{PANES, Page, View, matrix, present};
-use crate::model::event::{EdgeState, Feed, Level, Question, Session};
+use crate::model::event::{EdgeState, Feed, Level, Position, Question, Session};
 use crate::model::keys;
 use crate::model::screen::Mode;
 use crate::parse::At;
@@ -148,8 +148,17 @@ fn standing(view: &View<'_>, width: u16) -> Vec<(String, Role)> {
     if cut > 0 {
         out.push((format!("{gap}{cut} cut"), Role::Warn));
     }
+    if let Some(kept) = recording(view) {
+        out.push((format!("{gap}{}", kept.0), kept.1));
+    }
     if let Some(age) = freshness(view) {
         out.push((format!("{gap}{age}"), Role::Quiet));
+    }
+    if let Some(position) = &view.screen.replay {
+        let text = place(position, wide);
+        out.push((format!("{gap}{text}"), Role::Notice));
+        out.push((" ".to_owned(), Role::Text));
+        return out;
     }
     let level = match (view.session.feed, view.session.locked, view.session.level) {
         (Feed::Files, ..) => "files",
@@ -169,6 +178,49 @@ fn standing(view: &View<'_>, width: u16) -> Vec<(String, Role)> {
     }
     out.push((" ".to_owned(), Role::Text));
     out
+}
+
+/// `rec 1.2 MB`: what is recorded, and what of it is not.
+fn recording(view: &View<'_>) -> Option<(String, Role)> {
+    let kept = view.screen.recording.as_ref()?;
+    Some(if kept.broken.is_some() {
+        ("rec BROKEN".to_owned(), Role::Fail)
+    } else if kept.lost > 0 {
+        let lost = parts::grouped(kept.lost);
+        (format!("rec, {lost} events lost"), Role::Warn)
+    } else {
+        ("rec".to_owned(), Role::Notice)
+    })
+}
+
+/// `replay 1:23 of 5:13 x2`: where a recording stands.
+fn place(position: &Position, wide: bool) -> String {
+    let clock = |ms: u64| {
+        let s = ms / 1_000;
+        match s / 3_600 {
+            0 => format!("{}:{:02}", s / 60, s % 60),
+            h => format!("{h}:{:02}:{:02}", s / 60 % 60, s % 60),
+        }
+    };
+    let word = if position.over {
+        "end of replay"
+    } else if position.paused {
+        "paused"
+    } else {
+        "replay"
+    };
+    let mut text = format!("{word} {}", clock(position.at_ms));
+    if wide {
+        text.push_str(&format!(" of {}", clock(position.of_ms)));
+    }
+    if position.speed_percent != 100 {
+        let speed = f64::from(position.speed_percent) / 100.0;
+        text.push_str(&format!(" x{speed}"));
+    }
+    if position.missing > 0 {
+        text.push_str(&format!(", {} missing", position.missing));
+    }
+    text
 }
 
 /// How old the newest fact is; for files, where it ends.

@@ -1,19 +1,27 @@
 //! The report as one JSON object: readable for a person too, small where there is much of it.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use super::Report;
+use super::redact::{Redacted, Redactor};
 
-/// Writes the report and a line end.
+/// Writes the report and a line end, every text through the redactor.
 ///
 /// # Errors
 /// What `out` says.
-pub fn write(mut out: impl Write, report: &Report<'_>) -> io::Result<()> {
+pub fn write(
+    mut out: impl Write,
+    report: &Report<'_>,
+    redactor: &RefCell<Redactor>,
+) -> io::Result<()> {
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, Layout::default());
-    report.serialize(&mut serializer).map_err(io::Error::from)?;
+    Redacted::new(report, redactor)
+        .serialize(&mut serializer)
+        .map_err(io::Error::from)?;
     out.write_all(b"\n")
 }
 

@@ -503,7 +503,7 @@ impl<W: Write> Page<'_, W> {
     }
 }
 
-fn remark(s: &SourceView) -> String {
+pub(super) fn remark(s: &SourceView) -> String {
     let mut words = Vec::new();
     if s.bytes == 0 {
         words.push("empty".to_owned());
@@ -532,7 +532,7 @@ fn drop_empty_columns(rows: &mut [Vec<String>]) {
 }
 
 /// One slot per host, the worst cell between two hosts; the diagonal is what runs inside a host.
-fn fold_hosts(m: &Matrix) -> Matrix {
+pub(super) fn fold_hosts(m: &Matrix) -> Matrix {
     let mut hosts: Vec<&str> = Vec::new();
     let mut of_slot: Vec<u32> = Vec::new();
     for slot in &m.slots {
@@ -583,7 +583,7 @@ fn fold_hosts(m: &Matrix) -> Matrix {
     }
 }
 
-fn letter(g: Glyph) -> char {
+pub(super) fn letter(g: Glyph) -> char {
     match g {
         Glyph::Mnnvl => 'M',
         Glyph::P2p => 'P',
@@ -598,7 +598,7 @@ fn letter(g: Glyph) -> char {
     }
 }
 
-fn meaning(g: Glyph) -> &'static str {
+pub(super) fn meaning(g: Glyph) -> &'static str {
     match g {
         Glyph::Mnnvl => "P2P over multi-node NVLink",
         Glyph::P2p => "P2P",
@@ -613,7 +613,7 @@ fn meaning(g: Glyph) -> &'static str {
     }
 }
 
-fn count(n: usize, one: &str, many: &str) -> String {
+pub(super) fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 

@@ -11,6 +11,7 @@ mod director;
 mod discover;
 mod exec;
 mod login;
+pub mod needs;
 mod nodes;
 pub mod observe;
 mod proxy;

@@ -83,6 +83,19 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
+/// The text of a file, unpacked; refused where it is none.
+///
+/// # Errors
+/// What it looks like, or what the system says.
+pub(super) fn text_of(
+    raw: impl io::Read + Send + 'static,
+) -> Result<Box<dyn io::Read + Send>, io::Error> {
+    content::open(raw, content::Patience::Enough).map_err(|refused| match refused {
+        content::Refused::Binary(what) => io::Error::other(what),
+        content::Refused::Io(e) => e,
+    })
+}
+
 /// How far reading has come; read by a progress line while [`read_all`] works.
 #[derive(Debug, Default)]
 pub struct Progress {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::plane::{Plane, eventually, pod};
 
 /// The way into pods, leave given beforehand. Ends with the receiver of events.
-async fn access(link: Connection, options: ClusterOptions) -> (Access, mpsc::Receiver<Event>) {
+pub async fn access(link: Connection, options: ClusterOptions) -> (Access, mpsc::Receiver<Event>) {
     let (hand, mut given) = mpsc::unbounded_channel();
     let helper = Box::new(move |access: Access| {
         let hand = hand.clone();
@@ -42,7 +42,7 @@ fn directed(link: Connection, options: ClusterOptions, helper: Helper) -> mpsc::
     rx
 }
 
-fn spec(namespace: &str, pod: &str, argv: &[&str]) -> ExecSpec {
+pub fn spec(namespace: &str, pod: &str, argv: &[&str]) -> ExecSpec {
     ExecSpec {
         at: ContainerKey {
             pod: PodKey {
@@ -80,7 +80,7 @@ fn failed(outcome: ProbeOutcome) -> String {
 }
 
 /// Two pods with a stub of `nvidia-smi`: `shell`, and `bare`, which has nothing else.
-async fn stubs(p: &Plane, ns: &str, dir: &std::path::Path) {
+pub async fn stubs(p: &Plane, ns: &str, dir: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let tool = dir.join("nvidia-smi");
     std::fs::write(

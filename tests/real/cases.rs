@@ -23,6 +23,7 @@ use crate::allreduce::{
     a_test_is_what_was_shown_and_leaves_nothing, a_test_needs_leave,
 };
 use crate::heard::Heard;
+use crate::levels::the_roles_that_are_printed_suffice;
 use crate::plane::{Plane, eventually, pod};
 use crate::screen::Screen;
 
@@ -51,6 +52,7 @@ cases![
     what_nccl_writes_to_a_file_is_followed,
     a_command_ends_soon_after_we_vanish,
     a_refused_command_names_the_rule,
+    the_roles_that_are_printed_suffice,
     a_test_is_what_was_shown_and_leaves_nothing,
     a_test_is_removed_however_it_ends,
     a_test_needs_leave,

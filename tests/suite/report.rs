@@ -1,5 +1,6 @@
 //! The report: the contract's fields and exit codes, the same bytes for the same input.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -189,7 +190,7 @@ fn scene() -> Scene {
 
 fn written(scene: &Scene) -> String {
     let mut out = Vec::new();
-    json::write(&mut out, &Report::of(scene, None)).unwrap();
+    json::write(&mut out, &Report::of(scene, None), &RefCell::default()).unwrap();
     String::from_utf8(out).unwrap()
 }
 

@@ -1,0 +1,212 @@
+//! The report for a pipeline: checks and findings as test cases of JUnit's XML.
+//!
+//! A case fails where the report would end with exit code 1; what could not be decided is skipped, with the reason.
+
+use std::io::{self, Write};
+
+use super::redact::Redactor;
+use super::{FailOn, check, confidence, severity, verdict};
+use crate::rules::scene::{CheckVerdict, Evidence, Finding, Scene, Severity, Verdict};
+
+/// Evidence lines of a case.
+const EVIDENCE: usize = 12;
+
+/// Writes the report.
+///
+/// # Errors
+/// What `out` says.
+pub fn write(
+    out: impl Write,
+    scene: &Scene,
+    fail_on: FailOn,
+    redactor: &mut Redactor,
+) -> io::Result<()> {
+    Suite {
+        out,
+        scene,
+        fail_on,
+        redactor,
+    }
+    .all()
+}
+
+struct Suite<'a, W> {
+    out: W,
+    scene: &'a Scene,
+    fail_on: FailOn,
+    redactor: &'a mut Redactor,
+}
+
+/// A case: its name and what came of it.
+struct Case {
+    class: String,
+    name: String,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Passed,
+    Skipped(String),
+    Failed {
+        kind: String,
+        message: String,
+        body: String,
+    },
+}
+
+impl<W: Write> Suite<'_, W> {
+    /// Text from outside for an attribute or an element: redacted, without what XML 1.0 has no way to say.
+    fn text(&mut self, text: &str) -> String {
+        let clean = self.redactor.text(text).into_owned();
+        let mut out = String::with_capacity(clean.len());
+        for c in clean.chars() {
+            match c {
+                '&' => out.push_str("&amp;"),
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '"' => out.push_str("&quot;"),
+                '\'' => out.push_str("&apos;"),
+                '\n' => out.push_str("&#10;"),
+                '\t' => out.push_str("&#9;"),
+                '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
+                    out.push('\u{fffd}');
+                }
+                c => out.push(c),
+            }
+        }
+        out
+    }
+
+    fn fails(&self, severity: Severity) -> bool {
+        match self.fail_on {
+            FailOn::Warning => severity >= Severity::Warning,
+            FailOn::Error => severity >= Severity::Error,
+            FailOn::Failed => severity >= Severity::Error && self.scene.verdict == Verdict::Failed,
+        }
+    }
+
+    fn verdict(&self) -> Case {
+        let scene = self.scene;
+        let failed = super::exit_code(scene, self.fail_on) == 1;
+        Case {
+            class: "ncclscope".to_owned(),
+            name: "verdict".to_owned(),
+            outcome: match (failed, scene.verdict) {
+                (true, _) => Outcome::Failed {
+                    kind: verdict(scene.verdict).to_owned(),
+                    message: scene.summary.clone(),
+                    body: String::new(),
+                },
+                (false, Verdict::Unknown) => Outcome::Skipped(scene.summary.clone()),
+                (false, _) => Outcome::Passed,
+            },
+        }
+    }
+
+    fn finding(&self, f: &Finding) -> Case {
+        let mut body = vec![f.cause.clone()];
+        for fix in &f.fix {
+            body.push(format!("fix: {fix}"));
+        }
+        for evidence in f.evidence().iter().take(EVIDENCE) {
+            body.push(match evidence {
+                Evidence::Line(line) => {
+                    let source = self
+                        .scene
+                        .sources
+                        .get(line.source as usize)
+                        .map_or("?", |s| s.name.as_str());
+                    format!("{source}:{}: {}", line.number, line.text)
+                }
+                Evidence::Object(text) | Evidence::Sample(text) | Evidence::Check(text) => {
+                    text.clone()
+                }
+            });
+        }
+        Case {
+            class: format!("finding.{}", f.id),
+            name: f.key.clone(),
+            outcome: if self.fails(f.severity) {
+                Outcome::Failed {
+                    kind: format!("{} ({})", severity(f.severity), confidence(f.confidence)),
+                    message: f.title.clone(),
+                    body: body.join("\n"),
+                }
+            } else {
+                Outcome::Skipped(format!("{}: {}", severity(f.severity), f.title))
+            },
+        }
+    }
+
+    fn all(&mut self) -> io::Result<()> {
+        let mut cases = vec![self.verdict()];
+        for c in &self.scene.checks {
+            let word = check(c).verdict;
+            let outcome = match c.verdict {
+                CheckVerdict::Pass | CheckVerdict::NotApplicable => Outcome::Passed,
+                CheckVerdict::Fail => Outcome::Failed {
+                    kind: word.to_owned(),
+                    message: c.output.lines().next().unwrap_or(word).to_owned(),
+                    body: [&[c.output.clone()][..], &c.fix].concat().join("\n"),
+                },
+                CheckVerdict::Warn
+                | CheckVerdict::Waiting
+                | CheckVerdict::Unknown
+                | CheckVerdict::Forbidden => Outcome::Skipped(format!("{word}: {}", c.output)),
+            };
+            cases.push(Case {
+                class: c.id.to_owned(),
+                name: if c.subject.is_empty() {
+                    c.title.clone()
+                } else {
+                    format!("{}: {}", c.title, c.subject)
+                },
+                outcome,
+            });
+        }
+        for f in &self.scene.findings {
+            cases.push(self.finding(f));
+        }
+        let failed = cases
+            .iter()
+            .filter(|c| matches!(c.outcome, Outcome::Failed { .. }))
+            .count();
+        let skipped = cases
+            .iter()
+            .filter(|c| matches!(c.outcome, Outcome::Skipped(_)))
+            .count();
+        let counts = format!(
+            "tests=\"{}\" failures=\"{failed}\" errors=\"0\" skipped=\"{skipped}\"",
+            cases.len()
+        );
+        writeln!(self.out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
+        writeln!(
+            self.out,
+            "<testsuites {counts}>\n<testsuite name=\"ncclscope\" {counts}>"
+        )?;
+        for case in cases {
+            let (class, name) = (self.text(&case.class), self.text(&case.name));
+            write!(self.out, "<testcase classname=\"{class}\" name=\"{name}\"")?;
+            match case.outcome {
+                Outcome::Passed => writeln!(self.out, "/>")?,
+                Outcome::Skipped(why) => {
+                    let why = self.text(&why);
+                    writeln!(self.out, "><skipped message=\"{why}\"/></testcase>")?;
+                }
+                Outcome::Failed {
+                    kind,
+                    message,
+                    body,
+                } => {
+                    let (kind, message, body) =
+                        (self.text(&kind), self.text(&message), self.text(&body));
+                    writeln!(
+                        self.out,
+                        "><failure type=\"{kind}\" message=\"{message}\">{body}</failure></testcase>"
+                    )?;
+                }
+            }
+        }
+        writeln!(self.out, "</testsuite>\n</testsuites>")
+    }
+}

@@ -1,0 +1,269 @@
+//! The report for a ticket or a chat: Markdown that stays readable where nobody renders it.
+
+use std::io::{self, Write};
+
+use super::redact::Redactor;
+use super::text::{count, letter, meaning};
+use super::{check, confidence, parts, severity, verdict};
+use crate::parse::clean;
+use crate::rules::findings::ranges;
+use crate::rules::scene::{Evidence, Finding, Glyph, Matrix, Scene};
+
+/// Evidence lines of a finding; the JSON report has all.
+const EVIDENCE: usize = 6;
+/// Longest matrix side that is drawn.
+const MATRIX_SIDE: usize = 32;
+/// Rows of a table.
+const LISTED: usize = 64;
+
+/// Writes the report.
+///
+/// # Errors
+/// What `out` says.
+pub fn write(out: impl Write, scene: &Scene, redactor: &mut Redactor) -> io::Result<()> {
+    Page {
+        out,
+        scene,
+        redactor,
+    }
+    .all()
+}
+
+struct Page<'a, W> {
+    out: W,
+    scene: &'a Scene,
+    redactor: &'a mut Redactor,
+}
+
+impl<W: Write> Page<'_, W> {
+    /// Text from outside that no renderer takes for markup.
+    fn text(&mut self, text: &str) -> String {
+        let clean = clean(self.redactor.text(text).as_bytes());
+        let mut out = String::with_capacity(clean.len());
+        for c in clean.chars() {
+            match c {
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '&' => out.push_str("&amp;"),
+                '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' | '@' | '$' => {
+                    out.push('\\');
+                    out.push(c);
+                }
+                '\n' | '\r' => out.push(' '),
+                c => out.push(c),
+            }
+        }
+        out
+    }
+
+    /// Text from outside as code of its own lines, fenced by more backticks than it holds.
+    fn code(&mut self, language: &str, text: &str) -> io::Result<()> {
+        let text = self.redactor.text(text).into_owned();
+        let lines: Vec<String> = text.lines().map(|l| clean(l.as_bytes())).collect();
+        let most = lines
+            .iter()
+            .flat_map(|l| l.split(|c| c != '`').map(str::len))
+            .max()
+            .unwrap_or(0);
+        let fence = "`".repeat(most.max(2) + 1);
+        writeln!(self.out, "{fence}{language}")?;
+        for line in lines {
+            writeln!(self.out, "{line}")?;
+        }
+        writeln!(self.out, "{fence}\n")
+    }
+
+    fn row(&mut self, cells: &[String]) -> io::Result<()> {
+        let cells: Vec<String> = cells.iter().map(|c| self.text(c)).collect();
+        writeln!(self.out, "| {} |", cells.join(" | "))
+    }
+
+    fn head(&mut self, titles: &[&str]) -> io::Result<()> {
+        writeln!(self.out, "| {} |", titles.join(" | "))?;
+        writeln!(self.out, "|{}", "---|".repeat(titles.len()))
+    }
+
+    fn all(&mut self) -> io::Result<()> {
+        let scene = self.scene;
+        let summary = self.text(&scene.summary);
+        writeln!(
+            self.out,
+            "# {}: {summary}\n",
+            verdict(scene.verdict).to_uppercase()
+        )?;
+        for (i, finding) in scene.findings.iter().enumerate() {
+            self.finding(i + 1, finding)?;
+        }
+        self.ranks()?;
+        self.matrix()?;
+        if !scene.pods.is_empty() {
+            writeln!(self.out, "## Pods\n")?;
+            self.head(&["pod", "status", "ready", "restarts", "node", "why"])?;
+            for p in scene.pods.iter().take(LISTED) {
+                let (node, why) = (p.node.clone(), p.why.clone());
+                self.row(&[
+                    p.name.clone(),
+                    p.status.clone(),
+                    p.ready.clone(),
+                    p.restarts.clone(),
+                    node.unwrap_or_default(),
+                    why.unwrap_or_default(),
+                ])?;
+            }
+            writeln!(self.out)?;
+        }
+        if !scene.checks.is_empty() {
+            writeln!(self.out, "## Checks\n")?;
+            self.head(&["verdict", "check", "about", "what came back"])?;
+            for c in &scene.checks {
+                let first = c.output.lines().next().unwrap_or_default().to_owned();
+                self.row(&[
+                    check(c).verdict.to_owned(),
+                    c.title.clone(),
+                    c.subject.clone(),
+                    first,
+                ])?;
+            }
+            writeln!(self.out)?;
+        }
+        let lines: u64 = scene.sources.iter().map(|s| s.lines).sum();
+        writeln!(
+            self.out,
+            "ncclscope {} read {} with {lines} lines.",
+            env!("CARGO_PKG_VERSION"),
+            count(scene.sources.len(), "log", "logs")
+        )
+    }
+
+    fn finding(&mut self, number: usize, f: &Finding) -> io::Result<()> {
+        let title = self.text(&f.title);
+        writeln!(
+            self.out,
+            "## {number}. {} {title}\n",
+            severity(f.severity).to_uppercase()
+        )?;
+        let mut about = vec![format!("`{}`", f.id), confidence(f.confidence).to_owned()];
+        if !f.ranks.is_empty() {
+            about.push(format!("ranks {}", ranges(&f.ranks)));
+        }
+        if !f.hosts.is_empty() {
+            let hosts = self.text(&f.hosts.join(", "));
+            about.push(format!("on {hosts}"));
+        }
+        about.extend(super::stamp(f.since).map(|since| format!("since {since}")));
+        writeln!(self.out, "{}\n", about.join(" · "))?;
+        if !f.cause.is_empty() {
+            let cause = self.text(&f.cause);
+            writeln!(self.out, "{cause}\n")?;
+        }
+        for fix in &f.fix {
+            self.code("sh", fix)?;
+        }
+        let mut proof = String::new();
+        for evidence in f.evidence().iter().take(EVIDENCE) {
+            match evidence {
+                Evidence::Line(line) => {
+                    let source = self
+                        .scene
+                        .sources
+                        .get(line.source as usize)
+                        .map_or("?", |s| s.name.as_str());
+                    proof.push_str(&format!("{source}:{}: {}\n", line.number, line.text));
+                }
+                Evidence::Object(text) | Evidence::Sample(text) | Evidence::Check(text) => {
+                    proof.push_str(text);
+                    proof.push('\n');
+                }
+            }
+        }
+        self.code("", &proof)?;
+        if let Some(cause) = &f.consequence_of {
+            let cause = self.text(cause);
+            writeln!(self.out, "Follows from {cause}.\n")?;
+        }
+        Ok(())
+    }
+
+    fn ranks(&mut self) -> io::Result<()> {
+        let scene = self.scene;
+        if scene.processes.iter().all(|p| p.stage.is_none()) {
+            return Ok(());
+        }
+        writeln!(self.out, "## Start-up\n")?;
+        self.head(&["rank", "on", "stage", "progress"])?;
+        for p in scene
+            .processes
+            .iter()
+            .filter(|p| p.stage.is_some())
+            .take(LISTED)
+        {
+            let progress = p.progress.as_ref().map_or_else(String::new, |at| {
+                format!("{}/{} {}", at.done, at.total, at.unit)
+            });
+            let stage = p.stage.map_or("", parts::stage);
+            let end = if p.alive == Some(false) {
+                ", ended"
+            } else {
+                ""
+            };
+            self.row(&[
+                p.global_rank.map_or_else(String::new, |r| r.to_string()),
+                p.place(),
+                format!("{stage}{end}"),
+                progress,
+            ])?;
+        }
+        let more = scene.processes.len().saturating_sub(LISTED);
+        if more > 0 {
+            writeln!(self.out, "\n{more} more in the JSON report.")?;
+        }
+        writeln!(self.out)
+    }
+
+    fn matrix(&mut self) -> io::Result<()> {
+        let Some(m) = self.scene.matrices.first().filter(|m| !m.cells.is_empty()) else {
+            return Ok(());
+        };
+        writeln!(self.out, "## Transports\n")?;
+        let headline = self.text(&m.headline);
+        if !headline.is_empty() {
+            writeln!(self.out, "{headline}\n")?;
+        }
+        if m.slots.len() > MATRIX_SIDE {
+            return Ok(());
+        }
+        let page = grid(m);
+        self.code("", &page)?;
+        let mut used: Vec<Glyph> = m.cells.iter().map(|c| c.glyph).collect();
+        used.sort_unstable();
+        used.dedup();
+        let legend: Vec<String> = used
+            .iter()
+            .map(|g| format!("{} {}", letter(*g), meaning(*g)))
+            .collect();
+        writeln!(self.out, "{}\n", legend.join(" · "))
+    }
+}
+
+fn grid(m: &Matrix) -> String {
+    let mut out = String::from("    ");
+    for slot in &m.slots {
+        out.push_str(&format!("{:>3} ", slot.number));
+    }
+    for (i, from) in (0_u32..).zip(&m.slots) {
+        out.push_str(&format!("\n{:>4}", from.number));
+        for (j, _) in (0_u32..).zip(&m.slots) {
+            match m.cell(i, j) {
+                Some(cell) => out.push_str(&format!(
+                    "  {}{}",
+                    letter(cell.glyph),
+                    if cell.downgraded { '!' } else { ' ' }
+                )),
+                None if i == j => out.push_str("  / "),
+                None => out.push_str("    "),
+            }
+        }
+    }
+    out.push('\n');
+    out
+}

@@ -1,0 +1,203 @@
+//! The report as a page, as Markdown and as JUnit: whole, and harmless whatever the log says.
+
+use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped};
+use ncclscope::model::{Model, update};
+use ncclscope::parse::Block;
+use ncclscope::report::redact::Redactor;
+use ncclscope::report::{FailOn, html, junit, markdown};
+use ncclscope::rules::scene::Scene;
+use ncclscope::sources::sim;
+
+fn scenario(name: &str) -> Scene {
+    let scenario = sim::load(name).unwrap();
+    let mut model = Model::default();
+    for (seq, (at, event)) in (1..).zip(sim::events(&scenario)) {
+        update(&mut model, Stamped { seq, at, event });
+    }
+    Scene::of(&model)
+}
+
+/// A job whose names, values and lines are meant to hurt whoever prints them.
+fn hostile() -> Scene {
+    let name = "<script>alert(1)</script>&\"'`|\u{202e}*_[x](y)#\u{1b}[31m.log";
+    let log = [
+        "llm-0:1:1 [0] NCCL INFO Bootstrap : Using <b>eth0</b>:10.0.0.1<0>",
+        "llm-0:1:1 [0] NCCL INFO ncclCommInitRank comm 0x55 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0xabc - Init START",
+        "llm-0:1:1 [0] misc/socket.cc:1 NCCL WARN socketPollConnect: connect to </pre><img src=x onerror=alert(1)>10.0.0.2<1234> returned Connection refused, exceeded error retry count after 3 attempts \u{0}\u{7}\u{b}\u{fffe} ]]> ``` --> HF_TOKEN=hf_AbCdEfGhIjKlMnOp12345",
+        "ERROR 11-21 03:12:07 [core.py:1] EngineCore failed: PermissionError: [Errno 13] Permission denied: '/m/<svg/onload=x>&amp;'",
+    ]
+    .join("\n");
+    let mut model = Model::default();
+    let info = SourceInfo {
+        name: name.into(),
+        container: None,
+        previous: false,
+        started: None,
+    };
+    let block = Block::new(1, format!("{log}\n").into_bytes()).into();
+    for event in [
+        Event::Source(SourceEvent::Opened(SourceId(0), info)),
+        Event::Log(LogBlock {
+            source: SourceId(0),
+            block,
+        }),
+    ] {
+        update(
+            &mut model,
+            Stamped {
+                seq: 1,
+                at: 0,
+                event,
+            },
+        );
+    }
+    let scene = Scene::of(&model);
+    assert!(
+        !scene.findings.is_empty(),
+        "nothing hostile reaches the page"
+    );
+    scene
+}
+
+fn page(scene: &Scene) -> String {
+    let mut out = Vec::new();
+    html::write(&mut out, scene, &mut Redactor::new()).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn xml(scene: &Scene) -> String {
+    let mut out = Vec::new();
+    junit::write(&mut out, scene, FailOn::Warning, &mut Redactor::new()).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn ticket(scene: &Scene) -> String {
+    let mut out = Vec::new();
+    markdown::write(&mut out, scene, &mut Redactor::new()).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Tags in order, each checked to be closed by its own; panics at what is no tag.
+fn tags(text: &str, void: &[&str]) -> Vec<String> {
+    let mut open: Vec<String> = Vec::new();
+    let mut seen = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at + 1..];
+        // An attribute may hold no bare `>`: the writers escape it.
+        let end = rest.find('>').expect("a tag ends");
+        let tag = &rest[..end];
+        rest = &rest[end + 1..];
+        if tag.starts_with(['!', '?']) {
+            continue;
+        }
+        let name: String = tag
+            .trim_start_matches('/')
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric())
+            .collect();
+        assert!(!name.is_empty(), "<{tag}>");
+        if tag.starts_with('/') {
+            assert_eq!(open.pop().as_deref(), Some(name.as_str()), "</{name}>");
+        } else if !tag.ends_with('/') && !void.contains(&name.as_str()) {
+            open.push(name.clone());
+        }
+        seen.push(name);
+    }
+    assert!(open.is_empty(), "{open:?} never end");
+    seen
+}
+
+const VOID: &[&str] = &["meta", "br", "img", "line", "circle", "polyline", "rect"];
+
+#[test]
+fn the_page_has_everything_and_asks_for_nothing() {
+    for name in ["healthy", "missing-rank", "sockets-inside-host"] {
+        let scene = scenario(name);
+        let page = page(&scene);
+        let tags = tags(&page, VOID);
+        for outside in ["http://", "https://", "src=", "<script", "@import", "url("] {
+            assert!(!page.contains(outside), "{name} asks for {outside}");
+        }
+        for finding in &scene.findings {
+            assert!(page.contains(finding.id), "{name} lost {}", finding.id);
+        }
+        for part in ["details", "table", "style", "main"] {
+            assert!(
+                tags.iter().any(|t| t == part) || scene.findings.is_empty(),
+                "{name}: no {part}"
+            );
+        }
+        assert!(page.contains("@media print") && page.contains("Content-Security-Policy"));
+        for host in scene.matrices.first().iter().flat_map(|m| &m.slots) {
+            assert!(page.contains(&host.host));
+        }
+    }
+}
+
+#[test]
+fn hostile_text_is_text_on_the_page() {
+    let page = page(&hostile());
+    let tags = tags(&page, VOID);
+    for tag in ["script", "img", "b", "pre0"] {
+        let own = usize::from(tag == "b") * tags.len();
+        assert!(
+            tags.iter().filter(|t| *t == tag).count() <= own,
+            "<{tag}> got through"
+        );
+    }
+    assert!(page.contains("&lt;script&gt;"), "it is shown, escaped");
+    assert!(!page.contains("hf_AbCd"), "a secret got through");
+    let control = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
+    assert!(!page.chars().any(control));
+}
+
+#[test]
+fn junit_is_xml_and_fails_where_the_report_would() {
+    for name in ["healthy", "missing-rank", "sockets-inside-host"] {
+        let scene = scenario(name);
+        let text = xml(&scene);
+        let tags = tags(&text, &[]);
+        let failures = tags.iter().filter(|t| *t == "failure").count() / 2;
+        let fails = ncclscope::report::exit_code(&scene, FailOn::Warning) == 1;
+        assert_eq!(failures > 0, fails, "{name}");
+        assert!(text.contains(&format!("failures=\"{failures}\"")), "{name}");
+        for check in &scene.checks {
+            assert!(
+                text.contains(&format!("classname=\"{}\"", check.id)),
+                "{name}"
+            );
+        }
+    }
+    let text = xml(&hostile());
+    tags(&text, &[]);
+    let illegal = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    assert!(!text.chars().any(illegal), "XML 1.0 has no way to say that");
+    assert!(!text.contains("<b>") && !text.contains("hf_AbCd"));
+}
+
+#[test]
+fn markdown_keeps_its_shape() {
+    let text = ticket(&scenario("sockets-inside-host"));
+    assert!(text.starts_with("# "), "{text}");
+    assert!(text.contains("nccl.same-host-net"));
+    let text = ticket(&hostile());
+    assert!(!text.contains("hf_AbCd"), "{text}");
+    // Inside a fence everything is text.
+    let prose: Vec<&str> = text.split("```").step_by(2).collect();
+    assert!(!prose.concat().contains("<script>"), "{text}");
+    // A fence in a log closes nothing: every fence that opens is closed by its like.
+    let mut fence: Option<String> = None;
+    for line in text.lines().filter(|l| l.starts_with("```")) {
+        let ticks: String = line.chars().take_while(|c| *c == '`').collect();
+        fence = match fence {
+            None => Some(ticks),
+            Some(open) if open == ticks && line == open => None,
+            Some(open) => {
+                assert!(ticks.len() < open.len(), "a log closed the fence");
+                Some(open)
+            }
+        };
+    }
+    assert_eq!(fence, None);
+}
