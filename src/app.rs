@@ -20,6 +20,7 @@ pub mod stage;
 pub mod terminal;
 pub mod themes;
 pub mod veil;
+pub mod wait_cmd;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -123,6 +124,7 @@ fn verb(cli: Cli, config: &Config) -> anyhow::Result<ExitCode> {
         Some(Verb::Open(args)) => open(args),
         Some(Verb::Replay(args)) => replay_cmd::run(&args.file, args.speed, &args.screen),
         Some(Verb::Demo(args)) => demo(args),
+        Some(Verb::Wait(args)) => wait_cmd::run(&args),
         Some(Verb::Worker(args)) => Ok(ExitCode::from(crate::worker::run(&args))),
         Some(Verb::Allreduce(args)) => allreduce_cmd::run(&args),
         Some(Verb::Bundle(args)) => bundle_cmd::run(&args),

@@ -68,6 +68,8 @@ mod present;
 mod probes;
 #[path = "suite/props.rs"]
 mod props;
+#[path = "suite/ranks.rs"]
+mod ranks;
 #[path = "suite/readme.rs"]
 mod readme;
 #[path = "suite/recording.rs"]
@@ -106,5 +108,7 @@ mod themes;
 mod vllm;
 #[path = "suite/vram.rs"]
 mod vram;
+#[path = "suite/wait.rs"]
+mod wait;
 #[path = "suite/worker.rs"]
 mod worker;

@@ -13,6 +13,7 @@ use super::doctor_cmd::DoctorArgs;
 use super::rbac_cmd::RbacArgs;
 use super::record::KeepArgs;
 use super::report_cmd::ReportArgs;
+use super::wait_cmd::WaitArgs;
 use crate::sources::cluster::ClusterOptions;
 use crate::sources::gate::Policy;
 use crate::theme;
@@ -57,6 +58,11 @@ pub enum Verb {
     Replay(ReplayArgs),
     /// Read logs, say what is wrong, exit with the verdict
     Report(ReportArgs),
+    /// Block until the workload serves, is through NCCL's init, or has failed
+    ///
+    /// Progress goes to standard error. Exit code 0: reached; 1: can no longer be reached; 2: could not run; 3: the
+    /// time-out passed; 130: interrupted.
+    Wait(WaitArgs),
     /// Run an all-reduce test as the workload runs: rows as they come, a grade, nothing left behind
     ///
     /// Takes image, network, devices and user from the workload's pods, shows the manifest, asks, and creates a Job

@@ -173,6 +173,18 @@ pub async fn observe(
     Ok((model, now(), notes))
 }
 
+/// Why a workload can't be watched, however long one waits: nobody chooses one, or its pods may not be read.
+pub fn unwatchable(model: &Model, options: &ClusterOptions) -> Option<String> {
+    if model.choosing {
+        return Some(to_be_named(model, options));
+    }
+    match model.edges.get("pods").or(model.edges.get("discovery"))? {
+        EdgeState::Forbidden { rule } => Some(format!("not allowed to {rule}")),
+        EdgeState::Down { why } if !model.pods.synced() => Some(why.clone()),
+        _ => None,
+    }
+}
+
 fn to_be_named(model: &Model, options: &ClusterOptions) -> String {
     if let Some(EdgeState::Down { why }) = model.edges.get("discovery") {
         return why.clone();

@@ -284,7 +284,7 @@ fn bytes(n: f64) -> String {
 }
 
 /// Ends with 130 on SIGINT, however deep a read of a pipe hangs.
-fn end_on_interrupt() {
+pub(super) fn end_on_interrupt() {
     let watch = || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
             .enable_io()

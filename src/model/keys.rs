@@ -248,6 +248,13 @@ pub static BINDINGS: &[Binding] = {
             "each",
         ),
         bind(
+            &[c('v')],
+            In(PaneId::Ranks),
+            || C::Toggle("grid".into()),
+            "the layout over nodes and GPUs, and what carries each group; or the list",
+            "groups",
+        ),
+        bind(
             &[k(Enter)],
             In(PaneId::Vram),
             || C::Enter,

@@ -121,8 +121,8 @@ pub fn news(scene: &Scene) -> Option<Bad> {
 }
 
 fn worst(scene: &Scene) -> Option<(usize, &Finding)> {
-    let all = scene.findings.iter().enumerate();
-    all.filter(|(_, f)| f.severity > Severity::Info).next()
+    let mut all = scene.findings.iter().enumerate();
+    all.find(|(_, f)| f.severity > Severity::Info)
 }
 
 /// Everything but the pane; true where the pane is to be drawn into the body.

@@ -1,6 +1,7 @@
 //! Every rank: where it runs, how far its start-up is, what it is in the parallel layout.
 
 mod detail;
+mod grid;
 mod list;
 
 use ratatui::layout::Rect;
@@ -43,6 +44,9 @@ fn badge(scene: &Scene) -> Option<(usize, Role)> {
 }
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
+    if view.screen.is_on("grid") {
+        return grid::counts(view, body);
+    }
     list::counts(view, body)
 }
 
@@ -61,6 +65,10 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         );
         return;
     }
+    if view.screen.is_on("grid") {
+        grid::draw(view, area, pen);
+        return;
+    }
     let (sentence, role) = overview::where_they_are(view.scene);
     pen.text(x, area.y, width, &sentence, role);
     let table = Rect {
@@ -72,6 +80,9 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 }
 
 fn drill(view: &View<'_>, width: u16) -> Option<Page> {
+    if view.screen.is_on("grid") {
+        return grid::page(view, width);
+    }
     let rows = list::rows(view);
     let row = rows.get(view.screen.list(PaneId::Ranks).cursor.row(0, rows.len())?)?;
     Some(detail::page(view, row, width))

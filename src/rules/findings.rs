@@ -67,8 +67,10 @@ pub const KNOWN: &[&str] = &[
     "vllm.gloo-mesh",
     "vllm.graph-crash",
     "vllm.hub-access",
+    "vllm.hung",
     "vllm.kv-cache-too-small",
     "vllm.loading-slow",
+    "vllm.loading-stalled",
     "vllm.model-incomplete",
     "vllm.permission-denied",
     "vllm.port-variable",
@@ -141,6 +143,10 @@ pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
     pods::find(&view, &notices, &mut found);
     probed::find(&view, &notices, &mut found);
     died::find(&view, &notices, &mut found);
+    // Where an error explains why nobody gets on, that they don't is no news.
+    if !found.iter().any(|f| f.severity == Severity::Error) {
+        vllm::silent(&view, &mut found);
+    }
     found.sort_by(|a, b| a.key.cmp(&b.key));
     unique(&mut found);
     echo::fold(&view, &mut found);

@@ -142,6 +142,10 @@ fn speak(s: &Scenario, plan: &Plan, pens: &mut [Pen], stage: Stage<'_>, lines: &
             }
             Say::NcclInfo(t) => (pod, vec![nccl::info(plan, rank, rank.pid, &fill(t))]),
             Say::NcclWarn(t) => (pod, nccl::warn(plan, rank, rank.pid, at, &fill(t))),
+            Say::NcclCalls { group, count } => {
+                let calls = calls(plan, rank, group, *count);
+                (pod, calls)
+            }
             Say::Worker(t) => (
                 pod,
                 vec![vllm::record(&vllm::worker(s, rank, placed), at, &fill(t))],
@@ -166,6 +170,29 @@ fn speak(s: &Scenario, plan: &Plan, pens: &mut [Pen], stage: Stage<'_>, lines: &
             }
         }
     }
+}
+
+/// Lines of collective calls on a rank's communicator of a group.
+fn calls(plan: &Plan, rank: &Rank, group: &str, count: u32) -> Vec<String> {
+    let found = plan.comms.iter().filter(|c| c.kind == group).find_map(|c| {
+        let m = c.members.iter().find(|m| m.global == rank.global)?;
+        Some((m.pointer, c.members.len()))
+    });
+    let Some((pointer, size)) = found else {
+        return Vec::new();
+    };
+    (0..count)
+        .map(|n| {
+            nccl::info(
+                plan,
+                rank,
+                rank.pid,
+                &format!(
+                    "AllReduce: opCount {n:x} sendbuff 0x7f1c40000000 recvbuff 0x7f1c40000000 count 8192 datatype 9 op 0 root 0 comm {pointer:#x} [nranks={size}] stream 0x55e0c1d2a0"
+                ),
+            )
+        })
+        .collect()
 }
 
 /// Fills `{rank}`, `{local}`, `{pid}`, `{bus}`, `{pod}`, `{ip:N}`, `{host:N}`, `{dns:N}` in a line of a fault.

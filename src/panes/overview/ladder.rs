@@ -51,10 +51,24 @@ pub fn sentence(rungs: &[Rung], now: Option<At>) -> (String, Role) {
         [only] if only.at == only.of => {
             (format!("{}: all {}", name(only), only.word), Role::Strong)
         }
-        [only] => (
-            format!("{} are all in {}", name(only), only.word),
-            Role::Strong,
-        ),
+        [only] => {
+            let all = if only.ranks.len() > 1 {
+                "are all in"
+            } else {
+                "in"
+            };
+            let amount = only.amount().map_or_else(String::new, |a| format!(": {a}"));
+            let left = only.left.map_or_else(String::new, |s| {
+                let ns = i64::try_from(s)
+                    .unwrap_or(i64::MAX / SEC)
+                    .saturating_mul(SEC);
+                format!("   about {} left", parts::duration(ns))
+            });
+            (
+                format!("{} {all} {}{amount}{left}", name(only), only.word),
+                Role::Strong,
+            )
+        }
         [first, ..] if first.ended => (
             format!("{} ended in {}", name(first), first.word),
             Role::Fail,

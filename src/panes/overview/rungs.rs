@@ -137,7 +137,9 @@ impl Rung {
     /// `6/59 shards`, `6-9/59 shards   0.6/s`, `3.2/14.0 GB   45 MB/s`.
     pub fn amount(&self) -> Option<String> {
         let (low, high, total, unit) = self.progress?;
-        Some(amount(low, high, total, unit, self.rate))
+        // The rate of what stands still is history.
+        let rate = self.rate.filter(|_| self.still.is_none());
+        Some(amount(low, high, total, unit, rate))
     }
 
     /// How long nothing was seen of them.

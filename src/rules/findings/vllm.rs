@@ -5,6 +5,8 @@ mod layout;
 mod loading;
 mod memory;
 mod model;
+mod silence;
+mod specs;
 
 use super::View;
 use super::fix::sh;
@@ -257,8 +259,15 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     memory::foreign_memory(view, notices, out);
     graphs::graph_crash(view, notices, out);
     layout::host_ip(view, out);
+    specs::host_ip(view, out);
+    specs::rank_config(view, out);
     layout::tp_over_network(view, out);
     loading::loading_slow(view, out);
+}
+
+/// What samples prove of ranks that say nothing, once everything else has been looked at.
+pub fn silent(view: &View<'_>, out: &mut Vec<Finding>) {
+    silence::find(view, out);
 }
 
 /// Weaker lines alone make a weaker finding.

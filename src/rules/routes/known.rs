@@ -164,10 +164,48 @@ fn capability<'a>(
         Route::SymmMemOff { why } => dotted(why.split_once("capability ")?.1),
         _ => None,
     });
-    said.or_else(|| {
-        let node = members.iter().find_map(|p| p.node.as_ref())?;
-        by_labels(model.nodes.get(node)?)
-    })
+    let node = || members.iter().find_map(|p| p.node.as_ref());
+    said.or_else(|| by_labels(model.nodes.get(node()?)?))
+        .or_else(|| {
+            // A GPU that was sampled in the members' containers says its product.
+            model.gpus.iter().find_map(|(_, g)| {
+                let here = g.containers.iter().any(|c| {
+                    members.iter().any(|p| {
+                        p.pod.as_ref() == Some(&c.pod.name)
+                            && p.namespace.as_ref() == Some(&c.pod.namespace)
+                    })
+                });
+                by_product(g.reading.name.as_deref().filter(|_| here)?)
+            })
+        })
+}
+
+/// Compute capability of a product, by the names that NVIDIA gives them.
+fn by_product(name: &str) -> Option<(u32, u32)> {
+    const KNOWN: [(&str, (u32, u32)); 20] = [
+        ("GH200", (9, 0)),
+        ("H100", (9, 0)),
+        ("H200", (9, 0)),
+        ("H800", (9, 0)),
+        ("H20", (9, 0)),
+        ("GB300", (10, 3)),
+        ("B300", (10, 3)),
+        ("GB200", (10, 0)),
+        ("B200", (10, 0)),
+        ("B100", (10, 0)),
+        ("A100", (8, 0)),
+        ("A800", (8, 0)),
+        ("A30", (8, 0)),
+        ("A10G", (8, 6)),
+        ("A10", (8, 6)),
+        ("A40", (8, 6)),
+        ("L40S", (8, 9)),
+        ("L40", (8, 9)),
+        ("L20", (8, 9)),
+        ("L4", (8, 9)),
+    ];
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    words.find_map(|w| KNOWN.iter().find(|(n, _)| *n == w).map(|(_, c)| *c))
 }
 
 fn dotted(text: &str) -> Option<(u32, u32)> {
@@ -181,5 +219,6 @@ fn by_labels(node: &NodeView) -> Option<(u32, u32)> {
         let label = node.labels.get(&format!("nvidia.com/gpu.compute.{part}"))?;
         label.parse().ok()
     };
-    Some((number("major")?, number("minor")?))
+    let told = || Some((number("major")?, number("minor")?));
+    told().or_else(|| by_product(node.labels.get("nvidia.com/gpu.product")?))
 }

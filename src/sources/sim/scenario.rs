@@ -406,6 +406,11 @@ pub enum Fault {
         /// Which pods.
         pods: Vec<usize>,
     },
+    /// Inside a host these groups are connected through shared memory, though the GPUs can reach each other.
+    SharedMemory {
+        /// `tp`, `pp`, `dp`, `ep`.
+        groups: Vec<String>,
+    },
     /// Never scheduled.
     Pending {
         /// Which pods.
@@ -490,6 +495,13 @@ pub enum Say {
     NcclInfo(String),
     /// `file.cc:line message`: a `NCCL WARN` of that process.
     NcclWarn(String),
+    /// So many calls of `AllReduce` on that process's communicator of a group, as `NCCL_DEBUG_SUBSYS=COLL` prints them.
+    NcclCalls {
+        /// `tp`, `pp`, `dp`, `ep`.
+        group: String,
+        /// How many.
+        count: u32,
+    },
     /// `LEVEL [file.py:line] message` with the worker's prefix.
     Worker(String),
     /// The same from the engine core of the first pod.
@@ -629,6 +641,7 @@ impl Fault {
             | Self::SameNode { pods }
             | Self::Rotated { pods, .. }
             | Self::Pod { pods, .. } => (pods, &[]),
+            Self::SharedMemory { .. } => (&[], &[]),
             Self::Rank { ranks, .. } | Self::Leftover { ranks, .. } => (&[], ranks),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::sources::sim::plan::{Comm, Plan, Pod, Rank};
-use crate::sources::sim::scenario::{Rdma, Scenario};
+use crate::sources::sim::scenario::{Fault, Rdma, Scenario};
 use crate::sources::sim::version::Version;
 
 /// Which end prints a line.
@@ -29,6 +29,8 @@ pub struct Branch {
 pub struct Topo<'a> {
     s: &'a Scenario,
     plan: &'a Plan,
+    /// Inside a host shared memory is taken, though P2P could be.
+    shared: bool,
     /// Rank and pod of each member.
     pub at: Vec<(&'a Rank, &'a Pod)>,
     /// Members by host, hosts in order of first appearance.
@@ -72,9 +74,13 @@ impl<'a> Topo<'a> {
         } else {
             s.nodes.channels.min(4)
         };
+        let shared = s.faults.iter().any(
+            |f| matches!(f, Fault::SharedMemory { groups } if groups.iter().any(|g| g == comm.kind)),
+        );
         let mut topo = Self {
             s,
             plan,
+            shared,
             at,
             hosts,
             channels,
@@ -214,7 +220,7 @@ impl<'a> Topo<'a> {
             if side == Side::Receive {
                 return None;
             }
-            if !p2p(pa) || (!self.s.nodes.nvlink && a.local / 4 != b.local / 4) {
+            if self.shared || !p2p(pa) || (!self.s.nodes.nvlink && a.local / 4 != b.local / 4) {
                 let how = if me.nccl >= Version(2, 30, 7) {
                     "SHM/direct"
                 } else {

@@ -52,8 +52,9 @@ pub(super) fn loading_slow(view: &View<'_>, out: &mut Vec<Finding>) {
         (f.hosts, f.pods, f.ranks) = (who.hosts, who.pods, who.ranks);
         f.since = began.at;
         f.title = format!(
-            "weights still load: {done} of {total} {}, about {eta:.0} s to go",
-            p.counted.unit()
+            "weights still load: {done} of {total} {}, {:.1} s each, about {eta:.0} s to go",
+            p.counted.unit(),
+            eta / (total - done).max(1) as f64
         );
         f.cause = "NCCL is done and the weights advance: this is slow storage, not a hang.".into();
         f.fix = vec![

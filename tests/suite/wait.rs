@@ -1,0 +1,87 @@
+//! `wait`: reached, lost or out of time, on the embedded cluster at its own pace, on a paused clock.
+
+use std::time::Duration;
+
+use ncclscope::app::wait_cmd::{Goal, Outcome, until};
+use ncclscope::model::Model;
+use ncclscope::model::event::Session;
+use ncclscope::sources::sim;
+
+/// Waits on a scenario; what came of it, how long it took on the scenario's clock, and what was said.
+async fn wait(name: &str, goal: Goal, timeout: u64) -> (Outcome, f64, String) {
+    let s = sim::load(name).unwrap();
+    let (start, session) = (s.start_ns(), sim::session(&s));
+    let begun = tokio::time::Instant::now();
+    let now = move || start + i64::try_from(begun.elapsed().as_nanos()).unwrap();
+    let (tx, bus) = tokio::sync::mpsc::channel(64);
+    let (_errands, chores) = tokio::sync::mpsc::unbounded_channel();
+    let player = tokio::spawn(sim::play(s, 1.0, tx, chores));
+    let mut out = Vec::new();
+    let outcome = until(
+        goal,
+        Duration::from_secs(timeout),
+        session,
+        bus,
+        |_| None,
+        now,
+        &mut out,
+    )
+    .await;
+    player.abort();
+    (
+        outcome,
+        begun.elapsed().as_secs_f64(),
+        String::from_utf8(out).unwrap(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn serving_is_reached_and_the_way_there_is_told() {
+    let (outcome, took, said) = wait("healthy", Goal::Serving, 300).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!((50.0..70.0).contains(&took), "{took} s");
+    for word in ["in nccl-init", "in weights", "/19 shards"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nccl_is_reached_before_the_weights_are_there() {
+    let (outcome, took, _) = wait("healthy", Goal::Nccl, 300).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+    assert!((15.0..35.0).contains(&took), "{took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_died_is_not_waited_for() {
+    let (outcome, _, _) = wait("cuda-oom-loading", Goal::Serving, 3000).await;
+    assert!(
+        matches!(&outcome, Outcome::Lost(why) if why.contains("memory")),
+        "{outcome:?}"
+    );
+    assert_eq!(outcome.code(), 1);
+    let (outcome, _, _) = wait("cuda-oom-loading", Goal::Failed, 3000).await;
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_passes() {
+    let (outcome, took, _) = wait("healthy", Goal::Serving, 20).await;
+    assert_eq!(outcome.code(), 3, "{outcome:?}");
+    assert!((20.0..21.0).contains(&took), "{took} s");
+    let (outcome, took, _) = wait("healthy", Goal::Failed, 90).await;
+    assert_eq!(outcome.code(), 3, "{outcome:?}");
+    assert!(took >= 90.0);
+}
+
+/// What can't be watched at all is said at once, and is no time-out.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_watched_is_not_waited_for() {
+    let (_tx, bus) = tokio::sync::mpsc::channel(1);
+    let broken = |_: &Model| Some("not allowed to list pods".to_owned());
+    let timeout = Duration::from_secs(60);
+    let session = Session::default();
+    let mut out = Vec::new();
+    let outcome = until(Goal::Serving, timeout, session, bus, broken, || 0, &mut out).await;
+    assert_eq!(outcome.code(), 2, "{outcome:?}");
+}
