@@ -25,6 +25,7 @@ use crate::allreduce::{
 use crate::heard::Heard;
 use crate::levels::the_roles_that_are_printed_suffice;
 use crate::plane::{Plane, eventually, pod};
+use crate::sampler::sixteen_pods_are_sampled_and_left_alone;
 use crate::screen::Screen;
 
 type Case = fn(&Plane) -> Pin<Box<dyn Future<Output = ()> + '_>>;
@@ -52,6 +53,7 @@ cases![
     what_nccl_writes_to_a_file_is_followed,
     a_command_ends_soon_after_we_vanish,
     a_refused_command_names_the_rule,
+    sixteen_pods_are_sampled_and_left_alone,
     the_roles_that_are_printed_suffice,
     a_test_is_what_was_shown_and_leaves_nothing,
     a_test_is_removed_however_it_ends,

@@ -347,9 +347,47 @@ impl Access {
             let Ok(_room) = self.desk.room.acquire().await else {
                 return closed();
             };
-            super::proxyget::get(&self.desk.link, &pod, &get).await
+            super::proxyget::get(&self.desk.link, &pod, &get, None).await
         })
         .await
+    }
+
+    /// A POST to a pod's port through the API server's proxy: asked each time; tells what came of it.
+    pub async fn post(&self, name: &str, at: ContainerKey, to: Get, body: String) -> ProbeOutcome {
+        let path = format!(":{}{}", to.port, to.path);
+        let ran = format!("POST {path} {body}");
+        let pod = at.pod.clone();
+        let action = Action::Post {
+            pod: pod.clone(),
+            path,
+        };
+        let shown = Shown {
+            body: ran.clone(),
+            word: None,
+        };
+        let tell = |outcome: ProbeOutcome| {
+            Event::Probe(ProbeEvent {
+                probe: name.into(),
+                container: Some(at.clone()),
+                ran: ran.clone(),
+                outcome,
+            })
+        };
+        let outcome = match self.ask(action, shown).await {
+            Err(refusal) => refused(&refusal),
+            Ok(leave) => {
+                self.tell(tell(ProbeOutcome::Began)).await;
+                let link = &self.desk.link;
+                let outcome = tokio::select! {
+                    outcome = super::proxyget::get(link, &pod, &to, Some(&body)) => outcome,
+                    () = self.until.cancelled() => closed(),
+                };
+                leave.done(brief(&outcome));
+                outcome
+            }
+        };
+        self.tell(tell(outcome.clone())).await;
+        outcome
     }
 
     async fn told(
