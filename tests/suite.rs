@@ -10,6 +10,8 @@
 
 #[path = "suite/architecture.rs"]
 mod architecture;
+#[path = "suite/bundle.rs"]
+mod bundle;
 #[path = "suite/checks.rs"]
 mod checks;
 #[path = "suite/cli.rs"]
@@ -98,6 +100,8 @@ mod screen;
 mod screens;
 #[path = "suite/serving.rs"]
 mod serving;
+#[path = "suite/settings.rs"]
+mod settings;
 #[path = "suite/speakers.rs"]
 mod speakers;
 #[path = "suite/stage.rs"]
