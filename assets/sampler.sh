@@ -2,13 +2,13 @@
 # per container; who comes later prints what the first left beside its lock, and takes over when nothing new comes.
 # $1 seconds between two looks at the container  $2 milliseconds between two rounds of nvidia-smi
 # $3 fields every driver knows  $4 fields of recent ones, @ for the word that changed  $5 folder of the model or nothing
-# $6 cgroup's root  $7 proc  $8 folders that may hold the lock
+# $6 cgroup's root  $7 proc  $8 folders that may hold the lock  $9 whose lock it is: folders may be shared by a host
 every=$1 ms=$2 core=$3 more=$4 model=$5 cg=$6 proc=$7
 me=$$ boss=$PPID leads= gpu= idle=0 hs= gs= dir= o=
 say() { printf '%s\n' "$1"; }
 # The lock: a folder of our own, and in it a file that only one can create.
 for p in $8; do
-  dir=$p/.ncclscope-sampler
+  dir=$p/.ncclscope-$9
   mkdir -m 700 "$dir" 2>/dev/null
   [ -d "$dir" ] && [ ! -L "$dir" ] && [ -O "$dir" ] && [ -w "$dir" ] && break
   dir=

@@ -43,9 +43,10 @@ use crate::model::screen::{PaneId, Screen};
 use crate::parse::Nanos;
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
-use crate::sources::{files, recording, sampler, sim};
+use crate::sources::podlogs::debugfile;
+use crate::sources::{endpoints, files, nvml, recording, sampler, sim};
 use crate::theme;
-use cli::{Cli, DemoArgs, LiveArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
+use cli::{Cli, DemoArgs, LiveArgs, LocalArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
 use config::Config;
 use stage::{Clock, RealStage};
 use terminal::Terminal;
@@ -121,6 +122,7 @@ fn verb(cli: Cli, config: &Config) -> anyhow::Result<ExitCode> {
         None => live(cli.live),
         Some(Verb::Report(args)) => Ok(report_cmd::run(&args)),
         Some(Verb::Open(args)) => open(args),
+        Some(Verb::Local(args)) => local(args),
         Some(Verb::Replay(args)) => replay_cmd::run(&args.file, args.speed, &args.screen),
         Some(Verb::Demo(args)) => demo(args),
         Some(Verb::Wait(args)) => wait_cmd::run(&args),
@@ -162,9 +164,10 @@ fn explain(id: Option<&str>) -> anyhow::Result<ExitCode> {
     let Some(id) = id else {
         return print(explain::index().as_bytes());
     };
-    let found = explain::explain(id.trim())
-        .ok_or_else(|| anyhow!("no finding is called {id:?}; `ncclscope explain` lists them"))?;
-    print(explain::page(found).as_bytes())
+    let found = explain::text(id.trim()).ok_or_else(|| {
+        anyhow!("nothing is called {id:?}: `ncclscope explain` lists findings, checks, advice and variables")
+    })?;
+    print(found.as_bytes())
 }
 
 /// A reader that has seen enough is no error.
@@ -209,6 +212,8 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
                 cluster::checks::helper(),
                 jobs::helper::helper(tests.clone()),
                 sampler::helper(),
+                debugfile::helper(),
+                endpoints::helper(),
             ];
             let director = Director::new(link, options, setup, helpers, bus);
             tokio::spawn(director.run(errands, cancel.clone()));
@@ -270,6 +275,38 @@ fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
                 tracing::info!(skipped, "not a log");
             }
             Ok(Box::new(files::follow(inputs, args.follow, bus)?))
+        },
+    )
+}
+
+fn local(mut args: LocalArgs) -> anyhow::Result<ExitCode> {
+    // Before the terminal is taken: what is missing here is said on a line.
+    let gpus = nvml::load().map_err(|why| anyhow!(why))?;
+    let inputs = match args.paths.as_slice() {
+        [] => None,
+        paths => Some(files::Inputs::find(paths)?),
+    };
+    if args.screen.pane == PaneId::Overview.id() {
+        // Memory first, where there may be no log at all.
+        args.screen.pane = PaneId::Vram.id().into();
+    }
+    let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
+    let session = Session {
+        feed: Feed::Local,
+        workload: Some(paths.join(" ")).filter(|p| !p.is_empty()),
+        ..Session::default()
+    };
+    screen(
+        runtime()?,
+        &args.screen,
+        session,
+        Clock::Wall,
+        move |bus, _| {
+            let following = match inputs {
+                Some(inputs) => Some(files::follow(inputs, true, bus.clone())?),
+                None => None,
+            };
+            Ok(Box::new((gpus.watch(bus), following)))
         },
     )
 }

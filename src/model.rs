@@ -13,6 +13,7 @@ pub mod pods;
 pub mod probes;
 pub mod procs;
 pub mod screen;
+pub mod serving;
 pub mod sources;
 pub mod speakers;
 pub mod testrun;
@@ -44,6 +45,8 @@ pub struct Model {
     pub pods: pods::Pods,
     /// What was asked of the inside of pods, and what came back.
     pub probes: probes::Probes,
+    /// What the served model's endpoints answered.
+    pub serving: serving::Serving,
     /// GPUs and containers as samplers see them.
     pub gpus: gpus::Gpus,
     /// Nodes of the cluster, by name; empty where they can't be read.
@@ -166,6 +169,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         }
         Event::Probe(event) => {
             model.gpus.probed(&event, stamped.at);
+            model.serving.apply(&event, stamped.at);
             model.probes.apply(event, stamped.at);
         }
         Event::Sample(event) => model.gpus.apply(&event, stamped.at),

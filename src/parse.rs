@@ -16,6 +16,7 @@ mod net;
 pub mod perf;
 pub mod probe;
 pub mod prom;
+pub mod serving;
 mod stamp;
 mod text;
 pub mod vllm;

@@ -1,5 +1,6 @@
 //! Model in, conclusions out: the scene that panes draw and the report prints.
 
+pub mod advice;
 mod assemble;
 pub mod busbw;
 pub mod checks;
@@ -19,6 +20,7 @@ pub mod probes;
 pub mod rating;
 pub mod routes;
 pub mod scene;
+pub mod serving;
 pub mod startup;
 pub mod still;
 pub mod testing;

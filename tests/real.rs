@@ -29,6 +29,8 @@ mod heard;
 mod levels;
 #[path = "real/plane.rs"]
 mod plane;
+#[path = "real/sampler.rs"]
+mod sampler;
 #[path = "real/screen.rs"]
 mod screen;
 
@@ -57,6 +59,13 @@ fn main() -> ExitCode {
         // Started by one of the tests, to be killed.
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(access::follow_for_ever(rest));
+        return ExitCode::SUCCESS;
+    }
+    if let [flag, rest @ ..] = args.as_slice()
+        && flag == "--sample-for-ever"
+    {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(sampler::sample_for_ever(rest));
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {} tests", chosen.len());

@@ -10,6 +10,8 @@
 
 #[path = "suite/architecture.rs"]
 mod architecture;
+#[path = "suite/bundle.rs"]
+mod bundle;
 #[path = "suite/checks.rs"]
 mod checks;
 #[path = "suite/cli.rs"]
@@ -18,6 +20,8 @@ mod cli;
 mod cluster;
 #[path = "suite/connection.rs"]
 mod connection;
+#[path = "suite/dcgm.rs"]
+mod dcgm;
 #[path = "suite/director.rs"]
 mod director;
 #[path = "suite/fakeapi.rs"]
@@ -64,6 +68,8 @@ mod podlogs;
 mod pods;
 #[path = "suite/present.rs"]
 mod present;
+#[path = "suite/probed.rs"]
+mod probed;
 #[path = "suite/probes.rs"]
 mod probes;
 #[path = "suite/props.rs"]
@@ -92,6 +98,10 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/serving.rs"]
+mod serving;
+#[path = "suite/settings.rs"]
+mod settings;
 #[path = "suite/speakers.rs"]
 mod speakers;
 #[path = "suite/stage.rs"]

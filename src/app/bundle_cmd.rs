@@ -16,6 +16,7 @@ use super::cli::{Cli, ClusterArgs, Verb};
 use super::headless;
 use super::record::{KeepArgs, Recorder, create};
 use crate::model::event::{Event, Feed, Session, Stamped};
+use crate::report::redact::Redactor;
 use crate::sources::files::{Inputs, Progress, read_all};
 use crate::sources::gate::Setup;
 use crate::sources::recording::is_recording;
@@ -64,8 +65,8 @@ pub fn run(args: &BundleArgs) -> anyhow::Result<ExitCode> {
     };
     // First of all: nobody wants to wait for a file that can't be written.
     let out = create(&args.out)?;
-    let done = collect(args, &keep).and_then(|(spool, recording)| {
-        let manifest = pack(&recording, keep.redactor(), out)?;
+    let done = collect(args, &keep).and_then(|(spool, recording, redactor)| {
+        let manifest = pack(&recording, redactor, out)?;
         drop(spool);
         Ok(manifest)
     });
@@ -90,12 +91,15 @@ pub fn run(args: &BundleArgs) -> anyhow::Result<ExitCode> {
     super::print(format!("{said}\n").as_bytes())
 }
 
-/// A recording of what there is to see, and the folder that it may lie in.
-fn collect(args: &BundleArgs, keep: &KeepArgs) -> anyhow::Result<(Option<Spool>, PathBuf)> {
+/// A recording of what there is to see, the folder that it may lie in, and a redactor that knows its secrets.
+fn collect(
+    args: &BundleArgs,
+    keep: &KeepArgs,
+) -> anyhow::Result<(Option<Spool>, PathBuf, Redactor)> {
     if let [path] = args.paths.as_slice()
         && is_recording(path)
     {
-        return Ok((None, path.clone()));
+        return Ok((None, path.clone(), keep.redactor()));
     }
     let spool = Spool::new().context("no folder for what is under way")?;
     let path = spool.path("seen");
@@ -113,8 +117,8 @@ fn collect(args: &BundleArgs, keep: &KeepArgs) -> anyhow::Result<(Option<Spool>,
     } else {
         of_paths(&args.paths, recorder)?
     };
-    recorder.close().context("what was seen can't be kept")?;
-    Ok((Some(spool), path))
+    let summary = recorder.close().context("what was seen can't be kept")?;
+    Ok((Some(spool), path, summary.redactor))
 }
 
 fn of_paths(paths: &[PathBuf], mut recorder: Recorder) -> anyhow::Result<Recorder> {

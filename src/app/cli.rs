@@ -54,6 +54,8 @@ pub enum Verb {
     Open(OpenArgs),
     /// The dashboard on an embedded cluster: nothing to set up
     Demo(DemoArgs),
+    /// The GPUs of this node by NVML, with log files followed beside them: no cluster needed
+    Local(LocalArgs),
     /// The dashboard on a recording, with pause, speed, steps and jumps
     Replay(ReplayArgs),
     /// Read logs, say what is wrong, exit with the verdict
@@ -188,6 +190,17 @@ pub struct OpenArgs {
     /// Go on with what is appended to the files and with new files in the folders
     #[arg(short, long)]
     pub follow: bool,
+    /// The screen.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Arguments of `local`.
+#[derive(Debug, Args)]
+pub struct LocalArgs {
+    /// Log files and folders to follow beside the GPUs
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
     /// The screen.
     #[command(flatten)]
     pub screen: ScreenArgs,

@@ -162,7 +162,7 @@ impl Write for Counted {
 pub struct Recorder {
     jobs: SyncSender<Job>,
     shared: Arc<Shared>,
-    hand: JoinHandle<io::Result<Vec<Taken>>>,
+    hand: JoinHandle<io::Result<Redactor>>,
     started: Nanos,
     begun: Instant,
     /// Not written down yet.
@@ -172,7 +172,7 @@ pub struct Recorder {
 }
 
 /// What a recording came to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Summary {
     /// Bytes in the file.
     pub bytes: u64,
@@ -180,6 +180,8 @@ pub struct Summary {
     pub lost: u64,
     /// What was taken out.
     pub taken: Vec<Taken>,
+    /// What took it out, with every value it knows.
+    pub redactor: Redactor,
 }
 
 impl Recorder {
@@ -302,14 +304,15 @@ impl Recorder {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        let taken = self
+        let redactor = self
             .hand
             .join()
             .map_err(|_| io::Error::other("a defect in this program ended it"))??;
         Ok(Summary {
             bytes: self.shared.written.load(Ordering::Relaxed),
             lost: self.lost,
-            taken,
+            taken: redactor.taken(),
+            redactor,
         })
     }
 }
@@ -344,7 +347,7 @@ fn write(
     mut writer: Writer<Counted>,
     queue: &Receiver<Job>,
     shared: &Shared,
-) -> io::Result<Vec<Taken>> {
+) -> io::Result<Redactor> {
     let mut flushed = Instant::now();
     let mut fresh = false;
     let mut failed: Option<io::Error> = None;
@@ -371,10 +374,10 @@ fn write(
             Ok(Job::End(clock)) => {
                 return match failed {
                     Some(e) => Err(e),
-                    None => writer.finish(clock).map(|(_, redactor)| redactor.taken()),
+                    None => writer.finish(clock).map(|(_, redactor)| redactor),
                 };
             }
-            Err(RecvTimeoutError::Disconnected) => return Ok(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Redactor::new()),
         };
         let done = done.and_then(|()| {
             if fresh && flushed.elapsed() >= FLUSH && failed.is_none() {

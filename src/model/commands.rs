@@ -107,6 +107,11 @@ pub static VERBS: &[Verb] = &[
         doc: "run the all-reduce test, with the options of the command line; or end it",
     },
     Verb {
+        names: &["generate"],
+        args: "",
+        doc: "ask the served model for one token, after asking you: ready is not yet working",
+    },
+    Verb {
         names: &["bundle"],
         args: "FILE",
         doc: "put everything known into one archive for a ticket",
@@ -184,6 +189,7 @@ pub fn parse(line: &str) -> Result<Order, String> {
         (Some("help"), []) => Ok(Order::Do(Command::Help)),
         (Some("workloads"), []) => Ok(Order::Errand(Errand::Choose)),
         (Some("allreduce"), _) => Ok(Order::Errand(Errand::Line(line.trim().to_owned()))),
+        (Some("generate"), []) => Ok(Order::Errand(Errand::Line("generate".into()))),
         (Some("pause" | "next-finding"), [])
         | (Some("step"), [] | [_])
         | (Some("speed" | "seek" | "bundle"), [_]) => {

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::event::Command;
-use super::screen::{ALLREDUCE, CANCEL, Mode, PaneId, Screen};
+use super::screen::{ALLREDUCE, CANCEL, Mode, PaneId, RECHECK, Screen};
 
 /// A key without its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -281,6 +281,20 @@ pub static BINDINGS: &[Binding] = {
             || C::Enter,
             "what was run, what came back, the fix",
             "open",
+        ),
+        bind(
+            &[c('r')],
+            In(PaneId::Checks),
+            || C::Line(RECHECK.into()),
+            "run this check again",
+            "again",
+        ),
+        bind(
+            &[c('R')],
+            In(PaneId::Checks),
+            || C::Line("recheck".into()),
+            "run all checks again",
+            "all again",
         ),
         bind(
             &[k(Enter)],

@@ -33,9 +33,9 @@ impl Probes {
     pub fn apply(&mut self, event: ProbeEvent, at: Nanos) {
         let understood = match &event.outcome {
             // Our own scripts end with 0 whatever the tools say; a list comes with the status of a GET.
-            ProbeOutcome::Answered { code, out, .. } if matches!(code, 0 | 200) => {
-                answer(&event.probe, out).map(Arc::new)
-            }
+            ProbeOutcome::Answered {
+                code: 0 | 200, out, ..
+            } => answer(&event.probe, out).map(Arc::new),
             _ => None,
         };
         let entry = self

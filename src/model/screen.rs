@@ -30,6 +30,10 @@ pub const LAST: usize = usize::MAX;
 
 /// The command that runs the all-reduce test.
 pub const ALLREDUCE: &str = "allreduce";
+/// Runs the selected check again.
+pub const RECHECK: &str = "recheck .";
+/// What is selected, as a word of a command.
+const THIS: &str = ".";
 /// The command that ends it before its time.
 pub const CANCEL: &str = "allreduce cancel";
 
@@ -92,6 +96,8 @@ pub struct Counts {
     pub findings: usize,
     /// A test runs: it can be cancelled, and no other begun.
     pub testing: bool,
+    /// Id of the selected check.
+    pub check: Option<String>,
     /// What `c` copies: the text of what is selected.
     pub copy: Option<String>,
     /// What is bad, for the wall.
@@ -259,6 +265,7 @@ impl Screen {
             Command::Toggle(_) if self.pane == PaneId::Test => !c.tabs.is_empty(),
             Command::Line(line) if line == ALLREDUCE => !c.testing,
             Command::Line(line) if line == CANCEL => c.testing,
+            Command::Line(line) if line == RECHECK => c.check.is_some(),
             _ => true,
         }
     }

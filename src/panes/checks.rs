@@ -104,23 +104,10 @@ fn listed<'a>(view: &View<'a>) -> Vec<Numbered<'a>> {
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
     let rows = listed(view);
-    let selected = view
-        .screen
-        .list(PaneId::Checks)
-        .cursor
-        .row(0, rows.len())
-        .and_then(|r| rows.get(r));
+    let copy = |(_, c): &Numbered<'_>| c.fix.first().cloned().unwrap_or_else(|| c.output.clone());
     Counts {
-        rows: rows.len(),
-        page: usize::from(body.height.saturating_sub(2)),
-        problems: rows
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, c))| bad(c))
-            .map(|(i, _)| i)
-            .collect(),
-        copy: selected.map(|(_, c)| c.fix.first().cloned().unwrap_or_else(|| c.output.clone())),
-        ..Counts::default()
+        check: table::selected(view, PaneId::Checks, &rows).map(|(_, c)| c.id.to_owned()),
+        ..table::counts(view, PaneId::Checks, &rows, body, copy, |(_, c)| bad(c))
     }
 }
 
@@ -179,25 +166,21 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             )
         }
     };
-    pen.text(x, area.y, width, &sentence, role);
-    let table = Rect {
-        y: area.y + 1,
-        height: area.height.saturating_sub(1),
-        ..area
-    };
-    table::draw(
+    let head = (sentence.as_str(), role);
+    table::headed(
         view,
+        PaneId::Checks,
+        head,
         &columns().each_ref(),
         &rows,
-        view.screen.list(PaneId::Checks).cursor,
-        table,
+        area,
         pen,
     );
 }
 
 fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     let rows = listed(view);
-    let (index, check) = rows.get(view.screen.list(PaneId::Checks).cursor.row(0, rows.len())?)?;
+    let (index, check) = table::selected(view, PaneId::Checks, &rows)?;
     let mut page = Page::about(format!("check {}   {}", index + 1, check.title));
     let (word, role) = parts::outcome(check.verdict);
     page.line(&[

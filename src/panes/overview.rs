@@ -3,6 +3,7 @@
 mod events;
 mod ladder;
 pub(super) mod rungs;
+mod serving;
 
 use ratatui::layout::Rect;
 
@@ -67,6 +68,14 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             },
             pen,
         );
+    }
+    if !view.scene.serving.is_empty() && y + air(y) + 1 <= bottom {
+        let room = Rect {
+            y: y + air(y),
+            height: (bottom - y - air(y)).min(3),
+            ..inner
+        };
+        y = room.y + serving::draw(view, room, pen);
     }
     // Memory beside it, where matrix and events keep room enough.
     if y + air(y) + 9 <= bottom {

@@ -4,7 +4,7 @@ use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
 use super::{View, present};
-use crate::model::screen::{Cursor, PaneId};
+use crate::model::screen::{Counts, Cursor, PaneId};
 use crate::theme::Role;
 
 /// A column of a table over rows of one kind.
@@ -128,4 +128,65 @@ pub fn or_dash(text: Option<&str>) -> String {
 #[must_use]
 pub fn number<N: ToString>(n: Option<N>) -> String {
     n.map_or_else(|| "-".to_owned(), |n| n.to_string())
+}
+
+/// The row under the cursor of a pane's list.
+#[must_use]
+pub fn selected<'r, R>(view: &View<'_>, pane: PaneId, rows: &'r [R]) -> Option<&'r R> {
+    rows.get(view.screen.list(pane).cursor.row(0, rows.len())?)
+}
+
+/// What keys act on in a list: its rows, those that are problems, and what is copied of the selected one.
+pub fn counts<R>(
+    view: &View<'_>,
+    pane: PaneId,
+    rows: &[R],
+    body: Rect,
+    copy: impl Fn(&R) -> String,
+    problem: impl Fn(&R) -> bool,
+) -> Counts {
+    Counts {
+        rows: rows.len(),
+        page: usize::from(body.height.saturating_sub(2)),
+        problems: rows
+            .iter()
+            .enumerate()
+            .filter(|(_, r)| problem(r))
+            .map(|(i, _)| i)
+            .collect(),
+        copy: selected(view, pane, rows).map(copy),
+        ..Counts::default()
+    }
+}
+
+/// A sentence, and beneath it the table of a pane's list.
+pub fn headed<R>(
+    view: &View<'_>,
+    pane: PaneId,
+    (sentence, role): (&str, Role),
+    columns: &[&Column<R>],
+    rows: &[R],
+    area: Rect,
+    pen: &mut Pen<'_>,
+) {
+    pen.text(
+        area.x + 1,
+        area.y,
+        area.width.saturating_sub(2),
+        sentence,
+        role,
+    );
+    let table = Rect {
+        y: area.y + 1,
+        height: area.height.saturating_sub(1),
+        ..area
+    };
+    draw(
+        view,
+        columns,
+        rows,
+        view.screen.list(pane).cursor,
+        table,
+        pen,
+    );
 }

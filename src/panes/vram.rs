@@ -226,7 +226,8 @@ fn counts(view: &View<'_>, body: Rect) -> Counts {
 /// Rows on the screen at once, lines that each takes, and lines left for the selected GPU's curve.
 fn room(view: &View<'_>, body: Rect, rows: usize) -> (usize, u16, u16) {
     let all = body.height.saturating_sub(2);
-    if view.screen.is_on("big") {
+    // On a wall nobody sits near enough for thin ones.
+    if view.screen.is_on("big") || view.screen.kiosk.is_some() {
         let each = u16::try_from(usize::from(all) / rows.max(1))
             .unwrap_or(1)
             .clamp(1, 5);

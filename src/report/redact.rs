@@ -234,6 +234,19 @@ impl Redactor {
         if self.off || text.is_empty() {
             return Vec::new();
         }
+        let mut spans = self.detect(text);
+        // A value that was named here may stand further up without its name.
+        if self.stale {
+            spans = self.detect(text);
+        }
+        for span in &spans {
+            self.count(span.rule, &span.name);
+        }
+        spans
+    }
+
+    /// What [`Self::spans`] gives, uncounted; remembers values by their names.
+    fn detect(&mut self, text: &[u8]) -> Vec<Span> {
         self.renew();
         let mut spans = Vec::new();
         let known = views::Known {
@@ -259,7 +272,6 @@ impl Redactor {
             {
                 self.remember(value);
             }
-            self.count(span.rule, &span.name);
         }
         apart
     }

@@ -57,9 +57,12 @@ impl Scene {
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
         super::gpus::fill(&mut scene, model, sizes);
+        super::serving::fill(&mut scene, model);
         scene.workloads = workloads(&scene, model, &joined, sizes);
         super::routes::fill(&mut scene, model, &joined.units);
         super::still::judge(&mut scene, model, &joined.units);
+        let members = super::probes::members(&model.pods);
+        scene.variables = super::variables::values(&members, &model.probes);
         findings::find(&mut scene, model, &joined, &order);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);

@@ -1,6 +1,8 @@
-//! What every finding means, what proves it and what does not, and what to do first: read offline.
+//! What every finding, check, variable and piece of advice means: read offline.
 
 use std::fmt::Write as _;
+
+use super::{advice, checks, probes, variables};
 
 /// The text about one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -381,13 +383,30 @@ pub const FINDINGS: &[Explained] = &[
     ),
 ];
 
-/// The text about an id.
+/// The text about a finding.
 #[must_use]
 pub fn explain(id: &str) -> Option<&'static Explained> {
     FINDINGS.iter().find(|e| e.id == id)
 }
 
-/// One id as a page of text.
+/// The page about any id: a finding, a check, a variable, a piece of advice.
+#[must_use]
+pub fn text(id: &str) -> Option<String> {
+    if let Some(e) = explain(id) {
+        return Some(page(e));
+    }
+    let known = checks::declared().iter().find(|c| c.id == id);
+    if let Some(c) = known {
+        return Some(check(c));
+    }
+    if let Some(v) = variables::get(id) {
+        return Some(variable(v));
+    }
+    let advice = advice::declared().iter().find(|a| a.id == id);
+    advice.map(advise)
+}
+
+/// One finding as a page of text.
 #[must_use]
 pub fn page(e: &Explained) -> String {
     format!(
@@ -396,13 +415,106 @@ pub fn page(e: &Explained) -> String {
     )
 }
 
-/// Every id with its sentence.
+fn check(c: &checks::Check) -> String {
+    let level = match c.level {
+        checks::Needs::Observe => "observe: reads what is known",
+        checks::Needs::Probe => {
+            "probe: commands in the containers that only read, asked once per context"
+        }
+    };
+    let mut out = format!(
+        "{}   {}\n\n  {}\n\n  Level   {level}\n",
+        c.id, c.title, c.means
+    );
+    for name in &c.probes {
+        if let Some(p) = probes::get(name) {
+            let _ = writeln!(
+                out,
+                "  Runs    {}   (probe {}; at most {} s, {} KiB; again after {} s)",
+                p.says,
+                p.name,
+                p.seconds,
+                p.cap >> 10,
+                p.every
+            );
+        }
+    }
+    for fix in &c.fix {
+        let text = match fix {
+            checks::Fix::Do(t) | checks::Fix::Yaml(t) | checks::Fix::Arg(t) => t.clone(),
+            checks::Fix::Kubectl(t) => format!("kubectl {t}"),
+            checks::Fix::Env(list) => list
+                .iter()
+                .map(|(k, v)| match v {
+                    Some(v) => format!("{k}={v}"),
+                    None => format!("unset {k}"),
+                })
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        let _ = writeln!(out, "  Fix     {text}");
+    }
+    out
+}
+
+fn variable(v: &variables::Variable) -> String {
+    let mut out = format!(
+        "{}\n\n  {}\n\n  Default     {}\n",
+        v.name, v.means, v.default
+    );
+    let over = match v.over {
+        variables::Over::Equal => "equal in every pod",
+        variables::Over::Differ => "different in every pod",
+        variables::Over::Ignored => "as each pod likes",
+    };
+    let _ = writeln!(out, "  Over pods   {over}");
+    for (value, why) in &v.mistakes {
+        let _ = writeln!(out, "  Beware      {}={value}: {why}", v.name);
+    }
+    if let Some(p) = &v.production {
+        let _ = writeln!(out, "  Production  {p}");
+    }
+    let value = v.production.as_deref().filter(|p| *p != "unset");
+    lines(&mut out, &advice::set(&v.name, value.or(Some("VALUE"))));
+    out
+}
+
+fn advise(a: &advice::Advice) -> String {
+    let mut out = format!(
+        "{}   {}\n\n  {}\n\n  Costs   {}\n",
+        a.id, a.title, a.means, a.costs
+    );
+    lines(&mut out, &a.forms());
+    out
+}
+
+fn lines(out: &mut String, forms: &advice::Forms) {
+    for (whom, list) in forms.iter().filter(|(_, l)| !l.is_empty()) {
+        let _ = writeln!(out, "\n  {whom}");
+        for line in list {
+            let _ = writeln!(out, "    {line}");
+        }
+    }
+}
+
+/// Every id with its sentence: findings, checks, advice, variables.
 #[must_use]
 pub fn index() -> String {
-    let width = FINDINGS.iter().map(|e| e.id.len()).max().unwrap_or(0);
+    let findings = FINDINGS.iter().map(|e| (e.id, e.means));
+    let checks = checks::declared()
+        .iter()
+        .map(|c| (c.id.as_str(), c.means.as_str()));
+    let advice = advice::declared()
+        .iter()
+        .map(|a| (a.id.as_str(), a.means.as_str()));
+    let vars = variables::declared()
+        .iter()
+        .map(|v| (v.name.as_str(), v.means.as_str()));
+    let all: Vec<(&str, &str)> = findings.chain(checks).chain(advice).chain(vars).collect();
+    let width = all.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
     let mut out = String::new();
-    for e in FINDINGS {
-        let _ = writeln!(out, "{:width$}  {}", e.id, e.means);
+    for (id, means) in all {
+        let _ = writeln!(out, "{id:width$}  {means}");
     }
     out
 }

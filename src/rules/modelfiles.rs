@@ -117,7 +117,7 @@ pub fn problems(m: &Model) -> Vec<Problem> {
         "special_tokens_map.json",
     ]
     .into_iter()
-    .filter(|n| !has(n) && !(*n == "tokenizer_config.json" && has("tekken.json")))
+    .filter(|n| !(has(n) || *n == "tokenizer_config.json" && has("tekken.json")))
     .collect();
     if !absent.is_empty() {
         add(

@@ -2,8 +2,10 @@
 //!
 //! Panes draw it, the report serialises it; neither concludes anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::variables::Values;
 pub use crate::model::speakers::Stage;
 use crate::parse::fact::{Life, Via};
 use crate::parse::{At, Nanos};
@@ -906,6 +908,35 @@ pub struct UsageView {
     pub at: Option<At>,
 }
 
+/// A server of the model: ready is one thing, at work another.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServingView {
+    /// Pod.
+    pub pod: String,
+    /// What was asked: `GET :8000/health`.
+    pub asked: String,
+    /// `/health` answers 200; nothing where it could not be asked.
+    pub ready: Option<bool>,
+    /// Why it is not ready, or could not be asked.
+    pub why: Option<String>,
+    /// Version.
+    pub version: Option<String>,
+    /// Names of the models.
+    pub models: Vec<String>,
+    /// Requests that run.
+    pub running: Option<f64>,
+    /// Requests that wait.
+    pub waiting: Option<f64>,
+    /// Share of the KV cache in use, 0 to 1.
+    pub kv_usage: Option<f64>,
+    /// Requests run and no token comes since then.
+    pub stuck_since: Option<At>,
+    /// A try to make a token: when, and tokens and milliseconds, or why there is none.
+    pub generated: Option<(At, Result<(u64, u64), String>)>,
+    /// When `/health` was asked.
+    pub at: Option<At>,
+}
+
 /// Everything derived from a model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scene {
@@ -935,8 +966,12 @@ pub struct Scene {
     pub pods: Vec<PodRow>,
     /// GPUs by rank, then node and bus id.
     pub gpus: Vec<GpuView>,
+    /// Servers of the model, by pod.
+    pub serving: Vec<ServingView>,
     /// Containers whose cgroup was read, by pod.
     pub usage: Vec<UsageView>,
+    /// Variables over the pods, by name; empty where there are no pods.
+    pub variables: BTreeMap<String, Values>,
     /// Checks in the order of the checklist.
     pub checks: Vec<CheckView>,
     /// The all-reduce test, once there is one.

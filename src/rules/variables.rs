@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::probes::Members;
+use super::probes::{Member, Members};
 use crate::model::event::{ContainerKey, PodKey};
 use crate::model::probes::Probes;
 use crate::parse::probe::Answer;
@@ -127,13 +127,7 @@ impl Values {
 pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values> {
     let mut known: Vec<(String, BTreeMap<String, Option<String>>, bool)> = Vec::new();
     for m in &members.list {
-        let place = ContainerKey {
-            pod: PodKey {
-                namespace: m.pod.namespace.clone(),
-                name: m.pod.name.clone(),
-            },
-            container: m.container.name.clone(),
-        };
+        let place = place(m);
         let answer = probes
             .at("env", Some(&place))
             .and_then(|p| p.answer.as_deref());
@@ -159,6 +153,20 @@ pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values
         };
         known.push((m.pod.name.clone(), mine, read));
     }
+    // That a secret is set is all that is known of it.
+    let mut out: BTreeMap<String, Values> = members
+        .list
+        .iter()
+        .filter_map(|m| {
+            let place = place(m);
+            match probes.at("env", Some(&place))?.answer.as_deref()? {
+                Answer::Environment(e) => Some(e.secrets.iter()),
+                _ => None,
+            }
+        })
+        .flatten()
+        .map(|name| (name.clone(), Values::default()))
+        .collect();
     let names: BTreeSet<&String> = known
         .iter()
         .flat_map(|(_, mine, _)| mine.iter().filter(|(_, v)| v.is_some()).map(|(k, _)| k))
@@ -166,7 +174,6 @@ pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values
     // The specification does not tell what the image sets: absence proves something only among equals.
     let all_read = known.iter().all(|(.., read)| *read);
     let none_read = known.iter().all(|(.., read)| !read);
-    let mut out = BTreeMap::new();
     for name in names {
         let mut v = Values::default();
         for (pod, mine, read) in &known {
@@ -180,6 +187,16 @@ pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values
         out.insert(name.clone(), v);
     }
     out
+}
+
+fn place(m: &Member<'_>) -> ContainerKey {
+    ContainerKey {
+        pod: PodKey {
+            namespace: m.pod.namespace.clone(),
+            name: m.pod.name.clone(),
+        },
+        container: m.container.name.clone(),
+    }
 }
 
 /// Variables that stand wrong over the pods: must be equal and differ, or must differ and are shared.

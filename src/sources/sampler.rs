@@ -108,6 +108,11 @@ impl Target {
         ];
         argv.extend(values.into_iter().map(str::to_owned));
         argv.push("/dev/shm /tmp".into());
+        // Pods that share their host's memory share its folder, too.
+        argv.push(format!(
+            "{}.{}.{}",
+            self.at.pod.namespace, self.at.pod.name, self.at.container
+        ));
         argv
     }
 

@@ -61,6 +61,7 @@ pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
         source(s, &plan, pod, lines, &mut out);
     }
     samples::write(s, &plan, &mut out);
+    samples::endpoints(s, &plan, &mut out);
     if let Some(after) = s.test.at {
         let begun = test::play(s, plan.start + plan::secs(after), "");
         out.extend(begun.unwrap_or_default());

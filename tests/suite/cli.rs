@@ -118,3 +118,17 @@ fn help_completions_and_manual_know_every_verb() {
         assert!(help.contains(theme), "{theme}");
     }
 }
+
+/// Without NVML `local` says in one sentence what is missing, and takes no terminal.
+#[test]
+fn local_without_a_gpu_is_one_sentence() {
+    if ncclscope::sources::nvml::load().is_ok() {
+        println!("ignored: this machine has GPUs");
+        return;
+    }
+    let out = ncclscope(&["local"], &[]);
+    assert_eq!(out.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("NVML") && said.lines().count() == 1, "{said}");
+    assert!(out.stdout.is_empty());
+}

@@ -80,6 +80,7 @@ impl Den {
             ])
             .args(["1", "100", CORE, MORE])
             .args(["model", "cgroup", "proc", "lock"].map(|n| self.at(n)))
+            .arg("prod.llm-0.vllm")
             .env("PATH", path)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

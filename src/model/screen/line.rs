@@ -1,8 +1,8 @@
 //! What is typed, and what a line means once it is run.
 
-use super::{Ask, Completion, HISTORY, Mode, PaneId, Screen, Typed};
+use super::{Ask, Completion, HISTORY, Mode, PaneId, Screen, THIS, Typed};
 use crate::model::commands::{self, Order};
-use crate::model::event::{Command, Effect};
+use crate::model::event::{Command, Effect, Errand};
 
 impl Screen {
     pub(super) fn edit_filter(&mut self, command: &Command) -> bool {
@@ -150,6 +150,14 @@ impl Screen {
                 }
             }
             Ok(Order::Save(path)) => return vec![Effect::SaveScreen(path)],
+            // The key says which one is meant by pointing at it.
+            Ok(Order::Errand(Errand::Recheck(Some(which)))) if which == THIS => {
+                let check = self.counts.check.clone();
+                return check
+                    .map(|id| Effect::Errand(Errand::Recheck(Some(id))))
+                    .into_iter()
+                    .collect();
+            }
             Ok(Order::Errand(errand)) => return vec![Effect::Errand(errand)],
         }
         Vec::new()

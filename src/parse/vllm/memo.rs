@@ -197,5 +197,5 @@ fn without_digits(bytes: [u8; 8]) -> [u8; 8] {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let word = u64::from_le_bytes(bytes);
     let digit = ((no_digits(word) ^ (ONES * 0x80)) >> 7) * 0xff;
-    ((word & !digit) | (ONES * 0x31 & digit)).to_le_bytes()
+    ((word & !digit) | ((ONES * 0x31) & digit)).to_le_bytes()
 }

@@ -19,7 +19,7 @@ pub(super) fn env(look: &Look<'_>) -> Seen {
         Answer::Environment(e) => Some(e),
         _ => None,
     });
-    let values = variables::values(&look.members, &look.model.probes);
+    let values = &look.scene.variables;
     let mut tally = Tally::default();
     for g in asked.got.iter().filter(|g| g.answer.denied) {
         tally.unknown(
@@ -27,10 +27,10 @@ pub(super) fn env(look: &Look<'_>) -> Seen {
             "the environment of the process may not be read; the specification is compared",
         );
     }
-    for (name, v) in variables::skewed(&values) {
+    for (name, v) in variables::skewed(values) {
         tally.fail(&odd(v), told(name, v));
     }
-    for (name, v) in &values {
+    for (name, v) in values {
         for (value, pods) in &v.by {
             if let Some(why) = variables::mistake(name, value) {
                 let first = pods.first().map_or("", String::as_str);
@@ -154,7 +154,7 @@ pub(super) fn offline(look: &Look<'_>) -> Seen {
         .findings
         .iter()
         .find(|f| f.id == "vllm.hub-access");
-    let values = variables::values(&look.members, &look.model.probes);
+    let values = &look.scene.variables;
     let set = |name: &str| {
         let on = |v: &str| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on");
         values.get(name).is_some_and(|v| v.by.keys().any(|x| on(x)))
@@ -223,7 +223,7 @@ pub(super) fn host_ip(look: &Look<'_>) -> Seen {
     if let Some(seen) = look.unfit(ran) {
         return seen;
     }
-    let values = variables::values(&look.members, &look.model.probes);
+    let values = &look.scene.variables;
     let v = values.get("VLLM_HOST_IP");
     let mut tally = Tally::default();
     let (mut own, mut silent) = (0, 0);

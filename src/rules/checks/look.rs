@@ -141,10 +141,6 @@ impl<'a> Look<'a> {
         };
         for member in &self.members.list {
             let name = member.pod.name.clone();
-            if member.running().is_none() {
-                out.waiting.push(name);
-                continue;
-            }
             let place = ContainerKey {
                 pod: PodKey {
                     namespace: member.pod.namespace.clone(),
@@ -152,7 +148,13 @@ impl<'a> Look<'a> {
                 },
                 container: member.container.name.clone(),
             };
-            let Some(probed) = self.model.probes.at(probe, Some(&place)) else {
+            // What a container said before it ended stands; what was said by an earlier life does not.
+            let stale = |p: &Probed| {
+                let since = member.running();
+                p.at > 0 && since.is_some_and(|since| p.at < since)
+            };
+            let probed = self.model.probes.at(probe, Some(&place));
+            let Some(probed) = probed.filter(|p| !stale(p)) else {
                 out.waiting.push(name);
                 continue;
             };

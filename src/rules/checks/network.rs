@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::look::{Asked, Look, Seen, Tally, some};
 use crate::parse::probe::{Answer, Interfaces, Rdma, Reach, Reached};
 use crate::rules::scene::CheckVerdict;
-use crate::rules::variables;
 
 fn reaches<'l, 'a>(look: &'l Look<'a>) -> Asked<'l, 'a, Reach> {
     look.asked("reach", |a| match a {
@@ -202,7 +201,7 @@ pub(super) fn interfaces(look: &Look<'_>) -> Seen {
     if let Some(seen) = asked.nothing(look) {
         return seen;
     }
-    let values = variables::values(&look.members, &look.model.probes);
+    let values = &look.scene.variables;
     let mut tally = Tally::default();
     let mut own: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for g in &asked.got {
@@ -465,7 +464,7 @@ pub(super) fn gid(look: &Look<'_>) -> Seen {
     if let Some(seen) = asked.nothing(look) {
         return seen;
     }
-    let values = variables::values(&look.members, &look.model.probes);
+    let values = &look.scene.variables;
     let mut tally = Tally::default();
     let mut roce = 0;
     let mut indices = BTreeSet::new();

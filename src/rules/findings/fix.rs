@@ -18,7 +18,8 @@ pub fn sh(word: &str) -> String {
 }
 
 /// A double-quoted YAML scalar.
-pub(super) fn yaml(value: &str) -> String {
+#[must_use]
+pub fn yaml(value: &str) -> String {
     let mut out = String::from("\"");
     for c in value.chars() {
         match c {

@@ -23,7 +23,7 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
         return;
     }
     let all = members(&view.model.pods);
-    env_skew(view, &all, out);
+    env_skew(view, out);
     network_policy(view, &all, out);
     for m in &all.list {
         gpus(view, m, out);
@@ -87,9 +87,8 @@ fn ranks(view: &View<'_>, pod: &str) -> Vec<u32> {
 
 /// Variables of the must-equal list that differ. Addresses and ranks that must differ are the matter of
 /// `vllm.wrong-host-ip` and `vllm.rank-config`.
-fn env_skew(view: &View<'_>, all: &Members<'_>, out: &mut Vec<Finding>) {
-    let values = variables::values(all, &view.model.probes);
-    for (name, v) in variables::skewed(&values) {
+fn env_skew(view: &View<'_>, out: &mut Vec<Finding>) {
+    for (name, v) in variables::skewed(&view.scene.variables) {
         if variables::over(name) != Over::Equal {
             continue;
         }
@@ -486,26 +485,24 @@ fn meaning(xid: u32) -> (&'static str, &'static str) {
     }
 }
 
-/// `Xid 79`, `Xid (PCI:0000:9b:00): 79`, `XidCriticalError … 79`: the number behind the word.
+/// `Xid 79`, `Xid (PCI:0000:9b:00): 79`, `XID: 79`: the number behind the word, wherever one stands behind it.
 fn number(text: &str) -> Option<u32> {
-    let at = text
-        .find("Xid")
-        .or_else(|| text.find("XID"))
-        .or_else(|| text.find("xid"))?;
-    let mut rest = text.get(at + 3..)?;
-    if let Some((_, behind)) = rest
-        .split_once("): ")
-        .filter(|(p, _)| p.trim_start().starts_with('('))
-    {
-        rest = behind;
-    }
-    let digits: String = rest
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit())
-        .take_while(char::is_ascii_digit)
-        .collect();
-    digits.parse().ok().filter(|n| (1..1000).contains(n))
+    let mut words = ["Xid", "XID", "xid"]
+        .iter()
+        .flat_map(|w| text.match_indices(w));
+    words.find_map(|(at, w)| {
+        let mut rest = text.get(at + w.len()..)?.trim_start();
+        if rest.starts_with('(') {
+            rest = rest.split_once("): ")?.1;
+        }
+        let rest = rest.trim_start_matches([' ', ':', '=', '#']);
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok().filter(|n| (1..1000).contains(n))
+    })
 }
+
+/// What tells of one Xid, and since when.
+type Told = (Vec<Evidence>, Option<At>);
 
 /// What the driver reported: in logs, events, conditions of nodes, samples.
 fn xid(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
@@ -529,7 +526,7 @@ fn xid(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
         let words = words(&c.place, n, None);
         out.extend(c.raise("gpu.xid", Severity::Error, Class::Hardware, words));
     }
-    let mut told: BTreeMap<(String, Option<u32>), (Vec<Evidence>, Option<At>)> = BTreeMap::new();
+    let mut told: BTreeMap<(String, Option<u32>), Told> = BTreeMap::new();
     let mut tell = |who: &str, n: Option<u32>, proof: Evidence, when: Option<At>| {
         let entry = told
             .entry((who.to_owned(), n))

@@ -15,10 +15,11 @@ use super::Connection;
 use super::exec::{self, ExecSpec, Shells, Sink};
 use crate::model::event::{
     ContainerKey, Errand, Event, Level, PodKey, PodView, ProbeEvent, ProbeOutcome, Question,
-    WorkloadView,
+    SourceId, WorkloadView,
 };
 use crate::parse::Nanos;
 use crate::sources::gate::{Action, Decision, Gate, Permit, Refusal, Setup};
+use crate::sources::podlogs::SourceIds;
 
 /// Commands that run and are waited for at one time. What lasts, like a sampler, does not count.
 const AT_ONCE: usize = 8;
@@ -168,6 +169,7 @@ pub struct Access {
     events: mpsc::Sender<Event>,
     seen: watch::Receiver<Seen>,
     errands: broadcast::Sender<Errand>,
+    ids: SourceIds,
     until: CancellationToken,
 }
 
@@ -186,6 +188,7 @@ impl Access {
         events: mpsc::Sender<Event>,
         seen: watch::Receiver<Seen>,
         errands: broadcast::Sender<Errand>,
+        ids: SourceIds,
         until: CancellationToken,
     ) -> Self {
         Self {
@@ -193,6 +196,7 @@ impl Access {
             events,
             seen,
             errands,
+            ids,
             until,
         }
     }
@@ -219,6 +223,12 @@ impl Access {
     #[must_use]
     pub fn until(&self) -> &CancellationToken {
         &self.until
+    }
+
+    /// A number for a source of its own.
+    #[must_use]
+    pub fn source(&self) -> SourceId {
+        self.ids.next()
     }
 
     /// Sends an event; false when nobody listens any more.
@@ -337,9 +347,47 @@ impl Access {
             let Ok(_room) = self.desk.room.acquire().await else {
                 return closed();
             };
-            super::proxyget::get(&self.desk.link, &pod, &get).await
+            super::proxyget::get(&self.desk.link, &pod, &get, None).await
         })
         .await
+    }
+
+    /// A POST to a pod's port through the API server's proxy: asked each time; tells what came of it.
+    pub async fn post(&self, name: &str, at: ContainerKey, to: Get, body: String) -> ProbeOutcome {
+        let path = format!(":{}{}", to.port, to.path);
+        let ran = format!("POST {path} {body}");
+        let pod = at.pod.clone();
+        let action = Action::Post {
+            pod: pod.clone(),
+            path,
+        };
+        let shown = Shown {
+            body: ran.clone(),
+            word: None,
+        };
+        let tell = |outcome: ProbeOutcome| {
+            Event::Probe(ProbeEvent {
+                probe: name.into(),
+                container: Some(at.clone()),
+                ran: ran.clone(),
+                outcome,
+            })
+        };
+        let outcome = match self.ask(action, shown).await {
+            Err(refusal) => refused(&refusal),
+            Ok(leave) => {
+                self.tell(tell(ProbeOutcome::Began)).await;
+                let link = &self.desk.link;
+                let outcome = tokio::select! {
+                    outcome = super::proxyget::get(link, &pod, &to, Some(&body)) => outcome,
+                    () = self.until.cancelled() => closed(),
+                };
+                leave.done(brief(&outcome));
+                outcome
+            }
+        };
+        self.tell(tell(outcome.clone())).await;
+        outcome
     }
 
     async fn told(

@@ -1,4 +1,4 @@
-//! A GET of a pod's port through the API server: reaches what no route from here does, by the rights of the person.
+//! A GET (or POST) of a pod's port through the API server: reaches what no route from here does, by the rights of the person.
 
 use std::time::Instant;
 
@@ -10,12 +10,17 @@ use super::access::Get;
 use super::trouble::{Kind, Trouble};
 use crate::model::event::{PodKey, ProbeOutcome};
 
-/// Asks once; after a 401 with fresh credentials once more.
-pub(super) async fn get(link: &Connection, pod: &PodKey, get: &Get) -> ProbeOutcome {
+/// Asks once, with a POST where there is a body; after a 401 with fresh credentials once more.
+pub(super) async fn get(
+    link: &Connection,
+    pod: &PodKey,
+    get: &Get,
+    body: Option<&str>,
+) -> ProbeOutcome {
     let begun = Instant::now();
     let mut again = true;
     loop {
-        let outcome = match timeout(get.limit, once(link, pod, get)).await {
+        let outcome = match timeout(get.limit, once(link, pod, get, body)).await {
             Ok(Ok((code, mut body))) => {
                 let cut = body.len() > get.cap;
                 body.truncate(get.cap);
@@ -42,7 +47,11 @@ pub(super) async fn get(link: &Connection, pod: &PodKey, get: &Get) -> ProbeOutc
         if outcome.kind == Kind::Forbidden {
             return ProbeOutcome::Refused {
                 why: "RBAC does not allow requests to pods".into(),
-                rule: Some(format!("get pods/proxy in namespace {}", pod.namespace)),
+                rule: Some(format!(
+                    "{} pods/proxy in namespace {}",
+                    if body.is_some() { "create" } else { "get" },
+                    pod.namespace
+                )),
             };
         }
         return ProbeOutcome::Failed { why: outcome.text };
@@ -50,14 +59,23 @@ pub(super) async fn get(link: &Connection, pod: &PodKey, get: &Get) -> ProbeOutc
 }
 
 /// Status and at most a little more than the cap of the body.
-async fn once(link: &Connection, pod: &PodKey, get: &Get) -> Result<(i32, Vec<u8>), Trouble> {
+async fn once(
+    link: &Connection,
+    pod: &PodKey,
+    get: &Get,
+    posted: Option<&str>,
+) -> Result<(i32, Vec<u8>), Trouble> {
     let url = format!(
         "/api/v1/namespaces/{}/pods/{}:{}/proxy{}",
         pod.namespace, pod.name, get.port, get.path
     );
-    let request = http::Request::get(url)
-        .body(kube::client::Body::empty())
-        .map_err(|e| Trouble::status(400, "", &e.to_string()))?;
+    let request = match posted {
+        None => http::Request::get(url).body(kube::client::Body::empty()),
+        Some(text) => http::Request::post(url)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(kube::client::Body::from(text.as_bytes().to_vec())),
+    };
+    let request = request.map_err(|e| Trouble::status(400, "", &e.to_string()))?;
     let answer = link.client().send(request).await;
     let (head, body) = answer.map_err(|e| Trouble::of(&e))?.into_parts();
     let mut body = std::pin::pin!(body);

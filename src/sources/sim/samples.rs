@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::event::{ContainerKey, Event, SampleEvent};
+use crate::model::event::{ContainerKey, Event, ProbeEvent, ProbeOutcome, SampleEvent};
 use crate::parse::Nanos;
 use crate::sources::simlog;
 
@@ -52,6 +52,67 @@ pub(super) fn write(s: &Scenario, plan: &Plan, out: &mut Vec<(Nanos, Event)>) {
                 at += every;
             }
         }
+    }
+}
+
+/// What the first pod's server answers, once it listens.
+pub(super) fn endpoints(s: &Scenario, plan: &Plan, out: &mut Vec<(Nanos, Event)>) {
+    let (Some(pod), Some(serving)) = (plan.pods.first(), plan.begins(Phase::Serving)) else {
+        return;
+    };
+    let end = pod.exit.as_ref().map_or(plan.end, |e| e.at).min(plan.end);
+    let container = ContainerKey {
+        pod: pods::key(s, pod),
+        container: s.workload.container.clone(),
+    };
+    let mut tell = |at: Nanos, probe: &str, path: &str, body: String| {
+        let event = ProbeEvent {
+            probe: probe.into(),
+            container: Some(container.clone()),
+            ran: format!("GET :8000{path}"),
+            outcome: ProbeOutcome::Answered {
+                code: 200,
+                out: body,
+                err: String::new(),
+                cut: false,
+                ms: 12,
+            },
+        };
+        out.push((at, Event::Probe(event)));
+    };
+    let ready = (serving + secs(3.8)).max(plan.watch);
+    let (mut at, mut round) = (ready, 0u64);
+    while at < end {
+        tell(at, "health", "/health", String::new());
+        if round == 0 {
+            let version = format!("{{\"version\":\"{}\"}}", s.versions.vllm);
+            tell(at + SEC / 10, "version", "/version", version);
+            let body = format!(
+                "{{\"object\":\"list\",\"data\":[{{\"id\":\"{0}\",\"object\":\"model\",\"root\":\"{0}\",\"parent\":null,\"max_model_len\":32768}}]}}",
+                s.model.name
+            );
+            tell(at + SEC / 5, "models", "/v1/models", body);
+        }
+        let labels = format!("engine=\"0\",model_name=\"{}\"", s.model.name);
+        // The older name until v0.11, the newer one since v0.9.2.
+        let old = if s.versions.vllm < Version(0, 12, 0) {
+            format!(
+                "vllm:gpu_cache_usage_perc{{{labels}}} 0.0{}\n",
+                1 + round % 5
+            )
+        } else {
+            String::new()
+        };
+        let body = format!(
+            "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{{{labels}}} {}\nvllm:num_requests_waiting{{{labels}}} 0.0\n{old}vllm:kv_cache_usage_perc{{{labels}}} 0.0{}\nvllm:prompt_tokens_total{{{labels}}} {}\nvllm:generation_tokens_total{{{labels}}} {}\n",
+            4 + round % 9,
+            1 + round % 5,
+            15_600 * (round + 1),
+            4_400 * (round + 1),
+        );
+        tell(at + SEC / 3, "metrics", "/metrics", body);
+        at += 20 * SEC;
+        round += 1;
     }
 }
 

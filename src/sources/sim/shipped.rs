@@ -52,6 +52,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "no-interface",
     "nvls-failed",
     "oom-killed",
+    "one-rank-stalled",
     "p2p-refused",
     "peer-mapping-exhausted",
     "pending-no-gpu",

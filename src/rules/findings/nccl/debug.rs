@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::View;
 use super::super::fix::Target;
+use crate::parse::probe::Answer;
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, Severity};
 
@@ -88,7 +89,19 @@ pub(super) fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
         else {
             continue;
         };
-        let set = spec.env.iter().any(|(k, _)| k == "NCCL_DEBUG");
+        // The process itself tells more than the specification: images and scripts set variables too.
+        let read =
+            view.model
+                .probes
+                .at("env", Some(container))
+                .and_then(|p| match p.answer.as_deref() {
+                    Some(Answer::Environment(e)) if !e.denied && !e.vars.is_empty() => Some(e),
+                    _ => None,
+                });
+        let set = match read {
+            Some(e) => e.vars.contains_key("NCCL_DEBUG"),
+            None => spec.env.iter().any(|(k, _)| k == "NCCL_DEBUG"),
+        };
         if set || source.nccl_lines > 0 || out.iter().any(|f| f.id == "nccl.debug-absent") {
             continue;
         }
@@ -104,6 +117,13 @@ pub(super) fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
             Evidence::Object(object),
         );
         f.confidence = Confidence::Likely;
+        if read.is_some() {
+            f.confidence = Confidence::Certain;
+            f.prove(Evidence::Check(format!(
+                "check.env in {}: the process has no NCCL_DEBUG",
+                container.pod.name
+            )));
+        }
         f.pods = vec![container.pod.name.clone()];
         f.title = format!("NCCL {version} runs without NCCL_DEBUG: transports can't be seen");
         f.cause = "vLLM says that it loaded NCCL, the pod's environment does not set NCCL_DEBUG, and NCCL prints nothing without it.".into();

@@ -6,11 +6,13 @@ use super::super::fix::Target;
 use super::super::trouble::Notice;
 use super::super::{View, first_lines, ranges};
 use super::start;
+use crate::model::event::{ContainerKey, PodKey};
 use crate::parse::fact::WarnKind;
+use crate::parse::probe::{Answer, Link};
 use crate::rules::comms::line_ref;
 use crate::rules::rating::is_socket;
 use crate::rules::scene::{
-    Class, Communicator, Confidence, Edge, Evidence, Family, Finding, LineRef, Severity,
+    Class, Communicator, Confidence, Edge, Evidence, Family, Finding, LineRef, Member, Severity,
 };
 
 fn ends(f: &mut Finding, view: &View<'_>, c: &Communicator, edges: &[&Edge]) {
@@ -172,7 +174,37 @@ pub(super) fn shm_despite_p2p(
                     || view.env(u, "NCCL_P2P_LEVEL").is_some()
             })
     };
+    // The second source: `nvidia-smi topo -m` in the container that has both GPUs.
+    let linked = |e: &Edge| -> Option<String> {
+        let end = |r: Option<u32>| c.ranks.iter().find(|m| Some(m.rank) == r);
+        let (a, b) = (end(e.from)?, end(e.to)?);
+        let of = |m: &Member| view.scene.processes.get(m.process as usize);
+        let (p, q) = (of(a)?, of(b)?);
+        if p.pod.is_none() || p.pod != q.pod {
+            return None;
+        }
+        let place = ContainerKey {
+            pod: PodKey {
+                namespace: p.namespace.clone()?,
+                name: p.pod.clone()?,
+            },
+            container: p.container.clone()?,
+        };
+        let probed = view.model.probes.at("topo", Some(&place))?;
+        let Some(Answer::Topology(t)) = probed.answer.as_deref() else {
+            return None;
+        };
+        let (x, y) = (a.nvml_dev?, b.nvml_dev?);
+        match t.link(x, y)? {
+            Link::Nvlink(n) => Some(format!(
+                "check.topology in {}: GPU{x} and GPU{y}: NV{n}",
+                place.pod.name
+            )),
+            _ => None,
+        }
+    };
     let mut proof: Vec<LineRef> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
     let mut bad: Vec<&Edge> = Vec::new();
     for e in shm.into_iter().filter(|e| !on_purpose(e)) {
         let line = pair(c, e)
@@ -181,6 +213,9 @@ pub(super) fn shm_despite_p2p(
         if let Some(line) = line {
             bad.push(e);
             proof.push(line.clone());
+        } else if let Some(text) = linked(e) {
+            bad.push(e);
+            seen.push(text);
         }
     }
     let lines: Vec<LineRef> = bad.iter().map(|e| e.line.clone()).collect();
@@ -195,6 +230,10 @@ pub(super) fn shm_despite_p2p(
     };
     for l in first_lines(proof) {
         f.prove(Evidence::Line(l));
+    }
+    seen.dedup();
+    for text in seen.into_iter().take(4) {
+        f.prove(Evidence::Check(text));
     }
     f.confidence = Confidence::Likely;
     ends(&mut f, view, c, &bad);

@@ -1,0 +1,199 @@
+//! The endpoints of the served model, through the API server's proxy: is it ready, what does it serve, does it work.
+//!
+//! GETs at level probe, seldom enough for the budget of a pod that checks share. `:generate` asks it for one token,
+//! which is an act and asked each time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::cluster::{Access, Get, Helper, Seen, jitter};
+use crate::model::event::{
+    ContainerKey, ContainerState, Errand, Event, PodKey, PodView, ProbeOutcome,
+};
+use crate::model::pods::Place;
+use crate::parse::serving;
+use crate::parse::vllm::Settings;
+
+/// Between two looks at a server that answers, and at one that does not.
+const EVERY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(30));
+/// vLLM's own port.
+const PORT: u16 = 8000;
+/// Servers looked at, at most.
+const MOST: usize = 16;
+/// Bytes of an answer kept.
+const CAP: usize = 512 << 10;
+/// Longest wait for an answer, and for a token.
+const LIMIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+/// The command.
+pub const GENERATE: &str = "generate";
+
+/// A container that should have a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Which.
+    pub at: ContainerKey,
+    /// Its port.
+    pub port: u16,
+    /// Its present life.
+    life: String,
+}
+
+impl Server {
+    /// The server of a pod, if it has one: the first of its group, or one that is told to serve and not headless.
+    #[must_use]
+    pub fn of(pod: &PodView) -> Option<Self> {
+        let c = pod
+            .containers
+            .iter()
+            .find(|c| c.gpus > 0)
+            .or_else(|| pod.containers.first())?;
+        if !matches!(c.state, ContainerState::Running { .. }) || pod.deletion.is_some() {
+            return None;
+        }
+        let words: Vec<&str> = c
+            .command
+            .iter()
+            .chain(&c.args)
+            .flat_map(|w| w.split_whitespace())
+            .collect();
+        let first = Place::of(pod).index.is_none_or(|i| i == 0);
+        if !first || words.contains(&"--headless") {
+            return None;
+        }
+        // A command that vLLM's settings don't list keeps its own words.
+        let said = words
+            .iter()
+            .position(|w| *w == "--port")
+            .and_then(|i| words.get(i + 1).copied())
+            .or_else(|| words.iter().find_map(|w| w.strip_prefix("--port=")));
+        let settings = Settings::from_argv(words.iter().copied());
+        let port = said
+            .or_else(|| settings.get("port"))
+            .and_then(|p| p.parse().ok())
+            .unwrap_or(PORT);
+        Some(Self {
+            at: ContainerKey {
+                pod: PodKey {
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                },
+                container: c.name.clone(),
+            },
+            port,
+            life: c.container_id.clone().unwrap_or_default(),
+        })
+    }
+
+    fn get(&self, path: &str) -> Get {
+        Get {
+            port: self.port,
+            path: path.into(),
+            cap: CAP,
+            limit: LIMIT.0,
+        }
+    }
+}
+
+/// The helper that looks at the endpoints while a workload is on screen.
+#[must_use]
+pub fn helper() -> Helper {
+    Box::new(|access| Box::pin(keep(access)))
+}
+
+async fn keep(access: Access) {
+    let mut seen = access.seen();
+    let mut errands = access.errands();
+    let mut looking: BTreeMap<ContainerKey, (Server, AbortOnDropHandle<()>)> = BTreeMap::new();
+    let mut trying: Option<AbortOnDropHandle<()>> = None;
+    loop {
+        let wanted = servers(&seen.borrow_and_update());
+        looking.retain(|at, (server, _)| wanted.get(at) == Some(server));
+        for (at, server) in &wanted {
+            looking.entry(at.clone()).or_insert_with(|| {
+                let work = look(access.clone(), server.clone());
+                (server.clone(), AbortOnDropHandle::new(tokio::spawn(work)))
+            });
+        }
+        tokio::select! {
+            changed = seen.changed() => if changed.is_err() { return },
+            errand = errands.recv() => match errand {
+                Ok(Errand::Line(line)) if line.split_whitespace().next() == Some(GENERATE) => {
+                    let Some(server) = wanted.values().next().cloned() else {
+                        let text = "no pod of this workload has a server that runs".into();
+                        if !access.tell(Event::Note { text, bad: true }).await { return }
+                        continue;
+                    };
+                    if trying.as_ref().is_none_or(|t| t.is_finished()) {
+                        trying = Some(AbortOnDropHandle::new(tokio::spawn(generate(access.clone(), server))));
+                    }
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+fn servers(seen: &Seen) -> BTreeMap<ContainerKey, Server> {
+    let of = seen.pods.values().filter_map(|pod| Server::of(pod));
+    of.take(MOST).map(|s| (s.at.clone(), s)).collect()
+}
+
+/// Looks at one server until it is gone.
+async fn look(access: Access, server: Server) {
+    let mut known = false;
+    loop {
+        let health = access
+            .get("health", server.at.clone(), server.get("/health"))
+            .await;
+        match health {
+            // Nobody allowed it, or RBAC does not: asking again changes nothing.
+            ProbeOutcome::Refused { .. } => return,
+            ProbeOutcome::Answered { code: 200, .. } => {
+                if !known {
+                    for (probe, path) in [("version", "/version"), ("models", "/v1/models")] {
+                        access.get(probe, server.at.clone(), server.get(path)).await;
+                    }
+                    known = true;
+                }
+                access
+                    .get("metrics", server.at.clone(), server.get("/metrics"))
+                    .await;
+                sleep(jitter(EVERY.0)).await;
+            }
+            _ => sleep(jitter(EVERY.1)).await,
+        }
+    }
+}
+
+/// Asks for one token, after asking whether it may.
+async fn generate(access: Access, server: Server) {
+    let models = access
+        .get("models", server.at.clone(), server.get("/v1/models"))
+        .await;
+    let name = match &models {
+        ProbeOutcome::Answered { code: 200, out, .. } => {
+            serving::models(out).into_iter().map(|m| m.id).next()
+        }
+        _ => None,
+    };
+    let Some(name) = name else {
+        let text = "it says of no model that it serves it: nothing to ask for a token".into();
+        access.tell(Event::Note { text, bad: true }).await;
+        return;
+    };
+    let body = serde_json::json!({
+        "model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0
+    });
+    let post = Get {
+        limit: LIMIT.1,
+        ..server.get("/v1/completions")
+    };
+    access
+        .post(GENERATE, server.at.clone(), post, body.to_string())
+        .await;
+}

@@ -1,0 +1,192 @@
+//! Where commands in pods are forbidden: DCGM's exporter by proxy, and the endpoints of the served model.
+
+use std::time::Duration;
+
+use ncclscope::model::event::{Errand, Event, Level, Stamped};
+use ncclscope::model::{Model, update};
+use ncclscope::rules::scene::Scene;
+use ncclscope::sources::cluster::{ClusterOptions, Director, connect};
+use ncclscope::sources::gate::{Policy, Setup};
+use ncclscope::sources::{endpoints, sampler};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::fakeapi::{Answer, FakeApi};
+
+const PAGE: &str = r#"DCGM_FI_DEV_FB_USED{gpu="3",UUID="GPU-a",pci_bus_id="00000000:9B:00.0",Hostname="gpu-07",container="vllm",namespace="prod",pod="llm-0"} 62011
+DCGM_FI_DEV_FB_FREE{gpu="3",UUID="GPU-a"} 18997
+DCGM_FI_DEV_FB_USED{gpu="4",UUID="GPU-b",pci_bus_id="00000000:AB:00.0",Hostname="gpu-07",container="x",namespace="other",pod="tenant"} 9
+"#;
+
+fn cluster(asked: &crate::fakeapi::Asked) -> Answer {
+    let list = |kind: &str, items: serde_json::Value| {
+        Answer::Json(
+            200,
+            json!({"apiVersion": "v1", "kind": kind, "metadata": {"resourceVersion": "1"}, "items": items}),
+        )
+    };
+    if asked.is_watch() {
+        let (tx, answer) = Answer::stream();
+        // Open and silent for as long as the test runs.
+        std::mem::forget(tx);
+        return answer;
+    }
+    match asked.path.as_str() {
+        "/api/v1/namespaces/prod/pods" => list(
+            "PodList",
+            json!([{
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "llm-0", "namespace": "prod", "uid": "u", "labels": {"app": "llm"}},
+                "spec": {"nodeName": "gpu-07", "containers": [{"name": "vllm", "image": "vllm:1",
+                    "args": ["serve", "/models/m"], "resources": {"limits": {"nvidia.com/gpu": "1"}}}]},
+                "status": {"phase": "Running", "containerStatuses": [{"name": "vllm", "image": "vllm:1",
+                    "imageID": "", "ready": true, "restartCount": 0, "containerID": "containerd://one",
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]},
+            }]),
+        ),
+        "/api/v1/pods" if asked.param("labelSelector").is_some_and(|l| l.contains("name=dcgm")) => {
+            assert_eq!(asked.param("fieldSelector").as_deref(), Some("spec.nodeName=gpu-07"));
+            Answer::Json(
+                200,
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {},
+                    "items": [{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                        "metadata": {"name": "dcgm-exporter-x", "namespace": "gpu-operator"}}]}),
+            )
+        }
+        "/api/v1/namespaces/gpu-operator/pods/dcgm-exporter-x:9400/proxy/metrics" => {
+            Answer::Text(PAGE.into())
+        }
+        path if path.ends_with("/exec") => Answer::status(403, "Forbidden", "pods is forbidden"),
+        path if path.ends_with("/proxy/health") => Answer::Text(Vec::new()),
+        path if path.ends_with("/proxy/version") => Answer::Text(b"{\"version\":\"0.11.2\"}".into()),
+        path if path.ends_with("/proxy/v1/models") => {
+            Answer::Text(b"{\"data\":[{\"id\":\"m\",\"max_model_len\":4096}]}".into())
+        }
+        path if path.ends_with("/proxy/metrics") => {
+            Answer::Text(b"vllm:num_requests_running 2\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0.5\n".into())
+        }
+        path if path.ends_with("/proxy/v1/completions") => Answer::Text(
+            b"{\"choices\":[{\"text\":\" w\"}],\"usage\":{\"completion_tokens\":1}}".into(),
+        ),
+        _ => list("List", json!([])),
+    }
+}
+
+struct Watched {
+    api: FakeApi,
+    events: mpsc::Receiver<Event>,
+    errands: mpsc::UnboundedSender<Errand>,
+    model: Model,
+    seq: u64,
+}
+
+impl Watched {
+    async fn open() -> Self {
+        let api = FakeApi::start(cluster).await;
+        let options = ClusterOptions {
+            kubeconfig: Some(api.kubeconfig("{token: t}")),
+            namespace: Some("prod".into()),
+            selector: Some("app=llm".into()),
+            ..ClusterOptions::default()
+        };
+        let link = connect(&options).await.unwrap();
+        let (tx, events) = mpsc::channel(64);
+        let (errands, orders) = mpsc::unbounded_channel();
+        let setup = Setup {
+            probes: Policy::Always,
+            per_minute: 100,
+            ..Setup::default()
+        };
+        let helpers = vec![sampler::helper(), endpoints::helper()];
+        let director = Director::new(link, options, setup, helpers, tx);
+        tokio::spawn(director.run(orders, CancellationToken::new()));
+        Self {
+            api,
+            events,
+            errands,
+            model: Model::default(),
+            seq: 0,
+        }
+    }
+
+    /// Applies events until the scene is as wanted.
+    async fn until(&mut self, what: &str, so: impl Fn(&Scene, &Event) -> bool) -> Scene {
+        loop {
+            let event = timeout(Duration::from_secs(30), self.events.recv()).await;
+            let event = event.unwrap_or_else(|_| panic!("never: {what}")).unwrap();
+            self.seq += 1;
+            let stamped = Stamped {
+                seq: self.seq,
+                at: i64::try_from(self.seq).unwrap() * 1_000_000,
+                event: event.clone(),
+            };
+            update(&mut self.model, stamped);
+            let scene = Scene::of(&self.model);
+            if so(&scene, &event) {
+                return scene;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_exporter_of_the_node_stands_in() {
+    let mut w = Watched::open().await;
+    let scene = w.until("a GPU", |s, _| !s.gpus.is_empty()).await;
+    // The tenant's GPU on the same node is none of ours.
+    assert_eq!(scene.gpus.len(), 1);
+    let gpu = scene.gpus.first().unwrap();
+    assert_eq!(
+        (gpu.used, gpu.bus_id.as_deref(), gpu.pod.as_deref()),
+        (Some(62_011 << 20), Some("9b000"), Some("llm-0"))
+    );
+    assert_eq!(
+        (gpu.node.as_deref(), gpu.tool.as_deref()),
+        (Some("gpu-07"), Some("dcgm"))
+    );
+    assert_eq!(w.api.count("/exec"), 1, "forbidden once is forbidden");
+}
+
+#[tokio::test]
+async fn endpoints_are_read_and_a_token_is_made_only_on_request() {
+    let mut w = Watched::open().await;
+    let scene = w
+        .until("figures", |s, _| {
+            s.serving.first().is_some_and(|v| v.running.is_some())
+        })
+        .await;
+    let v = scene.serving.first().unwrap();
+    assert_eq!(
+        (v.ready, v.version.as_deref(), v.kv_usage),
+        (Some(true), Some("0.11.2"), Some(0.5))
+    );
+    assert_eq!(v.models, ["m"]);
+    assert_eq!(w.api.count("/completions"), 0);
+    w.errands.send(Errand::Line("generate".into())).unwrap();
+    let number = std::cell::Cell::new(None);
+    w.until("the question", |_, e| match e {
+        Event::Ask(q) => {
+            assert_eq!(q.level, Level::Act);
+            assert!(q.body.contains("POST :8000/v1/completions"), "{}", q.body);
+            number.set(Some(q.number));
+            true
+        }
+        _ => false,
+    })
+    .await;
+    assert_eq!(w.api.count("/completions"), 0, "nothing before the answer");
+    let number = number.get().unwrap();
+    w.errands
+        .send(Errand::Answer { number, yes: true })
+        .unwrap();
+    let scene = w
+        .until("a token", |s, _| {
+            s.serving.first().is_some_and(|v| v.generated.is_some())
+        })
+        .await;
+    let made = scene.serving.first().unwrap().generated.clone().unwrap().1;
+    assert_eq!(made.map(|(tokens, _)| tokens), Ok(1));
+    assert_eq!(w.api.count("/completions"), 1);
+}

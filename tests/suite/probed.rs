@@ -1,0 +1,651 @@
+//! Findings from probes, objects and samples: raised by what proves them, silent otherwise, gone when it is.
+
+use ncclscope::model::event::{
+    Condition, ContainerKey, ContainerState, ContainerView, Event, Feed, KubeEvent, NodeView,
+    PodEvent, PodKey, PodView, ProbeEvent, ProbeOutcome, Session, Stamped, WorkloadView,
+};
+use ncclscope::model::{Model, update};
+use ncclscope::rules::advice;
+use ncclscope::rules::checks;
+use ncclscope::rules::explain;
+use ncclscope::rules::probes::{PROBES, Schedule, members};
+use ncclscope::rules::scene::{CheckVerdict, Confidence, Evidence, Finding, Scene, Severity};
+use ncclscope::rules::variables;
+
+const SECOND: i64 = 1_000_000_000;
+
+struct Cluster {
+    model: Model,
+    at: i64,
+    seq: u64,
+    kind: &'static str,
+}
+
+impl Cluster {
+    fn new(pods: &[PodView]) -> Self {
+        Self::of("lws", pods)
+    }
+
+    fn of(kind: &'static str, pods: &[PodView]) -> Self {
+        let mut c = Self {
+            model: Model::default(),
+            at: 1_000 * SECOND,
+            seq: 0,
+            kind,
+        };
+        c.send(Event::Session(Session {
+            feed: Feed::Cluster,
+            namespace: Some("prod".into()),
+            workload: Some(format!("{kind}/llm")),
+            ..Session::default()
+        }));
+        c.send(Event::Workloads(vec![WorkloadView {
+            namespace: "prod".into(),
+            kind: kind.into(),
+            name: "llm".into(),
+            expected: u32::try_from(pods.len()).ok(),
+            ..WorkloadView::default()
+        }]));
+        c.send(Event::Pod(PodEvent::Resync));
+        for p in pods {
+            c.send(Event::Pod(PodEvent::Upsert(Box::new(p.clone()))));
+        }
+        c.send(Event::Pod(PodEvent::Synced));
+        c
+    }
+
+    fn send(&mut self, event: Event) {
+        self.seq += 1;
+        self.at += SECOND;
+        update(
+            &mut self.model,
+            Stamped {
+                seq: self.seq,
+                at: self.at,
+                event,
+            },
+        );
+    }
+
+    fn tell(&mut self, probe: &str, pod: Option<&str>, outcome: ProbeOutcome) {
+        self.send(Event::Probe(ProbeEvent {
+            probe: probe.into(),
+            container: pod.map(key),
+            ran: format!("ran {probe}"),
+            outcome,
+        }));
+    }
+
+    fn answer(&mut self, probe: &str, pod: Option<&str>, out: &str) {
+        let code = if pod.is_some() { 0 } else { 200 };
+        let outcome = ProbeOutcome::Answered {
+            code,
+            out: out.replace(" | ", "\t"),
+            err: String::new(),
+            cut: false,
+            ms: 20,
+        };
+        self.tell(probe, pod, outcome);
+    }
+
+    fn scene(&self) -> Scene {
+        Scene::of(&self.model)
+    }
+
+    fn finding(&self, id: &str) -> Option<Finding> {
+        self.scene().findings.into_iter().find(|f| f.id == id)
+    }
+
+    fn verdict(&self, id: &str) -> CheckVerdict {
+        let checks = self.scene().checks;
+        checks.iter().find(|c| c.id == id).unwrap().verdict
+    }
+}
+
+fn key(pod: &str) -> ContainerKey {
+    ContainerKey {
+        pod: PodKey {
+            namespace: "prod".into(),
+            name: pod.into(),
+        },
+        container: "vllm".into(),
+    }
+}
+
+fn pod(index: u32, env: &[(&str, &str)], args: &str) -> PodView {
+    let name = format!("llm-{index}");
+    PodView {
+        namespace: "prod".into(),
+        name: name.clone(),
+        uid: name.clone(),
+        node: Some(format!("node-{index}")),
+        phase: "Running".into(),
+        pod_ip: Some(format!("10.42.0.{}", 10 + index)),
+        labels: [
+            (
+                "leaderworkerset.sigs.k8s.io/name".to_owned(),
+                "llm".to_owned(),
+            ),
+            (
+                "leaderworkerset.sigs.k8s.io/worker-index".to_owned(),
+                index.to_string(),
+            ),
+            ("app".to_owned(), "llm".to_owned()),
+        ]
+        .into(),
+        containers: vec![ContainerView {
+            name: "vllm".into(),
+            gpus: 4,
+            command: vec!["vllm".into(), "serve".into()],
+            args: args.split_whitespace().map(str::to_owned).collect(),
+            env: env
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), Some((*v).to_owned())))
+                .collect(),
+            ready: true,
+            state: ContainerState::Running {
+                since: Some(900 * SECOND),
+            },
+            ..ContainerView::default()
+        }],
+        ..PodView::default()
+    }
+}
+
+const ARGS: &str = "/models/q --tensor-parallel-size=4 --pipeline-parallel-size=2 --nnodes=2";
+
+fn two(a: &[(&str, &str)], b: &[(&str, &str)]) -> Cluster {
+    Cluster::new(&[pod(0, a, ARGS), pod(1, b, ARGS)])
+}
+
+fn text(f: &Finding) -> String {
+    f.evidence()
+        .iter()
+        .map(|e| match e {
+            Evidence::Line(l) => l.text.to_string(),
+            Evidence::Object(t) | Evidence::Sample(t) | Evidence::Check(t) => t.clone(),
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn variables_that_must_be_equal_and_differ_are_named() {
+    for (name, a, b) in [
+        ("NCCL_IB_HCA", "mlx5_0", "mlx5_1"),
+        ("GLOO_SOCKET_IFNAME", "eth0", "eth1"),
+        ("VLLM_USE_NCCL_SYMM_MEM", "0", "1"),
+    ] {
+        let f = two(&[(name, a)], &[(name, b)])
+            .finding("pod.env-skew")
+            .unwrap();
+        assert_eq!(f.severity, Severity::Warning);
+        assert!(
+            f.key.contains(name) && text(&f).contains(&format!("{name}={a}")),
+            "{f:?}"
+        );
+        let c = two(&[(name, a)], &[(name, a)]);
+        assert_eq!(c.finding("pod.env-skew"), None);
+    }
+    // What must differ, and what says nothing, is left out.
+    let c = two(
+        &[
+            ("VLLM_HOST_IP", "10.42.0.10"),
+            ("NCCL_DEBUG", "INFO"),
+            ("MY_OWN", "1"),
+        ],
+        &[
+            ("VLLM_HOST_IP", "10.42.0.11"),
+            ("NCCL_DEBUG", "WARN"),
+            ("MY_OWN", "2"),
+        ],
+    );
+    assert_eq!(c.finding("pod.env-skew"), None);
+    // Set here and not there is a difference too.
+    let f = two(&[("NCCL_IB_DISABLE", "1")], &[])
+        .finding("pod.env-skew")
+        .unwrap();
+    assert!(f.title.contains("not set"), "{}", f.title);
+}
+
+/// The process tells more than its specification: what a script exports shows, and the older conclusion goes.
+#[test]
+fn late_evidence_changes_the_verdict() {
+    let mut c = two(&[("NCCL_NET", "IB")], &[]);
+    assert!(c.finding("pod.env-skew").is_some());
+    for p in ["llm-0", "llm-1"] {
+        c.answer("env", Some(p), "process | 1 | vllm\nvar | NCCL_NET | IB\n");
+    }
+    assert_eq!(c.finding("pod.env-skew"), None);
+    assert_eq!(c.verdict("check.env"), CheckVerdict::Pass);
+    c.answer(
+        "env",
+        Some("llm-1"),
+        "process | 1 | vllm\nvar | NCCL_NET | Socket\n",
+    );
+    assert!(c.finding("pod.env-skew").is_some());
+    assert_eq!(c.verdict("check.env"), CheckVerdict::Fail);
+}
+
+const SMI: &str = "smi | GPU 0: H100 (UUID: GPU-a)\nsmi | GPU 1: H100 (UUID: GPU-b)\nsmi | GPU 2: H100 (UUID: GPU-c)\n";
+
+#[test]
+fn a_gpu_less_than_asked_for_is_found_however_it_shows() {
+    for out in [
+        SMI.to_owned(),
+        "failed | smi | 9 | Failed to initialize NVML\ndevice | /dev/nvidia0\ndevice | /dev/nvidia1\n".to_owned(),
+        format!("{SMI}smi | GPU 3: H100 (UUID: GPU-d)\nsmi | GPU 4: H100 (UUID: GPU-e)\n"),
+    ] {
+        let mut c = two(&[], &[]);
+        c.answer("gpus", Some("llm-1"), &out);
+        let f = c.finding("gpu.count-mismatch").unwrap();
+        assert_eq!((f.severity, f.pods), (Severity::Error, vec!["llm-1".to_owned()]));
+        assert_eq!(c.verdict("check.gpus"), CheckVerdict::Fail);
+    }
+    let mut c = two(&[], &[]);
+    c.answer(
+        "gpus",
+        Some("llm-1"),
+        &format!("{SMI}smi | GPU 3: H100 (UUID: GPU-d)\n"),
+    );
+    assert_eq!(c.finding("gpu.count-mismatch"), None);
+    // A tool that does not answer proves no missing GPU.
+    c.answer(
+        "gpus",
+        Some("llm-1"),
+        "failed | smi | 255 | Failed to initialize NVML: Unknown Error\n",
+    );
+    assert_eq!(c.finding("gpu.count-mismatch"), None);
+    assert_eq!(c.verdict("check.gpus"), CheckVerdict::Unknown);
+}
+
+fn node(kind: &str, message: &str) -> Event {
+    Event::Node(Box::new(NodeView {
+        name: "node-1".into(),
+        conditions: vec![Condition {
+            kind: kind.into(),
+            status: "True".into(),
+            message: Some(message.into()),
+            ..Condition::default()
+        }],
+        ..NodeView::default()
+    }))
+}
+
+#[test]
+fn an_xid_is_found_in_conditions_events_and_counters() {
+    let mut c = two(&[], &[]);
+    c.send(node(
+        "GpuXid",
+        "NVRM: Xid (PCI:0000:9b:00): 79, pid=1, GPU has fallen off the bus.",
+    ));
+    let f = c.finding("gpu.xid").unwrap();
+    assert!(
+        f.title.contains("Xid 79") && f.title.contains("fallen off"),
+        "{}",
+        f.title
+    );
+    assert_eq!(f.pods, ["llm-1"]);
+
+    let mut c = two(&[], &[]);
+    c.send(Event::KubeEvent(KubeEvent {
+        uid: "u".into(),
+        namespace: "prod".into(),
+        kind: "Pod".into(),
+        object: "llm-1".into(),
+        reason: "XidCriticalError".into(),
+        message: "GPU 2 reported Xid 48".into(),
+        count: 1,
+        ..KubeEvent::default()
+    }));
+    assert!(c.finding("gpu.xid").unwrap().title.contains("Xid 48"));
+
+    let mut c = two(&[], &[]);
+    c.answer("gpus", Some("llm-0"), "ecc | 1, 00000000:1C:00.0, 2\n");
+    assert!(text(&c.finding("gpu.xid").unwrap()).contains("ecc.errors"));
+
+    // Well: no error, none that waits, a detector that is content.
+    let mut c = two(&[], &[]);
+    c.answer(
+        "gpus",
+        Some("llm-0"),
+        "ecc | 1, 00000000:1C:00.0, 0\nremap | 00000000:1C:00.0, 2, No, No\n",
+    );
+    assert_eq!(c.finding("gpu.xid"), None);
+}
+
+fn policy(spec: &str) -> String {
+    format!(r#"{{"items":[{{"metadata":{{"name":"p","namespace":"prod"}},"spec":{spec}}}]}}"#)
+}
+
+#[test]
+fn policies_are_evaluated_against_the_pods() {
+    let mine = r#"{"matchLabels":{"app":"llm"}}"#;
+    let blocked = [
+        // Nothing comes in.
+        r#"{"podSelector":{}}"#.to_owned(),
+        // One port is not enough for NCCL.
+        format!(r#"{{"podSelector":{mine},"ingress":[{{"from":[{{"podSelector":{mine}}}],"ports":[{{"port":29501}}]}}]}}"#),
+        // Others may come in, we may not go out.
+        r#"{"podSelector":{},"policyTypes":["Egress"],"egress":[{"ports":[{"protocol":"UDP","port":53}]}]}"#.to_owned(),
+        r#"{"podSelector":{},"ingress":[{"from":[{"podSelector":{"matchExpressions":[{"key":"app","operator":"NotIn","values":["llm"]}]}}]}]}"#.to_owned(),
+    ];
+    for spec in blocked {
+        let mut c = two(&[], &[]);
+        c.answer("network-policies", None, &policy(&spec));
+        let f = c
+            .finding("pod.network-policy")
+            .unwrap_or_else(|| panic!("{spec}"));
+        assert_eq!(f.severity, Severity::Warning, "{spec}");
+        assert_eq!(
+            c.verdict("check.network-policy"),
+            CheckVerdict::Fail,
+            "{spec}"
+        );
+        // A probe that fails too makes it an error.
+        c.answer(
+            "reach",
+            Some("llm-0"),
+            "tool | python3\ntcp | 10.42.0.11 | 29501 | timeout | 3000 | \n",
+        );
+        let f = c.finding("pod.network-policy").unwrap();
+        assert_eq!(
+            (f.severity, f.confidence),
+            (Severity::Error, Confidence::Certain),
+            "{spec}"
+        );
+    }
+    let open = [
+        r#"{"podSelector":{"matchLabels":{"app":"other"}}}"#.to_owned(),
+        format!(r#"{{"podSelector":{mine},"ingress":[{{"from":[{{"podSelector":{mine}}}]}}]}}"#),
+        format!(r#"{{"podSelector":{mine},"ingress":[{{}}]}}"#),
+        r#"{"podSelector":{},"ingress":[{"from":[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"prod"}}}],"ports":[{"port":1024,"endPort":65535}]}]}"#.to_owned(),
+    ];
+    for spec in open {
+        let mut c = two(&[], &[]);
+        c.answer("network-policies", None, &policy(&spec));
+        assert_eq!(c.finding("pod.network-policy"), None, "{spec}");
+        assert_eq!(
+            c.verdict("check.network-policy"),
+            CheckVerdict::Pass,
+            "{spec}"
+        );
+    }
+    // A network that does not enforce: the connection came about all the same.
+    let mut c = two(&[], &[]);
+    c.answer("network-policies", None, &policy(r#"{"podSelector":{}}"#));
+    c.answer(
+        "reach",
+        Some("llm-0"),
+        "tool | python3\ntcp | 10.42.0.11 | 29501 | open | 0.3 | \n",
+    );
+    assert_eq!(c.finding("pod.network-policy"), None);
+    // Labels of foreign namespaces are not known: perhaps.
+    let mut c = two(&[], &[]);
+    let doubt = r#"{"podSelector":{},"ingress":[{"from":[{"namespaceSelector":{"matchLabels":{"team":"a"}}}]}]}"#;
+    c.answer("network-policies", None, &policy(doubt));
+    assert_eq!(
+        c.finding("pod.network-policy").unwrap().confidence,
+        Confidence::Possible
+    );
+    assert_eq!(c.verdict("check.network-policy"), CheckVerdict::Warn);
+}
+
+#[test]
+fn forbidden_and_failed_are_verdicts_of_their_own() {
+    let mut c = two(&[], &[]);
+    assert_eq!(c.verdict("check.shm"), CheckVerdict::Waiting);
+    for p in ["llm-0", "llm-1"] {
+        c.tell(
+            "shm",
+            Some(p),
+            ProbeOutcome::Refused {
+                why: "the API server refuses".into(),
+                rule: Some("create pods/exec in namespace prod".into()),
+            },
+        );
+    }
+    let scene = c.scene();
+    let check = scene.checks.iter().find(|k| k.id == "check.shm").unwrap();
+    assert_eq!(check.verdict, CheckVerdict::Forbidden);
+    assert!(check.output.contains("create pods/exec in namespace prod"));
+    for p in ["llm-0", "llm-1"] {
+        c.tell(
+            "shm",
+            Some(p),
+            ProbeOutcome::Failed {
+                why: "timed out after 10 s".into(),
+            },
+        );
+    }
+    assert_eq!(c.verdict("check.shm"), CheckVerdict::Unknown);
+    // One answer that is well does not speak for the other.
+    c.answer(
+        "shm",
+        Some("llm-0"),
+        "shm | 67108864 | 0 | 67108864 | shm\n",
+    );
+    assert_eq!(c.verdict("check.shm"), CheckVerdict::Unknown);
+    c.answer("shm", Some("llm-1"), "shm | 65536 | 0 | 65536 | shm\n");
+    assert_eq!(c.verdict("check.shm"), CheckVerdict::Fail);
+}
+
+/// Two faults at once: both are there, in the order of their weight, and neither is folded under the other.
+#[test]
+fn two_faults_stand_side_by_side() {
+    let mut c = two(&[("NCCL_IB_TC", "1")], &[("NCCL_IB_TC", "2")]);
+    c.answer("gpus", Some("llm-1"), SMI);
+    let findings = c.scene().findings;
+    let ids: Vec<&str> = findings
+        .iter()
+        .filter(|f| f.consequence_of.is_none())
+        .map(|f| f.id)
+        .collect();
+    assert_eq!(ids, ["gpu.count-mismatch", "pod.env-skew"]);
+}
+
+#[test]
+fn the_model_is_judged_before_it_is_loaded() {
+    let whole = "at | /models/q\nfile | 700 | config.json\nfile | 900 | tokenizer.json\nfile | 5000 | a.safetensors\nhead | a.safetensors | 992 | 4000\nshard | a.safetensors\n";
+    let mut c = two(&[], &[]);
+    c.answer("model-files", Some("llm-0"), whole);
+    for id in [
+        "vllm.model-incomplete",
+        "vllm.tokenizer-missing",
+        "vllm.permission-denied",
+    ] {
+        assert_eq!(c.finding(id), None);
+    }
+    for (out, id) in [
+        (
+            whole.replace("file | 5000", "file | 4999"),
+            "vllm.model-incomplete",
+        ),
+        (
+            format!("{whole}shard | b.safetensors\n"),
+            "vllm.model-incomplete",
+        ),
+        (
+            "absent | /models/q | No such file or directory\n".to_owned(),
+            "vllm.model-incomplete",
+        ),
+        (
+            format!("{whole}pointer | a.safetensors\n"),
+            "vllm.model-incomplete",
+        ),
+        (
+            whole.replace("tokenizer.json", "README.md"),
+            "vllm.tokenizer-missing",
+        ),
+        (
+            format!("{whole}denied | a.safetensors | Permission denied\n"),
+            "vllm.permission-denied",
+        ),
+    ] {
+        let mut c = two(&[], &[]);
+        c.answer("model-files", Some("llm-0"), &out);
+        let f = c.finding(id).unwrap_or_else(|| panic!("{id}: {out}"));
+        assert_eq!(f.severity, Severity::Error);
+    }
+}
+
+/// Names, values and lines from outside stay inside their quotes in everything that is pasted.
+#[test]
+fn hostile_names_are_quoted_in_fixes() {
+    let evil = "x';touch PWNED;'$(touch PWNED)\n\u{1b}[31m";
+    for kind in ["lws", "sts", "deploy", "raycluster"] {
+        let mut bad = pod(1, &[("NCCL_IB_HCA", evil)], ARGS);
+        bad.node = Some("n$(touch PWNED)".into());
+        let mut c = Cluster::of(
+            kind,
+            &[
+                pod(0, &[("NCCL_IB_HCA", evil), ("NCCL_NET", "IB")], ARGS),
+                bad,
+            ],
+        );
+        c.answer(
+            "gpus",
+            Some("llm-1"),
+            &format!("{SMI}ecc | 1, $(touch PWNED), 2\n"),
+        );
+        c.answer(
+            "model-files",
+            Some("llm-0"),
+            "at | /m\nfile | 1 | $(touch PWNED).json\n",
+        );
+        assert_eq!(c.kind, kind);
+        let scene = c.scene();
+        let fixes = scene
+            .findings
+            .iter()
+            .flat_map(|f| &f.fix)
+            .chain(scene.checks.iter().flat_map(|k| &k.fix));
+        let mut seen = 0;
+        for fix in fixes {
+            seen += 1;
+            assert!(!fix.contains('\u{1b}') && !fix.contains('\n'), "{fix:?}");
+            if fix.starts_with("kubectl") {
+                // Outside of single quotes nothing of it is left.
+                let bare: String = fix.replace("'\\''", "").split('\'').step_by(2).collect();
+                assert!(!bare.contains("$(") && !bare.contains("PWNED"), "{fix}");
+            }
+        }
+        assert!(seen > 5, "{seen}");
+        let mut bytes = Vec::new();
+        ncclscope::report::text::write(
+            &mut bytes,
+            &scene,
+            ncclscope::report::text::Style::default(),
+        )
+        .unwrap();
+        assert!(!bytes.contains(&0x1b), "no escape reaches the text report");
+    }
+}
+
+#[test]
+fn probes_are_due_within_a_budget_and_again_when_wanted() {
+    let c = two(&[], &[]);
+    let mut schedule = Schedule::default();
+    let mut probes = c.model.probes.clone();
+    let now = 1_000 * SECOND;
+    let first = schedule.due(&c.model.pods, &probes, now, 100);
+    assert_eq!(first.len(), 16, "eight a pod and minute");
+    assert!(
+        first
+            .iter()
+            .all(|a| a.argv.first().is_some_and(|s| s == "sh"))
+    );
+    for a in &first {
+        probes.apply(
+            ProbeEvent {
+                probe: a.probe.into(),
+                container: Some(a.container.clone()),
+                ran: String::new(),
+                outcome: ProbeOutcome::Answered {
+                    code: 0,
+                    out: String::new(),
+                    err: String::new(),
+                    cut: false,
+                    ms: 1,
+                },
+            },
+            now,
+        );
+    }
+    assert_eq!(schedule.due(&c.model.pods, &probes, now + SECOND, 100), []);
+    let rest = schedule.due(&c.model.pods, &probes, now + 61 * SECOND, 100);
+    let names: Vec<&str> = rest.iter().map(|a| a.probe).collect();
+    assert!(
+        names.contains(&"clock") && names.contains(&"limits"),
+        "the rest, and what is due again: {names:?}"
+    );
+    let mut schedule = Schedule::default();
+    schedule.want(&["shm"], &c.model.pods);
+    let again = schedule.due(&c.model.pods, &probes, now + 2 * SECOND, 100);
+    assert!(again.iter().any(|a| a.probe == "shm"));
+    // Refused is not asked again by itself.
+    let mut refused = c.model.probes.clone();
+    for p in PROBES {
+        for pod in ["llm-0", "llm-1"] {
+            refused.apply(
+                ProbeEvent {
+                    probe: p.name.into(),
+                    container: Some(key(pod)),
+                    ran: String::new(),
+                    outcome: ProbeOutcome::Refused {
+                        why: "no".into(),
+                        rule: None,
+                    },
+                },
+                now,
+            );
+        }
+    }
+    assert_eq!(
+        Schedule::default().due(&c.model.pods, &refused, now + 9_000 * SECOND, 100),
+        []
+    );
+}
+
+#[test]
+fn reach_asks_every_peer_of_a_small_group() {
+    let c = two(&[], &[]);
+    let all = members(&c.model.pods);
+    let reach = PROBES.iter().find(|p| p.name == "reach").unwrap();
+    let args = reach.arguments(&all.list[0], &all).unwrap();
+    assert_eq!(args, ["", "29501", "10.42.0.11"]);
+}
+
+/// Checks, variables and advice can all be looked up offline, each with what can be pasted.
+#[test]
+fn everything_is_explained_offline() {
+    for c in checks::declared() {
+        let page = explain::text(&c.id).unwrap();
+        assert!(page.contains(&c.means) && page.contains("Fix"), "{page}");
+    }
+    for v in variables::declared() {
+        let page = explain::text(&v.name).unwrap();
+        assert!(
+            page.contains(&v.default) && page.contains("export ") && page.contains("runai"),
+            "{page}"
+        );
+    }
+    for a in advice::declared() {
+        let page = explain::text(&a.id).unwrap();
+        assert!(
+            page.contains(&a.costs) && page.contains("YAML") && page.contains("shell"),
+            "{page}"
+        );
+        assert!(a.means.ends_with('.') && a.costs.ends_with('.'), "{}", a.id);
+    }
+    assert_eq!(explain::text("nonsense"), None);
+    let index = explain::index();
+    for id in [
+        "gpu.xid",
+        "check.reach",
+        "advice.trace-function",
+        "NCCL_DEBUG",
+    ] {
+        assert!(index.contains(id), "{id}");
+    }
+}
