@@ -43,6 +43,7 @@ use crate::model::screen::{PaneId, Screen};
 use crate::parse::Nanos;
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
 use crate::sources::gate::{Gate, Setup};
+use crate::sources::podlogs::debugfile;
 use crate::sources::{endpoints, files, nvml, recording, sampler, sim};
 use crate::theme;
 use cli::{Cli, DemoArgs, LiveArgs, LocalArgs, LogArgs, OpenArgs, ScreenArgs, Verb};
@@ -211,6 +212,7 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
                 cluster::checks::helper(),
                 jobs::helper::helper(tests.clone()),
                 sampler::helper(),
+                debugfile::helper(),
                 endpoints::helper(),
             ];
             let director = Director::new(link, options, setup, helpers, bus);

@@ -321,7 +321,26 @@ fn paint(view: &View<'_>, canvas: Rect, area: Rect, buf: &mut Buffer) {
 
 /// The pane, or what lies on it.
 fn body(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
-    match page(view, area.width) {
+    let mut area = area;
+    let page = page(view, area.width);
+    let asked = view
+        .screen
+        .question()
+        .filter(|_| view.screen.mode() == Mode::Confirm(Ask::Errand));
+    // A question that is one sentence lies above the pane, since what it is about is there.
+    let brief = asked.is_some_and(|q| q.body.is_empty());
+    let page = match page {
+        Some(page) if brief => {
+            let lines = u16::try_from(page.lines.len() + 1).unwrap_or(u16::MAX);
+            let height = lines.min(area.height);
+            chrome::page(view, &page, Rect { height, ..area }, pen);
+            area.y += height;
+            area.height -= height;
+            None
+        }
+        page => page,
+    };
+    match page {
         Some(page) => chrome::page(view, &page, area, pen),
         None => match pane(view.screen.pane) {
             Some(p) if area.width >= p.min.0 && area.height >= p.min.1 => {
@@ -392,7 +411,7 @@ fn page(view: &View<'_>, width: u16) -> Option<Page> {
         })
         .last()?;
     match top {
-        Mode::Confirm(Ask::Errand) => view.screen.question().map(chrome::question),
+        Mode::Confirm(Ask::Errand) => view.screen.question().map(|q| chrome::question(q, width)),
         Mode::Help => Some(help::page(view, width)),
         Mode::Explain => {
             Some((pane.explain)(view, width).unwrap_or_else(|| chrome::nothing("explain")))

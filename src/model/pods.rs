@@ -9,7 +9,7 @@ pub mod why;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::model::event::{KubeEvent, PodEvent, PodKey, PodView, WorkloadView};
+use crate::model::event::{ContainerView, KubeEvent, PodEvent, PodKey, PodView, WorkloadView};
 pub use place::Place;
 pub use why::Failure;
 
@@ -50,6 +50,14 @@ pub struct Census {
     pub missing: Vec<(u32, u32)>,
     /// Places with more than one pod that is not being deleted.
     pub duplicate: Vec<(u32, u32)>,
+}
+
+/// The file that NCCL is told to write to, by a container's own specification; `%h` and `%p` as they are written.
+#[must_use]
+pub fn debug_file(container: &ContainerView) -> Option<&str> {
+    let set = container.env.iter().find(|(k, _)| k == "NCCL_DEBUG_FILE");
+    set.and_then(|(_, v)| v.as_deref())
+        .filter(|f| !f.is_empty() && !f.starts_with("/dev/std") && !f.starts_with("/proc/"))
 }
 
 impl Pods {

@@ -580,13 +580,21 @@ pub fn nothing(verb: &str) -> Page {
 
 /// What is about to be done, whole, before somebody says yes.
 #[must_use]
-pub fn question(question: &Question) -> Page {
+pub fn question(question: &Question, width: u16) -> Page {
     let level = match question.level {
         Level::Observe => "observe",
         Level::Probe => "probe: only reads",
         Level::Act => "act: changes something",
     };
-    let mut page = Page::about(format!("{} · {level}", question.text));
+    let whole = format!("{} · {level}", question.text);
+    // What is asked is never cut off.
+    let mut page = if parts::columns(&whole) <= width.saturating_sub(2) {
+        Page::about(whole)
+    } else {
+        let mut page = Page::about(level);
+        page.prose(&question.text, width.saturating_sub(2), 0, Role::Strong);
+        page
+    };
     page.gap();
     match &question.word {
         Some(word) => page.line(&[

@@ -42,7 +42,7 @@ pub(crate) use trouble::one_line;
 pub use trouble::{ClusterError, Kind as TroubleKind, Trouble};
 use watch::{Change, Edge, Selection, watch};
 
-use super::podlogs::{Fleet, Limits};
+use super::podlogs::{Fleet, Limits, SourceIds};
 use crate::model::event::{
     EdgeEvent, EdgeState, Event, Feed, KubeEvent, Level, PodEvent, PodKey, Session, WorkloadView,
 };
@@ -72,6 +72,8 @@ pub struct ClusterOptions {
     pub impersonate_groups: Vec<String>,
     /// How much of the logs is read.
     pub limits: Limits,
+    /// Numbers of the sources of a run.
+    pub ids: SourceIds,
 }
 
 impl ClusterOptions {
@@ -148,7 +150,7 @@ async fn observe_all(link: Connection, options: ClusterOptions, tx: mpsc::Sender
             tx.clone(),
         )))
     });
-    follow(link, target, workload, options.limits, tx).await;
+    follow(link, target, workload, options.limits, options.ids, tx).await;
     drop(size);
 }
 
@@ -325,6 +327,7 @@ async fn follow(
     target: Target,
     workload: WorkloadView,
     limits: Limits,
+    ids: SourceIds,
     tx: mpsc::Sender<Event>,
 ) {
     let (pods_tx, mut pods) = mpsc::channel(256);
@@ -337,7 +340,7 @@ async fn follow(
         Edge::new("pods", tx.clone()),
         pods_tx,
     )));
-    let mut fleet = Fleet::new(link.clone(), tx.clone(), limits);
+    let mut fleet = Fleet::new(link.clone(), tx.clone(), limits, ids);
     let mut nodes = Nodes::new(link.clone(), tx.clone());
     let mut ours = Ours::of(&workload);
     let (events_tx, mut events) = mpsc::channel(256);

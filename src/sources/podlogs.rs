@@ -3,6 +3,7 @@
 //! One task a container. It opens the log when the pod watch says that the container runs, goes on after any
 //! cut from the last line's second, completes a run that ended, and begins anew with the next one.
 
+pub mod debugfile;
 mod follow;
 mod tail;
 
@@ -33,8 +34,18 @@ pub struct Limits {
     pub opening: usize,
     /// Pods whose logs are followed.
     pub pods: usize,
-    /// Number of the first source; more than one edge may feed a run.
-    pub first_source: u32,
+}
+
+/// Numbers for sources: whoever opens one in a run takes its number here.
+#[derive(Debug, Clone, Default)]
+pub struct SourceIds(Arc<std::sync::atomic::AtomicU32>);
+
+impl SourceIds {
+    /// The next number.
+    #[must_use]
+    pub fn next(&self) -> SourceId {
+        SourceId(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
 }
 
 impl Default for Limits {
@@ -43,7 +54,6 @@ impl Default for Limits {
             head: 16 << 20,
             opening: 16,
             pods: 512,
-            first_source: 0,
         }
     }
 }
@@ -144,7 +154,7 @@ pub(crate) struct Shared {
     pub first: watch::Sender<usize>,
     /// State of the `logs` edge: said once, not once a container.
     pub edge: Mutex<Option<EdgeState>>,
-    pub next: std::sync::atomic::AtomicU32,
+    pub ids: SourceIds,
 }
 
 impl Shared {
@@ -167,7 +177,7 @@ impl Shared {
     }
 
     pub fn id(&self) -> SourceId {
-        SourceId(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        self.ids.next()
     }
 }
 
@@ -241,7 +251,7 @@ fn raise_file_limit() {
 impl Fleet {
     /// Followers over a connection.
     #[must_use]
-    pub fn new(link: Connection, tx: mpsc::Sender<Event>, limits: Limits) -> Self {
+    pub fn new(link: Connection, tx: mpsc::Sender<Event>, limits: Limits, ids: SourceIds) -> Self {
         raise_file_limit();
         let shared = Shared {
             link,
@@ -250,7 +260,7 @@ impl Fleet {
             opening: Arc::new(Semaphore::new(limits.opening.max(1))),
             first: watch::Sender::new(0),
             edge: Mutex::new(None),
-            next: limits.first_source.into(),
+            ids,
         };
         Self {
             shared: Arc::new(shared),

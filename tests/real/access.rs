@@ -3,9 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ncclscope::model::event::{ContainerKey, Errand, Event, PodKey, ProbeOutcome};
+use ncclscope::model::event::{ContainerKey, Errand, Event, PodKey, ProbeOutcome, SourceEvent};
 use ncclscope::sources::cluster::{
-    Access, ClusterOptions, Connection, Director, ExecSpec, connect,
+    Access, ClusterOptions, Connection, Director, ExecSpec, Helper, connect,
 };
 use ncclscope::sources::gate::{Policy, Setup};
 use serde_json::{Value, json};
@@ -18,13 +18,19 @@ use crate::plane::{Plane, eventually, pod};
 /// The way into pods, leave given beforehand. Ends with the receiver of events.
 pub async fn access(link: Connection, options: ClusterOptions) -> (Access, mpsc::Receiver<Event>) {
     let (hand, mut given) = mpsc::unbounded_channel();
-    let (tx, rx) = mpsc::channel(1024);
     let helper = Box::new(move |access: Access| {
         let hand = hand.clone();
         Box::pin(async move {
             let _ = hand.send(access);
         }) as futures::future::BoxFuture<'static, ()>
     });
+    let rx = directed(link, options, helper);
+    (given.recv().await.unwrap(), rx)
+}
+
+/// Events of a session whose probes are allowed, with somebody who works on the workload.
+fn directed(link: Connection, options: ClusterOptions, helper: Helper) -> mpsc::Receiver<Event> {
+    let (tx, rx) = mpsc::channel(1024);
     let setup = Setup {
         probes: Policy::Always,
         per_minute: 100,
@@ -33,7 +39,7 @@ pub async fn access(link: Connection, options: ClusterOptions) -> (Access, mpsc:
     let director = Director::new(link, options, setup, vec![helper], tx);
     let (_, errands) = mpsc::unbounded_channel::<Errand>();
     tokio::spawn(director.run(errands, CancellationToken::new()));
-    (given.recv().await.unwrap(), rx)
+    rx
 }
 
 pub fn spec(namespace: &str, pod: &str, argv: &[&str]) -> ExecSpec {
@@ -322,4 +328,76 @@ pub async fn a_refused_command_names_the_rule(p: &Plane) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+pub async fn what_nccl_writes_to_a_file_is_followed(p: &Plane) {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    p.namespace("debugfile").await;
+    let mut with = pod("debugfile", "llm-0", json!({"app": "llm"}), json!({}));
+    with["spec"]["containers"][0]["env"] =
+        json!([{"name": "NCCL_DEBUG_FILE", "value": format!("{folder}/nccl.%p")}]);
+    p.pods(vec![with]).await;
+    let write = |pid: u32, lines: &str| {
+        let path = dir.path().join(format!("nccl.{pid}"));
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        file.write_all(lines.as_bytes()).unwrap();
+    };
+    write(
+        211,
+        "llm-0:211:211 [0] NCCL INFO one\n\nllm-0:211:211 [0] NCCL INFO two\n",
+    );
+    write(212, "llm-0:212:212 [1] NCCL INFO one\n");
+    let options = ClusterOptions {
+        selector: Some("app=llm".into()),
+        ..p.options("admin", "debugfile")
+    };
+    let link = connect(&options).await.unwrap();
+    let mut events = directed(
+        link,
+        options,
+        ncclscope::sources::podlogs::debugfile::helper(),
+    );
+    let mut names = std::collections::BTreeMap::new();
+    let mut text: std::collections::BTreeMap<String, String> = Default::default();
+    let mut until = async |want: &[(u32, &str)]| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let is = |text: &std::collections::BTreeMap<String, String>| {
+            want.iter().all(|(pid, lines)| {
+                text.get(&format!("debugfile/llm-0/vllm:{folder}/nccl.{pid}"))
+                    .is_some_and(|t| t == lines)
+            })
+        };
+        while !is(&text) {
+            let event = tokio::time::timeout_at(deadline, events.recv()).await;
+            match event
+                .unwrap_or_else(|_| panic!("never: {want:?}; {text:?}"))
+                .unwrap()
+            {
+                Event::Source(SourceEvent::Opened(id, info)) => drop(names.insert(id, info.name)),
+                Event::Log(l) => {
+                    let lines = text.entry(names[&l.source].clone()).or_default();
+                    assert_eq!(l.block.first_line, lines.lines().count() as u64 + 1);
+                    lines.push_str(std::str::from_utf8(&l.block.text).unwrap());
+                }
+                _ => {}
+            }
+        }
+    };
+    let first = "llm-0:211:211 [0] NCCL INFO one\n\nllm-0:211:211 [0] NCCL INFO two\n".to_string();
+    let second = "llm-0:212:212 [1] NCCL INFO one\n";
+    until(&[(211, &first), (212, second)]).await;
+    // What is written later comes, and after a cut of the connection every line is there once.
+    write(211, "llm-0:211:211 [0] NCCL INFO three\n");
+    let first = first + "llm-0:211:211 [0] NCCL INFO three\n";
+    until(&[(211, &first), (212, second)]).await;
+    p.tell(&json!({"cmd": "proxy", "action": "reset"}));
+    write(211, "llm-0:211:211 [0] NCCL INFO four\n");
+    let first = first + "llm-0:211:211 [0] NCCL INFO four\n";
+    until(&[(211, &first), (212, second)]).await;
 }

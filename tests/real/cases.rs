@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, LogParams, ObjectList};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::access::{
     a_command_ends_soon_after_we_vanish, a_refused_command_names_the_rule,
-    commands_run_over_both_protocols,
+    commands_run_over_both_protocols, what_nccl_writes_to_a_file_is_followed,
 };
 use crate::allreduce::{
     a_test_from_the_screen_asks_and_cleans_up, a_test_is_removed_however_it_ends,
@@ -47,7 +47,10 @@ cases![
     every_line_of_64_pods_comes_once_or_is_counted,
     three_thousand_foreign_pods_are_never_listed,
     a_quiet_screen_costs_almost_no_requests,
+    five_hundred_pods_are_followed_in_bounded_memory,
+    nodes_that_carry_our_pods_are_read_where_they_may_be,
     commands_run_over_both_protocols,
+    what_nccl_writes_to_a_file_is_followed,
     a_command_ends_soon_after_we_vanish,
     a_refused_command_names_the_rule,
     sixteen_pods_are_sampled_and_left_alone,
@@ -973,9 +976,136 @@ async fn a_quiet_screen_costs_almost_no_requests(p: &Plane) {
         "nothing is listed again"
     );
     assert!(
-        minute.values().sum::<usize>() <= 6,
-        "a watch a kind, renewed now and then"
+        minute.values().sum::<usize>() <= 9,
+        "a watch a kind and one a node, renewed now and then"
     );
+}
+
+async fn five_hundred_pods_are_followed_in_bounded_memory(p: &Plane) {
+    const PODS: usize = 512;
+    const LINES: usize = 60;
+    p.namespace("many").await;
+    let log = json!({"generate": LINES, "prefix": "{pod} "}).to_string();
+    let pods = (0..PODS).map(|i| {
+        let notes = json!({"cplane.test/log": log});
+        pod("many", &format!("p-{i:03}"), json!({"app": "many"}), notes)
+    });
+    p.pods(pods.collect()).await;
+    let options = ClusterOptions {
+        selector: Some("app=many".into()),
+        ..p.options("admin", "many")
+    };
+    let begun = Instant::now();
+    let mut heard = Heard::of(p.link(&options).await, options);
+    heard
+        .until("every line of 512 pods", |h| {
+            h.logs.len() == PODS && h.logs.values().all(|l| l.len() >= LINES)
+        })
+        .await;
+    println!(
+        "  512 pods: every line after {:.1} s",
+        begun.elapsed().as_secs_f32()
+    );
+    for (name, lines) in &heard.logs {
+        let distinct: BTreeSet<_> = lines.iter().collect();
+        assert_eq!((lines.len(), distinct.len()), (LINES, LINES), "{name}");
+    }
+    assert!(heard.lost.is_empty(), "{:?}", heard.lost);
+    drop(heard);
+    // The program itself, without a screen: what it holds for 512 pods and their connections.
+    let config = p.kubeconfig("admin");
+    let arguments = [
+        "report",
+        "--kubeconfig",
+        config.to_str().unwrap(),
+        "-n",
+        "many",
+        "-l",
+        "app=many",
+    ];
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+        .args(arguments)
+        .args(["--format", "json", "--timeout", "2m"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let memory = std::thread::spawn(move || {
+        let mut peak = 0;
+        while let Ok(text) = std::fs::read_to_string(&status) {
+            let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+            peak = kib.unwrap_or(peak);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        peak
+    });
+    let mut text = String::new();
+    std::io::Read::read_to_string(child.stdout.as_mut().unwrap(), &mut text).unwrap();
+    let code = child.wait().unwrap().code();
+    let peak = memory.join().unwrap() / 1024;
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["pods"].as_array().unwrap().len(), PODS);
+    let lines: u64 = report["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["lines"].as_u64().unwrap())
+        .sum();
+    assert_eq!(lines, (PODS * LINES) as u64);
+    assert_eq!(code, Some(3), "no line of NCCL or vLLM: unknown");
+    assert!(report["observed_at"].is_string());
+    println!("  report over 512 pods: {peak} MiB at its peak");
+    assert!(peak < 400, "{peak} MiB");
+    p.api("many")
+        .delete_collection(
+            &DeleteParams::default().grace_period(0),
+            &ListParams::default(),
+        )
+        .await
+        .unwrap();
+}
+
+async fn nodes_that_carry_our_pods_are_read_where_they_may_be(p: &Plane) {
+    p.namespace("nodes").await;
+    p.create(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "look", "namespace": "nodes"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "observer"}]}))
+        .await;
+    let mut ours: Vec<Value> = Vec::new();
+    for (i, node) in ["gpu-1", "gpu-3"].iter().enumerate() {
+        let mut pod = pod("nodes", &format!("n-{i}"), json!({"app": "n"}), json!({}));
+        pod["spec"]["nodeName"] = json!(node);
+        ours.push(pod);
+    }
+    p.pods(ours).await;
+    let of = |user: &str| ClusterOptions {
+        selector: Some("app=n".into()),
+        ..p.options(user, "nodes")
+    };
+    let mut heard = Heard::of(p.link(&of("admin")).await, of("admin"));
+    heard.until("both nodes", |h| h.nodes.len() == 2).await;
+    let names: Vec<_> = heard.nodes.keys().map(String::as_str).collect();
+    assert_eq!(names, ["gpu-1", "gpu-3"], "and no other");
+    let node = &heard.nodes["gpu-1"];
+    assert_eq!(
+        node.allocatable.get("nvidia.com/gpu").map(String::as_str),
+        Some("8")
+    );
+    assert!(
+        node.conditions
+            .iter()
+            .any(|c| c.kind == "Ready" && c.status == "True")
+    );
+    // Where they may not be read everything else goes on, and the rule is named.
+    let mut heard = Heard::of(p.link(&of("observer")).await, of("observer"));
+    heard
+        .until("the pods and the refusal", |h| {
+            h.names().len() == 2 && h.forbidden("nodes").is_some()
+        })
+        .await;
+    assert_eq!(heard.forbidden("nodes"), Some("list and watch nodes"));
+    assert!(heard.nodes.is_empty());
 }
 
 /// What two ranks on two nodes print until their communicator is complete.
@@ -1017,6 +1147,13 @@ async fn the_screen_shows_two_pods_and_how_their_ranks_talk(p: &Plane) {
         "screen",
         "llm",
     ]);
+    // The sampler wants to run; whoever only looks says no.
+    screen
+        .until("the question about probes", |s| {
+            s.contains("They only read")
+        })
+        .await;
+    screen.key("n");
     screen
         .until("the overview", |s| {
             s.contains("2 pods") && s.contains("2 ranks") && s.contains("complete")

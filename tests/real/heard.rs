@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ncclscope::model::event::{EdgeState, Event, SourceEvent, SourceId, WorkloadView};
+use ncclscope::model::event::{EdgeState, Event, NodeView, SourceEvent, SourceId, WorkloadView};
 use ncclscope::model::pods::Pods;
 use ncclscope::sources::cluster::{ClusterOptions, Connection, run};
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ pub struct Heard {
     pub retries: u32,
     pub workloads: Vec<WorkloadView>,
     pub ended: Vec<String>,
+    pub nodes: BTreeMap<String, NodeView>,
 }
 
 impl Drop for Heard {
@@ -50,6 +51,7 @@ impl Heard {
             retries: 0,
             workloads: Vec::new(),
             ended: Vec::new(),
+            nodes: BTreeMap::new(),
         }
     }
 
@@ -98,6 +100,7 @@ impl Heard {
                 }
                 self.workloads = w;
             }
+            Event::Node(n) => drop(self.nodes.insert(n.name.clone(), *n)),
             Event::Choice(w) => self.workloads = w,
             Event::Source(SourceEvent::Opened(id, info)) => {
                 assert!(

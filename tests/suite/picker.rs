@@ -161,3 +161,25 @@ fn the_pane_from_before_comes_back_and_nothing_is_taken_away() {
     );
     assert_eq!(model.screen.pane, PaneId::Env);
 }
+
+#[test]
+fn a_question_of_one_sentence_hides_nothing_and_is_never_cut_off() {
+    use ncclscope::model::event::{Level, Question};
+    let mut model = shown(80, 24, workloads(1));
+    let question = Question {
+        number: 1,
+        level: Level::Probe,
+        text: "Allow probes in this context, starting with: run `nvidia-smi --query-gpu=index,uuid,memory.used \
+               --format=csv --loop-ms=1000` in prod/mixtral-0/vllm? They only read."
+            .into(),
+        ..Question::default()
+    };
+    say(&mut model, Event::Ask(question));
+    stage::act(&Scene::default(), &mut model, &[]);
+    let seen = stage::photograph(&Scene::default(), &model);
+    snapshot("question-probe-80x24", &seen);
+    assert!(
+        seen.contains("They only read.") && seen.contains("lws/mixtral"),
+        "{seen}"
+    );
+}

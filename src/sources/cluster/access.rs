@@ -15,10 +15,11 @@ use super::Connection;
 use super::exec::{self, ExecSpec, Shells, Sink};
 use crate::model::event::{
     ContainerKey, Errand, Event, Level, PodKey, PodView, ProbeEvent, ProbeOutcome, Question,
-    WorkloadView,
+    SourceId, WorkloadView,
 };
 use crate::parse::Nanos;
 use crate::sources::gate::{Action, Decision, Gate, Permit, Refusal, Setup};
+use crate::sources::podlogs::SourceIds;
 
 /// Commands that run and are waited for at one time. What lasts, like a sampler, does not count.
 const AT_ONCE: usize = 8;
@@ -168,6 +169,7 @@ pub struct Access {
     events: mpsc::Sender<Event>,
     seen: watch::Receiver<Seen>,
     errands: broadcast::Sender<Errand>,
+    ids: SourceIds,
     until: CancellationToken,
 }
 
@@ -186,6 +188,7 @@ impl Access {
         events: mpsc::Sender<Event>,
         seen: watch::Receiver<Seen>,
         errands: broadcast::Sender<Errand>,
+        ids: SourceIds,
         until: CancellationToken,
     ) -> Self {
         Self {
@@ -193,6 +196,7 @@ impl Access {
             events,
             seen,
             errands,
+            ids,
             until,
         }
     }
@@ -219,6 +223,12 @@ impl Access {
     #[must_use]
     pub fn until(&self) -> &CancellationToken {
         &self.until
+    }
+
+    /// A number for a source of its own.
+    #[must_use]
+    pub fn source(&self) -> SourceId {
+        self.ids.next()
     }
 
     /// Sends an event; false when nobody listens any more.

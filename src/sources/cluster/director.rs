@@ -13,6 +13,7 @@ use super::access::{Access, Desk, Seen};
 use super::{ClusterOptions, Connection, run};
 use crate::model::event::{Errand, Event, PodEvent, PodKey};
 use crate::sources::gate::Setup;
+use crate::sources::podlogs::SourceIds;
 
 /// Works on a workload beside watching it; begun anew with each one, dropped with it.
 pub type Helper = Box<dyn Fn(Access) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -91,6 +92,7 @@ impl Director {
 
     /// One workload, or the choice of one.
     async fn one(&mut self, errands: &mut mpsc::UnboundedReceiver<Errand>) -> Next {
+        self.options.ids = SourceIds::default();
         let until = CancellationToken::new();
         let _until = until.clone().drop_guard();
         let (events_tx, mut events) = mpsc::channel(UNDER_WAY);
@@ -101,6 +103,7 @@ impl Director {
             events_tx.clone(),
             seen_rx,
             orders.clone(),
+            self.options.ids.clone(),
             until.clone(),
         );
         let mut tasks: Vec<_> = self

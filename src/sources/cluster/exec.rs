@@ -61,8 +61,10 @@ const ERR: usize = 16 << 10;
 const PIPE: usize = 64 << 10;
 /// A line longer than this is handed on in pieces.
 const LINE: usize = 64 << 10;
-/// How long the exit code may come after the last byte.
+/// How long the exit code may come after the last byte, or the other way round.
 const STATUS: Duration = Duration::from_secs(5);
+/// How long what arrived before a cut is read.
+const DRAIN: Duration = Duration::from_millis(100);
 
 /// A command for a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,7 +228,11 @@ async fn listen(
             }
         }))
     });
-    let status = process.take_status();
+    let mut status = process.take_status().map(Box::pin);
+    // The library ends the streams of a command that ended, but not those of a connection that was cut: that its
+    // status will never come is the only sign.
+    let mut told: Option<Status> = None;
+    let mut drained = None;
     let (mut out, mut err) = (process.stdout(), process.stderr());
     let (mut out_bytes, mut err_bytes) = (vec![0; PIPE], vec![0; 4096]);
     let end = spec.limit.map(|limit| begun + limit);
@@ -258,6 +264,12 @@ async fn listen(
                 Some(bytes) => ear.err(bytes),
                 None => err = None,
             },
+            s = answer(&mut status), if drained.is_none() => {
+                let wait = if s.is_some() { STATUS } else { DRAIN };
+                told = s;
+                drained = Some(Instant::now() + wait);
+            }
+            () = at(drained) => break,
             () = at(end) => {
                 let limit = spec.limit.unwrap_or_default().as_secs();
                 return Err(format!("it did not end within {limit} s and was ended"));
@@ -269,11 +281,19 @@ async fn listen(
             () = gone => return Err("nobody listens any more".into()),
         }
     }
-    let status = match status {
-        Some(status) => timeout(STATUS, status).await.ok().flatten(),
+    if drained.is_none() {
+        told = timeout(STATUS, answer(&mut status)).await.ok().flatten();
+    }
+    Ok(told)
+}
+
+async fn answer<F: Future<Output = Option<Status>> + Unpin>(
+    status: &mut Option<F>,
+) -> Option<Status> {
+    match status {
+        Some(status) => status.await,
         None => None,
-    };
-    Ok(status)
+    }
 }
 
 async fn at(when: Option<Instant>) {
