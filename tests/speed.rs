@@ -10,7 +10,11 @@ mod frames;
 #[path = "generator.rs"]
 mod generator;
 #[path = "suite/stage.rs"]
-#[allow(dead_code, reason = "the tests use the rest")]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the tests use the rest; the scenes are made up here, nothing comes from outside"
+)]
 mod stage;
 
 use std::fs::{self, File};

@@ -121,7 +121,8 @@ fn the_printed_list_outranks_what_could_be_inferred() {
 /// One unknown condition that matters, and nothing is said.
 #[test]
 fn what_is_not_known_is_named_and_not_guessed() {
-    let cases: [(fn(&mut Conditions), &str); 6] = [
+    type Forget = fn(&mut Conditions);
+    let cases: [(Forget, &str); 6] = [
         (|c| c.capability = None, "capability"),
         (|c| c.symm_env = None, "VLLM_ALLREDUCE_USE_SYMM_MEM"),
         (|c| c.version = None, "version"),
