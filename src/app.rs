@@ -330,10 +330,15 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
     }
     let scenario = scenarios.first().cloned().context("no scenario")?;
     let speed = args.speed;
-    let clock = Clock::Scenario {
-        start: scenario.start_ns(),
-        begun: Instant::now(),
-        speed,
+    let clock = if speed > 0.0 {
+        Clock::Scenario {
+            start: scenario.start_ns(),
+            begun: Instant::now(),
+            speed,
+        }
+    } else {
+        // What comes at once brings its own time with it.
+        Clock::Lines
     };
     let session = sim::session(&scenario);
     let kiosk = args.screen.kiosk;

@@ -42,7 +42,7 @@ pub enum Clock {
         start: Nanos,
         /// When it was begun.
         begun: Instant,
-        /// Nothing: all of it at once.
+        /// Above 0.
         speed: f64,
     },
 }

@@ -144,6 +144,12 @@ pub async fn play(
             () = due => {
                 if let Some((at, event)) = queue.pop_front() {
                     last = at;
+                    // Without a pace the receiver's clock says nothing: the event brings its time with it.
+                    let event = if paced {
+                        event
+                    } else {
+                        Event::At(at, Box::new(event))
+                    };
                     if tx.send(event).await.is_err() {
                         return;
                     }

@@ -266,7 +266,9 @@ fn stalled(view: &View<'_>, seen: &[Seen<'_>], figures: Figures) -> Option<Findi
         .filter(|s| s.process.still.is_some_and(|x| !x.waits))
         .collect();
     place(&mut f, view, &stuck);
-    let at = stuck.iter().find_map(|s| s.process.progress.as_ref());
+    // A rank that counted all its shards stands for another one, whose count is not printed.
+    let mut counted = stuck.iter().filter_map(|s| s.process.progress.as_ref());
+    let at = counted.find(|g| g.done < g.total);
     let at = at.map_or_else(String::new, |g| {
         format!(" at {} of {} {}", g.done, g.total, g.unit)
     });
