@@ -313,8 +313,10 @@ fn compare(gpus: &mut [GpuView], layout: &[GroupView], now: Nanos) {
             continue;
         };
         let rest = members.iter().all(|i| {
+            // Loading pauses now and then; one that stands still for longer has stopped.
             gpus.get(*i).is_some_and(|g| {
-                !g.loading && g.still_since.is_some_and(|since| now - since >= REST)
+                let enough = if g.loading { 3 * REST } else { REST };
+                g.still_since.is_some_and(|since| now - since >= enough)
             })
         });
         for i in members {

@@ -68,7 +68,7 @@ fn every_key_of_the_table_is_pressed() {
     let mut term = Term::sh(&line, 120, 34);
     term.started();
     term.wait_for("DEGRADED");
-    let mut pressed = 0;
+    let (mut pressed, mut said) = (0, String::new());
     for binding in BINDINGS {
         let Some(way) = way(binding.context) else {
             continue;
@@ -89,6 +89,9 @@ fn every_key_of_the_table_is_pressed() {
                 term.text()
             );
             pressed += 1;
+            if *key == Key::ctrl('s') {
+                said = term.text();
+            }
             // Back to the overview: out of what is typed, what lies on top, a filter, a zoom, the pane.
             let start = Instant::now();
             while !at_the_top(&term.text()) {
@@ -103,8 +106,12 @@ fn every_key_of_the_table_is_pressed() {
     }
     term.quiet(300);
     println!("{pressed} keys pressed");
-    let saved = std::fs::read_dir(dir.path()).expect("readable").count();
-    assert!(saved >= 1, "ctrl-s saved nothing");
+    let start = Instant::now();
+    let saved = || std::fs::read_dir(dir.path()).expect("readable").count();
+    while saved() == 0 && start.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+    assert!(saved() >= 1, "ctrl-s saved nothing:\n{said}");
     // After all of it the screen is what a fresh paint shows.
     term.quiet(200);
     let shown = term.text();

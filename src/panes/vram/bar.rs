@@ -124,7 +124,8 @@ pub(super) fn legend(x: u16, y: u16, width: u16, pen: &mut Pen<'_>) {
     }
 }
 
-/// A curve of memory over time, filled from below; one column is as wide in time as it has to be.
+/// A curve of memory over time, filled from below. A column is one second wide, or two, four …, counted from the
+/// first point: so a new point changes the last column alone, and the whole only when the curve outgrows its room.
 pub(super) fn curve(points: &[(Nanos, u64)], most: u64, area: Rect, pen: &mut Pen<'_>) {
     const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let (Some((from, _)), Some((to, _))) = (points.first(), points.last()) else {
@@ -133,16 +134,19 @@ pub(super) fn curve(points: &[(Nanos, u64)], most: u64, area: Rect, pen: &mut Pe
     if area.width == 0 || area.height == 0 || most == 0 {
         return;
     }
-    let span = (to - from).max(1);
+    let mut wide = 1_000_000_000;
+    while (to - from) / wide >= i64::from(area.width) {
+        wide *= 2;
+    }
     let mut next = 0;
     let mut value = 0;
     for column in 0..area.width {
-        let end = from + span / i64::from(area.width) * i64::from(column + 1);
+        if next >= points.len() {
+            break;
+        }
+        let end = from + wide * i64::from(column + 1);
         let mut high = None;
-        while let Some((_, v)) = points
-            .get(next)
-            .filter(|(at, _)| *at <= end || column + 1 == area.width)
-        {
+        while let Some((_, v)) = points.get(next).filter(|(at, _)| *at < end) {
             high = high.max(Some(*v));
             next += 1;
         }

@@ -28,13 +28,16 @@ pub(super) fn below(
     };
     let n = pen.text(area.x, area.y, area.width, &title, Role::Label);
     let points = points(view, g);
-    // The whole card would press a load into its lowest line.
+    // The whole card would press a load into its lowest line; a scale that grows with each point would redraw all.
     let most = points.iter().map(|(_, used)| *used).max().unwrap_or(0);
     let goal = match (g.loading, g.before_weights, g.expected_weights) {
         (true, Some(before), Some(weights)) => before.saturating_add(weights),
         _ => 0,
     };
-    let top = most.max(goal);
+    let mut top = g.total.unwrap_or(0).max(most).max(1);
+    while top / 2 >= most.max(goal).max(1) {
+        top = top.div_ceil(2);
+    }
     let caption = match (points.first(), points.last()) {
         (Some((from, low)), Some((_, high))) => format!(
             "   since {}: {} to {} GB{}, top {} GB",

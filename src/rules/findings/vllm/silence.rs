@@ -261,19 +261,43 @@ fn stalled(view: &View<'_>, seen: &[Seen<'_>], figures: Figures) -> Option<Findi
         seen,
         figures,
     )?;
-    let stuck: Vec<&Seen<'_>> = seen
+    // Whose GPU holds less than its group stopped first; those who speak only wait for it.
+    let behind: Vec<&Seen<'_>> = seen
         .iter()
-        .filter(|s| s.process.still.is_some_and(|x| !x.waits))
+        .filter(|s| s.gpu.odd.is_some() && s.gpu.off_by.is_some_and(|off| off < 0))
         .collect();
+    let stuck: Vec<&Seen<'_>> = if behind.is_empty() {
+        seen.iter()
+            .filter(|s| s.process.still.is_some_and(|x| !x.waits))
+            .collect()
+    } else {
+        behind.clone()
+    };
     place(&mut f, view, &stuck);
+    if let Some(first) = behind.first() {
+        f.key = format!("{}@{}", f.id, first.process.place());
+    }
     // A rank that counted all its shards stands for another one, whose count is not printed.
     let mut counted = stuck.iter().filter_map(|s| s.process.progress.as_ref());
     let at = counted.find(|g| g.done < g.total);
     let at = at.map_or_else(String::new, |g| {
         format!(" at {} of {} {}", g.done, g.total, g.unit)
     });
-    f.title =
-        format!("the load of the weights stopped{at}: nothing is read, GPUs and processors rest");
+    let who = match behind.as_slice() {
+        [] => String::new(),
+        [one] => format!(
+            " on rank {}, whose GPU holds {}",
+            ranges(&numbers(&[*one])),
+            one.gpu.odd.as_deref().unwrap_or("less than its group")
+        ),
+        many => format!(
+            " on ranks {}, whose GPUs hold less than their group",
+            ranges(&numbers(many))
+        ),
+    };
+    f.title = format!(
+        "the load of the weights stopped{at}{who}: nothing is read, GPUs and processors rest"
+    );
     f.cause = "The storage under the model no longer answers (a hung network file system, a throttled volume, a dead download), or the loading process waits for something that never comes.".into();
     let target = Target::of(view.model);
     let pod = stuck
