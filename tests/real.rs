@@ -8,6 +8,12 @@
 //! instead of several behind a load balancer, no idle timeouts on the way, no webhook that authorizes, clocks that
 //! agree. Scripted servers (`tests/suite/cluster.rs`) play what a healthy API server never does: a 410 before the
 //! stream begins, a watch that ends as soon as it begins, half a line, headers without a body.
+//!
+//! What the embedded cluster of `demo` (`src/sources/sim.rs`) does otherwise than this one: there is no API server in
+//! it, so nothing is watched, cut, compacted or refused; one workload, in pods that are given rather than discovered;
+//! logs are lost only where a scenario says `rotated`; probes are answered from the scenario's plan in the text that
+//! our scripts print, no script runs, nobody is asked; samples are made by formula from the same plan; an all-reduce
+//! test is played, no object is created; nodes and network policies exist only as far as a check needs them.
 
 #![allow(
     clippy::unwrap_used,
