@@ -75,6 +75,8 @@ async fn sixteen(p: &Plane, ns: &str, dir: &std::path::Path) {
         let notes = json!({"cplane.test/exec-dir": dir.to_str().unwrap()});
         let mut pod = pod(ns, &format!("llm-{i}"), json!({"app": "llm"}), notes);
         pod["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpu": "2"}});
+        // Past the scheduler: what other cases left running may hold the GPUs that it would count.
+        pod["spec"]["nodeName"] = json!(format!("gpu-{}", i % 4));
         pod
     });
     p.pods(pods.collect()).await;
