@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use kube::api::{DeleteParams, ListParams};
 use ncclscope::model::event::{Errand, Event, Level, ProbeOutcome};
 use ncclscope::parse::gpu::{Reading, read};
 use ncclscope::sources::cluster::{ClusterOptions, Director, connect};
@@ -226,6 +227,16 @@ pub async fn sixteen_pods_are_sampled_and_left_alone(p: &Plane) {
         "  killed with SIGKILL: the last process of {PODS} samplers ended {:.1} s later",
         begun.elapsed().as_secs_f32()
     );
+    // Other cases need the GPUs.
+    let (now, all) = (
+        DeleteParams::default().grace_period(0),
+        ListParams::default(),
+    );
+    p.api(ns).delete_collection(&now, &all).await.unwrap();
+    eventually("an empty namespace", async || {
+        p.api(ns).list(&all).await.unwrap().items.is_empty()
+    })
+    .await;
 }
 
 /// What the killed one does.
