@@ -247,7 +247,9 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             .min(area.height - 1),
         ..area
     };
-    table::draw(view, &columns().each_ref(), &rows, cursor, table, pen);
+    let columns = columns();
+    let told = columns.iter().filter(|c| echoes > 0 || c.head != "FOLLOW");
+    table::draw(view, &told.collect::<Vec<_>>(), &rows, cursor, table, pen);
     let y = table.y + table.height + 1;
     let bottom = area.y + area.height;
     let chosen = cursor.row(0, rows.len()).and_then(|r| rows.get(r));
