@@ -1,6 +1,7 @@
 //! The shell: the only layer that knows everything. A verb is a choice of sources and of an ending.
 
 pub mod allreduce_cmd;
+pub mod args;
 pub mod bundle;
 pub mod bundle_cmd;
 pub mod cli;
@@ -42,7 +43,7 @@ use crate::model::kiosk::{Kiosk, Plan};
 use crate::model::screen::{PaneId, Screen};
 use crate::parse::Nanos;
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
-use crate::sources::gate::{Gate, Setup};
+use crate::sources::gate::Gate;
 use crate::sources::podlogs::debugfile;
 use crate::sources::{endpoints, files, nvml, recording, sampler, sim};
 use crate::theme;
@@ -191,14 +192,9 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     if let Ok(Some(why)) = runtime.block_on(look) {
         return Err(anyhow!(why));
     }
-    let setup = Setup {
-        probes: args.probes,
-        locked: args.read_only,
-        // Nobody sits in front of a wall: what would be asked there is not done.
-        attended: !args.screen.kiosk,
-        ..Setup::default()
-    };
-    let session = options.session(&link, Gate::new(setup.clone()).level(), args.read_only);
+    // Nobody sits in front of a wall: what would be asked there is not done.
+    let setup = args.access.setup(!args.screen.kiosk);
+    let session = options.session(&link, Gate::new(setup.clone()).level(), setup.locked);
     screen(
         runtime,
         &args.screen,

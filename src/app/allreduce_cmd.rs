@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::cli::ClusterArgs;
+use super::args::ClusterArgs;
 use crate::jobs::drive::drive;
 use crate::jobs::options::TestArgs;
 use crate::jobs::plan::{Plan, plan};

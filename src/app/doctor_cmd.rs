@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::cli::ClusterArgs;
+use super::args::ClusterArgs;
 use super::config::Config;
 use crate::model::event::Level;
 use crate::parse::clean;

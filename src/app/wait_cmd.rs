@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::cli::ClusterArgs;
+use super::args::ClusterArgs;
 use super::headless;
 use crate::model::event::{Event, Level, Session, Stamped};
 use crate::model::{Model, update};

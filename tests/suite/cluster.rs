@@ -962,7 +962,6 @@ async fn observed(server: &FakeApi, limit: u64) -> Result<(usize, u64, Vec<Strin
     let seen = ncclscope::app::headless::observe(
         options,
         Default::default(),
-        Vec::new(),
         limit,
         &mut None,
     )

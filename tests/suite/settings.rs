@@ -80,7 +80,7 @@ fn the_file_is_the_default_of_every_verb() {
     };
     let live = cli(&["ncclscope"]).live;
     assert_eq!(
-        (live.screen.theme.as_str(), live.probes, live.read_only),
+        (live.screen.theme.as_str(), live.access.probes, live.access.read_only),
         ("light", Policy::Never, true)
     );
     assert_eq!(live.cluster.namespace.as_deref(), Some("llm"));
@@ -95,7 +95,7 @@ fn the_file_is_the_default_of_every_verb() {
     ])
     .live;
     assert_eq!(
-        (live.screen.theme.as_str(), live.probes),
+        (live.screen.theme.as_str(), live.access.probes),
         ("mono", Policy::Always)
     );
     assert_eq!(live.cluster.namespace.as_deref(), Some("x"));
