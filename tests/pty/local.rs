@@ -38,8 +38,7 @@ fn what_local_saw_is_recorded_and_replays() {
     let node = node();
     let file: PathBuf = node.path().join("local.rec");
     let mut term = local(&node, &format!("--record {}", file.display()));
-    term.wait_for("NVIDIA TEST");
-    term.wait_for("60");
+    term.wait_for("64.4");
     term.wait("the recording mark", |s| s.contents().contains("rec "));
     // Two rounds of samples.
     std::thread::sleep(std::time::Duration::from_millis(1_500));
@@ -59,7 +58,7 @@ fn what_local_saw_is_recorded_and_replays() {
         .collect();
     assert_eq!(used, [60 << 30, 20 << 30], "{gpus:?}");
     let mut term = Term::program(&format!("replay --pane vram {}", file.display()), 120, 40);
-    term.wait_for("NVIDIA TEST");
+    term.wait_for("64.4");
     term.press(":q\r");
     term.restored(0);
 }
@@ -68,7 +67,7 @@ fn what_local_saw_is_recorded_and_replays() {
 fn a_node_is_a_wall_without_a_cluster() {
     let node = node();
     let mut term = local(&node, "--kiosk --kiosk-panes vram --kiosk-each 1");
-    term.wait_for("NVIDIA TEST");
+    term.wait_for("64.4");
     term.press("j?:8 ");
     term.press("q");
     term.restored(0);
