@@ -400,7 +400,10 @@ fn screen(
         });
     }
     let redactor = args.keep.redactor();
-    let kiosk = kiosk(args, session.feed == Feed::Cluster && session.workload.is_none())?;
+    let kiosk = kiosk(
+        args,
+        session.feed == Feed::Cluster && session.workload.is_none(),
+    )?;
     let (code, kept) = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;

@@ -312,10 +312,7 @@ pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(outcome.code()))
 }
 
-async fn over_cluster(
-    args: &WaitArgs,
-    recorder: &mut Option<Recorder>,
-) -> anyhow::Result<Outcome> {
+async fn over_cluster(args: &WaitArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Outcome> {
     let options: ClusterOptions = args.cluster.options(args.workload.clone());
     let link = cluster::connect(&options).await?;
     let wish = Wish {
