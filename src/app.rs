@@ -180,10 +180,17 @@ fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
 }
 
 fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
-    let options = ClusterOptions {
+    let mut options = ClusterOptions {
         all_namespaces: args.all_namespaces,
         ..args.cluster.options(args.workload)
     };
+    // A wall with a workload of its own shows that one; any other goes round what there is.
+    let roams = args.screen.kiosk && options.workload.is_none() && options.selector.is_none();
+    if roams {
+        options.pick = true;
+        options.namespaces = args.kiosk_namespaces;
+        options.only = args.kiosk_workloads;
+    }
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
@@ -389,7 +396,10 @@ fn screen(
         });
     }
     let redactor = args.keep.redactor();
-    let kiosk = kiosk(args)?;
+    let kiosk = kiosk(
+        args,
+        session.feed == Feed::Cluster && session.workload.is_none(),
+    )?;
     let (code, kept) = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;
@@ -445,26 +455,25 @@ fn session_name(session: &Session) -> String {
     parts.join(" ")
 }
 
-/// The wall, if this is to be one.
-fn kiosk(args: &ScreenArgs) -> anyhow::Result<Option<Kiosk>> {
+/// The wall, if this is to be one; `roams` where nobody said which workload of a cluster.
+fn kiosk(args: &ScreenArgs, roams: bool) -> anyhow::Result<Option<Kiosk>> {
     if !args.kiosk {
         return Ok(None);
     }
-    let mut plan = Plan::default();
-    if !args.kiosk_panes.is_empty() {
-        plan.panes.clear();
-        for name in &args.kiosk_panes {
-            let pane = PaneId::named(name.trim())
-                .ok_or_else(|| anyhow!("no pane {name}: {}", PaneId::names().join(", ")))?;
-            plan.panes.push(pane);
-        }
+    let mut panes = Vec::new();
+    for name in &args.kiosk_panes {
+        let pane = PaneId::named(name.trim())
+            .ok_or_else(|| anyhow!("no pane {name}: {}", PaneId::names().join(", ")))?;
+        panes.push(pane);
     }
-    let seconds =
-        |given: Option<u32>, usual: Nanos| given.map_or(usual, |s| Nanos::from(s) * 1_000_000_000);
-    plan.each = seconds(args.kiosk_each, plan.each);
-    plan.hold = seconds(args.kiosk_hold, plan.hold);
-    plan.blind = seconds(args.kiosk_blind, plan.blind);
-    Ok(Some(Kiosk::new(plan)))
+    let seconds = |s: u32| Nanos::from(s) * 1_000_000_000;
+    Ok(Some(Kiosk::new(Plan {
+        panes,
+        each: seconds(args.kiosk_each),
+        hold: seconds(args.kiosk_hold),
+        blind: seconds(args.kiosk_blind),
+        roams,
+    })))
 }
 
 /// What the terminal can show, asked of the environment once.

@@ -15,6 +15,7 @@ use super::rbac_cmd::RbacArgs;
 use super::record::KeepArgs;
 use super::report_cmd::ReportArgs;
 use super::wait_cmd::WaitArgs;
+use crate::model::kiosk::Plan;
 use crate::theme;
 use crate::worker::WorkerArgs;
 
@@ -127,6 +128,24 @@ pub struct LiveArgs {
     /// The screen.
     #[command(flatten)]
     pub screen: ScreenArgs,
+    /// Namespaces whose workloads go in turn on the wall
+    #[arg(
+        long,
+        value_name = "NAMESPACES",
+        help_heading = "Screen",
+        value_delimiter = ',',
+        requires = "kiosk"
+    )]
+    pub kiosk_namespaces: Vec<String>,
+    /// Workloads that go in turn on the wall, as [NAMESPACE/][KIND/]NAME; all there are unless named
+    #[arg(
+        long,
+        value_name = "WORKLOADS",
+        help_heading = "Screen",
+        value_delimiter = ',',
+        requires = "kiosk"
+    )]
+    pub kiosk_workloads: Vec<String>,
 }
 
 /// Arguments of `open`.
@@ -230,18 +249,36 @@ pub struct ScreenArgs {
     /// For a wall: no keys but q, panes in turn, bad news first and big
     #[arg(long)]
     pub kiosk: bool,
-    /// Panes that rotate [default: overview,ranks,matrix,vram]
-    #[arg(long, value_name = "PANES", value_delimiter = ',', requires = "kiosk")]
+    /// Panes that rotate
+    #[arg(
+        long,
+        value_name = "PANES",
+        value_delimiter = ',',
+        requires = "kiosk",
+        default_value = Plan::USUAL_PANES
+    )]
     pub kiosk_panes: Vec<String>,
-    /// How long each stays [default: 20]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), requires = "kiosk")]
-    pub kiosk_each: Option<u32>,
-    /// How long bad news stays before the rotation goes on under a banner [default: 180]
-    #[arg(long, value_name = "SECONDS", requires = "kiosk")]
-    pub kiosk_hold: Option<u32>,
-    /// Facts older than this are no view of anything: the wall says that it is blind [default: 600]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..), requires = "kiosk")]
-    pub kiosk_blind: Option<u32>,
+    /// How long each stays
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..),
+        requires = "kiosk",
+        default_value = Plan::USUAL_EACH
+    )]
+    pub kiosk_each: u32,
+    /// How long bad news stays before the rotation goes on under a banner
+    #[arg(long, value_name = "SECONDS", requires = "kiosk", default_value = Plan::USUAL_HOLD)]
+    pub kiosk_hold: u32,
+    /// Facts older than this are no view of anything: the wall says that it is blind
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(10..),
+        requires = "kiosk",
+        default_value = Plan::USUAL_BLIND
+    )]
+    pub kiosk_blind: u32,
 }
 
 /// The program's own log.

@@ -3,12 +3,11 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::record::Recorder;
+use super::record::{self, Recorder, now};
 use crate::model::event::{EdgeState, Event, Stamped};
 use crate::model::sources::Flow;
 use crate::model::{Model, update};
@@ -74,18 +73,14 @@ pub async fn session<T>(
                     seq += 1;
                     // What the model wants done is for a screen.
                     let stamped = Stamped { seq, at, event };
-                    if let Some(recorder) = recorder {
-                        recorder.keep(&stamped);
-                    }
+                    record::keep(recorder, &stamped);
                     update(model, stamped);
                 }
             }
             _ = clock.tick() => {
                 seq += 1;
                 let stamped = Stamped { seq, at: now(), event: Event::Tick };
-                if let Some(recorder) = recorder {
-                    recorder.keep(&stamped);
-                }
+                record::keep(recorder, &stamped);
                 update(model, stamped);
             }
         }
@@ -109,10 +104,6 @@ fn is_news(event: &Event) -> bool {
         Event::Source(e) => !matches!(e, SourceEvent::Retrying { .. }),
         _ => true,
     }
-}
-
-fn now() -> Nanos {
-    Nanos::try_from(Timestamp::now().as_nanosecond()).unwrap_or(Nanos::MAX)
 }
 
 /// What is there is read, then nothing new may come for so long.

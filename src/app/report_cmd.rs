@@ -133,9 +133,7 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
         seq += 1;
         // Time comes from the lines.
         let stamped = Stamped { seq, at: 0, event };
-        if let Some(recorder) = recorder {
-            recorder.keep_all(&stamped);
-        }
+        record::keep(recorder, &stamped);
         update(&mut model, stamped);
         ControlFlow::Continue(())
     };
@@ -188,9 +186,7 @@ fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scen
             at: entry.at,
             event: entry.event,
         };
-        if let Some(recorder) = recorder {
-            recorder.keep_all(&stamped);
-        }
+        record::keep(recorder, &stamped);
         update(&mut model, stamped);
     }
     if let Some(missing) = reader.loss().sentence() {
