@@ -82,7 +82,11 @@ fn the_file_is_the_default_of_every_verb() {
     };
     let live = cli(&["ncclscope"]).live;
     assert_eq!(
-        (live.screen.theme.as_str(), live.access.probes, live.access.read_only),
+        (
+            live.screen.theme.as_str(),
+            live.access.probes,
+            live.access.read_only
+        ),
         ("light", Policy::Never, true)
     );
     assert_eq!(live.cluster.namespace.as_deref(), Some("llm"));
