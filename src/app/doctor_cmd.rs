@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::cli::{ClusterArgs, Format};
+use super::args::{ClusterArgs, Format};
 use super::config::Config;
 use crate::model::event::Level;
 use crate::parse::clean;

@@ -87,7 +87,7 @@ pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<
             ..WorkloadView::default()
         }));
     }
-    let (mut all, refused) = search.all().await?;
+    let (mut all, refused) = everything(search, options).await?;
     let with_gpus = all.iter().filter(|w| w.gpus > 0).count();
     by_gpus(&mut all);
     let one = named && (all.len() == 1 || with_gpus == 1);
@@ -95,6 +95,59 @@ pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<
         Some(first) if one => Ok(Found::One(first.clone())),
         _ => Ok(Found::Choice(all, refused)),
     }
+}
+
+/// Everything that may be chosen, and what could not be read.
+async fn everything(
+    search: Search,
+    options: &ClusterOptions,
+) -> Result<(Vec<WorkloadView>, Vec<String>), Trouble> {
+    let client = search.client.clone();
+    let places = match options.namespaces.as_slice() {
+        _ if options.all_namespaces => vec![search],
+        [] => vec![search],
+        some => some
+            .iter()
+            .map(|n| Search {
+                client: client.clone(),
+                namespace: Some(n.clone()),
+            })
+            .collect(),
+    };
+    let (mut found, mut refused, mut down) = (Vec::new(), Vec::new(), None);
+    for (place, answer) in join_all(places.iter().map(async |s| (s, s.all().await))).await {
+        match answer {
+            Ok((all, rules)) => {
+                found.extend(all);
+                if !rules.is_empty() {
+                    let rules = rules.join(", ");
+                    refused.push(match &place.namespace {
+                        Some(n) => format!("{rules} in namespace {n}"),
+                        None => format!("{rules} in all namespaces"),
+                    });
+                }
+            }
+            Err(t) => down = Some(t),
+        }
+    }
+    if let Some(t) = down
+        && found.is_empty()
+    {
+        return Err(t);
+    }
+    found.retain(|w| options.only.is_empty() || options.only.iter().any(|o| is_called(w, o)));
+    Ok((found, refused))
+}
+
+/// Whether `[NAMESPACE/][KIND/]NAME` means this workload.
+fn is_called(w: &WorkloadView, text: &str) -> bool {
+    let mut parts = text.rsplit('/');
+    let name = parts.next() == Some(w.name.as_str());
+    let kind = parts.next().is_none_or(|word| {
+        word == w.kind || Kind::of(word).is_some_and(|kind| kind.word == w.kind)
+    });
+    let namespace = parts.next().is_none_or(|n| n == w.namespace);
+    name && kind && namespace && parts.next().is_none()
 }
 
 fn by_gpus(all: &mut [WorkloadView]) {
