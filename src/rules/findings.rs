@@ -17,7 +17,7 @@ mod vllm;
 use std::collections::BTreeMap;
 
 use super::comms::Joined;
-use super::scene::{Class, Evidence, Finding, LineRef, Scene, Severity};
+use super::scene::{Class, Communicator, Evidence, Finding, LineRef, Scene, Severity};
 use crate::model::Model;
 use crate::parse::At;
 
@@ -105,6 +105,30 @@ impl View<'_> {
         let list = &self.model.speakers.list;
         let at = list.iter().position(|x| std::ptr::eq(x, s))?;
         self.speaker.get(&u32::try_from(at).ok()?).copied()
+    }
+
+    /// What people call ranks of a communicator: by their global numbers where these differ from its own, as
+    /// `rank 6 (2 of tp:1)`, and never by a number that another rank is known by.
+    pub(super) fn called(&self, c: &Communicator, ranks: &[u32]) -> String {
+        let word = if let [_] = ranks { "rank" } else { "ranks" };
+        let own = ranges(ranks);
+        let global = |rank: &u32| {
+            let member = c.ranks.iter().find(|m| m.rank == *rank)?;
+            self.process(member.process)?.global_rank
+        };
+        let whose = c.group.as_deref().unwrap_or(&c.key);
+        match ranks.iter().map(global).collect::<Option<Vec<u32>>>() {
+            Some(all) if all == ranks => format!("{word} {own}"),
+            Some(mut all) => {
+                all.sort_unstable();
+                format!("{word} {} ({own} of {whose})", ranges(&all))
+            }
+            // The widest communicator numbers its ranks as everybody does.
+            None if self.scene.communicators.iter().all(|x| x.nranks <= c.nranks) => {
+                format!("{word} {own}")
+            }
+            None => format!("{word} {own} of {whose}"),
+        }
     }
 }
 
