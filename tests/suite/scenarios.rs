@@ -478,11 +478,15 @@ fn a_rank_in_a_title_is_the_one_that_everybody_means() {
         panic!("{:?}", stuck.ranks)
     };
     let member = comm.ranks.iter().find(|m| m.rank == *own).unwrap();
-    let global = scene.processes[member.process as usize].global_rank.unwrap();
+    let global = scene.processes[member.process as usize]
+        .global_rank
+        .unwrap();
     assert_ne!(global, *own, "a rank whose two numbers differ");
     let group = comm.group.as_deref().unwrap();
     assert!(
-        stuck.title.starts_with(&format!("rank {global} ({own} of {group}) ")),
+        stuck
+            .title
+            .starts_with(&format!("rank {global} ({own} of {group}) ")),
         "{}",
         stuck.title
     );

@@ -1,8 +1,8 @@
 //! Ranks that are behind the others of their communicator.
 
+use super::super::View;
 use super::super::fix::{Target, sh};
 use super::super::trouble::order;
-use super::super::View;
 use super::start;
 use crate::parse::fact::CollOp;
 use crate::rules::scene::{
