@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::args::ClusterArgs;
+use super::args::{ClusterArgs, Format};
 use super::record::{self, KeepArgs, Recorder};
 use crate::jobs::drive::drive;
 use crate::jobs::options::TestArgs;
@@ -29,16 +29,6 @@ use print::Printer;
 
 /// Could not run.
 const FAILED: u8 = 2;
-
-/// Form of the rows and the verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
-    /// For a person.
-    #[default]
-    Text,
-    /// For a program: a line of JSON for each row, failure and phase, the verdict last.
-    Json,
-}
 
 /// Arguments of `allreduce`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +51,7 @@ pub struct AllreduceArgs {
     /// Look and never touch: nothing is created
     #[arg(long, env = "NCCLSCOPE_READ_ONLY")]
     pub read_only: bool,
-    /// Form of rows and verdict
+    /// Form of rows and verdict; json: a line for each row, failure and phase, the verdict last
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
     /// Which cluster.

@@ -8,6 +8,16 @@ use clap::builder::FalseyValueParser;
 use crate::sources::cluster::ClusterOptions;
 use crate::sources::gate::{Policy, Setup};
 
+/// Form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// For a person.
+    #[default]
+    Text,
+    /// For a program.
+    Json,
+}
+
 /// Which cluster, as kubectl has it; every verb that asks one takes these.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Cluster")]

@@ -351,6 +351,7 @@ async fn follow(
     let (events_tx, mut events) = mpsc::channel(256);
     let mut events_tx = Some(events_tx);
     let mut events_task = None;
+    let (mut listed, mut any) = (false, false);
     loop {
         let sent = tokio::select! {
             change = pods.recv() => {
@@ -376,10 +377,16 @@ async fn follow(
                         sink,
                     ))));
                 }
-                if let Change::Put(pod) = &change
-                    && let Some(name) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref())
-                {
-                    nodes.want(name);
+                if let Change::Put(pod) = &change {
+                    if let Some(name) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) {
+                        nodes.want(name);
+                    }
+                    any = true;
+                }
+                listed |= matches!(change, Change::Listed);
+                // Without a pod no node is of interest.
+                if listed && any {
+                    nodes.begin();
                 }
                 pod_change(change, &mut fleet, &mut ours, &tx).await
             }

@@ -30,6 +30,8 @@ const PAGE: u32 = 500;
 const HOPS: usize = 6;
 /// Distinct owners of pods that are followed.
 const WALKS: usize = 40;
+/// Label with the name of a run:ai workload, on the pods of what it made.
+const RUNAI: &str = "run.ai/workload-name";
 /// Names in a sentence about what there is.
 const NAMED: usize = 6;
 
@@ -565,11 +567,19 @@ fn of_object(kind: &Kind, namespace: &str, object: &DynamicObject) -> WorkloadVi
         ),
         (None, None) => (String::new(), format!("owner {} {name}", kind.kind)),
     };
+    let above = controller(&object.metadata).map_or_else(String::new, |o| {
+        let whose = if o.api_version.starts_with("run.ai/") {
+            "run:ai's "
+        } else {
+            ""
+        };
+        format!("; made for {whose}{} {}", o.kind, o.name)
+    });
     WorkloadView {
         namespace: namespace.into(),
         kind: kind.word.into(),
         name,
-        rule,
+        rule: rule + &above,
         selector,
         expected,
         gpus,
@@ -589,11 +599,14 @@ fn match_labels(object: &Value) -> Option<String> {
 
 fn of_label(kind: &Kind, namespace: &str, name: &str, pods: &[ObjectMeta]) -> WorkloadView {
     let label = kind.label.unwrap_or_default();
+    // run:ai writes its own name on what it makes.
+    let above = pods.first().and_then(|m| m.labels.as_ref()?.get(RUNAI));
+    let above = above.map_or_else(String::new, |w| format!("; made for run:ai's workload {w}"));
     WorkloadView {
         namespace: namespace.into(),
         kind: kind.word.into(),
         name: name.into(),
-        rule: format!("label {label}={name}"),
+        rule: format!("label {label}={name}{above}"),
         selector: format!("{label}={name}"),
         expected: expected(pods),
         gpus: 0,
