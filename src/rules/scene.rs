@@ -149,6 +149,8 @@ pub struct ProcessView {
     pub rdma_devices: Vec<String>,
     /// What the log proves of the environment, sorted.
     pub env: Vec<(String, String)>,
+    /// What it is where it is no rank: `API server`, `engine core` …
+    pub part: Option<&'static str>,
     /// Innermost vLLM label.
     pub vllm_label: Option<String>,
     /// vLLM version.
@@ -466,6 +468,22 @@ pub struct Workload {
     pub model: Option<String>,
     /// TP, PP, DP, EP.
     pub sizes: [Option<u32>; 4],
+    /// PCP, DCP; from v0.12 on, 1 where nobody asks for them.
+    pub context: [Option<u32>; 2],
+}
+
+impl Workload {
+    /// How it is cut, as a person reads it: `TP 4`, `PP 2`; context parallelism where there is any.
+    #[must_use]
+    pub fn cut(&self) -> Vec<String> {
+        let names = ["TP", "PP", "DP", "EP", "PCP", "DCP"];
+        let sizes = self.sizes.iter().chain(&self.context);
+        let shown = names.into_iter().zip(sizes).filter_map(|(name, n)| {
+            let n = (*n)?;
+            (n > 1 || !name.contains('C')).then(|| format!("{name} {n}"))
+        });
+        shown.collect()
+    }
 }
 
 /// A vLLM group and what carries its collectives.
@@ -473,7 +491,7 @@ pub struct Workload {
 pub struct GroupView {
     /// `tp:0`.
     pub name: String,
-    /// `tp`, `pp`, `dp`, `ep`, `world`.
+    /// `tp`, `dcp`, `pcp`, `pp`, `dp`, `ep`, `world`.
     pub kind: &'static str,
     /// Members in the order of their ranks inside the group.
     pub global_ranks: Vec<u32>,
@@ -963,6 +981,8 @@ pub struct Scene {
     pub findings: Vec<Finding>,
     /// Merged matrix first, then one per communicator in the order of the tabs.
     pub matrices: Vec<Matrix>,
+    /// Who says how the job is cut, and which ranks belong where.
+    pub layout: super::layout::Layout,
     /// vLLM groups of the layout.
     pub groups: Vec<GroupView>,
     /// Pods in rank order.

@@ -325,11 +325,11 @@ pub(super) fn interfaces(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
             odd.len()
         )
     } else {
-        format!(
-            "ranks {} meet over {name}, the others over {}",
-            ranges(&f.ranks),
-            others.join(", ")
-        )
+        let who = match f.ranks.as_slice() {
+            [one] => format!("rank {one} meets"),
+            many => format!("ranks {} meet", ranges(many)),
+        };
+        format!("{who} over {name}, the others over {}", others.join(", "))
     };
     f.cause = "The ranks of one communicator should use one network; NCCL_SOCKET_IFNAME differs, is unset on some, or names something else there.".into();
     let better = others.iter().find(|n| !alone(n)).copied().unwrap_or("eth0");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::View;
 use super::super::fix::Target;
 use crate::model::event::{ContainerView, PodKey, PodView};
+use crate::model::pods::command;
 use crate::parse::vllm::Settings;
 use crate::rules::scene::{Class, Evidence, Finding, Severity};
 
@@ -123,10 +124,7 @@ pub(super) fn rank_config(view: &View<'_>, out: &mut Vec<Finding>) {
     }
     let all: Vec<_> = pods(view)
         .into_iter()
-        .map(|(key, _, c)| {
-            let argv = c.command.iter().chain(&c.args).map(String::as_str);
-            (key, c, Settings::from_argv(argv))
-        })
+        .map(|(key, pod, c)| (key, c, command::settings(pod, c)))
         .collect();
     // What a shell or Kubernetes fills in later is no value yet.
     let value =
