@@ -71,6 +71,7 @@ impl Scene {
         scene.pods = super::pods::rows(&model.pods, scene.now.map(|a| a.ns));
         for row in &mut scene.pods {
             row.ranks = ranks_in(&scene.processes, &row.name);
+            super::room::explain(model, row);
         }
         scene.checks = super::checks::run(&scene, model);
         scene.test = super::testing::of(&scene, model);

@@ -17,7 +17,7 @@ mod vllm;
 use std::collections::BTreeMap;
 
 use super::comms::Joined;
-use super::scene::{Finding, LineRef, Scene, Severity};
+use super::scene::{Class, Evidence, Finding, LineRef, Scene, Severity};
 use crate::model::Model;
 use crate::parse::At;
 
@@ -192,6 +192,23 @@ pub(super) fn first_lines(mut lines: Vec<LineRef>) -> Vec<LineRef> {
     lines.dedup();
     lines.truncate(LINES);
     lines
+}
+
+/// A finding that stands on lines, dated by the earliest of them; none without a line.
+pub(super) fn by_lines(
+    id: &'static str,
+    subject: &str,
+    severity: Severity,
+    class: Class,
+    lines: Vec<LineRef>,
+) -> Option<Finding> {
+    let proof = Evidence::Line(lines.first()?.clone());
+    let mut f = Finding::new(id, subject, severity, class, proof);
+    for l in lines {
+        f.since = earlier(f.since, l.at);
+        f.prove(Evidence::Line(l));
+    }
+    Some(f)
 }
 
 /// `0-3, 7`.

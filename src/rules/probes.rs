@@ -7,7 +7,7 @@ mod schedule;
 
 pub use schedule::{Ask, Members, Schedule};
 
-use crate::model::event::{ContainerState, ContainerView, PodView};
+use crate::model::event::{ContainerKey, ContainerState, ContainerView, PodKey, PodView};
 use crate::model::pods::{Place, Pods, command};
 use crate::parse::vllm::Settings;
 
@@ -258,6 +258,18 @@ impl<'a> Member<'a> {
         match &self.container.state {
             ContainerState::Running { since } => Some(since.unwrap_or(0)),
             _ => None,
+        }
+    }
+
+    /// The container by its names.
+    #[must_use]
+    pub fn key(&self) -> ContainerKey {
+        ContainerKey {
+            pod: PodKey {
+                namespace: self.pod.namespace.clone(),
+                name: self.pod.name.clone(),
+            },
+            container: self.container.name.clone(),
         }
     }
 

@@ -273,6 +273,21 @@ fn tests_of_scenarios_are_graded_as_expected() {
     assert_eq!(seen, 3);
 }
 
+/// The scene at the end of a scenario in which somebody typed a line.
+async fn asked(s: Scenario, line: &str) -> Scene {
+    let (tx, mut rx) = tokio::sync::mpsc::channel(64);
+    let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
+    ask.send(Errand::Line(line.into())).unwrap();
+    drop(ask);
+    tokio::spawn(sim::play(s, 50.0, tx, errands));
+    let mut model = Model::default();
+    while let Some(event) = rx.recv().await {
+        let (seq, at) = (1, 1);
+        update(&mut model, Stamped { seq, at, event });
+    }
+    Scene::of(&model)
+}
+
 /// Whatever is wrong with the network of a scenario, a test asked for there meets it, too.
 #[tokio::test(start_paused = true)]
 async fn a_test_asked_for_meets_the_faults_of_the_scenario() {
@@ -291,23 +306,7 @@ async fn a_test_asked_for_meets_the_faults_of_the_scenario() {
         ("connect-timeout", "not decided", "no progress for 180 s"),
     ] {
         let s = sim::load(name).unwrap();
-        let (tx, mut rx) = tokio::sync::mpsc::channel(64);
-        let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
-        ask.send(Errand::Line("allreduce".into())).unwrap();
-        drop(ask);
-        tokio::spawn(sim::play(s, 50.0, tx, errands));
-        let mut model = Model::default();
-        while let Some(event) = rx.recv().await {
-            update(
-                &mut model,
-                Stamped {
-                    seq: 1,
-                    at: 1,
-                    event,
-                },
-            );
-        }
-        let test = Scene::of(&model).test.expect("a test");
+        let test = asked(s, "allreduce").await.test.expect("a test");
         let verdict = test.verdict.expect("it has ended");
         assert_eq!(verdict.grade.word(), grade, "{name}: {}", verdict.sentence);
         assert!(
@@ -331,23 +330,7 @@ async fn pairs_in_the_demo_name_the_slow_node() {
         .replace("pp: 2", "pp: 3")
         .replace("test: { at: 65, ", "test: { ");
     let s = sim::parse("three", &text).unwrap();
-    let (tx, mut rx) = tokio::sync::mpsc::channel(64);
-    let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
-    ask.send(Errand::Line("allreduce --pairs".into())).unwrap();
-    drop(ask);
-    tokio::spawn(sim::play(s, 50.0, tx, errands));
-    let mut model = Model::default();
-    while let Some(event) = rx.recv().await {
-        update(
-            &mut model,
-            Stamped {
-                seq: 1,
-                at: 1,
-                event,
-            },
-        );
-    }
-    let scene = Scene::of(&model);
+    let scene = asked(s, "allreduce --pairs").await;
     let labels: Vec<&str> = scene.matrices.iter().map(|m| m.label.as_str()).collect();
     assert!(labels.ends_with(&["test", "test pairs"]), "{labels:?}");
     let test = scene.test.expect("a test");
