@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::fix::Target;
 use super::super::trouble::Notice;
-use super::super::{View, first_lines, ranges};
+use super::super::{View, first_lines};
 use super::start;
 use crate::model::event::{ContainerKey, PodKey};
 use crate::parse::fact::WarnKind;
@@ -325,11 +325,12 @@ pub(super) fn interfaces(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
             odd.len()
         )
     } else {
-        let who = match f.ranks.as_slice() {
-            [one] => format!("rank {one} meets"),
-            many => format!("ranks {} meet", ranges(many)),
-        };
-        format!("{who} over {name}, the others over {}", others.join(", "))
+        let meet = if f.ranks.len() == 1 { "meets" } else { "meet" };
+        format!(
+            "{} {meet} over {name}, the others over {}",
+            view.called(c, &f.ranks),
+            others.join(", ")
+        )
     };
     f.cause = "The ranks of one communicator should use one network; NCCL_SOCKET_IFNAME differs, is unset on some, or names something else there.".into();
     let better = others.iter().find(|n| !alone(n)).copied().unwrap_or("eth0");
