@@ -52,6 +52,8 @@ mod kept;
 mod keys;
 #[path = "suite/kiosk.rs"]
 mod kiosk;
+#[path = "suite/layout.rs"]
+mod layout;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]
