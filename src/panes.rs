@@ -29,7 +29,7 @@ use crate::model::Model;
 use crate::model::event::Session;
 use crate::model::kiosk::Kiosk;
 use crate::model::screen::{Ask, Counts, Mode, PaneId, Screen};
-use crate::rules::scene::Scene;
+use crate::rules::scene::{Finding, Scene};
 use crate::theme::{Role, Theme};
 use parts::Pen;
 
@@ -369,6 +369,8 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
     };
     let mut counts = (pane.counts)(view, body);
     counts.findings = view.scene.findings.len();
+    let own = |f: &&Finding| f.consequence_of.is_none();
+    counts.causes = view.scene.findings.iter().take_while(own).count();
     counts.bad = kiosk::news(view.scene);
     if let Some(page) = page(view, body.width) {
         let row = view.screen.cursor().row(0, page.lines.len());

@@ -15,6 +15,8 @@
 mod keys;
 #[path = "pty/link.rs"]
 mod link;
+#[path = "pty/local.rs"]
+mod local;
 #[path = "pty/wall.rs"]
 mod wall;
 

@@ -29,16 +29,28 @@ mod access;
 mod allreduce;
 #[path = "real/cases.rs"]
 mod cases;
+#[path = "real/discovery.rs"]
+mod discovery;
 #[path = "real/heard.rs"]
 mod heard;
+#[path = "real/inside.rs"]
+mod inside;
 #[path = "real/levels.rs"]
 mod levels;
+#[path = "real/manners.rs"]
+mod manners;
 #[path = "real/plane.rs"]
 mod plane;
+#[path = "real/pods.rs"]
+mod pods;
 #[path = "real/sampler.rs"]
 mod sampler;
 #[path = "real/screen.rs"]
 mod screen;
+#[path = "real/storms.rs"]
+mod storms;
+#[path = "real/verbs.rs"]
+mod verbs;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -107,6 +119,7 @@ fn main() -> ExitCode {
         let begun = Instant::now();
         let run = std::panic::AssertUnwindSafe(|| runtime.block_on(case(&plane)));
         let ok = std::panic::catch_unwind(run).is_ok();
+        runtime.block_on(plane.clear());
         println!(
             "test {name} ... {} ({:.1} s)",
             if ok { "ok" } else { "FAILED" },

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::event::Command;
-use super::screen::{ALLREDUCE, CANCEL, Mode, PaneId, RECHECK, Screen};
+use super::screen::{ALLREDUCE, CANCEL, ECHOES, Mode, PaneId, RECHECK, Screen};
 
 /// A key without its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -302,6 +302,13 @@ pub static BINDINGS: &[Binding] = {
             || C::Enter,
             "the finding with its proof",
             "open",
+        ),
+        bind(
+            &[c('u')],
+            In(PaneId::Findings),
+            || C::Toggle(ECHOES.into()),
+            "fold what follows from a finding under it, or show each",
+            "each",
         ),
         bind(
             &[k(Enter)],

@@ -32,6 +32,8 @@ pub const LAST: usize = usize::MAX;
 pub const ALLREDUCE: &str = "allreduce";
 /// Runs the selected check again.
 pub const RECHECK: &str = "recheck .";
+/// Toggle of the findings pane: what follows from another finding is listed, too.
+pub const ECHOES: &str = "echoes";
 /// What is selected, as a word of a command.
 const THIS: &str = ".";
 /// The command that ends it before its time.
@@ -94,6 +96,8 @@ pub struct Counts {
     pub bad_cells: Vec<(u32, u32)>,
     /// Findings there are.
     pub findings: usize,
+    /// How many of them stand for themselves; they are the first, and the others follow from one of them.
+    pub causes: usize,
     /// A test runs: it can be cancelled, and no other begun.
     pub testing: bool,
     /// Id of the selected check.
@@ -263,6 +267,7 @@ impl Screen {
             Command::Help => self.mode() != Mode::Help,
             Command::Toggle(_) if self.pane == PaneId::Matrix => something,
             Command::Toggle(_) if self.pane == PaneId::Test => !c.tabs.is_empty(),
+            Command::Toggle(what) if what == ECHOES => c.findings > c.causes,
             Command::Line(line) if line == ALLREDUCE => !c.testing,
             Command::Line(line) if line == CANCEL => c.testing,
             Command::Line(line) if line == RECHECK => c.check.is_some(),

@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use super::parts::{self, Pen};
 use super::table::{self, Column};
 use super::{Line, Page, Pane, View};
-use crate::model::screen::{Counts, PaneId};
+use crate::model::screen::{self, Counts, PaneId};
+use crate::rules::findings::{followers, whom};
 use crate::rules::scene::{Confidence, Evidence, Finding, Scene, Severity};
 use crate::theme::Role;
 
@@ -24,7 +25,7 @@ pub static PANE: Pane = Pane {
 /// A finding and its index: what people call it by, less one.
 type Numbered<'a> = (usize, &'a Finding);
 
-fn columns<'a>() -> [Column<Numbered<'a>>; 6] {
+fn columns<'a>() -> [Column<Numbered<'a>>; 7] {
     [
         Column {
             head: "#",
@@ -70,16 +71,22 @@ fn columns<'a>() -> [Column<Numbered<'a>>; 6] {
             value: |(_, f), _| (f.id.to_owned(), Role::Quiet),
         },
         Column {
+            head: "FOLLOW",
+            right: true,
+            gives: 4,
+            most: 6,
+            value: |(_, f), view| match followers(view.scene, f).count() {
+                0 => (String::new(), Role::Quiet),
+                n => (n.to_string(), Role::Quiet),
+            },
+        },
+        Column {
             head: "WHAT",
             right: false,
             gives: 0,
             most: 0,
             value: |(_, f), view| {
-                let echo = if f.consequence_of.is_some() {
-                    "follows: "
-                } else {
-                    ""
-                };
+                let echo = follows(view.scene, f).map_or(String::new(), |why| format!("{why}: "));
                 let role = if f.severity == Severity::Info {
                     Role::Text
                 } else {
@@ -91,6 +98,13 @@ fn columns<'a>() -> [Column<Numbered<'a>>; 6] {
     ]
 }
 
+/// `follows 1`: what a finding that has a cause among the others is introduced with.
+pub(super) fn follows(scene: &Scene, finding: &Finding) -> Option<String> {
+    let cause = finding.consequence_of.as_ref()?;
+    let by = scene.findings.iter().position(|f| f.key == *cause);
+    Some(by.map_or_else(|| "follows".to_owned(), |i| format!("follows {}", i + 1)))
+}
+
 fn badge(scene: &Scene) -> Option<(usize, Role)> {
     let worst = scene
         .findings
@@ -98,22 +112,27 @@ fn badge(scene: &Scene) -> Option<(usize, Role)> {
         .map(|f| f.severity)
         .max()
         .filter(|s| *s > Severity::Info)?;
-    let n = scene
-        .findings
-        .iter()
-        .filter(|f| f.severity > Severity::Info)
-        .count();
-    Some((n, parts::severity(worst).1))
+    Some((causes(scene).max(1), parts::severity(worst).1))
 }
 
-/// Findings that a filter keeps. The overview lists what changes the verdict, and notes only while there is nothing else.
+/// How many things there are to mend: what follows from one of them goes with it.
+fn causes(scene: &Scene) -> usize {
+    let loud = |f: &&Finding| f.severity > Severity::Info && f.consequence_of.is_none();
+    scene.findings.iter().filter(loud).count()
+}
+
+/// Findings that a filter keeps. What follows from another one is folded under it, unless a filter looks for it or
+/// each is asked for: causes stand first, so that rows and numbers agree either way. The overview lists what changes the verdict, and notes only while there is nothing else.
 pub(super) fn listed<'a>(view: &View<'a>) -> Vec<Numbered<'a>> {
     let filter = view.screen.filter().to_lowercase();
     let all = &view.scene.findings;
     let loud =
         view.screen.pane == PaneId::Overview && all.iter().any(|f| f.severity > Severity::Info);
+    let unfolded = view.screen.pane == PaneId::Findings && view.screen.is_on(screen::ECHOES);
+    let each = unfolded || !filter.is_empty();
     all.iter()
         .enumerate()
+        .filter(|(_, f)| each || f.consequence_of.is_none())
         .filter(|(_, f)| !loud || f.severity > Severity::Info)
         .filter(|(_, f)| {
             filter.is_empty() || f.title.to_lowercase().contains(&filter) || f.key.contains(&filter)
@@ -173,13 +192,7 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
 fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let rows = listed(view);
     let (x, width) = (area.x + 1, area.width.saturating_sub(2));
-    let bad = view
-        .scene
-        .findings
-        .iter()
-        .filter(|f| f.severity > Severity::Info && f.consequence_of.is_none())
-        .count();
-    let (sentence, role) = match (view.scene.findings.len(), bad) {
+    let (sentence, role) = match (view.scene.findings.len(), causes(view.scene)) {
         (0, _) => (
             "Nothing found that is wrong, in what was seen so far.".to_owned(),
             Role::Strong,
@@ -194,7 +207,16 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         (_, 1) => ("One cause to mend.".to_owned(), Role::Warn),
         (_, n) => (format!("{n} causes to mend, the worst first."), Role::Warn),
     };
-    pen.text(x, area.y, width, &sentence, role);
+    let n = pen.text(x, area.y, width, &sentence, role);
+    let echoes = view.scene.findings.iter();
+    let echoes = echoes.filter(|f| f.consequence_of.is_some()).count();
+    if echoes > 0 && !view.screen.is_on(screen::ECHOES) {
+        let text = match echoes {
+            1 => "   1 more follows from what is listed: u shows it".to_owned(),
+            n => format!("   {n} more follow from what is listed: u shows each"),
+        };
+        pen.text(x + n, area.y, width.saturating_sub(n), &text, Role::Quiet);
+    }
     if rows.is_empty() {
         return;
     }
@@ -213,7 +235,9 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             .min(area.height - 1),
         ..area
     };
-    table::draw(view, &columns().each_ref(), &rows, cursor, table, pen);
+    let columns = columns();
+    let told = columns.iter().filter(|c| echoes > 0 || c.head != "FOLLOW");
+    table::draw(view, &told.collect::<Vec<_>>(), &rows, cursor, table, pen);
     let y = table.y + table.height + 1;
     let bottom = area.y + area.height;
     let chosen = cursor.row(0, rows.len()).and_then(|r| rows.get(r));
@@ -249,6 +273,9 @@ pub fn page(scene: &Scene, index: usize, width: u16) -> Option<Page> {
         (&format!("   {}", standing(finding)), Role::Quiet),
     ]);
     page.line(&[("id  ", Role::Label), (&finding.key, Role::Text)]);
+    if let Some(ranks) = whom(scene, finding) {
+        page.line(&[(&ranks, Role::Text)]);
+    }
     for (name, who) in about(finding) {
         page.line(&[(&format!("{name}  "), Role::Label), (&who, Role::Text)]);
     }
@@ -272,12 +299,8 @@ pub fn page(scene: &Scene, index: usize, width: u16) -> Option<Page> {
         page.head("EXPLAINED BY");
         page.line(&[("  ", Role::Text), (&text, Role::Text)]);
     }
-    let echoes: Vec<String> = scene
-        .findings
-        .iter()
-        .enumerate()
-        .filter(|(_, f)| f.consequence_of.as_deref() == Some(finding.key.as_str()))
-        .map(|(i, f)| format!("{}  {}", i + 1, f.title))
+    let echoes: Vec<String> = followers(scene, finding)
+        .map(|(i, f)| format!("{}  {}{}", i + 1, f.title, whose(scene, f)))
         .collect();
     if !echoes.is_empty() {
         page.head("EXPLAINS");
@@ -298,12 +321,9 @@ fn standing(finding: &Finding) -> String {
     format!("{confidence}   {class}{since}")
 }
 
-/// Whom it is about: ranks, hosts, pods, GPUs, communicator.
+/// What else it is about: hosts, pods, GPUs, communicator.
 fn about(finding: &Finding) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
-    if !finding.ranks.is_empty() {
-        out.push(("ranks", parts::ranges(&finding.ranks)));
-    }
     for (name, list) in [
         ("hosts", &finding.hosts),
         ("pods", &finding.pods),

@@ -193,7 +193,9 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         }
     }
     let left = rows.len().saturating_sub(lines);
-    let notes = view.scene.findings.len() - rows.len();
+    let quiet = |f: &&Finding| f.severity == Severity::Info && f.consequence_of.is_none();
+    let all = view.scene.findings.iter().filter(quiet).count();
+    let notes = all - rows.iter().filter(|(_, f)| quiet(f)).count();
     let notes = Some(notes).filter(|n| *n > 0 && view.screen.filter().is_empty());
     let more = Some(left)
         .filter(|n| *n > 0)
@@ -224,11 +226,8 @@ fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut
     let right = parts::columns(word) + parts::columns(&since);
     let (x, y) = (area.x, area.y);
     pen.text(x, y, 3, &format!("{}", index + 1), Role::Label);
-    let echo = if finding.consequence_of.is_some() {
-        "follows: "
-    } else {
-        ""
-    };
+    let echo =
+        findings::follows(view.scene, finding).map_or(String::new(), |why| format!("{why}: "));
     let room = area.width.saturating_sub(3 + right + 2);
     let loud = if finding.severity == Severity::Info {
         Role::Text
@@ -236,7 +235,7 @@ fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut
         Role::Strong
     };
     let whose = findings::whose(view.scene, finding);
-    let n = pen.text(x + 3, y, room, echo, Role::Quiet);
+    let n = pen.text(x + 3, y, room, &echo, Role::Quiet);
     let n = n + pen.text(x + 3 + n, y, room.saturating_sub(n), &finding.title, loud);
     if parts::columns(&whose) <= room.saturating_sub(n) {
         pen.text(x + 3 + n, y, room - n, &whose, Role::Quiet);

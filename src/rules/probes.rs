@@ -7,8 +7,8 @@ mod schedule;
 
 pub use schedule::{Ask, Members, Schedule};
 
-use crate::model::event::{ContainerState, ContainerView, PodView};
-use crate::model::pods::{Place, Pods};
+use crate::model::event::{ContainerKey, ContainerState, ContainerView, PodKey, PodView};
+use crate::model::pods::{Place, Pods, command};
 use crate::parse::vllm::Settings;
 
 /// One probe.
@@ -235,17 +235,20 @@ pub struct Member<'a> {
     pub place: Place,
     /// What its command line says to vLLM.
     pub settings: Settings,
+    /// That command line starts vLLM in words that are understood.
+    pub serves: bool,
 }
 
 impl<'a> Member<'a> {
     fn of(pod: &'a PodView, place: Place) -> Option<Self> {
         let container = main_container(pod)?;
-        let words = container.command.iter().chain(&container.args);
+        let told = command::command(pod, container);
         Some(Self {
             pod,
             container,
             place,
-            settings: Settings::from_argv(words.map(String::as_str)),
+            settings: told.settings,
+            serves: told.vllm,
         })
     }
 
@@ -255,6 +258,18 @@ impl<'a> Member<'a> {
         match &self.container.state {
             ContainerState::Running { since } => Some(since.unwrap_or(0)),
             _ => None,
+        }
+    }
+
+    /// The container by its names.
+    #[must_use]
+    pub fn key(&self) -> ContainerKey {
+        ContainerKey {
+            pod: PodKey {
+                namespace: self.pod.namespace.clone(),
+                name: self.pod.name.clone(),
+            },
+            container: self.container.name.clone(),
         }
     }
 

@@ -5,8 +5,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::probes::{Member, Members};
-use crate::model::event::{ContainerKey, PodKey};
+use super::probes::Members;
 use crate::model::probes::Probes;
 use crate::parse::probe::Answer;
 
@@ -127,7 +126,7 @@ impl Values {
 pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values> {
     let mut known: Vec<(String, BTreeMap<String, Option<String>>, bool)> = Vec::new();
     for m in &members.list {
-        let place = place(m);
+        let place = m.key();
         let answer = probes
             .at("env", Some(&place))
             .and_then(|p| p.answer.as_deref());
@@ -158,7 +157,7 @@ pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values
         .list
         .iter()
         .filter_map(|m| {
-            let place = place(m);
+            let place = m.key();
             match probes.at("env", Some(&place))?.answer.as_deref()? {
                 Answer::Environment(e) => Some(e.secrets.iter()),
                 _ => None,
@@ -189,14 +188,27 @@ pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values
     out
 }
 
-fn place(m: &Member<'_>) -> ContainerKey {
-    ContainerKey {
-        pod: PodKey {
-            namespace: m.pod.namespace.clone(),
-            name: m.pod.name.clone(),
-        },
-        container: m.container.name.clone(),
-    }
+/// Flags of vLLM whose values must differ from pod to pod of an engine.
+pub const FLAGS_DIFFER: &[&str] = &["node_rank", "data_parallel_start_rank"];
+
+/// Flags of vLLM that must be equal in every pod of an engine.
+pub const FLAGS_EQUAL: &[&str] = &[
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "prefill_context_parallel_size",
+    "decode_context_parallel_size",
+    "nnodes",
+    "master_addr",
+    "master_port",
+    "data_parallel_address",
+    "data_parallel_rpc_port",
+];
+
+/// `--master-addr` of `master_addr`.
+#[must_use]
+pub fn flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
 }
 
 /// Variables that stand wrong over the pods: must be equal and differ, or must differ and are shared.

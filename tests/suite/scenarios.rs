@@ -214,6 +214,15 @@ fn each_scenario_shows_what_it_expects_and_nothing_else() {
                 wrong.push(format!("{}: {id} is missing", s.name));
             }
         }
+        // Sentences are for people: a stamp is no part of them.
+        for f in &scene.findings {
+            if [&f.title, &f.cause]
+                .iter()
+                .any(|t| t.contains("2026-03-02T"))
+            {
+                wrong.push(format!("{}: {}: {} {}", s.name, f.id, f.title, f.cause));
+            }
+        }
         let all_known = s
             .expect
             .findings
@@ -273,6 +282,21 @@ fn tests_of_scenarios_are_graded_as_expected() {
     assert_eq!(seen, 3);
 }
 
+/// The scene at the end of a scenario in which somebody typed a line.
+async fn asked(s: Scenario, line: &str) -> Scene {
+    let (tx, mut rx) = tokio::sync::mpsc::channel(64);
+    let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
+    ask.send(Errand::Line(line.into())).unwrap();
+    drop(ask);
+    tokio::spawn(sim::play(s, 50.0, tx, errands));
+    let mut model = Model::default();
+    while let Some(event) = rx.recv().await {
+        let (seq, at) = (1, 1);
+        update(&mut model, Stamped { seq, at, event });
+    }
+    Scene::of(&model)
+}
+
 /// Whatever is wrong with the network of a scenario, a test asked for there meets it, too.
 #[tokio::test(start_paused = true)]
 async fn a_test_asked_for_meets_the_faults_of_the_scenario() {
@@ -291,23 +315,7 @@ async fn a_test_asked_for_meets_the_faults_of_the_scenario() {
         ("connect-timeout", "not decided", "no progress for 180 s"),
     ] {
         let s = sim::load(name).unwrap();
-        let (tx, mut rx) = tokio::sync::mpsc::channel(64);
-        let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
-        ask.send(Errand::Line("allreduce".into())).unwrap();
-        drop(ask);
-        tokio::spawn(sim::play(s, 50.0, tx, errands));
-        let mut model = Model::default();
-        while let Some(event) = rx.recv().await {
-            update(
-                &mut model,
-                Stamped {
-                    seq: 1,
-                    at: 1,
-                    event,
-                },
-            );
-        }
-        let test = Scene::of(&model).test.expect("a test");
+        let test = asked(s, "allreduce").await.test.expect("a test");
         let verdict = test.verdict.expect("it has ended");
         assert_eq!(verdict.grade.word(), grade, "{name}: {}", verdict.sentence);
         assert!(
@@ -331,23 +339,7 @@ async fn pairs_in_the_demo_name_the_slow_node() {
         .replace("pp: 2", "pp: 3")
         .replace("test: { at: 65, ", "test: { ");
     let s = sim::parse("three", &text).unwrap();
-    let (tx, mut rx) = tokio::sync::mpsc::channel(64);
-    let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
-    ask.send(Errand::Line("allreduce --pairs".into())).unwrap();
-    drop(ask);
-    tokio::spawn(sim::play(s, 50.0, tx, errands));
-    let mut model = Model::default();
-    while let Some(event) = rx.recv().await {
-        update(
-            &mut model,
-            Stamped {
-                seq: 1,
-                at: 1,
-                event,
-            },
-        );
-    }
-    let scene = Scene::of(&model);
+    let scene = asked(s, "allreduce --pairs").await;
     let labels: Vec<&str> = scene.matrices.iter().map(|m| m.label.as_str()).collect();
     assert!(labels.ends_with(&["test", "test pairs"]), "{labels:?}");
     let test = scene.test.expect("a test");
@@ -475,4 +467,36 @@ fn the_healthy_start_is_read_alike_in_every_version() {
         .unwrap();
         assert_eq!(shape(&s), usual, "vLLM {vllm}");
     }
+}
+
+/// People look for the rank of a title in the ranks pane and in the matrix, where ranks have their global numbers.
+#[test]
+fn a_rank_in_a_title_is_the_one_that_everybody_means() {
+    let scene = scene(&sim::load("rank-stuck").unwrap());
+    let stuck = scene
+        .findings
+        .iter()
+        .find(|f| f.id == "nccl.rank-stuck")
+        .unwrap();
+    let comm = scene
+        .communicators
+        .iter()
+        .find(|c| Some(&c.key) == stuck.communicator.as_ref())
+        .unwrap();
+    let [own] = stuck.ranks.as_slice() else {
+        panic!("{:?}", stuck.ranks)
+    };
+    let member = comm.ranks.iter().find(|m| m.rank == *own).unwrap();
+    let global = scene.processes[member.process as usize]
+        .global_rank
+        .unwrap();
+    assert_ne!(global, *own, "a rank whose two numbers differ");
+    let group = comm.group.as_deref().unwrap();
+    assert!(
+        stuck
+            .title
+            .starts_with(&format!("rank {global} ({own} of {group}) ")),
+        "{}",
+        stuck.title
+    );
 }

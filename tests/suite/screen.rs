@@ -9,6 +9,7 @@ fn screen(rows: usize) -> Screen {
         rows,
         page: 5,
         findings: 2,
+        causes: 2,
         ..Counts::default()
     };
     screen

@@ -135,6 +135,53 @@ fn matrix() {
 }
 
 #[test]
+fn what_follows_from_a_finding_is_folded_under_it() {
+    let mut scene = stage::sockets();
+    let mut echo = scene.findings[0].clone();
+    echo.consequence_of = Some(scene.findings[0].key.clone());
+    echo.key.push_str("#2");
+    echo.title = "rank 5 gave up".into();
+    scene.findings.push(echo);
+    let mut model = stage::model(120, 40);
+    stage::act(&scene, &mut model, &[pane(PaneId::Findings)]);
+    let row = "follows 1: rank 5 gave up";
+    let folded = stage::photograph(&scene, &model);
+    assert!(!folded.contains(row), "{folded}");
+    assert!(
+        folded.contains("1 more follows from what is listed"),
+        "{folded}"
+    );
+
+    let unfold = Command::Toggle("echoes".into());
+    stage::act(&scene, &mut model, std::slice::from_ref(&unfold));
+    let each = stage::photograph(&scene, &model);
+    assert!(each.contains(row), "{each}");
+    stage::act(&scene, &mut model, &[unfold]);
+
+    // It is called by its number all the same, whatever the list was filtered for.
+    let name = [
+        Command::StartFilter,
+        Command::Paste("TCP".into()),
+        Command::Submit,
+        Command::Line("finding 2".into()),
+    ];
+    stage::act(&scene, &mut model, &name);
+    let page = stage::photograph(&scene, &model);
+    assert!(page.contains("finding 2   rank 5 gave up"), "{page}");
+    // And a filter finds it where it is folded.
+    let look = [
+        Command::Back,
+        Command::Toggle("echoes".into()),
+        Command::StartFilter,
+        Command::Paste("gave up".into()),
+        Command::Submit,
+    ];
+    stage::act(&scene, &mut model, &look);
+    let found = stage::photograph(&scene, &model);
+    assert!(found.contains(row), "{found}");
+}
+
+#[test]
 fn the_other_panes() {
     let mut scene = stage::sockets();
     for (i, p) in scene.processes.iter_mut().enumerate() {

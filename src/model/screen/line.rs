@@ -1,6 +1,6 @@
 //! What is typed, and what a line means once it is run.
 
-use super::{Ask, Completion, HISTORY, Mode, PaneId, Screen, THIS, Typed};
+use super::{Ask, Completion, ECHOES, HISTORY, Mode, PaneId, Screen, THIS, Typed};
 use crate::model::commands::{self, Order};
 use crate::model::event::{Command, Effect, Errand};
 
@@ -119,6 +119,10 @@ impl Screen {
             Ok(Order::Rank(rank)) => self.go_to_cell(rank, rank),
             Ok(Order::Finding(n)) if n <= self.counts.findings => {
                 self.jump(PaneId::Findings);
+                self.set_filter(String::new());
+                if n > self.counts.causes {
+                    self.toggles.insert(ECHOES.to_owned());
+                }
                 self.panes
                     .entry(PaneId::Findings)
                     .or_default()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::look::{Look, Seen, Tally, some};
 use crate::parse::probe::Answer;
 use crate::rules::scene::{CheckVerdict, ProcessView};
-use crate::rules::variables::{self, Over, Values};
+use crate::rules::variables::{self, FLAGS_DIFFER, FLAGS_EQUAL, Over, Values, flag};
 
 /// NCCL_*, GLOO_*, VLLM_* consistent over the pods, without known mistakes.
 pub(super) fn env(look: &Look<'_>) -> Seen {
@@ -300,16 +300,7 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
     }
     let mut worlds = BTreeSet::new();
     for members in groups.values() {
-        for name in [
-            "tensor_parallel_size",
-            "pipeline_parallel_size",
-            "data_parallel_size",
-            "nnodes",
-            "master_addr",
-            "master_port",
-            "data_parallel_address",
-            "data_parallel_rpc_port",
-        ] {
+        for name in FLAGS_EQUAL {
             let mut v = Values::default();
             for m in members {
                 let known = m.settings.get(name).filter(|t| !t.contains('$'));
@@ -325,11 +316,10 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
             }
             if v.by.len() > 1 {
                 v.unset.clear();
-                let flag = format!("--{}", name.replace('_', "-"));
-                tally.fail(&odd(&v), told(&flag, &v));
+                tally.fail(&odd(&v), told(&flag(name), &v));
             }
         }
-        for name in ["node_rank", "data_parallel_start_rank"] {
+        for name in FLAGS_DIFFER {
             let mut holders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
             for m in members {
                 if let Some(value) = m.settings.get(name).filter(|t| !t.contains('$')) {
@@ -338,10 +328,7 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
             }
             for (value, pods) in holders.iter().filter(|(_, p)| p.len() > 1) {
                 let first = pods.first().map_or("", String::as_str);
-                tally.fail(
-                    first,
-                    format!("--{}={value} in {}", name.replace('_', "-"), some(pods)),
-                );
+                tally.fail(first, format!("{}={value} in {}", flag(name), some(pods)));
             }
         }
         let Some(lead) = members.first() else {
@@ -352,11 +339,16 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
         let several = nodes > 1 || members.len() == 1;
         let world = size("tensor_parallel_size")
             .saturating_mul(size("pipeline_parallel_size"))
+            .saturating_mul(size("prefill_context_parallel_size"))
             .saturating_mul(size("data_parallel_size"));
         let gpus: u64 = members.iter().map(|m| u64::from(m.container.gpus)).sum();
         worlds.insert(world);
         if several && gpus > 0 && members.len() as u64 >= nodes {
-            let text = format!("TP × PP × DP = {world}, the pods have {gpus} GPUs");
+            let sizes = match size("prefill_context_parallel_size") {
+                1 => "TP × PP × DP",
+                _ => "TP × PP × PCP × DP",
+            };
+            let text = format!("{sizes} = {world}, the pods have {gpus} GPUs");
             if world > gpus {
                 tally.fail(&lead.pod.name, text);
             } else if world < gpus {

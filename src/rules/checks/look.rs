@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::Model;
-use crate::model::event::{ContainerKey, Feed, Level, PodKey, ProbeOutcome};
+use crate::model::event::{Feed, Level, ProbeOutcome};
 use crate::model::probes::Probed;
 use crate::parse::At;
 use crate::parse::probe::Answer;
@@ -141,13 +141,7 @@ impl<'a> Look<'a> {
         };
         for member in &self.members.list {
             let name = member.pod.name.clone();
-            let place = ContainerKey {
-                pod: PodKey {
-                    namespace: member.pod.namespace.clone(),
-                    name: name.clone(),
-                },
-                container: member.container.name.clone(),
-            };
+            let place = member.key();
             // What a container said before it ended stands; what was said by an earlier life does not.
             let stale = |p: &Probed| {
                 let since = member.running();

@@ -8,9 +8,9 @@ mod watchdog;
 
 use super::fix::sh;
 use super::trouble::{Case, Notice, Words};
-use super::{View, earlier, first_lines};
+use super::{View, by_lines, first_lines};
 use crate::parse::fact::WarnKind;
-use crate::rules::scene::{Class, Communicator, Evidence, Finding, LineRef, Severity};
+use crate::rules::scene::{Class, Communicator, Finding, LineRef, Severity};
 
 /// An id whose lines speak for themselves.
 struct Rule {
@@ -227,18 +227,7 @@ fn start(
     class: Class,
     lines: &[LineRef],
 ) -> Option<Finding> {
-    let lines = first_lines(lines.to_vec());
-    let mut f = Finding::new(
-        id,
-        &c.key,
-        severity,
-        class,
-        Evidence::Line(lines.first()?.clone()),
-    );
-    for l in lines {
-        f.since = earlier(f.since, l.at);
-        f.prove(Evidence::Line(l));
-    }
+    let mut f = by_lines(id, &c.key, severity, class, first_lines(lines.to_vec()))?;
     f.communicator = Some(c.key.clone());
     Some(f)
 }

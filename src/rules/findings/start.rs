@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{View, earlier, first_lines, ranges};
+use super::{View, by_lines, first_lines, ranges};
 use crate::parse::fact::WarnKind;
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, LineRef, Severity};
@@ -121,27 +121,22 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
         for (_, list) in &sides {
             lines.extend(list.first().map(|(_, l)| l.clone()));
         }
-        let Some(proof) = lines.first().cloned() else {
-            continue;
-        };
-        let mut f = Finding::new(
+        let Some(mut f) = by_lines(
             "nccl.version-mismatch",
             &c.key,
             Severity::Error,
             Class::Configuration,
-            Evidence::Line(proof),
-        );
-        for l in lines {
-            f.since = earlier(f.since, l.at);
-            f.prove(Evidence::Line(l));
-        }
+            lines,
+        ) else {
+            continue;
+        };
         f.communicator = Some(c.key.clone());
         let told: Vec<String> = sides
             .iter()
             .map(|(v, l)| {
                 let mut ranks: Vec<u32> = l.iter().map(|(r, _)| *r).collect();
                 ranks.dedup();
-                format!("{v} on ranks {}", ranges(&ranks))
+                format!("{v} on {}", view.called(c, &ranks))
             })
             .collect();
         if let Some((_, odd)) = sides.first().filter(|_| sides.len() > 1) {
@@ -228,19 +223,16 @@ pub fn connect_timeout(view: &View<'_>, out: &mut Vec<Finding>) {
     }
     for ((key, subject), list) in by_subject {
         let lines = first_lines(list.iter().map(|(_, l, _, _)| l.clone()).collect());
-        let Some(proof) = lines.first() else { continue };
         let name = key.clone().unwrap_or_else(|| subject.clone());
-        let mut f = Finding::new(
+        let Some(mut f) = by_lines(
             "nccl.connect-timeout",
             &name,
             Severity::Error,
             Class::Network,
-            Evidence::Line(proof.clone()),
-        );
-        for l in lines {
-            f.since = earlier(f.since, l.at);
-            f.prove(Evidence::Line(l));
-        }
+            lines,
+        ) else {
+            continue;
+        };
         let mut hosts: Vec<String> = list
             .iter()
             .filter_map(|(u, ..)| view.scene.processes.get(*u as usize)?.host.clone())

@@ -54,7 +54,7 @@ impl Schedule {
     pub fn want(&mut self, probes: &[&str], pods: &Pods) {
         for m in members(pods).list {
             for p in PROBES.iter().filter(|p| probes.contains(&p.name)) {
-                self.wanted.insert((p.name, key(&m)));
+                self.wanted.insert((p.name, m.key()));
             }
         }
     }
@@ -73,7 +73,7 @@ impl Schedule {
                 if out.len() >= most {
                     return out;
                 }
-                let container = key(m);
+                let container = m.key();
                 let wanted = (probe.name, container.clone());
                 let asked = self.wanted.contains(&wanted);
                 if !is_due(probe, m, &container, probes, now, asked) {
@@ -100,16 +100,6 @@ impl Schedule {
             }
         }
         out
-    }
-}
-
-fn key(m: &Member<'_>) -> ContainerKey {
-    ContainerKey {
-        pod: PodKey {
-            namespace: m.pod.namespace.clone(),
-            name: m.pod.name.clone(),
-        },
-        container: m.container.name.clone(),
     }
 }
 

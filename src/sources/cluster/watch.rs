@@ -20,8 +20,9 @@ use super::client::{Connection, PATIENCE};
 use super::trouble::{Kind, Trouble};
 use crate::model::event::{EdgeEvent, EdgeState, Event};
 
-/// The server ends a watch after so many seconds; a connection that died unseen is noticed a little later.
-const WATCH_SECONDS: u32 = 120;
+/// The server ends a watch after so many seconds; a connection that died unseen is noticed a little later. So often,
+/// because somebody looks at the screen meanwhile; a request a minute and kind.
+const WATCH_SECONDS: u32 = 60;
 /// Objects a page of a list.
 const PAGE: u32 = 500;
 /// A watch that ends sooner than this was not a watch.
@@ -55,7 +56,7 @@ pub struct Selection {
 pub struct Edge {
     name: &'static str,
     last: Option<EdgeState>,
-    tx: Option<mpsc::Sender<Event>>,
+    tx: mpsc::Sender<Event>,
 }
 
 impl Edge {
@@ -65,17 +66,7 @@ impl Edge {
         Self {
             name,
             last: None,
-            tx: Some(tx),
-        }
-    }
-
-    /// One that nobody hears of: another speaks for it.
-    #[must_use]
-    pub fn silent() -> Self {
-        Self {
-            name: "",
-            last: None,
-            tx: None,
+            tx,
         }
     }
 
@@ -83,9 +74,9 @@ impl Edge {
     pub async fn set(&mut self, state: EdgeState) {
         if self.last.as_ref() != Some(&state) {
             self.last = Some(state.clone());
-            let Some(tx) = &self.tx else { return };
             // A closed channel means that nobody looks any more.
-            let _ = tx
+            let _ = self
+                .tx
                 .send(Event::Edge(EdgeEvent {
                     edge: self.name.into(),
                     state,

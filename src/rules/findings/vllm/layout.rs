@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::fix::{Target, sh};
 use super::super::trouble::{Case, Words};
-use super::super::{View, earlier, first_lines};
+use super::super::{View, by_lines, earlier, first_lines};
 use super::short;
 use crate::model::speakers::Speaker;
 use crate::parse::vllm::{FaultKind, host_of};
@@ -69,10 +69,10 @@ pub(super) fn rank_config(c: &Case<'_, '_>) -> Words {
     } else {
         "pods disagree about ranks or sizes".to_owned()
     };
-    let text = c.list.first().map_or("", |n| &*n.line.text);
+    let text = c.list.first().map_or_else(String::new, |n| n.said());
     (
         title,
-        format!("{} says: {}. VLLM_DP_*, node rank, start rank or sizes differ between the pods, two pods were given the same rank, or a pod of an older run still lives.", c.place, short(text)),
+        format!("{} says: {}. VLLM_DP_*, node rank, start rank or sizes differ between the pods, two pods were given the same rank, or a pod of an older run still lives.", c.place, short(&text)),
         vec![
             c.target.pods(),
             "compare --data-parallel-size, --data-parallel-start-rank, --node-rank, --nnodes and --master-addr of all pods: sizes and address must be equal, ranks must differ".into(),
@@ -233,18 +233,15 @@ pub(super) fn tp_over_network(view: &View<'_>, out: &mut Vec<Finding>) {
             .filter(|e| is_socket(e) && e.same_host == Some(false))
             .collect();
         let lines = first_lines(slow.iter().map(|e| e.line.clone()).collect());
-        let Some(first) = lines.first() else { continue };
-        let mut f = Finding::new(
+        let Some(mut f) = by_lines(
             "vllm.tp-over-network",
             &c.key,
             Severity::Warning,
             Class::Configuration,
-            Evidence::Line(first.clone()),
-        );
-        for l in lines {
-            f.since = earlier(f.since, l.at);
-            f.prove(Evidence::Line(l));
-        }
+            lines,
+        ) else {
+            continue;
+        };
         let units: BTreeSet<u32> = c.ranks.iter().map(|m| m.process).collect();
         let who = view.who(&units);
         f.hosts = who.hosts;

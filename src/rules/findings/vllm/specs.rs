@@ -1,45 +1,19 @@
 //! What the specs of the pods prove about ranks and addresses before any of them says a word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::View;
 use super::super::fix::Target;
-use crate::model::event::{ContainerView, PodKey, PodView};
-use crate::parse::vllm::Settings;
+use crate::rules::probes::{Member, members};
 use crate::rules::scene::{Class, Evidence, Finding, Severity};
-
-/// The container of a pod that runs vLLM: the first with GPUs, else the first.
-fn engine(pod: &PodView) -> Option<&ContainerView> {
-    pod.containers
-        .iter()
-        .find(|c| c.gpus > 0)
-        .or_else(|| pod.containers.first())
-}
-
-fn literal<'a>(c: &'a ContainerView, name: &str) -> Option<&'a str> {
-    c.env
-        .iter()
-        .rev()
-        .find(|(k, _)| k == name)
-        .and_then(|(_, v)| v.as_deref())
-}
+use crate::rules::variables::{FLAGS_DIFFER, FLAGS_EQUAL, flag};
 
 /// `pod/llm-1: spec.containers[vllm].env VLLM_HOST_IP=10.42.3.17`.
-fn object(pod: &PodKey, container: &str, what: &str) -> Evidence {
+fn object(m: &Member<'_>, what: &str) -> Evidence {
     Evidence::Object(format!(
-        "pod/{}: spec.containers[{container}] {what}",
-        pod.name
+        "pod/{}: spec.containers[{}] {what}",
+        m.pod.name, m.container.name
     ))
-}
-
-/// Pods that live, with the container that matters.
-fn pods<'a>(view: &View<'a>) -> Vec<(&'a PodKey, &'a PodView, &'a ContainerView)> {
-    view.model
-        .pods
-        .iter()
-        .filter(|(_, p)| p.deletion.is_none())
-        .filter_map(|(key, p)| Some((key, p, engine(p)?)))
-        .collect()
 }
 
 /// `VLLM_HOST_IP` as a literal that is not the pod's own address.
@@ -47,51 +21,47 @@ pub(super) fn host_ip(view: &View<'_>, out: &mut Vec<Finding>) {
     if out.iter().any(|f| f.id == "vllm.wrong-host-ip") {
         return;
     }
-    let all = pods(view);
+    let all = members(&view.model.pods).list;
     // One pod reaches itself by whatever name.
     if all.len() < 2 {
         return;
     }
     let wrong: Vec<_> = all
         .iter()
-        .filter_map(|(key, pod, c)| {
-            let value = literal(c, "VLLM_HOST_IP")?;
-            let ip = pod.pod_ip.as_deref()?;
-            (value != ip).then_some((*key, *c, value, ip))
+        .filter_map(|m| {
+            let value = m.literal("VLLM_HOST_IP")?;
+            let ip = m.pod.pod_ip.as_deref()?;
+            (value != ip).then_some((m, value, ip))
         })
         .collect();
-    let Some((first, container, value, ip)) = wrong.first() else {
-        return;
-    };
-    let told = |c: &ContainerView, v: &str| {
+    let told = |(m, value, ip): &(&Member<'_>, &str, &str)| {
         object(
-            first,
-            &c.name,
-            &format!("env VLLM_HOST_IP={v}; status.podIP is {ip}"),
+            m,
+            &format!("env VLLM_HOST_IP={value}; status.podIP is {ip}"),
         )
     };
+    let Some(first) = wrong.first() else {
+        return;
+    };
+    let (lead, value, _) = first;
     let mut f = Finding::new(
         "vllm.wrong-host-ip",
-        &first.name,
+        &lead.pod.name,
         Severity::Error,
         Class::Configuration,
-        told(container, value),
+        told(first),
     );
-    for (key, c, v, ip) in wrong.iter().skip(1).take(7) {
-        f.prove(object(
-            key,
-            &c.name,
-            &format!("env VLLM_HOST_IP={v}; status.podIP is {ip}"),
-        ));
+    for w in wrong.iter().skip(1).take(7) {
+        f.prove(told(w));
     }
-    f.pods = wrong.iter().map(|(key, ..)| key.name.clone()).collect();
+    f.pods = wrong.iter().map(|(m, ..)| m.pod.name.clone()).collect();
     let owner = all
         .iter()
-        .find(|(_, p, _)| p.pod_ip.as_deref() == Some(*value))
-        .map_or_else(String::new, |(key, ..)| {
-            format!(", which is the address of {}", key.name)
+        .find(|m| m.pod.pod_ip.as_deref() == Some(*value))
+        .map_or_else(String::new, |m| {
+            format!(", which is the address of {}", m.pod.name)
         });
-    f.title = format!("{} announces VLLM_HOST_IP={value}{owner}", first.name);
+    f.title = format!("{} announces VLLM_HOST_IP={value}{owner}", lead.pod.name);
     f.cause = "Every rank meets at this address, and gloo and the message queues use it. A literal in a template gives all pods one address; each must announce its own.".into();
     f.fix = vec![
         Target::of(view.model)
@@ -100,46 +70,31 @@ pub(super) fn host_ip(view: &View<'_>, out: &mut Vec<Finding>) {
     out.push(f);
 }
 
-/// Flags whose values must differ from pod to pod.
-const OWN: [&str; 2] = ["node_rank", "data_parallel_start_rank"];
-/// Flags that must be equal in every pod of an engine.
-const SAME: [&str; 6] = [
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "data_parallel_size",
-    "nnodes",
-    "master_addr",
-    "master_port",
-];
-
-fn flag(name: &str) -> String {
-    format!("--{}", name.replace('_', "-"))
-}
-
-/// Node ranks that two pods share, and sizes or addresses that differ between pods.
+/// Node ranks that two pods of an engine share, and sizes or addresses that differ between its pods.
 pub(super) fn rank_config(view: &View<'_>, out: &mut Vec<Finding>) {
     if out.iter().any(|f| f.id == "vllm.rank-config") {
         return;
     }
-    let all: Vec<_> = pods(view)
-        .into_iter()
-        .map(|(key, _, c)| {
-            let argv = c.command.iter().chain(&c.args).map(String::as_str);
-            (key, c, Settings::from_argv(argv))
-        })
-        .collect();
-    // What a shell or Kubernetes fills in later is no value yet.
-    let value =
-        |s: &Settings, name: &str| s.get(name).filter(|v| !v.contains('$')).map(str::to_owned);
-    for (name, own) in OWN
-        .map(|n| (n, true))
-        .into_iter()
-        .chain(SAME.map(|n| (n, false)))
-    {
-        let mut by: BTreeMap<String, Vec<(&PodKey, &ContainerView)>> = BTreeMap::new();
-        for (key, c, s) in &all {
-            if let Some(v) = value(s, name) {
-                by.entry(v).or_default().push((key, c));
+    let all = members(&view.model.pods).list;
+    let groups: BTreeSet<_> = all.iter().map(|m| &m.place.group).collect();
+    for group in groups {
+        let engine: Vec<_> = all.iter().filter(|m| m.place.group == *group).collect();
+        if let Some(f) = inconsistent(view, &engine) {
+            out.push(f);
+            return;
+        }
+    }
+}
+
+/// What is wrong with the command lines of the pods of one engine.
+fn inconsistent(view: &View<'_>, engine: &[&Member<'_>]) -> Option<Finding> {
+    let flags = FLAGS_DIFFER.iter().map(|n| (*n, true));
+    for (name, own) in flags.chain(FLAGS_EQUAL.iter().map(|n| (*n, false))) {
+        let mut by: BTreeMap<&str, Vec<&Member<'_>>> = BTreeMap::new();
+        for m in engine {
+            // What a shell or Kubernetes fills in later is no value yet.
+            if let Some(v) = m.settings.get(name).filter(|v| !v.contains('$')) {
+                by.entry(v).or_default().push(m);
             }
         }
         // Of what must differ, two pods with one value; of what must be equal, the value that fewer have.
@@ -151,31 +106,32 @@ pub(super) fn rank_config(view: &View<'_>, out: &mut Vec<Finding>) {
             None
         };
         let Some((v, who)) = odd else { continue };
-        let Some((first, c)) = who.first() else {
+        let Some(first) = who.first() else {
             continue;
         };
+        let told = |m: &Member<'_>, v: &str| object(m, &format!("args {}={v}", flag(name)));
         let mut f = Finding::new(
             "vllm.rank-config",
-            &first.name,
+            &first.pod.name,
             Severity::Error,
             Class::Configuration,
-            object(first, &c.name, &format!("args {}={v}", flag(name))),
+            told(first, v),
         );
         let others = by
             .iter()
             .filter(|(x, _)| *x != v)
-            .flat_map(|(x, l)| l.iter().take(1).map(move |(key, c)| (*key, *c, x)));
-        let more = who.iter().skip(1).take(4).map(|(key, c)| (*key, *c, v));
-        for (key, c, v) in more.chain(others.take(2).filter(|_| !own)) {
-            f.prove(object(key, &c.name, &format!("args {}={v}", flag(name))));
+            .flat_map(|(x, l)| l.iter().take(1).map(move |m| (*m, *x)));
+        let more = who.iter().skip(1).take(4).map(|m| (*m, *v));
+        for (m, v) in more.chain(others.take(2).filter(|_| !own)) {
+            f.prove(told(m, v));
         }
-        f.pods = who.iter().map(|(key, _)| key.name.clone()).collect();
+        f.pods = who.iter().map(|m| m.pod.name.clone()).collect();
         f.title = if own {
             format!("{} pods have {}={v}", who.len(), flag(name))
         } else {
             format!(
                 "{} has {}={v}, other pods have another value",
-                first.name,
+                first.pod.name,
                 flag(name)
             )
         };
@@ -185,7 +141,7 @@ pub(super) fn rank_config(view: &View<'_>, out: &mut Vec<Finding>) {
         } else {
             format!("give every pod the same {}", flag(name))
         }];
-        out.push(f);
-        return;
+        return Some(f);
     }
+    None
 }

@@ -1,0 +1,144 @@
+//! Processes: who they are and how far they have come.
+
+use super::{LineRef, Stage};
+use crate::parse::At;
+
+/// NCCL's four steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NcclStep {
+    /// Library, bootstrap, network, START, rendezvous.
+    Initialization,
+    /// Peers exchanged, rings and trees computed.
+    Topology,
+    /// Connections made.
+    Transport,
+    /// Init COMPLETE.
+    Completion,
+}
+
+/// Progress inside a stage.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Progress {
+    /// Done.
+    pub done: u64,
+    /// Of how many.
+    pub total: u64,
+    /// `shards`, `graphs`.
+    pub unit: &'static str,
+    /// Units per second, over the whole bar.
+    pub rate: Option<f64>,
+    /// Seconds that are left of this bar now; unknown where nothing has been done yet or it stands still.
+    pub left_s: Option<u64>,
+}
+
+/// A process that has shown no sign of getting on for longer than its stage allows. A suspicion: lines may be
+/// held back, and what a process does in silence no line tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Still {
+    /// Its last sign.
+    pub since: At,
+    /// What the stage allows, seconds.
+    pub limit_s: u32,
+    /// Another rank is further behind: this one may only be waiting for it.
+    pub waits: bool,
+}
+
+/// A process: one life of one pid on one host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProcessView {
+    /// Source that has most of its lines.
+    pub source: u32,
+    /// Every source that has lines of it.
+    pub sources: Vec<u32>,
+    /// First line in `source`.
+    pub first_line: u64,
+    /// 1 for the first life under this identity.
+    pub incarnation: u32,
+    /// Pod name.
+    pub pod: Option<String>,
+    /// Namespace.
+    pub namespace: Option<String>,
+    /// Container.
+    pub container: Option<String>,
+    /// Node.
+    pub node: Option<String>,
+    /// Pod IP.
+    pub ip: Option<String>,
+    /// Host as NCCL prints it.
+    pub host: Option<String>,
+    /// Process id in its namespace.
+    pub pid: Option<u64>,
+    /// False once its end is proven.
+    pub alive: Option<bool>,
+    /// Versions of the libraries it loaded.
+    pub nccl_versions: Vec<String>,
+    /// CUDA version of the NCCL build.
+    pub cuda_version: Option<String>,
+    /// CUDA version that the driver supports.
+    pub cuda_driver: Option<String>,
+    /// `Using network X`.
+    pub network: Option<String>,
+    /// Bootstrap interface.
+    pub bootstrap_interface: Option<String>,
+    /// Bootstrap address without port.
+    pub bootstrap_address: Option<String>,
+    /// RDMA devices listed (`mlx5_0:1`), empty when none or not known.
+    pub rdma_devices: Vec<String>,
+    /// What the log proves of the environment, sorted.
+    pub env: Vec<(String, String)>,
+    /// What it is where it is no rank: `API server`, `engine core` …
+    pub part: Option<&'static str>,
+    /// Innermost vLLM label.
+    pub vllm_label: Option<String>,
+    /// vLLM version.
+    pub vllm_version: Option<String>,
+    /// vLLM's or torch's global rank.
+    pub global_rank: Option<u32>,
+    /// Local rank.
+    pub local_rank: Option<u32>,
+    /// Data-parallel rank.
+    pub dp: Option<u32>,
+    /// Pipeline stage.
+    pub pp: Option<u32>,
+    /// Tensor-parallel rank.
+    pub tp: Option<u32>,
+    /// Expert-parallel rank.
+    pub ep: Option<u32>,
+    /// Prefill-context rank (v0.12+).
+    pub pcp: Option<u32>,
+    /// Decode-context rank.
+    pub dcp: Option<u32>,
+    /// Furthest of NCCL's four steps over its communicators.
+    pub nccl_step: Option<NcclStep>,
+    /// Start-up stage.
+    pub stage: Option<Stage>,
+    /// Since when.
+    pub stage_since: Option<At>,
+    /// Progress inside the stage.
+    pub progress: Option<Progress>,
+    /// Its vLLM version lets only the first rank of a node speak past NCCL: that it says nothing more
+    /// proves nothing.
+    pub quiet: bool,
+    /// NCCL's step in a communicator that it has begun and not finished.
+    pub nccl_open: Option<NcclStep>,
+    /// It stands still for longer than its stage allows.
+    pub still: Option<Still>,
+    /// vLLM's 1-element all-reduce over a communicator that NCCL has completed: whether it came back; `None`
+    /// where that can't be told.
+    pub warmed_up: Option<bool>,
+    /// Time of its last line.
+    pub last_at: Option<At>,
+    /// First trouble it reported.
+    pub first_error: Option<LineRef>,
+}
+
+impl ProcessView {
+    /// What a person calls it: pod or host, with pid.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.pod
+            .clone()
+            .or_else(|| self.host.clone())
+            .unwrap_or_else(|| "?".into())
+    }
+}

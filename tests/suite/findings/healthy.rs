@@ -1,0 +1,98 @@
+//! Healthy logs, and that they raise nothing.
+
+use ncclscope::rules::scene::Severity;
+
+use super::{lines, scene};
+
+/// Healthy logs: every version range and prefix, a part of a bigger job, RDMA off on purpose.
+#[test]
+fn healthy_logs_raise_nothing_above_info() {
+    let mut n = 0;
+    let mut quiet = |name: &str, sources: &[(&str, &str)]| {
+        let s = scene(sources);
+        let loud: Vec<_> = s
+            .findings
+            .iter()
+            .filter(|f| f.severity > Severity::Info)
+            .map(|f| (f.id, lines(f)))
+            .collect();
+        assert!(loud.is_empty(), "{name}: {loud:#?}");
+        n += 1;
+    };
+    for version in [
+        "2.18.3", "2.19.4", "2.20.5", "2.21.5", "2.22.3", "2.23.4", "2.25.1", "2.26.2", "2.27.7",
+        "2.28.9", "2.29.7", "2.30.7",
+    ] {
+        let text = healthy(version, 4, "");
+        quiet(version, &[("a.log", &text)]);
+    }
+    for prefix in [
+        "2026-03-02T03:10:11.000000000Z ",
+        "2026-03-02T03:10:11.000000000Z stdout F ",
+        "[pod/llm-0/vllm] ",
+        "llm-0 vllm ",
+        "(EngineCore_DP0 pid=150) (Worker_TP0 pid=211) ",
+        "(RayWorkerWrapper pid=211, ip=10.42.0.7) ",
+        "[1,0]<stdout>:",
+        "[default0]:",
+    ] {
+        quiet(prefix, &[("a.log", &healthy("2.27.7", 4, prefix))]);
+    }
+    // One pod's log of a bigger job.
+    let part: String = healthy("2.27.7", 8, "")
+        .lines()
+        .filter(|l| l.starts_with("llm-0:20") && !l.contains(":207:"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    quiet("part of a job", &[("a.log", &part)]);
+    let text = healthy("2.27.7", 2, "");
+    let off =
+        format!("llm-0:200:200 [0] NCCL INFO NCCL_IB_DISABLE set by environment to 1.\n{text}");
+    quiet("RDMA off on purpose", &[("a.log", &off)]);
+    let chat = format!(
+        "{text}(APIServer pid=1) INFO 11-20 08:06:00 [logger.py:40] Received request chatcmpl-1: prompt: 'llm-0:9:9 [0] NCCL WARN Cuda failure 2 \\'out of memory\\'', params: SamplingParams(n=1)\n"
+    );
+    quiet("chat that quotes NCCL", &[("a.log", &chat)]);
+    let ended = format!(
+        "{text}llm-0:200:200 [0] NCCL INFO comm 0x55aa0010 rank 0 nranks 2 cudaDev 0 busId b000 - Destroy COMPLETE\nllm-0:201:201 [1] NCCL INFO comm 0x55aa0010 rank 1 nranks 2 cudaDev 1 busId 1b000 - Destroy COMPLETE\n"
+    );
+    quiet("destroyed in order", &[("a.log", &ended)]);
+    assert!(n >= 20, "{n}");
+}
+
+/// A healthy job inside one host as a version prints it.
+pub fn healthy(version: &str, n: u32, prefix: &str) -> String {
+    let mut out = String::new();
+    let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
+    for r in 0..n {
+        let h = format!("{prefix}llm-0:{0}:{0} [{r}] NCCL INFO ", 200 + r);
+        let next = (r + 1) % n;
+        let func = if minor >= 21 {
+            "ncclCommInitRank comm"
+        } else {
+            "comm"
+        };
+        let head = format!(
+            "{func} 0x55aa0010 rank {r} nranks {n} cudaDev {r} nvmlDev {r} busId {r}b000 commId 0xc0ffee123456789a"
+        );
+        for line in [
+            format!("NCCL version {version}+cuda12.8"),
+            "cudaDriverVersion 12080".into(),
+            "Bootstrap : Using eth0:10.42.0.17<0>".into(),
+            "NET/Plugin: Could not find: libnccl-net.so. Using internal network plugin.".into(),
+            "Failed to open libibverbs.so[.1]".into(),
+            "NET/Socket : Using [0]eth0:10.42.0.17<0>".into(),
+            "Using network Socket".into(),
+            format!("{head} - Init START"),
+            format!("Channel 00/0 : {r}[{r}] -> {next}[{next}] via P2P/CUMEM/read"),
+            "Connected all rings".into(),
+            "Connected all trees".into(),
+            format!("{head} - Init COMPLETE"),
+        ] {
+            out.push_str(&h);
+            out.push_str(&line);
+            out.push('\n');
+        }
+    }
+    out
+}
