@@ -41,6 +41,8 @@ mod levels;
 mod plane;
 #[path = "real/pods.rs"]
 mod pods;
+#[path = "real/readme.rs"]
+mod readme;
 #[path = "real/sampler.rs"]
 mod sampler;
 #[path = "real/screen.rs"]

@@ -12,6 +12,8 @@
 mod architecture;
 #[path = "suite/bundle.rs"]
 mod bundle;
+#[path = "suite/calls.rs"]
+mod calls;
 #[path = "suite/checks.rs"]
 mod checks;
 #[path = "suite/cli.rs"]
@@ -52,6 +54,8 @@ mod kept;
 mod keys;
 #[path = "suite/kiosk.rs"]
 mod kiosk;
+#[path = "suite/leaks.rs"]
+mod leaks;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]
