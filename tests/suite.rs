@@ -56,6 +56,8 @@ mod keys;
 mod kiosk;
 #[path = "suite/leaks.rs"]
 mod leaks;
+#[path = "suite/layout.rs"]
+mod layout;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]

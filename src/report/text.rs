@@ -189,11 +189,7 @@ impl<W: Write> Page<'_, W> {
                 "communicators",
             ));
             what.extend(w.expected_ranks.map(|n| format!("{n} ranks expected")));
-            let sizes: Vec<String> = ["TP", "PP", "DP", "EP"]
-                .iter()
-                .zip(w.sizes)
-                .filter_map(|(name, size)| size.map(|size| format!("{name} {size}")))
-                .collect();
+            let sizes = w.cut();
             if !sizes.is_empty() {
                 what.push(sizes.join(" × "));
             }
@@ -208,6 +204,12 @@ impl<W: Write> Page<'_, W> {
             }
         }
         self.table(&rows)?;
+        if let Some(origins) = self.scene.layout.origins() {
+            writeln!(self.out, "  cut by {}", tame(&origins))?;
+        }
+        for t in self.scene.layout.disputed().take(LISTED) {
+            writeln!(self.out, "  disagreement about {}", tame(&t.dispute()))?;
+        }
         self.more(self.scene.workloads.len())
     }
 

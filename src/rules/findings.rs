@@ -264,9 +264,8 @@ pub fn ranges(numbers: &[u32]) -> String {
     let mut it = numbers.iter().copied().peekable();
     while let Some(first) = it.next() {
         let mut last = first;
-        while it.peek() == Some(&(last + 1)) {
-            last += 1;
-            it.next();
+        while let Some(next) = it.next_if(|n| Some(*n) == last.checked_add(1)) {
+            last = next;
         }
         if !out.is_empty() {
             out.push_str(", ");
