@@ -54,10 +54,10 @@ mod kept;
 mod keys;
 #[path = "suite/kiosk.rs"]
 mod kiosk;
-#[path = "suite/leaks.rs"]
-mod leaks;
 #[path = "suite/layout.rs"]
 mod layout;
+#[path = "suite/leaks.rs"]
+mod leaks;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]

@@ -210,10 +210,6 @@ fn known(scene: &Scene) -> Vec<Variable> {
         }
     }
     speak.sort_unstable();
-<<<<<<< HEAD
-=======
-    let ranks = parts::ranks;
->>>>>>> main
     all.into_iter()
         .map(|(name, values)| {
             let values: Vec<(&str, Vec<u32>)> = values

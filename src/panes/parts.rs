@@ -340,13 +340,6 @@ pub fn endings<'a>(names: &[&'a str], keep: usize) -> Vec<&'a str> {
     names.iter().map(|n| n.get(cut..).unwrap_or(n)).collect()
 }
 
-/// `rank 4`, `ranks 0-7, 9-15` from sorted numbers.
-#[must_use]
-pub fn ranks(numbers: &[u32]) -> String {
-    let s = if numbers.len() == 1 { "" } else { "s" };
-    format!("rank{s} {}", ranges(numbers))
-}
-
 /// `0-7, 9-15` from sorted numbers.
 #[must_use]
 pub fn ranges(numbers: &[u32]) -> String {
