@@ -85,6 +85,11 @@ impl Screen {
         self.parser.lock().unwrap().screen().contents()
     }
 
+    /// The program has taken the screen.
+    pub fn is_taken(&self) -> bool {
+        self.parser.lock().unwrap().screen().alternate_screen()
+    }
+
     pub async fn until(&mut self, what: &str, so: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !so(&self.text()) {

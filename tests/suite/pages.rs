@@ -4,7 +4,7 @@ use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
 use ncclscope::report::redact::Redactor;
-use ncclscope::report::{FailOn, html, junit, markdown};
+use ncclscope::report::{FailOn, html, junit, markdown, text};
 use ncclscope::rules::scene::Scene;
 use ncclscope::sources::sim;
 
@@ -252,4 +252,29 @@ fn markdown_keeps_its_shape() {
         };
     }
     assert_eq!(fence, None);
+}
+
+/// Five communicators tell of one wrong setting: it is explained once, and the others are named.
+#[test]
+fn what_follows_from_a_finding_is_told_with_it() {
+    let scene = scenario("sockets-inside-host");
+    let causes = scene.findings.iter().filter(|f| f.consequence_of.is_none());
+    let causes = causes.count();
+    let echoes: Vec<String> = (1..)
+        .zip(&scene.findings)
+        .filter(|(_, f)| f.consequence_of.is_some())
+        .map(|(n, f)| format!("{n}  {}: ", format!("{:?}", f.severity).to_lowercase()))
+        .collect();
+    assert!(!echoes.is_empty() && causes > 0);
+    let mut text = Vec::new();
+    text::write(&mut text, &scene, text::Style { colour: false }).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches("\n    why ").count(), causes, "{text}");
+    for echo in &echoes {
+        assert!(text.contains(echo), "{echo} is not in {text}");
+    }
+    let ticket = ticket(&scene);
+    let explained = (1..=scene.findings.len()).filter(|n| ticket.contains(&format!("\n## {n}. ")));
+    assert_eq!(explained.count(), causes, "{ticket}");
+    assert_eq!(ticket.matches("\n- **").count(), echoes.len(), "{ticket}");
 }

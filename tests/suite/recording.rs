@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ncclscope::app::record::{Recorder, create};
@@ -50,6 +50,14 @@ fn replay(path: &Path) -> Model {
         update(&mut model, Stamped { seq, at: 0, event });
     }
     model
+}
+
+/// A recording in a folder that has just begun.
+fn begun(dir: &Path) -> (PathBuf, Recorder) {
+    let path = dir.join("r");
+    let header = Header::new("t", 1, true);
+    let recorder = Recorder::start(create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    (path, recorder)
 }
 
 #[test]
@@ -204,13 +212,7 @@ fn a_disk_that_does_not_answer_holds_nobody_up() {
 #[test]
 fn no_secret_is_in_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("r");
-    let mut recorder = Recorder::start(
-        create(&path).unwrap(),
-        &Header::new("t", 1, true),
-        Redactor::new(),
-    )
-    .unwrap();
+    let (path, mut recorder) = begun(dir.path());
     let secret = "Zx9qLm4TrQ81vB";
     let pod = ncclscope::model::event::PodView {
         namespace: "prod".into(),
@@ -288,13 +290,7 @@ fn no_secret_is_in_the_file() {
 #[test]
 fn bytes_that_are_no_text_come_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("r");
-    let mut recorder = Recorder::start(
-        create(&path).unwrap(),
-        &Header::new("t", 1, true),
-        Redactor::new(),
-    )
-    .unwrap();
+    let (path, mut recorder) = begun(dir.path());
     let bytes = b"a \xff\xfe\x00 \x1b[31mred\r\n\xc3\xa9\n".to_vec();
     let event = Event::Log(LogBlock {
         source: SourceId(3),
