@@ -448,3 +448,23 @@ fn a_writer_that_fails_is_an_answer_and_no_hang() {
         Ok(recorder) => assert!(recorder.close().is_err()),
     }
 }
+
+/// What somebody allows a stage is part of what was seen: replayed, the same ranks are suspected.
+#[test]
+fn limits_are_recorded() {
+    use ncclscope::model::event::{Event, Stamped};
+    use ncclscope::model::limits::Limits;
+    use ncclscope::model::{Model, update};
+    let limits: Limits = "weights=900,ray=60".parse().unwrap();
+    let mut bytes = Vec::new();
+    let event = Event::Limits(limits.clone());
+    let stamped = Stamped { seq: 0, at: 0, event };
+    let mut redactor = ncclscope::report::redact::Redactor::default();
+    ncclscope::sources::recording::encode(&stamped, 1, &mut redactor, &mut bytes).unwrap();
+    let line: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(line["body"]["weights"], 900, "{line}");
+    let mut model = Model::default();
+    update(&mut model, stamped);
+    update(&mut model, Stamped { seq: 1, at: 0, event: Event::Afresh });
+    assert_eq!(model.limits, limits, "another workload has the same limits");
+}
