@@ -24,7 +24,7 @@ mod walk;
 mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
-pub use text::{clean, cleaned};
+pub use text::{clean, cleaned, is_unseen};
 pub use warn::kind_of;
 
 /// Index into [`Block::heads`].

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use super::redact::Redactor;
 use super::{FailOn, check, confidence, severity, verdict};
+use crate::parse::is_unseen;
 use crate::rules::scene::{CheckVerdict, Evidence, Finding, Scene, Severity, Verdict};
 
 /// Evidence lines of a case.
@@ -68,9 +69,8 @@ impl<W: Write> Suite<'_, W> {
                 '\'' => out.push_str("&apos;"),
                 '\n' => out.push_str("&#10;"),
                 '\t' => out.push_str("&#9;"),
-                '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
-                    out.push('\u{fffd}');
-                }
+                '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+                c if is_unseen(c) => out.push('\u{fffd}'),
                 c => out.push(c),
             }
         }
