@@ -1,6 +1,7 @@
 //! The shell: the only layer that knows everything. A verb is a choice of sources and of an ending.
 
 pub mod allreduce_cmd;
+pub mod args;
 pub mod bundle;
 pub mod bundle_cmd;
 pub mod cli;
@@ -42,7 +43,7 @@ use crate::model::kiosk::{Kiosk, Plan};
 use crate::model::screen::{PaneId, Screen};
 use crate::parse::Nanos;
 use crate::sources::cluster::{self, ClusterOptions, Director, Helper};
-use crate::sources::gate::{Gate, Setup};
+use crate::sources::gate::Gate;
 use crate::sources::podlogs::debugfile;
 use crate::sources::{endpoints, files, nvml, recording, sampler, sim};
 use crate::theme;
@@ -179,10 +180,17 @@ fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
 }
 
 fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
-    let options = ClusterOptions {
+    let mut options = ClusterOptions {
         all_namespaces: args.all_namespaces,
         ..args.cluster.options(args.workload)
     };
+    // A wall with a workload of its own shows that one; any other goes round what there is.
+    let roams = args.screen.kiosk && options.workload.is_none() && options.selector.is_none();
+    if roams {
+        options.pick = true;
+        options.namespaces = args.kiosk_namespaces;
+        options.only = args.kiosk_workloads;
+    }
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
@@ -191,14 +199,9 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     if let Ok(Some(why)) = runtime.block_on(look) {
         return Err(anyhow!(why));
     }
-    let setup = Setup {
-        probes: args.probes,
-        locked: args.read_only,
-        // Nobody sits in front of a wall: what would be asked there is not done.
-        attended: !args.screen.kiosk,
-        ..Setup::default()
-    };
-    let session = options.session(&link, Gate::new(setup.clone()).level(), args.read_only);
+    // Nobody sits in front of a wall: what would be asked there is not done.
+    let setup = args.access.setup(!args.screen.kiosk);
+    let session = options.session(&link, Gate::new(setup.clone()).level(), setup.locked);
     screen(
         runtime,
         &args.screen,
@@ -393,7 +396,10 @@ fn screen(
         });
     }
     let redactor = args.keep.redactor();
-    let kiosk = kiosk(args)?;
+    let kiosk = kiosk(
+        args,
+        session.feed == Feed::Cluster && session.workload.is_none(),
+    )?;
     let (code, kept) = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;
@@ -449,26 +455,25 @@ fn session_name(session: &Session) -> String {
     parts.join(" ")
 }
 
-/// The wall, if this is to be one.
-fn kiosk(args: &ScreenArgs) -> anyhow::Result<Option<Kiosk>> {
+/// The wall, if this is to be one; `roams` where nobody said which workload of a cluster.
+fn kiosk(args: &ScreenArgs, roams: bool) -> anyhow::Result<Option<Kiosk>> {
     if !args.kiosk {
         return Ok(None);
     }
-    let mut plan = Plan::default();
-    if !args.kiosk_panes.is_empty() {
-        plan.panes.clear();
-        for name in &args.kiosk_panes {
-            let pane = PaneId::named(name.trim())
-                .ok_or_else(|| anyhow!("no pane {name}: {}", PaneId::names().join(", ")))?;
-            plan.panes.push(pane);
-        }
+    let mut panes = Vec::new();
+    for name in &args.kiosk_panes {
+        let pane = PaneId::named(name.trim())
+            .ok_or_else(|| anyhow!("no pane {name}: {}", PaneId::names().join(", ")))?;
+        panes.push(pane);
     }
-    let seconds =
-        |given: Option<u32>, usual: Nanos| given.map_or(usual, |s| Nanos::from(s) * 1_000_000_000);
-    plan.each = seconds(args.kiosk_each, plan.each);
-    plan.hold = seconds(args.kiosk_hold, plan.hold);
-    plan.blind = seconds(args.kiosk_blind, plan.blind);
-    Ok(Some(Kiosk::new(plan)))
+    let seconds = |s: u32| Nanos::from(s) * 1_000_000_000;
+    Ok(Some(Kiosk::new(Plan {
+        panes,
+        each: seconds(args.kiosk_each),
+        hold: seconds(args.kiosk_hold),
+        blind: seconds(args.kiosk_blind),
+        roams,
+    })))
 }
 
 /// What the terminal can show, asked of the environment once.

@@ -51,6 +51,8 @@ pub struct Model {
     pub gpus: gpus::Gpus,
     /// Nodes of the cluster, by name; empty where they can't be read.
     pub nodes: BTreeMap<String, event::NodeView>,
+    /// What all nodes of the cluster can give.
+    pub gpu_nodes: event::GpuNodes,
     /// State of each connection to the cluster.
     pub edges: BTreeMap<String, EdgeState>,
     /// Workloads that discovery found.
@@ -83,6 +85,7 @@ impl Model {
             now: old.now,
             session: old.session,
             nodes: old.nodes,
+            gpu_nodes: old.gpu_nodes,
             logs: old.logs.map(|_| logs::Logs::default()),
             screen: old.screen,
             ..Self::default()
@@ -175,6 +178,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Sample(event) => model.gpus.apply(&event, stamped.at),
         Event::Node(node) if node.gone => drop(model.nodes.remove(&node.name)),
         Event::Node(node) => drop(model.nodes.insert(node.name.clone(), *node)),
+        Event::GpuNodes(counted) => model.gpu_nodes = counted,
         Event::Ask(question) => model.screen.ask(question),
         Event::Unask(number) => model.screen.unask(number),
         Event::Afresh => model.afresh(),

@@ -8,6 +8,7 @@
 pub mod html;
 pub mod json;
 pub mod junit;
+mod layout;
 pub mod markdown;
 mod parts;
 pub mod redact;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use crate::parse::{At, Nanos};
 use crate::rules::scene::{self, Evidence, Scene, Severity, Verdict};
 
+pub use layout::{EngineEntry, SeatEntry, ToldEntry};
 use parts::group;
 pub use parts::{CommunicatorEntry, EdgeEntry, GroupEntry, LineEntry, ProcessEntry};
 pub use tests::{TestEntry, TestRow};
@@ -74,6 +76,8 @@ pub struct Report<'a> {
     pub communicators: Vec<CommunicatorEntry<'a>>,
     pub unattributed: Vec<UnattributedEntry<'a>>,
     pub groups: Vec<GroupEntry<'a>>,
+    /// Who says how the job is cut, an engine an entry.
+    pub layout: Vec<EngineEntry<'a>>,
     pub pods: Vec<PodEntry<'a>>,
     pub gpus: Vec<GpuEntry<'a>>,
     pub checks: Vec<CheckEntry<'a>>,
@@ -119,6 +123,8 @@ pub struct Sizes {
     pub pp: Option<u32>,
     pub dp: Option<u32>,
     pub ep: Option<u32>,
+    pub pcp: Option<u32>,
+    pub dcp: Option<u32>,
 }
 
 /// Connection lines that fit several communicators, or none.
@@ -253,6 +259,7 @@ impl<'a> Report<'a> {
                 .map(|u| names.unattributed(u))
                 .collect(),
             groups: scene.groups.iter().map(group).collect(),
+            layout: scene.layout.engines.iter().map(layout::of).collect(),
             pods: scene.pods.iter().map(pod).collect(),
             gpus: scene.gpus.iter().map(gpu).collect(),
             checks: scene.checks.iter().map(check).collect(),
@@ -281,6 +288,7 @@ impl<'a> Names<'a> {
     fn workload(&self, w: &'a scene::Workload) -> WorkloadEntry<'a> {
         let key = |&i: &u32| self.0.communicators.get(i as usize).map(|c| c.key.as_str());
         let [tp, pp, dp, ep] = w.sizes;
+        let [pcp, dcp] = w.context;
         WorkloadEntry {
             name: w.name.as_deref(),
             verdict: verdict(w.verdict),
@@ -289,7 +297,14 @@ impl<'a> Names<'a> {
             communicators: w.communicators.iter().filter_map(key).collect(),
             expected_ranks: w.expected_ranks,
             model: w.model.as_deref(),
-            sizes: Sizes { tp, pp, dp, ep },
+            sizes: Sizes {
+                tp,
+                pp,
+                dp,
+                ep,
+                pcp,
+                dcp,
+            },
         }
     }
 

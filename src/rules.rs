@@ -18,6 +18,7 @@ pub mod pods;
 pub mod policy;
 pub mod probes;
 pub mod rating;
+pub mod room;
 pub mod routes;
 pub mod scene;
 pub mod serving;

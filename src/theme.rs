@@ -9,6 +9,7 @@ mod color;
 mod file;
 mod role;
 pub mod sgr;
+pub mod yaml;
 
 pub use color::{Depth, Rgb, Tint, contrast};
 pub use file::Warning;

@@ -17,6 +17,8 @@ mod decisive;
 mod keys;
 #[path = "pty/link.rs"]
 mod link;
+#[path = "pty/local.rs"]
+mod local;
 #[path = "pty/wall.rs"]
 mod wall;
 

@@ -29,16 +29,26 @@ mod access;
 mod allreduce;
 #[path = "real/cases.rs"]
 mod cases;
+#[path = "real/discovery.rs"]
+mod discovery;
 #[path = "real/heard.rs"]
 mod heard;
+#[path = "real/inside.rs"]
+mod inside;
 #[path = "real/levels.rs"]
 mod levels;
 #[path = "real/plane.rs"]
 mod plane;
+#[path = "real/pods.rs"]
+mod pods;
 #[path = "real/sampler.rs"]
 mod sampler;
 #[path = "real/screen.rs"]
 mod screen;
+#[path = "real/storms.rs"]
+mod storms;
+#[path = "real/verbs.rs"]
+mod verbs;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -18,6 +18,8 @@ mod checks;
 mod cli;
 #[path = "suite/cluster.rs"]
 mod cluster;
+#[path = "suite/clusterlogs.rs"]
+mod clusterlogs;
 #[path = "suite/connection.rs"]
 mod connection;
 #[path = "suite/dcgm.rs"]
@@ -52,6 +54,8 @@ mod kept;
 mod keys;
 #[path = "suite/kiosk.rs"]
 mod kiosk;
+#[path = "suite/layout.rs"]
+mod layout;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]
@@ -86,6 +90,8 @@ mod recording;
 mod redact;
 #[path = "suite/report.rs"]
 mod report;
+#[path = "suite/room.rs"]
+mod room;
 #[path = "suite/routes.rs"]
 mod routes;
 #[path = "suite/runloop.rs"]

@@ -14,30 +14,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::cli::ClusterArgs;
+use super::args::{ClusterArgs, Format};
+use super::record::{self, KeepArgs, Recorder};
 use crate::jobs::drive::drive;
 use crate::jobs::options::TestArgs;
 use crate::jobs::plan::{Plan, plan};
 use crate::jobs::{clean, prepare, submit};
+use crate::model::event::{Event, Level, Stamped};
 use crate::model::testrun::{Ending, TestEvent, TestRun};
-use crate::parse::Nanos;
 use crate::rules::busbw::{Table, grade};
-use crate::sources::cluster::{self, Connection};
+use crate::sources::cluster::{self, ClusterOptions, Connection};
 use crate::sources::gate::{Action, Decision, Gate, Permit, Policy, Setup};
 use print::Printer;
 
 /// Could not run.
 const FAILED: u8 = 2;
-
-/// Form of the rows and the verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
-    /// For a person.
-    #[default]
-    Text,
-    /// For a program: a line of JSON for each row, failure and phase, the verdict last.
-    Json,
-}
 
 /// Arguments of `allreduce`.
 #[derive(Debug, clap::Args)]
@@ -49,10 +40,10 @@ pub struct AllreduceArgs {
     #[command(flatten)]
     pub test: TestArgs,
     /// Print the whole manifest, create nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "record")]
     pub dry_run: bool,
     /// Remove what tests left behind, by label, in this namespace
-    #[arg(long, conflicts_with_all = ["dry_run", "workload"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "workload", "record"])]
     pub clean: bool,
     /// Do not ask; needed where there is no terminal
     #[arg(short, long)]
@@ -60,12 +51,15 @@ pub struct AllreduceArgs {
     /// Look and never touch: nothing is created
     #[arg(long, env = "NCCLSCOPE_READ_ONLY")]
     pub read_only: bool,
-    /// Form of rows and verdict
+    /// Form of rows and verdict; json: a line for each row, failure and phase, the verdict last
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// What is kept.
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 /// Runs the command. Exit codes: 0 good or bearable, 1 below or wrong, 2 could not run, 3 not decided; 130 after SIGINT.
@@ -117,16 +111,48 @@ async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> an
             _ => Ok(0),
         };
     }
-    let room = prepare::room(&link, &plan).await;
-    let Some(permit) = allowed(args, &link, &plan, &room, &mut gate).await? else {
+    // Before somebody says yes to what could not be kept.
+    let mut recorder = args.keep.recorder("allreduce")?;
+    let options = ClusterOptions {
+        chosen: Some(workload.clone()),
+        ..options
+    };
+    let session = options.session(&link, Level::Act, args.read_only);
+    keep(&mut recorder, Event::Session(session));
+    keep(&mut recorder, Event::Workloads(vec![workload]));
+    let code = asked(args, &link, &plan, &mut gate, own, table, &mut recorder).await;
+    if let Some(recorder) = recorder {
+        record::tell(&args.keep, recorder.close())?;
+    }
+    code
+}
+
+/// Asks, and runs the test; the exit code.
+async fn asked(
+    args: &AllreduceArgs,
+    link: &Connection,
+    plan: &Plan,
+    gate: &mut Gate,
+    own: Option<Arc<str>>,
+    table: &Table,
+    recorder: &mut Option<Recorder>,
+) -> anyhow::Result<u8> {
+    let room = prepare::room(link, plan).await;
+    let Some(permit) = allowed(args, link, plan, &room, gate).await? else {
         return Ok(FAILED);
     };
     let mut printer = Printer::new(args.format);
-    let (run, ending, interrupted) = measure(&link, &plan, &permit, own, &mut printer).await?;
+    let (run, ending, interrupted) =
+        measure(link, plan, &permit, own, &mut printer, recorder).await?;
     gate.done(&permit, &format!("{ending:?}"));
     let verdict = grade(&run, table);
-    printer.verdict(&plan, &run, &verdict);
+    printer.verdict(plan, &run, &verdict);
     Ok(interrupted.unwrap_or(verdict.grade.code()))
+}
+
+fn keep(recorder: &mut Option<Recorder>, event: Event) {
+    let at = record::now();
+    record::keep(recorder, &Stamped { seq: 0, at, event });
 }
 
 /// Shows what will be created, and asks. `None` where the answer is no.
@@ -137,7 +163,7 @@ async fn allowed(
     room: &[String],
     gate: &mut Gate,
 ) -> anyhow::Result<Option<Permit>> {
-    let decision = gate.ask(submit::action(plan), now());
+    let decision = gate.ask(submit::action(plan), record::now());
     let question = match decision {
         Decision::Go(permit) => return Ok(Some(permit)),
         Decision::Ask(question) => question,
@@ -187,7 +213,7 @@ async fn allowed(
         }
     );
     let yes = args.yes || answer(&ask).await?;
-    match gate.answer(question.number, yes, now()) {
+    match gate.answer(question.number, yes, record::now()) {
         Ok(permit) => Ok(Some(permit)),
         Err(refusal) => {
             complain(&format!("ncclscope: {refusal}: nothing was created"));
@@ -203,6 +229,7 @@ async fn measure(
     permit: &Permit,
     table: Option<Arc<str>>,
     printer: &mut Printer,
+    recorder: &mut Option<Recorder>,
 ) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
     let mut run = TestRun::default();
     // Signals first: from here on there may be something to remove.
@@ -232,7 +259,8 @@ async fn measure(
         if let TestEvent::Cleaned(left) = &event {
             printer.cleaned(plan, left);
         }
-        run.apply(event, now());
+        keep(recorder, Event::Test(event.clone()));
+        run.apply(event, record::now());
         // Whoever read the rows has gone: there is nobody to measure for.
         if !printer.news(run) {
             cancel.cancel();
@@ -305,7 +333,7 @@ async fn clean_up(args: &AllreduceArgs, link: &Connection, gate: &mut Gate) -> a
     let mut left = Vec::new();
     for test in found {
         let object = format!("job/{}/{}", test.namespace, test.name);
-        let Decision::Go(permit) = gate.ask(Action::CleanUp { object }, now()) else {
+        let Decision::Go(permit) = gate.ask(Action::CleanUp { object }, record::now()) else {
             continue;
         };
         let rest = clean::run(link, &test.namespace, &test.name).await;
@@ -370,8 +398,4 @@ fn complain(message: &str) {
         let safe: String = line.chars().filter(|c| !c.is_control()).collect();
         let _ = writeln!(err, "{safe}");
     }
-}
-
-fn now() -> Nanos {
-    Nanos::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
 }

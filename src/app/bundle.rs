@@ -203,7 +203,9 @@ pub fn pack(recording: &Path, mut redactor: Redactor, out: File) -> anyhow::Resu
                 entry.t,
                 &mut redactor,
             )?,
-            Event::Node(_) => line(&mut files, "nodes.jsonl", &stamped, entry.t, &mut redactor)?,
+            Event::Node(_) | Event::GpuNodes(_) => {
+                line(&mut files, "nodes.jsonl", &stamped, entry.t, &mut redactor)?
+            }
             Event::Test(_) => line(&mut files, "test.jsonl", &stamped, entry.t, &mut redactor)?,
             _ => {}
         }

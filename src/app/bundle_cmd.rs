@@ -11,14 +11,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 
+use super::args::{AccessArgs, ClusterArgs};
 use super::bundle::{Spool, pack};
-use super::cli::{Cli, ClusterArgs, Verb};
+use super::cli::{Cli, Verb};
 use super::headless;
 use super::record::{KeepArgs, Recorder, create};
-use crate::model::event::{Event, Feed, Session, Stamped};
+use crate::model::event::{Event, Feed, Level, Session, Stamped};
 use crate::report::redact::Redactor;
 use crate::sources::files::{Inputs, Progress, read_all};
-use crate::sources::gate::Setup;
 use crate::sources::recording::is_recording;
 use crate::sources::sim;
 
@@ -37,6 +37,9 @@ pub struct BundleArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// How far it may go: with probes, checks and samples are in it, too.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Look at a cluster for so long at most: 20s, 2m. It is less where nothing new comes for two seconds
     #[arg(
         long,
@@ -149,14 +152,8 @@ fn of_demo(name: &str, mut recorder: Recorder) -> anyhow::Result<Recorder> {
 async fn of_cluster(args: &BundleArgs, recorder: Recorder) -> anyhow::Result<Recorder> {
     let options = args.cluster.options(args.workload.clone());
     let mut recorder = Some(recorder);
-    // Nobody can be asked here: what is more than looking is left out.
-    let seen = headless::observe(
-        options,
-        Setup::default(),
-        Vec::new(),
-        args.timeout,
-        &mut recorder,
-    );
+    let setup = args.access.setup(false);
+    let seen = headless::observe(options, setup, args.timeout, &mut recorder);
     let (_, _, notes) = seen.await.map_err(|e| anyhow!(e))?;
     for note in notes {
         let note = crate::parse::clean(note.as_bytes());
@@ -204,6 +201,10 @@ pub fn again(out: &Path, session: &Session) -> Option<Vec<OsString>> {
             flag("--as", cluster.impersonate.clone().map(Into::into));
             for group in &cluster.impersonate_groups {
                 flag("--as-group", Some(group.into()));
+            }
+            // What was said yes to here holds for the archive of it.
+            if session.level >= Level::Probe {
+                flag("--probes", Some("always".into()));
             }
             match &cluster.selector {
                 Some(selector) => flag("--selector", Some(selector.into())),

@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::allreduce_cmd::AllreduceArgs;
+use super::args::{AccessArgs, ClusterArgs};
 use super::bundle_cmd::BundleArgs;
 use super::config_cmd::ConfigVerb;
 use super::doctor_cmd::DoctorArgs;
@@ -14,8 +15,7 @@ use super::rbac_cmd::RbacArgs;
 use super::record::KeepArgs;
 use super::report_cmd::ReportArgs;
 use super::wait_cmd::WaitArgs;
-use crate::sources::cluster::ClusterOptions;
-use crate::sources::gate::Policy;
+use crate::model::kiosk::Plan;
 use crate::theme;
 use crate::worker::WorkerArgs;
 
@@ -122,63 +122,30 @@ pub struct LiveArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Commands that only read inside the pods, and GETs of their ports: never, asked once, always
-    #[arg(
-        long,
-        help_heading = "Cluster",
-        env = "NCCLSCOPE_PROBES",
-        value_enum,
-        default_value_t,
-        value_name = "WHEN"
-    )]
-    pub probes: Policy,
-    /// Look and never touch: no probe, nothing created, whatever is answered later
-    #[arg(long, help_heading = "Cluster", env = "NCCLSCOPE_READ_ONLY", value_parser = FalseyValueParser::new())]
-    pub read_only: bool,
+    /// How far it may go.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// The screen.
     #[command(flatten)]
     pub screen: ScreenArgs,
-}
-
-/// Which cluster, as kubectl has it; every verb that asks one takes these.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Cluster")]
-pub struct ClusterArgs {
-    /// Namespace; the context's unless named
-    #[arg(short, long, env = "NCCLSCOPE_NAMESPACE", value_name = "NS")]
-    pub namespace: Option<String>,
-    /// Label selector of the job's pods, for instance `leaderworkerset.sigs.k8s.io/name=mixtral`
-    #[arg(short = 'l', long, env = "NCCLSCOPE_SELECTOR", value_name = "SELECTOR")]
-    pub selector: Option<String>,
-    /// Context of the kubeconfig
-    #[arg(long, env = "NCCLSCOPE_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
-    /// The kubeconfig; otherwise `KUBECONFIG`, then `~/.kube/config`, then the pod's service account
-    #[arg(long, value_name = "PATH")]
-    pub kubeconfig: Option<PathBuf>,
-    /// User to act as
-    #[arg(long = "as", value_name = "USER")]
-    pub impersonate: Option<String>,
-    /// Group to act as; may be repeated
-    #[arg(long = "as-group", value_name = "GROUP", requires = "impersonate")]
-    pub impersonate_groups: Vec<String>,
-}
-
-impl ClusterArgs {
-    /// What to look at. A workload that is named goes before a selector that only the environment may name.
-    #[must_use]
-    pub fn options(&self, workload: Option<String>) -> ClusterOptions {
-        ClusterOptions {
-            kubeconfig: self.kubeconfig.clone(),
-            context: self.context.clone(),
-            namespace: self.namespace.clone(),
-            selector: self.selector.clone().filter(|_| workload.is_none()),
-            workload,
-            impersonate: self.impersonate.clone(),
-            impersonate_groups: self.impersonate_groups.clone(),
-            ..ClusterOptions::default()
-        }
-    }
+    /// Namespaces whose workloads go in turn on the wall
+    #[arg(
+        long,
+        value_name = "NAMESPACES",
+        help_heading = "Screen",
+        value_delimiter = ',',
+        requires = "kiosk"
+    )]
+    pub kiosk_namespaces: Vec<String>,
+    /// Workloads that go in turn on the wall, as [NAMESPACE/][KIND/]NAME; all there are unless named
+    #[arg(
+        long,
+        value_name = "WORKLOADS",
+        help_heading = "Screen",
+        value_delimiter = ',',
+        requires = "kiosk"
+    )]
+    pub kiosk_workloads: Vec<String>,
 }
 
 /// Arguments of `open`.
@@ -282,18 +249,36 @@ pub struct ScreenArgs {
     /// For a wall: no keys but q, panes in turn, bad news first and big
     #[arg(long)]
     pub kiosk: bool,
-    /// Panes that rotate [default: overview,ranks,matrix,vram]
-    #[arg(long, value_name = "PANES", value_delimiter = ',', requires = "kiosk")]
+    /// Panes that rotate
+    #[arg(
+        long,
+        value_name = "PANES",
+        value_delimiter = ',',
+        requires = "kiosk",
+        default_value = Plan::USUAL_PANES
+    )]
     pub kiosk_panes: Vec<String>,
-    /// How long each stays [default: 20]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), requires = "kiosk")]
-    pub kiosk_each: Option<u32>,
-    /// How long bad news stays before the rotation goes on under a banner [default: 180]
-    #[arg(long, value_name = "SECONDS", requires = "kiosk")]
-    pub kiosk_hold: Option<u32>,
-    /// Facts older than this are no view of anything: the wall says that it is blind [default: 600]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..), requires = "kiosk")]
-    pub kiosk_blind: Option<u32>,
+    /// How long each stays
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..),
+        requires = "kiosk",
+        default_value = Plan::USUAL_EACH
+    )]
+    pub kiosk_each: u32,
+    /// How long bad news stays before the rotation goes on under a banner
+    #[arg(long, value_name = "SECONDS", requires = "kiosk", default_value = Plan::USUAL_HOLD)]
+    pub kiosk_hold: u32,
+    /// Facts older than this are no view of anything: the wall says that it is blind
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(10..),
+        requires = "kiosk",
+        default_value = Plan::USUAL_BLIND
+    )]
+    pub kiosk_blind: u32,
 }
 
 /// The program's own log.

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 
+use crate::model::kiosk::Plan;
 use crate::model::screen::PaneId;
+use crate::theme::yaml::{self, Entries, Node, place};
 
 /// What a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,16 +21,48 @@ enum Takes {
     Bool,
     OneOf(&'static [&'static str]),
     Pane,
+    /// A list.
+    Panes,
+    /// A list.
+    Texts,
+    /// Whole seconds, so many at least.
+    Seconds(u32),
+}
+
+impl Takes {
+    fn is_list(self) -> bool {
+        matches!(self, Self::Panes | Self::Texts)
+    }
+
+    /// What would be right, where this value is not.
+    fn instead(self, value: &str) -> Option<String> {
+        let right = match self {
+            Self::Text | Self::Texts => true,
+            Self::Bool => matches!(value, "true" | "false"),
+            Self::OneOf(all) => all.contains(&value),
+            Self::Pane | Self::Panes => PaneId::named(value).is_some(),
+            Self::Seconds(least) => value.parse::<u32>().is_ok_and(|s| s >= least),
+        };
+        (!right).then(|| match self {
+            Self::Text | Self::Texts => "text".to_owned(),
+            Self::Bool => "true or false".to_owned(),
+            Self::OneOf(all) => all.join(", "),
+            Self::Pane => PaneId::names().join(", "),
+            Self::Panes => format!("a list of {}", PaneId::names().join(", ")),
+            Self::Seconds(0) => "a number of seconds".to_owned(),
+            Self::Seconds(least) => format!("a number of seconds, {least} at least"),
+        })
+    }
 }
 
 /// A setting.
 #[derive(Debug)]
 struct Setting {
-    /// As the file spells it.
+    /// As the file spells it; behind its group and a dot where it is in one.
     name: &'static str,
     /// Id of the argument whose default it is.
     arg: &'static str,
-    /// Variable that goes before it.
+    /// Variable that goes before it; nothing where there is none.
     variable: &'static str,
     takes: Takes,
     /// In force where nobody says anything.
@@ -102,7 +135,58 @@ const SETTINGS: &[Setting] = &[
         default: "overview",
         about: "pane to start with",
     },
+    Setting {
+        name: "kiosk.panes",
+        arg: "kiosk_panes",
+        variable: "",
+        takes: Takes::Panes,
+        default: Plan::USUAL_PANES,
+        about: "panes that rotate on a wall",
+    },
+    Setting {
+        name: "kiosk.each",
+        arg: "kiosk_each",
+        variable: "",
+        takes: Takes::Seconds(1),
+        default: Plan::USUAL_EACH,
+        about: "seconds that each stays",
+    },
+    Setting {
+        name: "kiosk.hold",
+        arg: "kiosk_hold",
+        variable: "",
+        takes: Takes::Seconds(0),
+        default: Plan::USUAL_HOLD,
+        about: "seconds that bad news stays before the rotation goes on",
+    },
+    Setting {
+        name: "kiosk.blind",
+        arg: "kiosk_blind",
+        variable: "",
+        takes: Takes::Seconds(10),
+        default: Plan::USUAL_BLIND,
+        about: "facts older than so many seconds are no view of anything",
+    },
+    Setting {
+        name: "kiosk.namespaces",
+        arg: "kiosk_namespaces",
+        variable: "",
+        takes: Takes::Texts,
+        default: "",
+        about: "namespaces whose workloads go in turn; nothing: the one namespace",
+    },
+    Setting {
+        name: "kiosk.workloads",
+        arg: "kiosk_workloads",
+        variable: "",
+        takes: Takes::Texts,
+        default: "",
+        about: "workloads that go in turn, as [NAMESPACE/][KIND/]NAME; nothing: all there are",
+    },
 ];
+
+/// Settings that stand together under one key.
+const GROUPS: &[&str] = &["kiosk"];
 
 /// Something wrong in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,35 +292,21 @@ impl Config {
     pub fn read(text: &str) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let mut config = Self::default();
-        match serde_yaml::from_str::<Spanned<Node>>(text) {
+        match yaml::read(text) {
             Ok(node) => match node.value {
                 Node::Null => {}
                 Node::Map(entries) => config.top(entries, &mut mistakes),
-                _ => mistakes.push(Mistake {
-                    line: 1,
-                    column: 1,
-                    message: "a configuration is a mapping of settings".into(),
-                }),
+                _ => mistakes.push(mistake(
+                    (1, 1),
+                    "a configuration is a mapping of settings".into(),
+                )),
             },
             // A file of comments alone is empty.
             Err(_)
                 if text
                     .lines()
                     .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) => {}
-            Err(e) => {
-                let (line, column) = e.location().map_or((1, 1), |l| (l.line(), l.column()));
-                let message = e
-                    .to_string()
-                    .lines()
-                    .next()
-                    .unwrap_or("not YAML")
-                    .to_owned();
-                mistakes.push(Mistake {
-                    line,
-                    column,
-                    message,
-                });
-            }
+            Err((at, message)) => mistakes.push(mistake(at.unwrap_or((1, 1)), message)),
         }
         if mistakes.is_empty() {
             Ok(config)
@@ -260,7 +330,7 @@ impl Config {
                 continue;
             };
             for (name, node) in all {
-                let place = self::place(&node);
+                let place = yaml::place(&node);
                 match node.value {
                     Node::Map(entries) => {
                         let own = settings(entries, false, mistakes);
@@ -313,6 +383,7 @@ impl Config {
         let said = self.in_context(context);
         let own = context.and_then(|c| self.contexts.get(c));
         let mut out = String::new();
+        let mut group = "";
         for s in SETTINGS {
             let variable = std::env::var(s.variable).ok().filter(|v| !v.is_empty());
             let (value, from) = match (variable, said.get(s.name)) {
@@ -324,12 +395,21 @@ impl Config {
                 (None, Some(value)) => ((*value).to_owned(), "file".to_owned()),
                 (None, None) => (s.default.to_owned(), "default".to_owned()),
             };
-            let value = if value.is_empty() {
-                "~".to_owned()
-            } else {
-                value
+            let value = match value.as_str() {
+                "" => "~".to_owned(),
+                list if s.takes.is_list() => format!("[{}]", list.replace(',', ", ")),
+                _ => value,
             };
-            let set = format!("{}: {value}", s.name);
+            let set = match s.name.split_once('.') {
+                Some((of, name)) => {
+                    if of != group {
+                        out.push_str(&format!("{of}:\n"));
+                        group = of;
+                    }
+                    format!("  {name}: {value}")
+                }
+                None => format!("{}: {value}", s.name),
+            };
             out.push_str(&format!("{set:<28} # {from}: {}\n", s.about));
         }
         out
@@ -343,7 +423,7 @@ fn with_defaults(mut command: clap::Command, known: &BTreeMap<&str, String>) -> 
         .collect();
     for id in args {
         if let Some(value) = known.get(id.as_str()) {
-            // clap wants values that live as long as the program; there are eight, once.
+            // clap wants values that live as long as the program; there are few, once.
             let value: &'static str = Box::leak(value.clone().into_boxed_str());
             command = command.mut_arg(id, |arg| arg.default_value(value));
         }
@@ -366,60 +446,96 @@ fn mistake((line, column): (u64, u64), message: String) -> Mistake {
     }
 }
 
-fn place<T>(node: &Spanned<T>) -> (u64, u64) {
-    (node.referenced.line(), node.referenced.column())
-}
-
 fn settings(entries: Entries, top: bool, mistakes: &mut Vec<Mistake>) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     for (key, node) in entries {
-        let (name, at) = (key.value.clone(), place(&key));
-        let Some(setting) = SETTINGS
-            .iter()
-            .find(|s| s.name == name && (top || s.name != "context"))
-        else {
-            let names = SETTINGS
-                .iter()
-                .map(|s| s.name)
-                .chain(top.then_some("contexts"));
-            let near = nearest(&name, names);
-            let shown = crate::parse::clean(name.as_bytes());
-            mistakes.push(mistake(
-                at,
-                format!("there is no setting `{shown}`; the nearest is `{near}`"),
-            ));
+        let Some(group) = GROUPS.iter().find(|g| **g == key.value) else {
+            set(None, key, node, top, &mut out, mistakes);
             continue;
         };
         let at = place(&node);
-        let value = match node.value {
-            Node::Null => continue,
-            Node::Bool(v) => v.to_string(),
-            Node::Text(text) => text,
-            Node::List | Node::Map(_) => {
-                mistakes.push(mistake(at, format!("`{name}` takes one value")));
-                continue;
+        match node.value {
+            Node::Null => {}
+            Node::Map(inner) => {
+                for (key, node) in inner {
+                    set(Some(group), key, node, top, &mut out, mistakes);
+                }
             }
-        };
-        let right = match setting.takes {
-            Takes::Text => None,
-            Takes::Bool => {
-                (!matches!(value.as_str(), "true" | "false")).then(|| "true or false".to_owned())
-            }
-            Takes::OneOf(all) => (!all.contains(&value.as_str())).then(|| all.join(", ")),
-            Takes::Pane => PaneId::named(&value)
-                .is_none()
-                .then(|| PaneId::names().join(", ")),
-        };
-        if let Some(right) = right {
-            let shown = crate::parse::clean(value.as_bytes());
-            mistakes.push(mistake(at, format!("`{name}` is {right}, not `{shown}`")));
-            continue;
-        }
-        if out.insert(name.clone(), value).is_some() {
-            mistakes.push(mistake(at, format!("`{name}` stands here twice")));
+            _ => mistakes.push(mistake(at, format!("`{group}` is a mapping of settings"))),
         }
     }
     out
+}
+
+/// One setting, on its own or of a group.
+fn set(
+    group: Option<&str>,
+    key: Spanned<String>,
+    node: Spanned<Node>,
+    top: bool,
+    out: &mut BTreeMap<String, String>,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let there = |s: &&Setting| top || s.name != "context";
+    let name = match group {
+        Some(group) => format!("{group}.{}", key.value),
+        None => key.value.clone(),
+    };
+    let Some(setting) = SETTINGS.iter().filter(there).find(|s| s.name == name) else {
+        let short = |s: &'static Setting| match (group, s.name.split_once('.')) {
+            (None, None) => Some(s.name),
+            (Some(group), Some((of, name))) => (of == group).then_some(name),
+            _ => None,
+        };
+        let outer = GROUPS.iter().copied().chain(top.then_some("contexts"));
+        let names = SETTINGS.iter().filter(there).filter_map(short);
+        let near = nearest(&key.value, names.chain(outer.filter(|_| group.is_none())));
+        let shown = crate::parse::clean(key.value.as_bytes());
+        mistakes.push(mistake(
+            place(&key),
+            format!("there is no setting `{shown}`; the nearest is `{near}`"),
+        ));
+        return;
+    };
+    let at = place(&node);
+    let list = setting.takes.is_list();
+    let values = match node.value {
+        Node::Null => return,
+        Node::Bool(v) => vec![(at, Some(v.to_string()))],
+        Node::Text(text) => vec![(at, Some(text))],
+        Node::List(all) if list => all
+            .into_iter()
+            .map(|item| {
+                let at = place(&item);
+                let text = match item.value {
+                    Node::Text(text) => Some(text),
+                    _ => None,
+                };
+                (at, text)
+            })
+            .collect(),
+        Node::List(_) | Node::Map(_) => vec![(at, None)],
+    };
+    let mut good = Vec::new();
+    for (at, value) in values {
+        let Some(value) = value else {
+            let takes = if list { "a list of names" } else { "one value" };
+            mistakes.push(mistake(at, format!("`{name}` takes {takes}")));
+            return;
+        };
+        if let Some(right) = setting.takes.instead(&value) {
+            let shown = crate::parse::clean(value.as_bytes());
+            mistakes.push(mistake(at, format!("`{name}` is {right}, not `{shown}`")));
+            return;
+        }
+        good.push(value);
+    }
+    if good.is_empty() {
+        return;
+    }
+    if out.insert(name.clone(), good.join(",")).is_some() {
+        mistakes.push(mistake(at, format!("`{name}` stands here twice")));
+    }
 }
 
 /// The name that a misspelt one is nearest to.
@@ -448,66 +564,6 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// Any YAML, with places.
-#[derive(Debug, Clone)]
-enum Node {
-    Null,
-    Bool(bool),
-    Text(String),
-    List,
-    Map(Entries),
-}
-
-type Entries = Vec<(Spanned<String>, Spanned<Node>)>;
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a configuration")
-    }
-    fn visit_unit<E: de::Error>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-    fn visit_none<E: de::Error>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-    fn visit_bool<E: de::Error>(self, v: bool) -> Result<Node, E> {
-        Ok(Node::Bool(v))
-    }
-    fn visit_i64<E: de::Error>(self, v: i64) -> Result<Node, E> {
-        Ok(Node::Text(v.to_string()))
-    }
-    fn visit_u64<E: de::Error>(self, v: u64) -> Result<Node, E> {
-        Ok(Node::Text(v.to_string()))
-    }
-    fn visit_f64<E: de::Error>(self, v: f64) -> Result<Node, E> {
-        Ok(Node::Text(v.to_string()))
-    }
-    fn visit_str<E: de::Error>(self, v: &str) -> Result<Node, E> {
-        Ok(Node::Text(v.to_owned()))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
-        while seq.next_element::<Node>()?.is_some() {}
-        Ok(Node::List)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut all = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            all.push(entry);
-        }
-        Ok(Node::Map(all))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -534,6 +590,35 @@ mod tests {
         );
         assert!(Config::read("- a").is_err());
         assert_eq!(Config::read("# nothing\n\n").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_wall_is_checked_like_the_rest() {
+        let text = "kiosk:\n  panes: [overview, matrx]\n  each: 0\n  hold: 1h\n  eech: 3\n  blind: [1]\n  workloads: [{a: 1}]\ntheme: [a]\n";
+        let mistakes = Config::read(text).unwrap_err();
+        let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        let panes = PaneId::names().join(", ");
+        assert_eq!(
+            said,
+            [
+                format!("line 2, column 21: `kiosk.panes` is a list of {panes}, not `matrx`"),
+                "line 3, column 9: `kiosk.each` is a number of seconds, 1 at least, not `0`".into(),
+                "line 4, column 9: `kiosk.hold` is a number of seconds, not `1h`".into(),
+                "line 5, column 3: there is no setting `eech`; the nearest is `each`".into(),
+                "line 6, column 10: `kiosk.blind` takes one value".into(),
+                "line 7, column 15: `kiosk.workloads` takes a list of names".into(),
+                "line 8, column 8: `theme` takes one value".into(),
+            ]
+        );
+        let said = Config::read("kiosk: 7\n").unwrap_err();
+        assert_eq!(
+            said.first().map(ToString::to_string).as_deref(),
+            Some("line 1, column 8: `kiosk` is a mapping of settings")
+        );
+        let read = Config::read("kiosk:\n  panes: [vram, ranks]\n  hold: 0\n").unwrap();
+        let said = read.in_context(None);
+        assert_eq!(said.get("kiosk.panes"), Some(&"vram,ranks"));
+        assert_eq!(said.get("kiosk.hold"), Some(&"0"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::cli::ClusterArgs;
+use super::args::{ClusterArgs, Format};
 use super::config::Config;
 use crate::model::event::Level;
 use crate::parse::clean;
@@ -18,16 +18,6 @@ use crate::theme::Depth;
 
 /// Permissions asked for at once.
 const AT_ONCE: usize = 8;
-
-/// Form of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
-    /// For a person.
-    #[default]
-    Text,
-    /// For a program.
-    Json,
-}
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]

@@ -3,18 +3,19 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::record::Recorder;
+use super::record::{self, Recorder, now};
 use crate::model::event::{EdgeState, Event, Stamped};
 use crate::model::sources::Flow;
 use crate::model::{Model, update};
 use crate::parse::Nanos;
 use crate::sources::cluster::{self, ClusterOptions, Connection, Director, Helper};
-use crate::sources::gate::Setup;
+use crate::sources::gate::{Policy, Setup};
+use crate::sources::podlogs::debugfile;
+use crate::sources::{endpoints, sampler};
 
 /// Events under way.
 const BUS: usize = 32;
@@ -72,18 +73,14 @@ pub async fn session<T>(
                     seq += 1;
                     // What the model wants done is for a screen.
                     let stamped = Stamped { seq, at, event };
-                    if let Some(recorder) = recorder {
-                        recorder.keep(&stamped);
-                    }
+                    record::keep(recorder, &stamped);
                     update(model, stamped);
                 }
             }
             _ = clock.tick() => {
                 seq += 1;
                 let stamped = Stamped { seq, at: now(), event: Event::Tick };
-                if let Some(recorder) = recorder {
-                    recorder.keep(&stamped);
-                }
+                record::keep(recorder, &stamped);
                 update(model, stamped);
             }
         }
@@ -101,28 +98,39 @@ pub async fn session<T>(
 fn is_news(event: &Event) -> bool {
     use crate::model::event::{EdgeState, SourceEvent};
     match event {
-        Event::Session(_) | Event::Tick | Event::Note { .. } => false,
+        // Samples never end.
+        Event::Session(_) | Event::Tick | Event::Note { .. } | Event::Sample(_) => false,
         Event::Edge(e) => !matches!(e.state, EdgeState::Retrying { .. }),
         Event::Source(e) => !matches!(e, SourceEvent::Retrying { .. }),
         _ => true,
     }
 }
 
-fn now() -> Nanos {
-    Nanos::try_from(Timestamp::now().as_nanosecond()).unwrap_or(Nanos::MAX)
-}
-
 /// What is there is read, then nothing new may come for so long.
 const QUIET: Duration = Duration::from_secs(2);
+/// With probes, as long as it takes until the next of them are due.
+const PROBED: Duration = Duration::from_secs(5);
 /// How long the API server may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// Reads what exists of a workload: until nothing new comes for two seconds, or for `limit` at most. Gives what was
-/// seen, when, and sentences about what was not reached.
+/// Who asks inside the pods, where that is allowed from the start: nobody is here to say yes.
+fn helpers(setup: &Setup) -> Vec<Helper> {
+    if setup.probes != Policy::Always || setup.locked {
+        return Vec::new();
+    }
+    vec![
+        cluster::checks::helper(),
+        sampler::helper(),
+        debugfile::helper(),
+        endpoints::helper(),
+    ]
+}
+
+/// Reads what exists of a workload: until nothing new comes for two seconds and every probe has answered, or for
+/// `limit` at most. Gives what was seen, when, and sentences about what was not reached.
 pub async fn observe(
     options: ClusterOptions,
     setup: Setup,
-    helpers: Vec<Helper>,
     limit: Duration,
     recorder: &mut Option<Recorder>,
 ) -> Result<(Model, Nanos, Vec<String>), String> {
@@ -134,11 +142,15 @@ pub async fn observe(
         Err(_) => return Err("the API server does not answer".into()),
     }
     let mut model = Model::default();
+    let helpers = helpers(&setup);
+    let settle = if helpers.is_empty() { QUIET } else { PROBED };
     let look = |model: &Model, news: News| {
         if model.choosing {
             return ControlFlow::Break(Err(to_be_named(model, &options)));
         }
-        let enough = news.elapsed >= limit || (news.quiet >= QUIET && model.pods.synced());
+        let asked = model.probes.iter().any(|(_, _, p)| p.since.is_some());
+        let settled = news.quiet >= settle && !asked && model.pods.synced();
+        let enough = news.elapsed >= limit || settled;
         match model.edges.get("pods").or(model.edges.get("discovery")) {
             Some(EdgeState::Forbidden { rule }) => {
                 ControlFlow::Break(Err(format!("not allowed to {rule}")))

@@ -118,7 +118,16 @@ pub fn create(path: &Path) -> anyhow::Result<File> {
     })
 }
 
-fn now() -> Nanos {
+/// Keeps an event where a recording is made; waits for the disk, as verbs without a screen may.
+pub fn keep(recorder: &mut Option<Recorder>, stamped: &Stamped) {
+    if let Some(recorder) = recorder {
+        recorder.keep_all(stamped);
+    }
+}
+
+/// The time of the system, nanoseconds since the Unix epoch.
+#[must_use]
+pub fn now() -> Nanos {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use super::cli::ClusterArgs;
+use super::args::{AccessArgs, ClusterArgs};
 use super::headless;
 use super::record::{self, KeepArgs, Recorder};
 use crate::model::event::{Event, Feed, Session, Stamped};
@@ -21,7 +21,6 @@ use crate::parse::Nanos;
 use crate::report::{FailOn, Report, exit_code, html, json, junit, markdown, text};
 use crate::rules::scene::Scene;
 use crate::sources::files::{Inputs, Progress, read_all};
-use crate::sources::gate::Setup;
 use crate::sources::recording::{self, Reader};
 
 /// Could not run.
@@ -64,6 +63,9 @@ pub struct ReportArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// How far it may go.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Form of the report
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
@@ -131,9 +133,7 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
         seq += 1;
         // Time comes from the lines.
         let stamped = Stamped { seq, at: 0, event };
-        if let Some(recorder) = recorder {
-            recorder.keep_all(&stamped);
-        }
+        record::keep(recorder, &stamped);
         update(&mut model, stamped);
         ControlFlow::Continue(())
     };
@@ -186,9 +186,7 @@ fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scen
             at: entry.at,
             event: entry.event,
         };
-        if let Some(recorder) = recorder {
-            recorder.keep_all(&stamped);
-        }
+        record::keep(recorder, &stamped);
         update(&mut model, stamped);
     }
     if let Some(missing) = reader.loss().sentence() {
@@ -201,9 +199,8 @@ fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scen
 fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Scene, Nanos)> {
     let runtime = super::runtime()?;
     let options = args.cluster.options(args.workload.clone());
-    // Nobody can be asked here: what is more than looking is left out.
-    let setup = Setup::default();
-    let seen = headless::observe(options, setup, Vec::new(), args.timeout, recorder);
+    let setup = args.access.setup(false);
+    let seen = headless::observe(options, setup, args.timeout, recorder);
     let (model, at, notes) = runtime.block_on(seen).map_err(|e| anyhow!(e))?;
     for note in &notes {
         complain(note);

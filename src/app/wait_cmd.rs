@@ -9,13 +9,17 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::cli::ClusterArgs;
+use super::args::ClusterArgs;
 use super::headless;
+use super::record::{self, KeepArgs, Recorder};
 use crate::model::event::{Event, Level, Session, Stamped};
 use crate::model::{Model, update};
 use crate::parse::Nanos;
 use crate::rules::scene::{NcclStep, Scene, Stage, Verdict};
-use crate::sources::cluster;
+use crate::sources::cluster::{self, ClusterOptions};
+
+/// Ended by SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +47,20 @@ pub struct WaitArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// What is kept.
+    #[command(flatten)]
+    pub keep: KeepArgs,
+}
+
+/// What is waited for, how long, and where.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// What to wait for.
+    pub goal: Goal,
+    /// How long.
+    pub timeout: Duration,
+    /// What is looked at.
+    pub session: Session,
 }
 
 /// How it ended.
@@ -174,21 +192,28 @@ const SETTLE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Folds events until the goal is reached, lost or out of time. `broken` says why it can't be watched at all, `now`
-/// stamps the events, and what changes is said on `out`.
+/// stamps the events, all of them are kept in a recording where one is made, and what changes is said on `out`.
 pub async fn until(
-    goal: Goal,
-    timeout: Duration,
-    session: Session,
+    wish: Wish,
     mut bus: mpsc::Receiver<Event>,
+    recorder: &mut Option<Recorder>,
     broken: impl Fn(&Model) -> Option<String>,
     now: impl Fn() -> Nanos,
     out: &mut impl Write,
 ) -> Outcome {
-    let mut model = Model {
-        session,
-        ..Model::default()
+    let goal = wish.goal;
+    let mut model = Model::default();
+    let mut fold = |model: &mut Model, stamped: Stamped| {
+        record::keep(recorder, &stamped);
+        update(model, stamped);
     };
-    let end = Instant::now() + timeout;
+    let stamped = Stamped {
+        seq: 0,
+        at: now(),
+        event: Event::Session(wish.session),
+    };
+    fold(&mut model, stamped);
+    let end = Instant::now() + wish.timeout;
     let (mut seq, mut seen, mut said) = (0, 0, String::new());
     let mut failed: Option<Instant> = None;
     let mut fed = true;
@@ -201,7 +226,7 @@ pub async fn until(
                 event = bus.recv(), if fed => match event {
                     Some(event) => {
                         seq += 1;
-                        update(&mut model, Stamped { seq, at: now(), event });
+                        fold(&mut model, Stamped { seq, at: now(), event });
                     }
                     None => fed = false,
                 },
@@ -214,7 +239,7 @@ pub async fn until(
             at: now(),
             event: Event::Tick,
         };
-        update(&mut model, tick);
+        fold(&mut model, tick);
         if let Some(why) = broken(&model) {
             return Outcome::Unfed(why);
         }
@@ -256,44 +281,27 @@ pub async fn until(
 ///
 /// # Errors
 ///
-/// No runtime, or no way to the cluster.
+/// No runtime, no way to the cluster, or no recording where one is asked for.
 pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
-    super::report_cmd::end_on_interrupt();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("no runtime")?;
-    let options = args.cluster.options(args.workload.clone());
+    let mut recorder = args.keep.recorder("wait")?;
     let outcome = runtime.block_on(async {
-        let link = cluster::connect(&options).await?;
-        let session = options.session(&link, Level::Observe, false);
-        let (tx, bus) = mpsc::channel(1024);
-        let cancel = CancellationToken::new();
-        let _stop = cancel.clone().drop_guard();
-        tokio::spawn(cluster::run(link, options.clone(), tx, cancel));
-        let wall = || {
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .ok()
-                .and_then(|d| Nanos::try_from(d.as_nanos()).ok())
-                .unwrap_or(0)
-        };
-        let broken = |model: &Model| headless::unwatchable(model, &options);
-        let mut out = std::io::stderr();
-        anyhow::Ok(
-            until(
-                args.goal,
-                args.timeout,
-                session,
-                bus,
-                broken,
-                wall,
-                &mut out,
-            )
-            .await,
-        )
-    })?;
+        tokio::select! {
+            biased;
+            Ok(()) = tokio::signal::ctrl_c() => Ok(None),
+            outcome = over_cluster(args, &mut recorder) => outcome.map(Some),
+        }
+    });
     runtime.shutdown_timeout(Duration::from_millis(100));
+    if let Some(recorder) = recorder {
+        record::tell(&args.keep, recorder.close())?;
+    }
+    let Some(outcome) = outcome? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     let text = match &outcome {
         Outcome::Reached(t) => format!("reached: {t}"),
         Outcome::Lost(t) => format!("can no longer be reached: {t}"),
@@ -302,4 +310,21 @@ pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
     };
     let _ = writeln!(std::io::stderr(), "{text}");
     Ok(ExitCode::from(outcome.code()))
+}
+
+async fn over_cluster(args: &WaitArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Outcome> {
+    let options: ClusterOptions = args.cluster.options(args.workload.clone());
+    let link = cluster::connect(&options).await?;
+    let wish = Wish {
+        goal: args.goal,
+        timeout: args.timeout,
+        session: options.session(&link, Level::Observe, false),
+    };
+    let (tx, bus) = mpsc::channel(1024);
+    let cancel = CancellationToken::new();
+    let _stop = cancel.clone().drop_guard();
+    tokio::spawn(cluster::run(link, options.clone(), tx, cancel));
+    let broken = |model: &Model| headless::unwatchable(model, &options);
+    let mut out = std::io::stderr();
+    Ok(until(wish, bus, recorder, broken, record::now, &mut out).await)
 }

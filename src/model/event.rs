@@ -45,6 +45,8 @@ pub enum Event {
     Sample(SampleEvent),
     /// A node of the cluster.
     Node(Box<NodeView>),
+    /// What all nodes of the cluster can give, ours or not.
+    GpuNodes(GpuNodes),
     /// Something more than looking waits for a yes.
     Ask(Question),
     /// The question of this number needs no answer any more.
@@ -416,6 +418,16 @@ pub struct NodeView {
     pub versions: [String; 3],
     /// It was deleted.
     pub gone: bool,
+}
+
+/// How many GPUs the nodes of the cluster can give, counted: thousands of nodes are a handful of numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GpuNodes {
+    /// Nodes in all, those without GPUs too; 0: nobody could count them.
+    pub nodes: u32,
+    /// Resource (`nvidia.com/gpu`), then what a node can allocate of it, then the nodes that can allocate so many.
+    pub sizes: BTreeMap<String, BTreeMap<u32, u32>>,
 }
 
 /// Something more than looking, shown before it is done.

@@ -33,21 +33,31 @@ pub struct Plan {
     pub hold: Nanos,
     /// Facts older than this are no view of anything, nanoseconds.
     pub blind: Nanos,
+    /// Nobody said which workload: it looks around for others when the one on screen has fallen silent, and once a day.
+    pub roams: bool,
 }
 
 impl Plan {
-    /// Panes that rotate unless others are named.
-    pub const PANES: &'static [&'static str] = &["overview", "ranks", "matrix", "vram"];
+    /// Panes that rotate unless others are named, by comma.
+    pub const USUAL_PANES: &'static str = "overview,ranks,matrix,vram";
+    /// How long each stays, seconds.
+    pub const USUAL_EACH: &'static str = "20";
+    /// How long bad news stays, seconds.
+    pub const USUAL_HOLD: &'static str = "180";
+    /// From which age on facts are none, seconds.
+    pub const USUAL_BLIND: &'static str = "600";
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        let named = Self::PANES.iter().filter_map(|n| PaneId::named(n));
+        let named = Self::USUAL_PANES.split(',').filter_map(PaneId::named);
+        let seconds = |text: &str| text.parse().unwrap_or(60) * SECOND;
         Self {
             panes: named.collect(),
-            each: 20 * SECOND,
-            hold: 180 * SECOND,
-            blind: 600 * SECOND,
+            each: seconds(Self::USUAL_EACH),
+            hold: seconds(Self::USUAL_HOLD),
+            blind: seconds(Self::USUAL_BLIND),
+            roams: false,
         }
     }
 }
@@ -165,9 +175,7 @@ impl Kiosk {
             .map(|(_, why)| why.as_str())
             .collect();
         why.extend(seen.into_iter().map(str::to_owned));
-        let silent = self
-            .now
-            .saturating_sub(self.heard.or(self.begun).unwrap_or(self.now));
+        let silent = self.silent();
         if silent >= self.plan.blind {
             let minutes = silent / (60 * SECOND);
             why.push(match self.heard {
@@ -248,6 +256,19 @@ impl Kiosk {
         }
     }
 
+    /// Asks for the list of workloads.
+    fn look_around(&mut self) -> Vec<Effect> {
+        self.turn = self.now;
+        self.choosing = true;
+        vec![Effect::Errand(Errand::Choose)]
+    }
+
+    /// For how long nothing was heard.
+    fn silent(&self) -> Nanos {
+        let since = self.heard.or(self.begun).unwrap_or(self.now);
+        self.now.saturating_sub(since)
+    }
+
     fn watch(&mut self) -> Vec<Effect> {
         self.turn = self.now;
         self.choosing = false;
@@ -293,16 +314,21 @@ impl Kiosk {
             self.leave();
             // Around once: who is there may have changed.
             if self.target + 1 == self.targets.len() {
-                self.choosing = true;
-                return vec![Effect::Errand(Errand::Choose)];
+                return self.look_around();
             }
             self.target += 1;
             return self.watch();
         }
-        if self.now.saturating_sub(self.turn) >= RENEWED {
-            return self.watch();
+        let alone = self.now.saturating_sub(self.turn);
+        if self.plan.roams && alone >= self.plan.blind && self.silent() >= self.plan.blind {
+            // It may be gone, and another one in its place.
+            return self.look_around();
         }
-        Vec::new()
+        match (alone >= RENEWED, self.plan.roams) {
+            (false, _) => Vec::new(),
+            (true, true) => self.look_around(),
+            (true, false) => self.watch(),
+        }
     }
 
     fn tell(&mut self, bad: Option<&Bad>) {

@@ -3,6 +3,7 @@
 //! A watch delivers changes one by one; when it has to start over it lists everything again between
 //! `Resync` and `Synced`, and what was not listed is gone.
 
+pub mod command;
 pub mod kubectl;
 pub mod place;
 pub mod why;

@@ -120,11 +120,8 @@ pub(super) fn size_of_job(scene: &Scene) -> Vec<String> {
         out.insert(0, parts::count(scene.pods.len() as u64, "pod", "pods"));
     }
     if let [one] = scene.workloads.as_slice() {
-        let sizes: Vec<String> = ["TP", "PP", "DP", "EP"]
-            .iter()
-            .zip(one.sizes)
-            .filter_map(|(name, size)| size.filter(|n| *n > 1).map(|n| format!("{name} {n}")))
-            .collect();
+        let mut sizes = one.cut();
+        sizes.retain(|s| !s.ends_with(" 1"));
         if !sizes.is_empty() {
             out.push(sizes.join(" × "));
         }

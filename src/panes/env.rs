@@ -209,7 +209,7 @@ fn known(scene: &Scene) -> Vec<Variable> {
         }
     }
     speak.sort_unstable();
-    let ranks = |list: &[u32]| format!("ranks {}", parts::ranges(list));
+    let ranks = parts::ranks;
     all.into_iter()
         .map(|(name, values)| {
             let values: Vec<(&str, Vec<u32>)> = values

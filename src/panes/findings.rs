@@ -6,6 +6,7 @@ use super::parts::{self, Pen};
 use super::table::{self, Column};
 use super::{Line, Page, Pane, View};
 use crate::model::screen::{self, Counts, PaneId};
+use crate::rules::findings::whom;
 use crate::rules::scene::{Confidence, Evidence, Finding, Scene, Severity};
 use crate::theme::Role;
 
@@ -285,6 +286,9 @@ pub fn page(scene: &Scene, index: usize, width: u16) -> Option<Page> {
         (&format!("   {}", standing(finding)), Role::Quiet),
     ]);
     page.line(&[("id  ", Role::Label), (&finding.key, Role::Text)]);
+    if let Some(ranks) = whom(scene, finding) {
+        page.line(&[(&ranks, Role::Text)]);
+    }
     for (name, who) in about(finding) {
         page.line(&[(&format!("{name}  "), Role::Label), (&who, Role::Text)]);
     }
@@ -330,12 +334,9 @@ fn standing(finding: &Finding) -> String {
     format!("{confidence}   {class}{since}")
 }
 
-/// Whom it is about: ranks, hosts, pods, GPUs, communicator.
+/// What else it is about: hosts, pods, GPUs, communicator.
 fn about(finding: &Finding) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
-    if !finding.ranks.is_empty() {
-        out.push(("ranks", parts::ranges(&finding.ranks)));
-    }
     for (name, list) in [
         ("hosts", &finding.hosts),
         ("pods", &finding.pods),

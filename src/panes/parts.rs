@@ -365,6 +365,13 @@ pub fn ranges(numbers: &[u32]) -> String {
     out
 }
 
+/// `rank 4`, `ranks 0-3, 7`.
+#[must_use]
+pub fn ranks(numbers: &[u32]) -> String {
+    let word = if numbers.len() == 1 { "rank" } else { "ranks" };
+    format!("{word} {}", ranges(numbers))
+}
+
 /// `12 431`: digits in groups of three.
 #[must_use]
 pub fn grouped(n: u64) -> String {

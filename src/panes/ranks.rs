@@ -3,6 +3,7 @@
 mod detail;
 mod grid;
 mod list;
+mod seats;
 
 use ratatui::layout::Rect;
 
@@ -52,9 +53,15 @@ fn counts(view: &View<'_>, body: Rect) -> Counts {
 
 fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let (x, width) = (area.x + 1, area.width.saturating_sub(2));
-    if view.scene.processes.is_empty() {
+    let grid = view.screen.is_on("grid");
+    let told = !view.scene.layout.engines.is_empty();
+    if view.scene.processes.is_empty() && !(grid && told) {
         pen.text(x, area.y, width, "No process has spoken yet.", Role::Strong);
-        let why = "Ranks come from the lines of vLLM's workers and from NCCL's (NCCL_DEBUG=INFO).";
+        let why = if told {
+            "v shows how the job is cut by its command lines, and which rank belongs into which pod."
+        } else {
+            "Ranks come from the lines of vLLM's workers and from NCCL's (NCCL_DEBUG=INFO)."
+        };
         pen.wrapped(
             x,
             area.y + 1,
@@ -65,7 +72,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         );
         return;
     }
-    if view.screen.is_on("grid") {
+    if grid {
         grid::draw(view, area, pen);
         return;
     }

@@ -343,9 +343,10 @@ pub(super) fn sentence(scene: &Scene) -> (String, Role) {
     } else {
         format!(" ({seen} measured)")
     };
+    let each = if n > 1 { " each" } else { "" };
     (
         format!(
-            "{}{every}: {used}{of} GB used",
+            "{}{every}: {used}{of} GB used{each}",
             parts::count(n, "GPU", "GPUs")
         ),
         Role::Strong,

@@ -17,6 +17,7 @@
 //! Put its rarest literal into the table of the room it belongs to, with the function that reads what stands
 //! around it; add a row to the test table with a composed example.
 
+mod command;
 mod fact;
 mod fault;
 mod header;
@@ -33,6 +34,7 @@ use std::sync::LazyLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+pub use command::{Command, Ray, Torchrun, is_known};
 pub use fact::{Edge, Phase, Printer, Stats, VllmFact, release};
 pub use fault::{Fault, FaultKind};
 pub use header::{Header, Severity, Stamp, Style, header, header_stamp};

@@ -15,7 +15,7 @@ use super::text::{count, fold_hosts, letter, meaning, remark};
 use super::{confidence, parts, severity, verdict};
 use crate::model::speakers::Stage;
 use crate::parse::clean;
-use crate::rules::findings::ranges;
+use crate::rules::findings::{ranges, whom};
 use crate::rules::scene::{
     CheckVerdict, Communicator, Evidence, Finding, Glyph, Matrix, ProcessView, Scene,
 };
@@ -232,10 +232,7 @@ impl Page<'_> {
             confidence(f.confidence).to_owned(),
             super::class(f.class).to_owned(),
         ];
-        if !f.ranks.is_empty() {
-            let s = if f.ranks.len() == 1 { "" } else { "s" };
-            about.push(format!("rank{s} {}", ranges(&f.ranks)));
-        }
+        about.extend(whom(self.scene, f));
         about.extend(
             f.communicator
                 .as_ref()

@@ -6,7 +6,7 @@ use super::redact::Redactor;
 use super::text::{count, letter, meaning};
 use super::{check, confidence, parts, severity, verdict};
 use crate::parse::clean;
-use crate::rules::findings::ranges;
+use crate::rules::findings::whom;
 use crate::rules::scene::{Evidence, Finding, Glyph, Matrix, Scene};
 
 /// Evidence lines of a finding; the JSON report has all.
@@ -143,9 +143,7 @@ impl<W: Write> Page<'_, W> {
             severity(f.severity).to_uppercase()
         )?;
         let mut about = vec![format!("`{}`", f.id), confidence(f.confidence).to_owned()];
-        if !f.ranks.is_empty() {
-            about.push(format!("ranks {}", ranges(&f.ranks)));
-        }
+        about.extend(whom(self.scene, f).map(|w| self.text(&w)));
         if !f.hosts.is_empty() {
             let hosts = self.text(&f.hosts.join(", "));
             about.push(format!("on {hosts}"));

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::parts::{comm_state, family, nccl_step, stage};
 use super::{confidence, severity, verdict};
 use crate::parse::clean;
-use crate::rules::findings::ranges;
+use crate::rules::findings::{ranges, whom};
 use crate::rules::scene::{
     Communicator, Evidence, Finding, Glyph, Matrix, ProcessView, Scene, Severity, SourceView,
     Verdict,
@@ -128,10 +128,7 @@ impl<W: Write> Page<'_, W> {
         let title = self.paint("1", &tame(&f.title));
         writeln!(self.out, "\n{number:>2}  {word}  {title}")?;
         let mut about = vec![format!("{}, {}", f.id, confidence(f.confidence))];
-        if !f.ranks.is_empty() {
-            let s = if f.ranks.len() == 1 { "" } else { "s" };
-            about.push(format!("rank{s} {}", ranges(&f.ranks)));
-        }
+        about.extend(whom(self.scene, f).map(|w| tame(&w)));
         about.extend(
             f.communicator
                 .as_deref()
@@ -192,11 +189,7 @@ impl<W: Write> Page<'_, W> {
                 "communicators",
             ));
             what.extend(w.expected_ranks.map(|n| format!("{n} ranks expected")));
-            let sizes: Vec<String> = ["TP", "PP", "DP", "EP"]
-                .iter()
-                .zip(w.sizes)
-                .filter_map(|(name, size)| size.map(|size| format!("{name} {size}")))
-                .collect();
+            let sizes = w.cut();
             if !sizes.is_empty() {
                 what.push(sizes.join(" × "));
             }
@@ -211,6 +204,12 @@ impl<W: Write> Page<'_, W> {
             }
         }
         self.table(&rows)?;
+        if let Some(origins) = self.scene.layout.origins() {
+            writeln!(self.out, "  cut by {}", tame(&origins))?;
+        }
+        for t in self.scene.layout.disputed().take(LISTED) {
+            writeln!(self.out, "  disagreement about {}", tame(&t.dispute()))?;
+        }
         self.more(self.scene.workloads.len())
     }
 

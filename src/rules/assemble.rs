@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::comms::{Joined, Unit, line_ref};
 use super::edges::{Wiring, wire};
 use super::layout::Sizes;
+use super::probes::Members;
 use super::scene::{
     CommState, Communicator, Member, NcclStep, ProcessView, Scene, SourceView, Workload,
 };
@@ -53,16 +54,17 @@ impl Scene {
             ))
         });
         super::startup::finish(&mut scene, model, &joined.units);
-        let sizes = super::startup::sizes(model);
+        let members = super::probes::members(&model.pods);
+        let sizes = super::startup::sizes(model, &members);
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
         super::gpus::fill(&mut scene, model, sizes);
         super::serving::fill(&mut scene, model);
-        scene.workloads = workloads(&scene, model, &joined, sizes);
+        scene.workloads = workloads(&scene, model, &joined, &members, sizes);
         super::routes::fill(&mut scene, model, &joined.units);
         super::still::judge(&mut scene, model, &joined.units);
-        let members = super::probes::members(&model.pods);
         scene.variables = super::variables::values(&members, &model.probes);
+        scene.layout = super::layout::told::of(&scene, model, &members, sizes);
         findings::find(&mut scene, model, &joined, &order);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
@@ -70,6 +72,7 @@ impl Scene {
         let mut ranks = ranks_by_pod(&scene.processes);
         for row in &mut scene.pods {
             row.ranks = ranks.remove(row.name.as_str()).unwrap_or_default();
+            super::room::explain(model, row);
         }
         scene.checks = super::checks::run(&scene, model);
         scene.test = super::testing::of(&scene, model);
@@ -521,7 +524,13 @@ fn missing(
 }
 
 /// Connected components of processes over communicators; what is alone stays alone.
-fn workloads(scene: &Scene, model: &Model, joined: &Joined, sizes: Option<Sizes>) -> Vec<Workload> {
+fn workloads(
+    scene: &Scene,
+    model: &Model,
+    joined: &Joined,
+    members: &Members<'_>,
+    sizes: Option<Sizes>,
+) -> Vec<Workload> {
     let n = scene.processes.len();
     let mut root: Vec<usize> = (0..n).collect();
     fn top(root: &mut [usize], mut i: usize) -> usize {
@@ -596,6 +605,11 @@ fn workloads(scene: &Scene, model: &Model, joined: &Joined, sizes: Option<Sizes>
     }
     let live = model.session.workload.clone();
     let mut list: Vec<Workload> = by_root.into_values().collect();
+    // Pods that have not said a word: what they are told is known all the same.
+    if list.is_empty() && sizes.is_some() && !members.list.is_empty() {
+        list.push(Workload::default());
+    }
+    let told = !members.list.is_empty();
     for w in &mut list {
         w.name = live.clone().filter(|_| model.session.feed != Feed::Files);
         let speaks = w
@@ -603,7 +617,7 @@ fn workloads(scene: &Scene, model: &Model, joined: &Joined, sizes: Option<Sizes>
             .iter()
             .filter_map(|p| scene.processes.get(*p as usize))
             .any(|p| p.stage.is_some());
-        if let (Some(sizes), true) = (sizes, speaks) {
+        if let (Some(sizes), true) = (sizes, speaks || told) {
             w.expected_ranks = super::startup::world(model).or(Some(sizes.world()));
             w.sizes = [
                 Some(sizes.tp),
@@ -611,7 +625,9 @@ fn workloads(scene: &Scene, model: &Model, joined: &Joined, sizes: Option<Sizes>
                 Some(sizes.dp),
                 sizes.experts(),
             ];
-            w.model = model.speakers.list.iter().find_map(|s| s.model.clone());
+            w.context = [Some(sizes.pcp), Some(sizes.dcp)];
+            let logged = model.speakers.list.iter().find_map(|s| s.model.clone());
+            w.model = logged.or_else(|| members.list.iter().find_map(|m| m.model()));
         }
     }
     list

@@ -17,7 +17,7 @@ mod vllm;
 use std::collections::BTreeMap;
 
 use super::comms::Joined;
-use super::scene::{Class, Evidence, Finding, LineRef, Scene, Severity};
+use super::scene::{Class, Communicator, Evidence, Finding, LineRef, Scene, Severity};
 use crate::model::Model;
 use crate::parse::At;
 
@@ -106,6 +106,52 @@ impl View<'_> {
         let at = list.iter().position(|x| std::ptr::eq(x, s))?;
         self.speaker.get(&u32::try_from(at).ok()?).copied()
     }
+
+    /// What people call ranks of a communicator.
+    pub(super) fn called(&self, c: &Communicator, ranks: &[u32]) -> String {
+        called(self.scene, c, ranks)
+    }
+}
+
+/// What people call ranks of a communicator: by their global numbers where these differ from its own, as
+/// `rank 6 (2 of tp:1)`, and never by a number that another rank is known by.
+fn called(scene: &Scene, c: &Communicator, ranks: &[u32]) -> String {
+    let word = if let [_] = ranks { "rank" } else { "ranks" };
+    let own = ranges(ranks);
+    let global = |rank: &u32| {
+        let at = c.ranks.binary_search_by_key(rank, |m| m.rank).ok()?;
+        let process = scene.processes.get(c.ranks.get(at)?.process as usize)?;
+        process.global_rank
+    };
+    let whose = c.group.as_deref().unwrap_or(&c.key);
+    match ranks.iter().map(global).collect::<Option<Vec<u32>>>() {
+        Some(all) if all == ranks => format!("{word} {own}"),
+        Some(mut all) => {
+            all.sort_unstable();
+            format!("{word} {} ({own} of {whose})", ranges(&all))
+        }
+        // The widest communicator numbers its ranks as everybody does.
+        None if scene.communicators.iter().all(|x| x.nranks <= c.nranks) => {
+            format!("{word} {own}")
+        }
+        None => format!("{word} {own} of {whose}"),
+    }
+}
+
+/// The ranks that a finding is about, as people call them; those of its communicator where it names one.
+#[must_use]
+pub fn whom(scene: &Scene, finding: &Finding) -> Option<String> {
+    let ranks = finding.ranks.as_slice();
+    if ranks.is_empty() {
+        return None;
+    }
+    let key = finding.communicator.as_ref();
+    let comm = key.and_then(|key| scene.communicators.iter().find(|c| c.key == *key));
+    Some(match (comm, ranks) {
+        (Some(c), _) => called(scene, c, ranks),
+        (None, [one]) => format!("rank {one}"),
+        (None, many) => format!("ranks {}", ranges(many)),
+    })
 }
 
 /// Runs every rule; sorts root causes first by severity, age and key.
@@ -231,9 +277,8 @@ pub fn ranges(numbers: &[u32]) -> String {
     let mut it = numbers.iter().copied().peekable();
     while let Some(first) = it.next() {
         let mut last = first;
-        while it.peek() == Some(&(last + 1)) {
-            last += 1;
-            it.next();
+        while let Some(next) = it.next_if(|n| Some(*n) == last.checked_add(1)) {
+            last = next;
         }
         if !out.is_empty() {
             out.push_str(", ");

@@ -3,7 +3,13 @@
 //! Global ranks are numbered row-major over (DP, PP, PCP, TP), TP fastest (vLLM,
 //! `distributed/parallel_state.py`, `initialize_model_parallel`).
 
+pub mod seats;
+pub mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use seats::Seat;
+pub use told::{Engine, Layout, Told, Voice};
 
 use super::scene::{Communicator, GroupView, Scene};
 
@@ -18,8 +24,25 @@ pub struct Sizes {
     pub pp: u32,
     /// Data parallel inside one world.
     pub dp: u32,
+    /// Decode-context parallel: parts of a tensor-parallel group, no ranks of its own.
+    pub dcp: u32,
     /// Expert parallelism is on.
     pub ep: bool,
+}
+
+/// Place of a rank in every dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// Data-parallel rank.
+    pub dp: u32,
+    /// Pipeline stage.
+    pub pp: u32,
+    /// Prefill-context rank.
+    pub pcp: u32,
+    /// Tensor-parallel rank.
+    pub tp: u32,
+    /// Decode-context rank.
+    pub dcp: u32,
 }
 
 impl Sizes {
@@ -30,6 +53,27 @@ impl Sizes {
             .saturating_mul(self.pcp)
             .saturating_mul(self.pp)
             .saturating_mul(self.dp)
+    }
+
+    /// Where a global rank stands: rank = ((d·PP + p)·PCP + c)·TP + t.
+    #[must_use]
+    pub fn place(self, rank: u32) -> At {
+        let split = |n: u32, size: u32| {
+            let size = size.max(1);
+            (n % size, n / size)
+        };
+        let (tp, rest) = split(rank, self.tp);
+        let (pcp, rest) = split(rest, self.pcp);
+        let (pp, rest) = split(rest, self.pp);
+        let (dp, _) = split(rest, self.dp);
+        let (dcp, _) = split(tp, self.dcp);
+        At {
+            dp,
+            pp,
+            pcp,
+            tp,
+            dcp,
+        }
     }
 
     /// Ranks of an expert-parallel group, where there is one.
@@ -47,26 +91,23 @@ impl Sizes {
             return Vec::new();
         }
         let mut list = vec![group("world", 0, (0..world).collect())];
-        // (kind, coordinates that a group holds fixed) for rank = ((d·PP + p)·PCP + c)·TP + t.
-        let parts = |r: u32| {
-            let (t, rest) = (r % self.tp, r / self.tp);
-            let (c, rest) = (rest % self.pcp, rest / self.pcp);
-            (t, c, rest % self.pp, rest / self.pp)
-        };
-        type Fixed = fn((u32, u32, u32, u32)) -> (u32, u32, u32);
-        let kinds: [(&'static str, u32, Fixed); 4] = [
-            ("tp", self.tp, |(_, c, p, d)| (d, p, c)),
-            ("pp", self.pp, |(t, c, _, d)| (d, c, t)),
-            ("dp", self.dp, |(t, c, p, _)| (p, c, t)),
-            ("ep", self.experts().unwrap_or(1), |(_, _, p, _)| (p, 0, 0)),
+        // In the order in which vLLM makes them; what a group holds fixed.
+        type Fixed = fn(At) -> [u32; 4];
+        let kinds: [(&'static str, u32, Fixed); 6] = [
+            ("tp", self.tp, |a| [a.dp, a.pp, a.pcp, 0]),
+            ("dcp", self.dcp, |a| [a.dp, a.pp, a.pcp, a.tp - a.dcp]),
+            ("pcp", self.pcp, |a| [a.dp, a.pp, a.tp, 0]),
+            ("pp", self.pp, |a| [a.dp, a.pcp, a.tp, 0]),
+            ("dp", self.dp, |a| [a.pp, a.pcp, a.tp, 0]),
+            ("ep", self.experts().unwrap_or(1), |a| [a.pp, 0, 0, 0]),
         ];
         for (kind, size, fixed) in kinds {
             if size < 2 {
                 continue;
             }
-            let mut by: BTreeMap<(u32, u32, u32), Vec<u32>> = BTreeMap::new();
+            let mut by: BTreeMap<[u32; 4], Vec<u32>> = BTreeMap::new();
             for r in 0..world {
-                by.entry(fixed(parts(r))).or_default().push(r);
+                by.entry(fixed(self.place(r))).or_default().push(r);
             }
             let mut groups: Vec<Vec<u32>> = by.into_values().collect();
             groups.sort();
@@ -92,10 +133,33 @@ fn group(kind: &'static str, index: usize, global_ranks: Vec<u32>) -> GroupView 
     }
 }
 
+/// Fills the places of ranks that print none: their number decides, where one world holds them all.
+fn places(scene: &mut Scene, sizes: Sizes) {
+    for p in &mut scene.processes {
+        let Some(rank) = p.global_rank.filter(|r| *r < sizes.world()) else {
+            continue;
+        };
+        let at = sizes.place(rank);
+        p.pp.get_or_insert(at.pp);
+        p.tp.get_or_insert(at.tp);
+        if sizes.pcp > 1 {
+            p.pcp.get_or_insert(at.pcp);
+        }
+        if sizes.dcp > 1 {
+            p.dcp = p.tp.map(|tp| tp % sizes.dcp);
+        }
+        // Engines with worlds of their own print their number nowhere but in labels.
+        if sizes.dp > 1 {
+            p.dp.get_or_insert(at.dp);
+        }
+    }
+}
+
 /// Names communicators after vLLM's groups where members, size and order leave no choice, and fills
 /// `scene.groups`.
 pub fn name(scene: &mut Scene, sizes: Option<Sizes>) {
     let Some(sizes) = sizes else { return };
+    places(scene, sizes);
     let mut groups = sizes.groups();
     let ranks: Vec<Option<u32>> = scene.processes.iter().map(|p| p.global_rank).collect();
     // Two engines with worlds of their own repeat their ranks: then a rank names no process.

@@ -8,7 +8,7 @@ mod schedule;
 pub use schedule::{Ask, Members, Schedule};
 
 use crate::model::event::{ContainerKey, ContainerState, ContainerView, PodKey, PodView};
-use crate::model::pods::{Place, Pods};
+use crate::model::pods::{Place, Pods, command};
 use crate::parse::vllm::Settings;
 
 /// One probe.
@@ -235,17 +235,20 @@ pub struct Member<'a> {
     pub place: Place,
     /// What its command line says to vLLM.
     pub settings: Settings,
+    /// That command line starts vLLM in words that are understood.
+    pub serves: bool,
 }
 
 impl<'a> Member<'a> {
     fn of(pod: &'a PodView, place: Place) -> Option<Self> {
         let container = main_container(pod)?;
-        let words = container.command.iter().chain(&container.args);
+        let told = command::command(pod, container);
         Some(Self {
             pod,
             container,
             place,
-            settings: Settings::from_argv(words.map(String::as_str)),
+            settings: told.settings,
+            serves: told.vllm,
         })
     }
 

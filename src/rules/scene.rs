@@ -98,6 +98,22 @@ pub struct Workload {
     pub model: Option<String>,
     /// TP, PP, DP, EP.
     pub sizes: [Option<u32>; 4],
+    /// PCP, DCP; from v0.12 on, 1 where nobody asks for them.
+    pub context: [Option<u32>; 2],
+}
+
+impl Workload {
+    /// How it is cut, as a person reads it: `TP 4`, `PP 2`; context parallelism where there is any.
+    #[must_use]
+    pub fn cut(&self) -> Vec<String> {
+        let names = ["TP", "PP", "DP", "EP", "PCP", "DCP"];
+        let sizes = self.sizes.iter().chain(&self.context);
+        let shown = names.into_iter().zip(sizes).filter_map(|(name, n)| {
+            let n = (*n)?;
+            (n > 1 || !name.contains('C')).then(|| format!("{name} {n}"))
+        });
+        shown.collect()
+    }
 }
 
 /// A vLLM group and what carries its collectives.
@@ -105,7 +121,7 @@ pub struct Workload {
 pub struct GroupView {
     /// `tp:0`.
     pub name: String,
-    /// `tp`, `pp`, `dp`, `ep`, `world`.
+    /// `tp`, `dcp`, `pcp`, `pp`, `dp`, `ep`, `world`.
     pub kind: &'static str,
     /// Members in the order of their ranks inside the group.
     pub global_ranks: Vec<u32>,
@@ -151,6 +167,8 @@ pub struct Scene {
     pub findings: Vec<Finding>,
     /// Merged matrix first, then one per communicator in the order of the tabs.
     pub matrices: Vec<Matrix>,
+    /// Who says how the job is cut, and which ranks belong where.
+    pub layout: super::layout::Layout,
     /// vLLM groups of the layout.
     pub groups: Vec<GroupView>,
     /// Pods in rank order.

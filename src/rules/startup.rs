@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::comms::{Unit, line_ref};
 use super::layout::Sizes;
+use super::probes::{Member, Members};
 use super::scene::{NcclStep, ProcessView, Progress, Scene, Stage};
 use crate::model::Model;
 use crate::model::edges::Quote;
+use crate::model::pods::command;
 use crate::model::speakers::Speaker;
 use crate::parse::At;
 use crate::parse::vllm::{self, ProcKind, host_of, release};
@@ -109,17 +111,27 @@ fn rank(view: &mut ProcessView, s: &Speaker) {
     }
 }
 
-/// Sizes of the torch world: the engine's configuration, checked against the world that the ranks print.
+/// Sizes of the torch world: the engine's configuration, checked against the world that the ranks print; where no
+/// line says them, the command lines of the pods.
 #[must_use]
-pub fn sizes(model: &Model) -> Option<Sizes> {
+pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
     let list = &model.speakers.list;
-    let setting = |name: &str| {
+    let whole = |n: u64| u32::try_from(n).ok().filter(|n| *n > 0);
+    let logged = |name: &str| {
         list.iter()
             .filter_map(|s| s.settings.num(name))
             .max()
-            .and_then(|n| u32::try_from(n).ok())
-            .filter(|n| *n > 0)
+            .and_then(whole)
     };
+    let told = |name: &str| {
+        members
+            .list
+            .iter()
+            .filter_map(|m| m.settings.num(name))
+            .max()
+            .and_then(whole)
+    };
+    let setting = |name: &str| logged(name).or_else(|| told(name));
     let assigned = |part: fn(&crate::parse::vllm::Ranks) -> u32| {
         list.iter()
             .filter_map(|s| s.ranks.as_ref())
@@ -132,31 +144,42 @@ pub fn sizes(model: &Model) -> Option<Sizes> {
     let pcp = setting("prefill_context_parallel_size").unwrap_or(1);
     let dp = setting("data_parallel_size")
         .or_else(|| assigned(|r| r.dp))
+        .or_else(|| members.list.iter().find_map(dp_by_env))
         .unwrap_or(1);
     let ep = list.iter().any(|s| {
         s.ranks.as_ref().is_some_and(|(r, _)| r.ep.is_some())
             || s.settings.flag("enable_expert_parallel") == Some(true)
-    });
-    let known = tp.is_some() || pp.is_some() || world.is_some();
+    }) || members
+        .list
+        .iter()
+        .any(|m| m.settings.flag("enable_expert_parallel") == Some(true));
+    // A command line that is whole has the defaults for what it does not name.
+    let defaults = members
+        .list
+        .iter()
+        .any(|m| m.serves && whole_line(&m.settings));
+    let known = tp.is_some() || pp.is_some() || world.is_some() || defaults;
     if !known {
         return None;
     }
+    let times = |n: u32| n.saturating_mul(pcp).saturating_mul(dp).max(1);
     let (tp, pp) = match (tp, pp, world) {
         (Some(tp), Some(pp), _) => (tp, pp),
         // What is not said has its default, 1, unless the world says otherwise.
-        (Some(tp), None, Some(w)) if w % (tp * pcp * dp).max(1) == 0 => {
-            (tp, (w / (tp * pcp * dp).max(1)).max(1))
-        }
-        (None, Some(pp), Some(w)) if w % (pp * pcp * dp).max(1) == 0 => {
-            ((w / (pp * pcp * dp).max(1)).max(1), pp)
-        }
+        (Some(tp), None, Some(w)) if w.is_multiple_of(times(tp)) => (tp, (w / times(tp)).max(1)),
+        (None, Some(pp), Some(w)) if w.is_multiple_of(times(pp)) => ((w / times(pp)).max(1), pp),
         (tp, pp, _) => (tp.unwrap_or(1), pp.unwrap_or(1)),
     };
+    // It cuts tensor-parallel groups and has no ranks of its own.
+    let dcp = setting("decode_context_parallel_size")
+        .filter(|n| tp.is_multiple_of(*n))
+        .unwrap_or(1);
     let joint = Sizes {
         tp,
         pcp,
         pp,
         dp,
+        dcp,
         ep,
     };
     // Dense models from v0.14 run a world of their own per data-parallel rank.
@@ -167,6 +190,21 @@ pub fn sizes(model: &Model) -> Option<Sizes> {
         Some(_) => None,
         None => Some(joint),
     }
+}
+
+/// Nothing of the sizes is left to a file or to a shell.
+fn whole_line(settings: &vllm::Settings) -> bool {
+    let open = |name: &str| settings.get(name).is_some_and(|v| !vllm::is_known(v));
+    settings.get("config").is_none()
+        && !["tensor_parallel_size", "pipeline_parallel_size"]
+            .into_iter()
+            .any(open)
+}
+
+/// Data parallelism of a script that starts its ranks by environment.
+fn dp_by_env(m: &Member<'_>) -> Option<u32> {
+    let value = command::variable(m.pod, m.container, "VLLM_DP_SIZE")?;
+    value.parse().ok().filter(|n| *n > 0)
 }
 
 /// World size that ranks print (the largest, should they disagree).
@@ -217,6 +255,25 @@ fn began(model: &Model, unit: &Unit) -> Option<At> {
         .min_by_key(|a| a.ns)
 }
 
+/// What a process of vLLM is that is no rank: by its label, else by having none.
+fn part(model: &Model, unit: &Unit) -> Option<&'static str> {
+    let mut speakers = unit
+        .speakers
+        .iter()
+        .filter_map(|s| model.speakers.list.get(*s as usize))
+        .peekable();
+    speakers.peek()?;
+    Some(match speakers.find_map(Speaker::kind) {
+        Some(ProcKind::ApiServer) => "API server",
+        Some(ProcKind::EngineCore) => "engine core",
+        Some(ProcKind::Coordinator) => "DP coordinator",
+        Some(ProcKind::Ray) => "Ray",
+        Some(ProcKind::Worker) => return None,
+        // Older versions label only the workers: who starts them speaks without a prefix.
+        None => "parent process",
+    })
+}
+
 /// After the communicators are known: what NCCL and the engines prove about ranks that print nothing themselves.
 pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
     // An HTTP server that answers proves that every engine behind it is ready.
@@ -254,6 +311,7 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
         let is_rank = speaks
             || (p.stage.is_none() && p.nccl_step.is_some() && !model.speakers.list.is_empty());
         if !is_rank {
+            p.part = part(model, unit);
             continue;
         }
         if p.nccl_step.is_some() && p.stage.is_none_or(|s| s < Stage::NcclInit) {

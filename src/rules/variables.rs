@@ -196,6 +196,8 @@ pub const FLAGS_EQUAL: &[&str] = &[
     "tensor_parallel_size",
     "pipeline_parallel_size",
     "data_parallel_size",
+    "prefill_context_parallel_size",
+    "decode_context_parallel_size",
     "nnodes",
     "master_addr",
     "master_port",

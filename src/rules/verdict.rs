@@ -149,7 +149,10 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             .map(|m| m.rank)
             .collect();
         let why = worst.map_or_else(
-            || format!("ranks {} report it", ranges(&ranks)),
+            || match ranks.as_slice() {
+                [one] => format!("rank {one} reports it"),
+                many => format!("ranks {} report it", ranges(many)),
+            },
             |f| f.title.clone(),
         );
         return (
@@ -187,17 +190,17 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             .count();
         let all = w.expected_ranks.map_or(ranks, |n| n as usize);
         let answers = model.speakers.list.iter().any(|s| s.http_up.is_some());
-        return if all == 0 && answers {
+        return if ranks == 0 && answers {
             (Verdict::Healthy, "the server answers".into())
         } else if all > 0 && serving >= all {
             (Verdict::Healthy, format!("all {all} ranks serve"))
-        } else if all == 0 && processes().any(|p| p.stage == Some(Stage::Serving)) {
+        } else if ranks == 0 && processes().any(|p| p.stage == Some(Stage::Serving)) {
             // A server serves only when its ranks do; their own lines may have been rotated away.
             (
                 Verdict::Healthy,
                 "the server serves; the start of its ranks is not in these logs".into(),
             )
-        } else if all == 0 {
+        } else if ranks == 0 {
             (
                 Verdict::Starting,
                 "vLLM starts, no rank has spoken yet".into(),
@@ -235,8 +238,10 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             format!("{n} communicator{s} over {ranks} process{es} complete{rest}"),
         );
     }
-    (
-        Verdict::Unknown,
-        "NCCL ran, but no communicator can be seen in these lines".into(),
-    )
+    let told = if w.processes.is_empty() {
+        nothing(scene)
+    } else {
+        "NCCL ran, but no communicator can be seen in these lines".into()
+    };
+    (Verdict::Unknown, told)
 }

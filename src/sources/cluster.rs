@@ -58,6 +58,10 @@ pub struct ClusterOptions {
     pub namespace: Option<String>,
     /// `-A`.
     pub all_namespaces: bool,
+    /// Namespaces that are looked at one by one in place of the one: those of a wall.
+    pub namespaces: Vec<String>,
+    /// Workloads that may be chosen, as `[NAMESPACE/][KIND/]NAME`; nothing: all.
+    pub only: Vec<String>,
     /// `-l`.
     pub selector: Option<String>,
     /// `--workload [KIND/]NAME`.
@@ -88,10 +92,11 @@ impl ClusterOptions {
         Session {
             feed: Feed::Cluster,
             context: link.context().map(String::from),
-            namespace: if self.all_namespaces {
-                None
-            } else {
-                Some(link.namespace().into())
+            namespace: match &self.chosen {
+                Some(w) if !w.namespace.is_empty() => Some(w.namespace.clone()),
+                _ if self.all_namespaces => None,
+                _ if !self.namespaces.is_empty() => Some(self.namespaces.join(",")),
+                _ => Some(link.namespace().into()),
             },
             workload,
             level,
@@ -190,7 +195,7 @@ async fn choose(
                     EdgeState::Up
                 } else {
                     EdgeState::Forbidden {
-                        rule: format!("{} in namespace {}", refused.join(", "), link.namespace()),
+                        rule: refused.join("; "),
                     }
                 };
                 // What was named and is missing has been said.
@@ -346,6 +351,7 @@ async fn follow(
     let (events_tx, mut events) = mpsc::channel(256);
     let mut events_tx = Some(events_tx);
     let mut events_task = None;
+    let (mut listed, mut any) = (false, false);
     loop {
         let sent = tokio::select! {
             change = pods.recv() => {
@@ -371,10 +377,16 @@ async fn follow(
                         sink,
                     ))));
                 }
-                if let Change::Put(pod) = &change
-                    && let Some(name) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref())
-                {
-                    nodes.want(name);
+                if let Change::Put(pod) = &change {
+                    if let Some(name) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) {
+                        nodes.want(name);
+                    }
+                    any = true;
+                }
+                listed |= matches!(change, Change::Listed);
+                // Without a pod no node is of interest.
+                if listed && any {
+                    nodes.begin();
                 }
                 pod_change(change, &mut fleet, &mut ours, &tx).await
             }

@@ -14,9 +14,8 @@ use super::cluster::{Access, Get, Helper, Seen, jitter};
 use crate::model::event::{
     ContainerKey, ContainerState, Errand, Event, PodKey, PodView, ProbeOutcome,
 };
-use crate::model::pods::Place;
+use crate::model::pods::{Place, command};
 use crate::parse::serving;
-use crate::parse::vllm::Settings;
 
 /// Between two looks at a server that answers, and at one that does not.
 const EVERY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(30));
@@ -54,27 +53,13 @@ impl Server {
         if !matches!(c.state, ContainerState::Running { .. }) || pod.deletion.is_some() {
             return None;
         }
-        let words: Vec<&str> = c
-            .command
-            .iter()
-            .chain(&c.args)
-            .flat_map(|w| w.split_whitespace())
-            .collect();
         let first = Place::of(pod).index.is_none_or(|i| i == 0);
-        if !first || words.contains(&"--headless") {
+        let settings = command::settings(pod, c);
+        if !first || settings.flag("headless") == Some(true) {
             return None;
         }
-        // A command that vLLM's settings don't list keeps its own words.
-        let said = words
-            .iter()
-            .position(|w| *w == "--port")
-            .and_then(|i| words.get(i + 1).copied())
-            .or_else(|| words.iter().find_map(|w| w.strip_prefix("--port=")));
-        let settings = Settings::from_argv(words.iter().copied());
-        let port = said
-            .or_else(|| settings.get("port"))
-            .and_then(|p| p.parse().ok())
-            .unwrap_or(PORT);
+        let port = settings.get("port").and_then(|p| p.parse().ok());
+        let port = port.unwrap_or(PORT);
         Some(Self {
             at: ContainerKey {
                 pod: PodKey {

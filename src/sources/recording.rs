@@ -20,8 +20,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::event::{
-    EdgeEvent, Event, KubeEvent, LogBlock, NodeView, PodEvent, ProbeEvent, SampleEvent, Session,
-    SourceEvent, SourceId, WorkloadView,
+    EdgeEvent, Event, GpuNodes, KubeEvent, LogBlock, NodeView, PodEvent, ProbeEvent, SampleEvent,
+    Session, SourceEvent, SourceId, WorkloadView,
 };
 use crate::model::testrun::{Ending, Phase, Planned, TestEvent};
 use crate::parse::{Block, Nanos};
@@ -150,6 +150,7 @@ enum Body {
     Probe(ProbeEvent),
     Sample(SampleEvent),
     Node(Box<NodeView>),
+    GpuNodes(GpuNodes),
     Edge(EdgeEvent),
     Tick,
     Afresh,
@@ -183,6 +184,7 @@ impl Body {
             Self::Probe(p) => Event::Probe(p),
             Self::Sample(s) => Event::Sample(s),
             Self::Node(n) => Event::Node(n),
+            Self::GpuNodes(n) => Event::GpuNodes(n),
             Self::Edge(e) => Event::Edge(e),
             Self::Tick => Event::Tick,
             Self::Afresh => Event::Afresh,

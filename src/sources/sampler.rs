@@ -17,8 +17,8 @@ use super::cluster::{Access, ExecSpec, Helper, Seen, jitter};
 use crate::model::event::{
     ContainerKey, ContainerState, Event, PodView, ProbeEvent, ProbeOutcome, SampleEvent,
 };
+use crate::model::pods::command;
 use crate::parse::gpu::{CORE, MORE};
-use crate::parse::vllm::Settings;
 
 /// The script, as it is kept; see [`script`].
 const SCRIPT: &str = include_str!("../../assets/sampler.sh");
@@ -75,9 +75,7 @@ impl Target {
         if !matches!(c.state, ContainerState::Running { .. }) || pod.deletion.is_some() {
             return None;
         }
-        let words = c.command.iter().chain(&c.args);
-        let words: Vec<&str> = words.flat_map(|w| w.split_whitespace()).collect();
-        let settings = Settings::from_argv(words.iter().copied());
+        let settings = command::settings(pod, c);
         Some(Self {
             at: ContainerKey {
                 pod: crate::model::event::PodKey {

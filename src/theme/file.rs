@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ratatui::style::Modifier;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 
 use super::Look;
 use super::color::{Rgb, Tint};
 use super::role::Role;
+use super::yaml::{self, Entries, Node, place};
 
 /// Something in a theme file that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,66 +45,6 @@ pub(crate) struct Sheet {
     pub roles: BTreeMap<Role, Look>,
 }
 
-/// Any YAML, with places: a closed type would give up on the whole file at the first odd value.
-#[derive(Debug, Clone)]
-enum Node {
-    Null,
-    Bool(bool),
-    Text(String),
-    List,
-    Map(Vec<(Spanned<String>, Spanned<Node>)>),
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a theme")
-    }
-    fn visit_unit<E: de::Error>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-    fn visit_none<E: de::Error>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-    fn visit_bool<E: de::Error>(self, v: bool) -> Result<Node, E> {
-        Ok(Node::Bool(v))
-    }
-    fn visit_i64<E: de::Error>(self, v: i64) -> Result<Node, E> {
-        Ok(Node::Text(v.to_string()))
-    }
-    fn visit_u64<E: de::Error>(self, v: u64) -> Result<Node, E> {
-        Ok(Node::Text(v.to_string()))
-    }
-    fn visit_f64<E: de::Error>(self, v: f64) -> Result<Node, E> {
-        Ok(Node::Text(v.to_string()))
-    }
-    fn visit_str<E: de::Error>(self, v: &str) -> Result<Node, E> {
-        Ok(Node::Text(v.to_owned()))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
-        while seq.next_element::<Node>()?.is_some() {}
-        Ok(Node::List)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut all = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            all.push(entry);
-        }
-        Ok(Node::Map(all))
-    }
-}
-
-type Entries = Vec<(Spanned<String>, Spanned<Node>)>;
-
 /// Collects warnings while a file is read.
 #[derive(Default)]
 struct Reader {
@@ -117,16 +57,10 @@ impl Sheet {
     pub fn read(text: &str) -> (Self, Vec<Warning>) {
         let mut sheet = Self::default();
         let mut reader = Reader::default();
-        let top = match serde_yaml::from_str::<Spanned<Node>>(text) {
+        let top = match yaml::read(text) {
             Ok(node) => reader.map(node, "a theme is a mapping of inherits, palette and roles"),
-            Err(e) => {
-                let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
-                let message = e
-                    .to_string()
-                    .lines()
-                    .next()
-                    .unwrap_or("not YAML")
-                    .to_owned();
+            Err((at, message)) => {
+                let (line, column) = at.unwrap_or((0, 0));
                 reader.warnings.push(Warning {
                     line,
                     column,
@@ -149,11 +83,8 @@ impl Sheet {
             match key.value.as_str() {
                 "inherits" => match &node.value {
                     Node::Text(parent) => {
-                        sheet.inherits = Some((
-                            parent.clone(),
-                            node.referenced.line(),
-                            node.referenced.column(),
-                        ));
+                        let (line, column) = place(&node);
+                        sheet.inherits = Some((parent.clone(), line, column));
                     }
                     Node::Null => {}
                     _ => reader.warn(&node, "inherits takes the name of a theme".into()),
@@ -176,9 +107,10 @@ impl Sheet {
 
 impl Reader {
     fn warn<T>(&mut self, at: &Spanned<T>, message: String) {
+        let (line, column) = place(at);
         self.warnings.push(Warning {
-            line: at.referenced.line(),
-            column: at.referenced.column(),
+            line,
+            column,
             message,
         });
     }

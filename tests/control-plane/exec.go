@@ -308,12 +308,8 @@ func (k *kubelet) PortForward(_ context.Context, name, _ string, port int32, str
 	table := p.object.Annotations[annotationPorts]
 	p.mu.Unlock()
 	target := strconv.Itoa(int(port))
-	for entry := range strings.SplitSeq(table, ",") {
-		from, to, found := strings.Cut(strings.TrimSpace(entry), "=")
-		if found && from == target {
-			target = to
-			break
-		}
+	if local, found := mapped(table, target); found {
+		target = local
 	}
 	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", target))
 	if err != nil {

@@ -44,6 +44,7 @@ type plane struct {
 	parts   map[string]*component
 	proxy   *proxy
 	older   net.Listener
+	egress  *egress
 	kubelet *kubelet
 	client  kubernetes.Interface
 	config  *rest.Config
@@ -247,6 +248,10 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var selector string
+	if p.egress, selector, err = newEgress(p); err != nil {
+		return err
+	}
 	args := []string{
 		"--bind-address=127.0.0.1",
 		"--secure-port=" + p.direct[strings.LastIndex(p.direct, ":")+1:],
@@ -270,6 +275,7 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 		"--kubelet-client-certificate=" + issued.cert,
 		"--kubelet-client-key=" + issued.key,
 		"--kubelet-preferred-address-types=Hostname",
+		"--egress-selector-config-file=" + selector,
 		"--audit-policy-file=" + p.path("audit-policy.yaml"),
 		"--audit-log-path=" + p.path("audit.log"),
 		"--audit-log-maxsize=10000",
@@ -474,6 +480,9 @@ func (p *plane) stop() {
 	}
 	if p.older != nil {
 		p.older.Close()
+	}
+	if p.egress != nil {
+		p.egress.listener.Close()
 	}
 	if !p.keep {
 		// The reaper tries again, should this fail.

@@ -768,7 +768,23 @@ func (t *tester) forward() error {
 	if err == nil && string(text) != "metrics" {
 		err = fmt.Errorf("the port says %q", text)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	// The same port by the API server's own proxy, and one that nothing listens at.
+	proxied := func(name string) ([]byte, error) {
+		return t.admin.CoreV1().RESTClient().Get().Namespace("forward").Resource("pods").Name(name).SubResource("proxy").DoRaw(t.ctx)
+	}
+	if text, err = proxied("server:8000"); err == nil && string(text) != "metrics" {
+		err = fmt.Errorf("the proxy says %q", text)
+	}
+	if err != nil {
+		return err
+	}
+	if text, err := proxied("server:8001"); err == nil {
+		return fmt.Errorf("a port where nothing listens says %q", text)
+	}
+	return nil
 }
 
 func (t *tester) custom() error {

@@ -130,7 +130,10 @@ fn within(part: &Value, whole: &Value, at: &str) {
 pub async fn a_test_is_what_was_shown_and_leaves_nothing(p: &Plane) {
     let ns = "allreduce-whole";
     workload(p, ns, &["gpu-1", "gpu-2"], 1).await;
-    let mut program = Program::start(p, "admin", ns, &["--yes"]);
+    let kept = tempfile::tempdir().unwrap();
+    let recording = kept.path().join("test.rec");
+    let record = ["--yes", "--record", recording.to_str().unwrap()];
+    let mut program = Program::start(p, "admin", ns, &record);
     let pods = p.api(ns);
     let mut running: Vec<String> = Vec::new();
     eventually("both pods of the test run", async || {
@@ -196,6 +199,16 @@ pub async fn a_test_is_what_was_shown_and_leaves_nothing(p: &Plane) {
         p.tell(&json!({"cmd": "container-exit", "namespace": ns, "pod": pod, "exit": 0}));
     }
     assert_eq!(program.ends().await, Some(3), "{}", program.text("err"));
+    // What was seen of it can be seen again.
+    let report = Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+        .args(["report", "--format", "json"])
+        .arg(&recording)
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let test = &report["tests"][0];
+    assert_eq!(test["rows"][0]["bytes"], 1 << 20, "{test}");
+    assert_eq!(test["rows"][0]["busbw"], 12.5, "{test}");
     let out = program.text("out");
     assert_eq!(
         out.matches("1 MiB").count(),

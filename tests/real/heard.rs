@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ncclscope::model::event::{EdgeState, Event, NodeView, SourceEvent, SourceId, WorkloadView};
+use ncclscope::model::event::{
+    EdgeState, Event, GpuNodes, NodeView, SourceEvent, SourceId, WorkloadView,
+};
 use ncclscope::model::pods::Pods;
 use ncclscope::sources::cluster::{ClusterOptions, Connection, run};
 use tokio::sync::mpsc;
@@ -26,6 +28,7 @@ pub struct Heard {
     pub workloads: Vec<WorkloadView>,
     pub ended: Vec<String>,
     pub nodes: BTreeMap<String, NodeView>,
+    pub gpu_nodes: GpuNodes,
 }
 
 impl Drop for Heard {
@@ -52,6 +55,7 @@ impl Heard {
             workloads: Vec::new(),
             ended: Vec::new(),
             nodes: BTreeMap::new(),
+            gpu_nodes: GpuNodes::default(),
         }
     }
 
@@ -100,7 +104,9 @@ impl Heard {
                 }
                 self.workloads = w;
             }
+            Event::Node(n) if n.gone => drop(self.nodes.remove(&n.name)),
             Event::Node(n) => drop(self.nodes.insert(n.name.clone(), *n)),
+            Event::GpuNodes(n) => self.gpu_nodes = n,
             Event::Choice(w) => self.workloads = w,
             Event::Source(SourceEvent::Opened(id, info)) => {
                 assert!(

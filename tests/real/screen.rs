@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
+
+use crate::plane::Plane;
 
 pub struct Screen {
     parser: Arc<Mutex<vt100::Parser>>,
@@ -87,4 +90,86 @@ impl Screen {
             sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// What two ranks on two nodes print until their communicator is complete.
+fn nccl_lines(rank: u32) -> String {
+    let head = format!("llm-{rank}:100:100 [0] NCCL INFO");
+    let init = format!(
+        "ncclCommInitRank comm 0x55{rank}0 rank {rank} nranks 2 cudaDev 0 nvmlDev 0 busId 1b000 commId 0xabcdef1234567890"
+    );
+    let peer = 1 - rank;
+    let lines = [
+        format!("{head} Bootstrap : Using eth0:10.0.0.{rank}<0>"),
+        format!("{head} NCCL version 2.27.3+cuda12.9"),
+        format!("{head} NET/Socket : Using [0]eth0:10.0.0.{rank}<0>"),
+        format!("{head} Using network Socket"),
+        format!("{head} {init} - Init START"),
+        format!("{head} Channel 00/0 : {peer}[0] -> {rank}[0] [receive] via NET/Socket/0"),
+        format!("{head} Channel 00/0 : {rank}[0] -> {peer}[0] [send] via NET/Socket/0"),
+        format!("{head} {init} - Init COMPLETE"),
+    ];
+    lines.join("\n") + "\n"
+}
+
+/// A StatefulSet of two pods whose logs are read from files while they are looked at.
+pub async fn two_ranks(p: &Plane, ns: &str, dir: &std::path::Path) {
+    p.namespace(ns).await;
+    for rank in 0..2 {
+        std::fs::write(dir.join(format!("llm-{rank}.log")), nccl_lines(rank)).unwrap();
+    }
+    let log = json!({"file": dir.join("{pod}.log"), "rate": 4}).to_string();
+    let note = json!({"cplane.test/log": log});
+    p.create(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "llm", "namespace": ns}, "spec": {
+        "replicas": 2, "serviceName": "llm", "podManagementPolicy": "Parallel", "selector": {"matchLabels": {"app": "llm"}},
+        "template": {"metadata": {"labels": {"app": "llm"}, "annotations": note}, "spec": {"containers": [
+            {"name": "vllm", "image": "vllm:1", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}}}))
+        .await;
+}
+
+pub async fn the_screen_shows_two_pods_and_how_their_ranks_talk(p: &Plane) {
+    let dir = tempfile::tempdir().unwrap();
+    two_ranks(p, "screen", dir.path()).await;
+    let mut screen = Screen::start(&[
+        "--kubeconfig",
+        p.kubeconfig("admin").to_str().unwrap(),
+        "-n",
+        "screen",
+        "llm",
+    ]);
+    // The sampler wants to run; whoever only looks says no.
+    screen
+        .until("the question about probes", |s| {
+            s.contains("They only read")
+        })
+        .await;
+    screen.key("n");
+    screen
+        .until("the overview", |s| {
+            s.contains("2 pods") && s.contains("2 ranks") && s.contains("complete")
+        })
+        .await;
+    screen.key("1");
+    let row = |s: &str, pod: &str| {
+        s.lines()
+            .any(|l| l.contains(pod) && l.contains("1/1") && l.contains("Running"))
+    };
+    screen
+        .until("the pods", |s| row(s, "llm-0") && row(s, "llm-1"))
+        .await;
+    screen.key("3");
+    screen
+        .until("the matrix", |s| {
+            s.contains("NET/Socket/0") && s.contains("llm-0") && s.contains("llm-1")
+        })
+        .await;
+    // The API server goes away and comes back: the screen says so and heals, and nothing was lost.
+    p.tell(&json!({"cmd": "proxy", "action": "refuse"}));
+    screen
+        .until("reconnecting", |s| s.contains("again in"))
+        .await;
+    p.tell(&json!({"cmd": "proxy", "action": "resume"}));
+    screen.until("healed", |s| !s.contains("again in")).await;
+    screen.key(":q\r");
+    screen.ended().await;
 }

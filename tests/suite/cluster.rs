@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::clusterlogs::{ended, lines};
 use crate::fakeapi::{Answer, Asked, FakeApi, Piece, kubeconfig};
 
 const PODS: &str = "/api/v1/namespaces/prod/pods";
 const EVENTS: &str = "/api/v1/namespaces/prod/events";
 
 /// A running pod with one container `vllm`, at a resource version.
-fn pod(name: &str, version: u32) -> Value {
+pub fn pod(name: &str, version: u32) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -39,33 +40,33 @@ fn pod(name: &str, version: u32) -> Value {
     })
 }
 
-fn list(kind: &str, version: u32, items: &[Value]) -> Answer {
+pub fn list(kind: &str, version: u32, items: &[Value]) -> Answer {
     let body = json!({
         "apiVersion": "v1", "kind": kind, "metadata": {"resourceVersion": version.to_string()}, "items": items,
     });
     Answer::Json(200, body)
 }
 
-fn change(kind: &str, object: &Value) -> Piece {
+pub fn change(kind: &str, object: &Value) -> Piece {
     Piece::Bytes(format!("{}\n", json!({"type": kind, "object": object})).into_bytes())
 }
 
 /// Answers that are given in turn; afterwards a stream that stays silent.
 #[derive(Clone, Default)]
-struct Turns(
-    Arc<Mutex<VecDeque<Answer>>>,
+pub struct Turns(
+    pub Arc<Mutex<VecDeque<Answer>>>,
     Arc<Mutex<Vec<mpsc::UnboundedSender<Piece>>>>,
 );
 
 impl Turns {
-    fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self(
             Arc::new(Mutex::new(answers.into_iter().collect())),
             Arc::default(),
         )
     }
 
-    fn next(&self) -> Answer {
+    pub fn next(&self) -> Answer {
         self.0.lock().unwrap().pop_front().unwrap_or_else(|| {
             let (tx, answer) = Answer::stream();
             self.1.lock().unwrap().push(tx);
@@ -75,16 +76,16 @@ impl Turns {
 }
 
 /// What a run said, gathered until a condition holds.
-struct Heard {
+pub struct Heard {
     rx: mpsc::Receiver<Event>,
     cancel: CancellationToken,
     names: BTreeMap<SourceId, String>,
     /// Text by source name.
-    logs: BTreeMap<String, String>,
-    pods: Vec<String>,
-    edges: Vec<(String, EdgeState)>,
-    sources: Vec<SourceEvent>,
-    events: Vec<String>,
+    pub logs: BTreeMap<String, String>,
+    pub pods: Vec<String>,
+    pub edges: Vec<(String, EdgeState)>,
+    pub sources: Vec<SourceEvent>,
+    pub events: Vec<String>,
 }
 
 impl Drop for Heard {
@@ -94,7 +95,7 @@ impl Drop for Heard {
 }
 
 impl Heard {
-    fn of(link: Connection, options: ClusterOptions) -> Self {
+    pub fn of(link: Connection, options: ClusterOptions) -> Self {
         let (tx, rx) = mpsc::channel(1024);
         let cancel = CancellationToken::new();
         tokio::spawn(run(link, options, tx, cancel.clone()));
@@ -111,7 +112,7 @@ impl Heard {
         }
     }
 
-    async fn start(api: &FakeApi) -> Self {
+    pub async fn start(api: &FakeApi) -> Self {
         let options = ClusterOptions {
             kubeconfig: Some(api.kubeconfig("{token: t}")),
             selector: Some("app=llm".into()),
@@ -120,7 +121,7 @@ impl Heard {
         Self::of(connect(&options).await.unwrap(), options)
     }
 
-    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while !done(self) {
             let event = tokio::time::timeout_at(deadline, self.rx.recv())
@@ -165,11 +166,11 @@ impl Heard {
         }
     }
 
-    fn log(&self, name: &str) -> &str {
+    pub fn log(&self, name: &str) -> &str {
         self.logs.get(name).map_or("", String::as_str)
     }
 
-    fn lost(&self) -> Vec<&str> {
+    pub fn lost(&self) -> Vec<&str> {
         let lost = self.sources.iter().filter_map(|s| match s {
             SourceEvent::Lost { why, .. } => Some(why.as_str()),
             _ => None,
@@ -179,7 +180,7 @@ impl Heard {
 }
 
 /// Routes: pods and events by list and watch in turn, logs by a rule.
-async fn api(
+pub async fn api(
     pods: Turns,
     watches: Turns,
     logs: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
@@ -194,12 +195,6 @@ async fn api(
         _ => Answer::status(404, "NotFound", "no such thing"),
     })
     .await
-}
-
-fn lines(from: u32, to: u32) -> String {
-    (from..=to)
-        .map(|i| format!("2026-01-01T00:00:{:02}.{:09}Z line {i}\n", i / 10, i % 10))
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -346,263 +341,6 @@ async fn what_is_forbidden_is_said_and_the_rest_works() {
         server.count("/events") <= 2,
         "a refusal is not asked again every second"
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cut_log_goes_on_without_loss_or_doubles() {
-    let (one, first) = Answer::stream();
-    // Two equal lines with one stamp are two lines; the last one arrives in half.
-    let twice = "2026-01-01T00:00:03.000000005Z same\n".repeat(2);
-    one.send(Piece::Bytes(
-        (lines(1, 34) + &twice + "2026-01-01T00:00:03.9Z ha").into_bytes(),
-    ))
-    .unwrap();
-    one.send(Piece::Cut).unwrap();
-    let (two, second) = Answer::stream();
-    let rest =
-        "2026-01-01T00:00:03.900000000Z half and whole\n2026-01-01T00:00:09.000000000Z last\n";
-    let again: String = lines(20, 34) + &twice + rest;
-    two.send(Piece::Bytes(again.into_bytes())).unwrap();
-    let logs = Turns::new([first, second]);
-    let server = api(
-        Turns::new([list("PodList", 5, &[pod("a", 3)])]),
-        Turns::default(),
-        move |_| logs.next(),
-    )
-    .await;
-    let mut heard = Heard::start(&server).await;
-    heard
-        .until("the last line", |h| h.log("prod/a/vllm").contains("last"))
-        .await;
-    assert_eq!(heard.log("prod/a/vllm"), lines(1, 34) + &twice + rest);
-    assert!(heard.lost().is_empty());
-    let asked: Vec<_> = server
-        .asked()
-        .into_iter()
-        .filter(|a| a.path.ends_with("/log"))
-        .collect();
-    assert_eq!(asked[0].param("sinceTime"), None);
-    assert_eq!(asked[0].param("timestamps").as_deref(), Some("true"));
-    assert_eq!(
-        asked[1].param("sinceTime").as_deref(),
-        Some("2026-01-01T00:00:02Z"),
-        "floored, never rounded up"
-    );
-    assert!(
-        heard
-            .sources
-            .iter()
-            .any(|s| matches!(s, SourceEvent::Retrying { .. }))
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_rotated_away_during_a_cut_is_a_loss_that_is_said() {
-    let (one, first) = Answer::stream();
-    one.send(Piece::Bytes(lines(1, 9).into_bytes())).unwrap();
-    one.send(Piece::Cut).unwrap();
-    let (two, second) = Answer::stream();
-    two.send(Piece::Bytes(lines(50, 59).into_bytes())).unwrap();
-    let logs = Turns::new([first, second]);
-    let server = api(
-        Turns::new([list("PodList", 5, &[pod("a", 3)])]),
-        Turns::default(),
-        move |a| match a.param("previous") {
-            Some(_) => Answer::status(
-                400,
-                "BadRequest",
-                "previous terminated container \"vllm\" in pod \"a\" not found",
-            ),
-            None => logs.next(),
-        },
-    )
-    .await;
-    let mut heard = Heard::start(&server).await;
-    heard
-        .until("the lines after", |h| {
-            h.log("prod/a/vllm").contains("line 59")
-        })
-        .await;
-    assert_eq!(heard.log("prod/a/vllm"), lines(1, 9) + &lines(50, 59));
-    assert_eq!(
-        heard.lost(),
-        ["the kubelet rotated the log away during the cut"]
-    );
-}
-
-/// The pod after its container restarted.
-fn restarted(name: &str, version: u32, restarts: u32) -> Value {
-    let mut p = pod(name, version);
-    p["status"]["containerStatuses"][0]["restartCount"] = json!(restarts);
-    p["status"]["containerStatuses"][0]["containerID"] = json!(format!("containerd://{restarts}"));
-    p["status"]["containerStatuses"][0]["state"] =
-        json!({"running": {"startedAt": "2026-01-01T00:10:00Z"}});
-    p["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 1, "reason": "Error", "startedAt": "2026-01-01T00:00:00Z",
-            "finishedAt": "2026-01-01T00:09:00Z", "containerID": "containerd://one"}});
-    p
-}
-
-/// A pod of a Job: its container has ended and will not run again.
-fn ended(name: &str, version: u32) -> Value {
-    let mut p = pod(name, version);
-    p["spec"]["restartPolicy"] = json!("Never");
-    p["status"]["containerStatuses"][0]["state"] = json!({"terminated": {"exitCode": 0, "reason": "Completed",
-        "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:09:00Z", "containerID": "containerd://one"}});
-    p
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_of_a_container_that_ended_is_delivered_once_whatever_is_said_of_its_pod_later() {
-    let (watch, answer) = Answer::stream();
-    let server = api(
-        Turns::new([list("PodList", 5, &[ended("a", 3)])]),
-        Turns::new([answer]),
-        |_| Answer::Text(lines(1, 9).into_bytes()),
-    )
-    .await;
-    let mut heard = Heard::start(&server).await;
-    let over = |h: &Heard| {
-        let ends = |s: &&SourceEvent| matches!(s, SourceEvent::Ended { .. });
-        h.sources.iter().filter(ends).count()
-    };
-    heard.until("its end", |h| over(h) == 1).await;
-    // The phase follows the container, and the Job's controller takes its finalizer off.
-    for version in 8..12 {
-        let mut later = ended("a", version);
-        later["status"]["phase"] = json!("Succeeded");
-        watch.send(change("MODIFIED", &later)).unwrap();
-    }
-    watch.send(change("ADDED", &pod("b", 12))).unwrap();
-    heard
-        .until("another pod's log", |h| {
-            h.log("prod/b/vllm").contains("line 9")
-        })
-        .await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    watch.send(change("MODIFIED", &pod("b", 13))).unwrap();
-    heard
-        .until("what came meanwhile", |h| {
-            h.pods.iter().filter(|p| *p == "b").count() == 2
-        })
-        .await;
-    assert_eq!(heard.log("prod/a/vllm"), lines(1, 9));
-    assert_eq!(over(&heard), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_completes_the_old_run_and_begins_the_new_one() {
-    let (watch, answer) = Answer::stream();
-    let (one, first) = Answer::stream();
-    one.send(Piece::Bytes(lines(1, 9).into_bytes())).unwrap();
-    let logs = Turns::new([first]);
-    let (two, second) = Answer::stream();
-    let fresh = "2026-01-01T00:10:01.000000000Z new run\n";
-    two.send(Piece::Bytes(fresh.into())).unwrap();
-    let later = Turns::new([second]);
-    let server = api(
-        Turns::new([list("PodList", 5, &[pod("a", 3)])]),
-        Turns::new([answer]),
-        move |a| {
-            match (a.param("previous"), a.param("sinceTime")) {
-                // The end of the old run, from the last second on.
-                (Some(_), Some(_)) => Answer::Text(lines(1, 12).into_bytes()),
-                (Some(_), None) => Answer::status(400, "BadRequest", "asked for more than needed"),
-                (None, None) if logs.0.lock().unwrap().is_empty() => later.next(),
-                _ => logs.next(),
-            }
-        },
-    )
-    .await;
-    let mut heard = Heard::start(&server).await;
-    heard
-        .until("the first lines", |h| {
-            h.log("prod/a/vllm").contains("line 9")
-        })
-        .await;
-    watch
-        .send(change("MODIFIED", &restarted("a", 8, 1)))
-        .unwrap();
-    one.send(Piece::Cut).unwrap();
-    heard
-        .until("the new run", |h| h.log("prod/a/vllm").contains("new run"))
-        .await;
-    assert_eq!(heard.log("prod/a/vllm"), lines(1, 12) + fresh);
-    assert!(heard.lost().is_empty(), "{:?}", heard.lost());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_previous_container_is_read_once_as_its_own_source() {
-    let server = api(
-        Turns::new([list("PodList", 5, &[restarted("a", 3, 2)])]),
-        Turns::default(),
-        |a| match a.param("previous") {
-            Some(_) => Answer::Text(b"2026-01-01T00:05:00.000000000Z the reason".to_vec()),
-            None => {
-                let (tx, answer) = Answer::stream();
-                tx.send(Piece::Bytes(
-                    b"2026-01-01T00:11:00.000000000Z now\n".to_vec(),
-                ))
-                .unwrap();
-                std::mem::forget(tx);
-                answer
-            }
-        },
-    )
-    .await;
-    let mut heard = Heard::start(&server).await;
-    heard
-        .until("both", |h| {
-            !h.log("prod/a/vllm").is_empty() && !h.log("prod/a/vllm@previous").is_empty()
-        })
-        .await;
-    assert_eq!(
-        heard.log("prod/a/vllm@previous"),
-        "2026-01-01T00:05:00.000000000Z the reason\n"
-    );
-    let previous = server
-        .asked()
-        .iter()
-        .filter(|a| a.param("previous").is_some())
-        .count();
-    assert_eq!(previous, 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_vanishes_mid_stream_ends_its_log_and_nothing_is_lost() {
-    let (watch, answer) = Answer::stream();
-    let (one, first) = Answer::stream();
-    one.send(Piece::Bytes(lines(1, 9).into_bytes())).unwrap();
-    let logs = Turns::new([first]);
-    let server = api(
-        Turns::new([list("PodList", 5, &[pod("a", 3)])]),
-        Turns::new([answer]),
-        move |_| {
-            if logs.0.lock().unwrap().is_empty() {
-                return Answer::status(404, "NotFound", "pods \"a\" not found");
-            }
-            logs.next()
-        },
-    )
-    .await;
-    let mut heard = Heard::start(&server).await;
-    heard
-        .until("its lines", |h| h.log("prod/a/vllm").contains("line 9"))
-        .await;
-    drop(one);
-    watch.send(change("DELETED", &pod("a", 9))).unwrap();
-    heard
-        .until("the end", |h| {
-            h.sources
-                .iter()
-                .any(|s| matches!(s, SourceEvent::Ended { .. }))
-        })
-        .await;
-    assert!(
-        heard.sources.iter().any(
-            |s| matches!(s, SourceEvent::Ended { why: Some(w), .. } if w == "the pod is gone")
-        )
-    );
-    assert_eq!(heard.log("prod/a/vllm"), lines(1, 9));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -785,131 +523,6 @@ async fn a_mocked_client_serves_too() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_long_log_the_head_and_the_end_are_read_and_the_middle_is_said_to_be_lost() {
-    let server = api(
-        Turns::new([list("PodList", 5, &[pod("a", 3)])]),
-        Turns::default(),
-        |a| {
-            let (tx, answer) = Answer::stream();
-            let text = match a.param("tailLines") {
-                None => lines(1, 59),
-                Some(_) => lines(55, 59) + "2026-01-01T00:00:30.000000000Z end\n",
-            };
-            tx.send(Piece::Bytes(text.into_bytes())).unwrap();
-            std::mem::forget(tx);
-            answer
-        },
-    )
-    .await;
-    let mut options = ClusterOptions {
-        kubeconfig: Some(server.kubeconfig("{token: t}")),
-        selector: Some("app=llm".into()),
-        ..ClusterOptions::default()
-    };
-    options.limits.head = 1_000;
-    let mut heard = Heard::of(connect(&options).await.unwrap(), options);
-    heard
-        .until("the end", |h| h.log("prod/a/vllm").ends_with("end\n"))
-        .await;
-    assert!(heard.log("prod/a/vllm").starts_with(&lines(1, 20)));
-    let mut seen: Vec<_> = heard.log("prod/a/vllm").lines().collect();
-    let all = seen.len();
-    seen.dedup();
-    assert_eq!(seen.len(), all, "no doubles where head and end meet");
-    assert!(
-        heard
-            .lost()
-            .iter()
-            .all(|w| w.contains("its middle was not read"))
-            && !heard.lost().is_empty()
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gpu_containers_open_first_and_never_more_than_the_limit_at_a_time() {
-    let pods: Vec<Value> = (0..12)
-        .map(|i| {
-            let mut p = pod(&format!("p{i}"), 3);
-            if i % 2 == 0 {
-                p["spec"]["containers"][0]
-                    .as_object_mut()
-                    .unwrap()
-                    .remove("resources");
-            }
-            p
-        })
-        .collect();
-    let open = Arc::new(Mutex::new(0i32));
-    let most = Arc::new(Mutex::new(0i32));
-    let (o, m) = (open.clone(), most.clone());
-    let server = api(
-        Turns::new([list("PodList", 5, &pods)]),
-        Turns::default(),
-        move |_| {
-            let now = {
-                let mut open = o.lock().unwrap();
-                *open += 1;
-                *open
-            };
-            let mut most = m.lock().unwrap();
-            *most = (*most).max(now);
-            let (tx, answer) = Answer::stream();
-            let open = o.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                *open.lock().unwrap() -= 1;
-                // As young as can be: caught up with at once.
-                let line = format!("{} hello\n", jiff::Timestamp::now());
-                tx.send(Piece::Bytes(line.into_bytes())).unwrap();
-                std::future::pending::<()>().await;
-            });
-            answer
-        },
-    )
-    .await;
-    let mut options = ClusterOptions {
-        kubeconfig: Some(server.kubeconfig("{token: t}")),
-        selector: Some("app=llm".into()),
-        ..ClusterOptions::default()
-    };
-    options.limits.opening = 3;
-    options.limits.pods = 10;
-    let mut heard = Heard::of(connect(&options).await.unwrap(), options);
-    heard
-        .until("ten logs", |h| {
-            h.logs.values().filter(|l| !l.is_empty()).count() == 10
-        })
-        .await;
-    assert!(*most.lock().unwrap() <= 3, "{most:?}");
-    let order: Vec<bool> = server
-        .asked()
-        .iter()
-        .filter_map(|a| {
-            a.path
-                .strip_prefix("/api/v1/namespaces/prod/pods/p")?
-                .strip_suffix("/log")?
-                .parse::<u32>()
-                .ok()
-        })
-        .map(|i| i % 2 == 1)
-        .collect();
-    assert_eq!(
-        order.len(),
-        10,
-        "over the limit, pods without GPUs are left out"
-    );
-    assert!(order[..6].iter().all(|gpu| *gpu), "{order:?}");
-    let down = EdgeState::Down {
-        why: "the logs of 2 more pods are not read: 10 is the limit".into(),
-    };
-    assert!(
-        heard.edges.contains(&("logs".into(), down)),
-        "{:?}",
-        heard.edges
-    );
-}
-
 #[test]
 fn proxies_are_chosen_as_kubectl_chooses_them() {
     use ncclscope::sources::cluster::ProxyEnvironment;
@@ -959,14 +572,8 @@ async fn observed(server: &FakeApi, limit: u64) -> Result<(usize, u64, Vec<Strin
         ..ClusterOptions::default()
     };
     let limit = Duration::from_secs(limit);
-    let seen = ncclscope::app::headless::observe(
-        options,
-        Default::default(),
-        Vec::new(),
-        limit,
-        &mut None,
-    )
-    .await;
+    let seen =
+        ncclscope::app::headless::observe(options, Default::default(), limit, &mut None).await;
     seen.map(|(model, at, notes)| {
         assert!(at > 0);
         let lines = model.sources.iter().map(|(_, s)| s.lines).sum();

@@ -246,6 +246,41 @@ fn workloads_take_turns_and_their_trouble_is_remembered() {
 }
 
 #[test]
+fn a_wall_without_a_workload_of_its_own_looks_around() {
+    let roams = Plan {
+        roams: true,
+        ..plan()
+    };
+    let mut kiosk = Kiosk::new(roams);
+    assert_eq!(watches(&kiosk.choice(&[workload("a")])), Some("a"));
+    kiosk.afresh();
+    // The one there is speaks for an hour, then falls silent: it may be gone, and another one in its place.
+    let mut asked = None;
+    for second in 0..7_200 {
+        let now = (1_000 + second) * S;
+        if second < 3_600 {
+            kiosk.hear(now);
+        }
+        let effects = kiosk.tick(now, None);
+        if !effects.is_empty() {
+            assert_eq!(effects, [Effect::Errand(Errand::Choose)]);
+            asked = Some(second);
+            break;
+        }
+    }
+    let asked = asked.expect("it looks around");
+    assert!((4_200..4_300).contains(&asked), "after {asked} s");
+    kiosk.afresh();
+    assert_eq!(watches(&kiosk.choice(&[workload("b")])), Some("b"));
+    // One that was named is waited for.
+    let mut kiosk = Kiosk::new(plan());
+    kiosk.watched(&[workload("a")]);
+    for second in 0..7_200 {
+        assert!(kiosk.tick((1_000 + second) * S, None).is_empty());
+    }
+}
+
+#[test]
 fn it_says_when_it_is_blind() {
     let mut kiosk = Kiosk::new(plan());
     let edge = |kiosk: &mut Kiosk, state| kiosk.edge("pods", &state);

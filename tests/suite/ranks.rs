@@ -1,5 +1,7 @@
 //! The ranks pane on scenarios: the folded list in mid-start, the layout over hosts with what carries each group.
 
+use std::collections::BTreeSet;
+
 use ncclscope::model::event::{Command, Stamped};
 use ncclscope::model::screen::PaneId;
 use ncclscope::model::{Model, update};
@@ -106,7 +108,10 @@ fn alike_ranks_fold_and_unfold() {
             .filter(|p| p.global_rank.is_some())
             .all(|p| p.stage == Some(Stage::Serving))
     );
-    assert_eq!(model.screen.counts.rows, 1 + others);
+    // Who is no rank is folded by what it is: API server, engine core, the parents of both pods.
+    let parts: BTreeSet<_> = scene.processes.iter().filter_map(|p| p.part).collect();
+    assert_eq!((parts.len(), others), (3, 4));
+    assert_eq!(model.screen.counts.rows, 1 + parts.len());
     stage::act(&scene, &mut model, &[toggle("each")]);
     assert_eq!(model.screen.counts.rows, ranks + others);
 }

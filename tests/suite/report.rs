@@ -206,13 +206,15 @@ fn fields(value: &Value, want: &str) {
     assert_eq!(have, want);
 }
 
+/// The contract's fields, and behind them those that were added to it.
 #[test]
 fn json_has_exactly_the_fields_of_the_contract() {
     let report: Value = serde_json::from_str(&written(&scene())).unwrap();
     fields(
         &report,
         "schema program_version observed_at verdict summary sources workloads processes communicators \
-         unattributed groups pods gpus checks tests findings",
+         unattributed groups pods gpus checks tests findings \
+         layout",
     );
     assert_eq!(report["schema"], "ncclscope.report/v1");
     fields(
@@ -223,12 +225,13 @@ fn json_has_exactly_the_fields_of_the_contract() {
         &report["workloads"][0],
         "name verdict summary processes communicators expected_ranks model sizes",
     );
-    fields(&report["workloads"][0]["sizes"], "tp pp dp ep");
+    fields(&report["workloads"][0]["sizes"], "tp pp dp ep pcp dcp");
     fields(
         &report["processes"][0],
         "source sources first_line incarnation pod namespace container node ip host pid alive nccl_versions \
          cuda_version cuda_driver network bootstrap_interface bootstrap_address env vllm_label vllm_version \
-         global_rank local_rank dp pp tp ep nccl_step stage stage_since stage_progress",
+         global_rank local_rank dp pp tp ep nccl_step stage stage_since stage_progress \
+         pcp dcp",
     );
     fields(&report["processes"][0]["stage_progress"], "done total unit");
     let comm = &report["communicators"][0];

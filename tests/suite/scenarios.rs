@@ -203,6 +203,15 @@ fn each_scenario_shows_what_it_expects_and_nothing_else() {
                 wrong.push(format!("{}: expected {want:?}, found {got:?}", s.name));
             }
         }
+        // Sentences are for people: a stamp is no part of them.
+        for f in &scene.findings {
+            if [&f.title, &f.cause]
+                .iter()
+                .any(|t| t.contains("2026-03-02T"))
+            {
+                wrong.push(format!("{}: {}: {} {}", s.name, f.id, f.title, f.cause));
+            }
+        }
         for (id, want) in &s.expect.checks {
             let got = scene.checks.iter().find(|c| c.id == id);
             let word = got.map(|c| format!("{:?}", c.verdict).to_lowercase());
@@ -484,4 +493,36 @@ fn the_healthy_start_is_read_alike_in_every_version() {
         .unwrap();
         assert_eq!(shape(&s), usual, "vLLM {vllm}");
     }
+}
+
+/// People look for the rank of a title in the ranks pane and in the matrix, where ranks have their global numbers.
+#[test]
+fn a_rank_in_a_title_is_the_one_that_everybody_means() {
+    let scene = scene(&sim::load("rank-stuck").unwrap());
+    let stuck = scene
+        .findings
+        .iter()
+        .find(|f| f.id == "nccl.rank-stuck")
+        .unwrap();
+    let comm = scene
+        .communicators
+        .iter()
+        .find(|c| Some(&c.key) == stuck.communicator.as_ref())
+        .unwrap();
+    let [own] = stuck.ranks.as_slice() else {
+        panic!("{:?}", stuck.ranks)
+    };
+    let member = comm.ranks.iter().find(|m| m.rank == *own).unwrap();
+    let global = scene.processes[member.process as usize]
+        .global_rank
+        .unwrap();
+    assert_ne!(global, *own, "a rank whose two numbers differ");
+    let group = comm.group.as_deref().unwrap();
+    assert!(
+        stuck
+            .title
+            .starts_with(&format!("rank {global} ({own} of {group}) ")),
+        "{}",
+        stuck.title
+    );
 }

@@ -7,6 +7,8 @@ use clap::{CommandFactory, FromArgMatches};
 use ncclscope::app::cli::Cli;
 use ncclscope::app::config::Config;
 use ncclscope::model::event::Level;
+use ncclscope::model::kiosk::Plan;
+use ncclscope::model::screen::PaneId;
 use ncclscope::sources::cluster::needs::{self, NEEDS, Subject};
 use ncclscope::sources::gate::Policy;
 use serde_json::Value;
@@ -80,7 +82,11 @@ fn the_file_is_the_default_of_every_verb() {
     };
     let live = cli(&["ncclscope"]).live;
     assert_eq!(
-        (live.screen.theme.as_str(), live.probes, live.read_only),
+        (
+            live.screen.theme.as_str(),
+            live.access.probes,
+            live.access.read_only
+        ),
         ("light", Policy::Never, true)
     );
     assert_eq!(live.cluster.namespace.as_deref(), Some("llm"));
@@ -95,10 +101,63 @@ fn the_file_is_the_default_of_every_verb() {
     ])
     .live;
     assert_eq!(
-        (live.screen.theme.as_str(), live.probes),
+        (live.screen.theme.as_str(), live.access.probes),
         ("mono", Policy::Always)
     );
     assert_eq!(live.cluster.namespace.as_deref(), Some("x"));
+}
+
+/// Which panes, how long, how long bad news: the file says, the flags override, and nothing else is a wall's default.
+#[test]
+fn the_wall_is_set_up_in_the_file() {
+    let yaml = "kiosk:\n  panes: [vram, ranks]\n  each: 30\n  hold: 600\n  namespaces: [llm, embed]\n  workloads: [lws/mixtral]\n\
+                contexts:\n  lab:\n    kiosk:\n      hold: 60\n";
+    let config = Config::read(yaml).unwrap();
+    let live = |config: &Config, context: Option<&str>, args: &[&str]| {
+        let matches = config
+            .over(Cli::command(), context)
+            .get_matches_from(["ncclscope", "--kiosk"].iter().chain(args));
+        Cli::from_arg_matches(&matches).unwrap().live
+    };
+    let bare = live(&Config::default(), None, &[]);
+    let panes: Vec<PaneId> = bare
+        .screen
+        .kiosk_panes
+        .iter()
+        .filter_map(|name| PaneId::named(name))
+        .collect();
+    let seconds = |s: u32| i64::from(s) * 1_000_000_000;
+    let usual = Plan::default();
+    assert_eq!(panes, usual.panes);
+    assert_eq!(seconds(bare.screen.kiosk_each), usual.each);
+    assert_eq!(seconds(bare.screen.kiosk_hold), usual.hold);
+    assert_eq!(seconds(bare.screen.kiosk_blind), usual.blind);
+    assert!(bare.kiosk_namespaces.is_empty() && bare.kiosk_workloads.is_empty());
+    let set = live(&config, None, &[]);
+    assert_eq!(set.screen.kiosk_panes, ["vram", "ranks"]);
+    assert_eq!((set.screen.kiosk_each, set.screen.kiosk_hold), (30, 600));
+    assert_eq!(set.kiosk_namespaces, ["llm", "embed"]);
+    assert_eq!(set.kiosk_workloads, ["lws/mixtral"]);
+    let flags = [
+        "--kiosk-panes",
+        "matrix",
+        "--kiosk-each",
+        "5",
+        "--kiosk-namespaces",
+        "a,b,c",
+    ];
+    let flagged = live(&config, Some("lab"), &flags);
+    assert_eq!(flagged.screen.kiosk_panes, ["matrix"]);
+    assert_eq!(
+        (flagged.screen.kiosk_each, flagged.screen.kiosk_hold),
+        (5, 60)
+    );
+    assert_eq!(flagged.kiosk_namespaces, ["a", "b", "c"]);
+    // Without a wall they are no error: the file is there for every screen.
+    let matches = config
+        .over(Cli::command(), None)
+        .try_get_matches_from(["ncclscope"]);
+    assert!(matches.is_ok(), "{matches:?}");
 }
 
 #[test]

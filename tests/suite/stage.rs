@@ -365,6 +365,7 @@ impl Job {
                 expected_ranks: Some(ranks),
                 model: None,
                 sizes: [Some(self.tp), Some(ranks / self.tp), None, None],
+                context: [None; 2],
             }],
             processes,
             communicators: comms,

@@ -2,13 +2,29 @@
 
 use std::time::Duration;
 
-use ncclscope::app::wait_cmd::{Goal, Outcome, until};
+use ncclscope::app::record::{Recorder, create};
+use ncclscope::app::wait_cmd::{Goal, Outcome, Wish, until};
 use ncclscope::model::Model;
 use ncclscope::model::event::Session;
+use ncclscope::model::event::{Event, Stamped};
+use ncclscope::model::update;
+use ncclscope::report::redact::Redactor;
+use ncclscope::rules::scene::{Scene, Stage};
+use ncclscope::sources::recording::{Header, Reader};
 use ncclscope::sources::sim;
 
 /// Waits on a scenario; what came of it, how long it took on the scenario's clock, and what was said.
 async fn wait(name: &str, goal: Goal, timeout: u64) -> (Outcome, f64, String) {
+    kept(name, goal, timeout, &mut None).await
+}
+
+/// The same, with what was seen kept.
+async fn kept(
+    name: &str,
+    goal: Goal,
+    timeout: u64,
+    recorder: &mut Option<Recorder>,
+) -> (Outcome, f64, String) {
     let s = sim::load(name).unwrap();
     let (start, session) = (s.start_ns(), sim::session(&s));
     let begun = tokio::time::Instant::now();
@@ -17,16 +33,12 @@ async fn wait(name: &str, goal: Goal, timeout: u64) -> (Outcome, f64, String) {
     let (_errands, chores) = tokio::sync::mpsc::unbounded_channel();
     let player = tokio::spawn(sim::play(s, 1.0, tx, chores));
     let mut out = Vec::new();
-    let outcome = until(
+    let wish = Wish {
         goal,
-        Duration::from_secs(timeout),
+        timeout: Duration::from_secs(timeout),
         session,
-        bus,
-        |_| None,
-        now,
-        &mut out,
-    )
-    .await;
+    };
+    let outcome = until(wish, bus, recorder, |_| None, now, &mut out).await;
     player.abort();
     (
         outcome,
@@ -79,9 +91,45 @@ async fn time_passes() {
 async fn what_cannot_be_watched_is_not_waited_for() {
     let (_tx, bus) = tokio::sync::mpsc::channel(1);
     let broken = |_: &Model| Some("not allowed to list pods".to_owned());
-    let timeout = Duration::from_secs(60);
-    let session = Session::default();
+    let wish = Wish {
+        goal: Goal::Serving,
+        timeout: Duration::from_secs(60),
+        session: Session::default(),
+    };
     let mut out = Vec::new();
-    let outcome = until(Goal::Serving, timeout, session, bus, broken, || 0, &mut out).await;
+    let outcome = until(wish, bus, &mut None, broken, || 0, &mut out).await;
     assert_eq!(outcome.code(), 2, "{outcome:?}");
+}
+
+/// `--record`: what was waited for can be looked at again.
+#[tokio::test(start_paused = true)]
+async fn what_was_waited_for_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wait.rec");
+    let header = Header::new("wait", 1, true);
+    let recorder = Recorder::start(create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    let mut recorder = Some(recorder);
+    let (outcome, ..) = kept("healthy", Goal::Serving, 300, &mut recorder).await;
+    let Outcome::Reached(summary) = outcome else {
+        panic!("{outcome:?}");
+    };
+    let summary_of_file = recorder.unwrap().close().unwrap();
+    assert_eq!(summary_of_file.lost, 0);
+    let mut model = Model::default();
+    let mut reader = Reader::open(&path).unwrap();
+    for (seq, entry) in (1..).zip(&mut reader) {
+        let (at, event) = (entry.at, entry.event);
+        if seq == 1 {
+            assert!(matches!(event, Event::Session(_)), "who was looked at");
+        }
+        update(&mut model, Stamped { seq, at, event });
+    }
+    assert_eq!(reader.loss().sentence(), None);
+    let scene = Scene::of(&model);
+    assert_eq!(scene.summary, summary);
+    let serve = scene
+        .processes
+        .iter()
+        .filter(|p| p.global_rank.is_some() && p.stage == Some(Stage::Serving));
+    assert_eq!(serve.count(), 8);
 }

@@ -53,7 +53,7 @@ pub fn of<'a>(scene: &Scene, kube: impl Iterator<Item = &'a KubeEvent>) -> Vec<H
         ranks.dedup();
         out.push((
             at,
-            format!("ranks {} reached {word}", parts::ranges(&ranks)),
+            format!("{} reached {word}", parts::ranks(&ranks)),
             Role::Text,
         ));
     }

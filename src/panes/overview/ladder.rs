@@ -20,10 +20,7 @@ pub fn sentence(rungs: &[Rung], now: Option<At>) -> (String, Role) {
         Some(speaking) if heard > 0 => speaking,
         _ => rungs,
     };
-    let name = |r: &Rung| match r.ranks.as_slice() {
-        [one] => format!("rank {one}"),
-        many => format!("ranks {}", parts::ranges(many)),
-    };
+    let name = |r: &Rung| parts::ranks(&r.ranks);
     match rungs {
         [] => ("no rank has said where it is".into(), Role::Unknown),
         [first, rest @ ..] if !first.ended && first.still.is_some() => {
@@ -120,10 +117,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         return 0;
     }
     let (x, width) = (area.x, area.width);
-    let ranks: Vec<String> = rungs
-        .iter()
-        .map(|r| format!("ranks {}", parts::ranges(&r.ranks)))
-        .collect();
+    let ranks: Vec<String> = rungs.iter().map(|r| parts::ranks(&r.ranks)).collect();
     let who = ranks
         .iter()
         .map(|r| parts::columns(r))

@@ -16,6 +16,8 @@ pub struct Rung {
     pub places: Vec<String>,
     /// The stage, or NCCL's step where no vLLM line was seen.
     pub word: &'static str,
+    /// What they are, where they are no ranks.
+    pub part: Option<&'static str>,
     /// NCCL's step inside a stage, where it says more.
     pub step: Option<&'static str>,
     /// Steps done.
@@ -77,6 +79,7 @@ impl Rung {
             ranks: number.into_iter().collect(),
             places: vec![here.to_owned()],
             word,
+            part: p.part.filter(|_| number.is_none()),
             step: step(p),
             at,
             of,
@@ -103,7 +106,12 @@ impl Rung {
             _ => false,
         };
         let key = |r: &Self| (r.word, r.step, r.of, r.ended, r.still.is_some());
-        key(self) == key(other) && near
+        match (self.part, other.part) {
+            // Their stage is not one of the start-up that people wait for.
+            (Some(a), Some(b)) => a == b && self.ended == other.ended,
+            (None, None) => key(self) == key(other) && near,
+            _ => false,
+        }
     }
 
     fn join(&mut self, one: Self) {

@@ -19,11 +19,7 @@ pub fn page(view: &View<'_>, row: &Rung, width: u16) -> Page {
 /// The members of a folded row, one a line.
 fn folded(view: &View<'_>, row: &Rung) -> Page {
     let scene = view.scene;
-    let mut page = Page::about(format!(
-        "ranks {}   {}",
-        parts::ranges(&row.ranks),
-        row.word
-    ));
+    let mut page = Page::about(format!("{}   {}", parts::ranks(&row.ranks), row.word));
     if let Some(silent) = row.silent(scene.now) {
         let text = format!(
             "no sign of getting on for {}: a suspicion, until samples of GPU and CPU confirm it",

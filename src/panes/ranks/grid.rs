@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ratatui::layout::Rect;
 
+use super::seats;
 use crate::model::screen::{Counts, PaneId};
 use crate::panes::matrix::sign;
 use crate::panes::parts::{self, Pen};
@@ -30,7 +31,7 @@ pub struct Row<'a> {
 }
 
 /// Processes by global rank; empty where ranks repeat, because then a rank names no process.
-fn by_rank(scene: &Scene) -> BTreeMap<u32, (u32, &ProcessView)> {
+pub(super) fn by_rank(scene: &Scene) -> BTreeMap<u32, (u32, &ProcessView)> {
     let mut out = BTreeMap::new();
     for (i, p) in (0u32..).zip(&scene.processes) {
         if let Some(rank) = p.global_rank
@@ -274,141 +275,26 @@ fn sentence(scene: &Scene, rows: &[Row<'_>]) -> (String, Role) {
     }
     let Some(w) = scene.workloads.iter().find(|w| w.sizes[0].is_some()) else {
         return (
-            "how the job is cut is not in these lines yet".into(),
+            "how the job is cut is said nowhere yet: not in a line, not on a command line".into(),
             Role::Unknown,
         );
     };
-    let sizes: Vec<String> = ["TP", "PP", "DP", "EP"]
-        .iter()
-        .zip(w.sizes)
-        .filter_map(|(name, n)| Some(format!("{name} {}", n?)))
-        .collect();
+    let sizes = w.cut();
+    if scene.processes.is_empty() {
+        let ranks = w.expected_ranks.map_or_else(String::new, |n| {
+            format!(
+                ": {} expected, none has spoken yet",
+                parts::count(u64::from(n), "rank", "ranks")
+            )
+        });
+        return (format!("{}{ranks}", sizes.join(" × ")), Role::Strong);
+    }
     let spread = if rows.iter().any(|r| r.kind() == "tp") {
         ": every tensor-parallel group is inside one host"
     } else {
         ""
     };
     (format!("{}{spread}", sizes.join(" × ")), Role::Strong)
-}
-
-/// Coordinates of a rank in the dimensions that the job is cut along: `d1p0t3`.
-fn coordinates(p: &ProcessView, scene: &Scene) -> String {
-    let sizes = scene
-        .workloads
-        .iter()
-        .map(|w| w.sizes)
-        .find(|s| s[0].is_some())
-        .unwrap_or_default();
-    let [tp, pp, dp, _] = sizes;
-    let part = |letter: char, size: Option<u32>, at: Option<u32>| {
-        at.filter(|_| size.is_none_or(|n| n > 1))
-            .map(|at| format!("{letter}{at}"))
-    };
-    [
-        part('d', dp, p.dp),
-        part('p', pp, p.pp),
-        part('t', tp, p.tp),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-/// One line a host: its ranks in the order of their GPUs. Says how many rows it took.
-fn hosts(view: &View<'_>, slow: &BTreeSet<u32>, area: Rect, pen: &mut Pen<'_>) -> u16 {
-    let scene = view.scene;
-    let mut by_place: BTreeMap<(u32, String), Vec<(u32, &ProcessView)>> = BTreeMap::new();
-    let mut order: BTreeMap<String, u32> = BTreeMap::new();
-    for (rank, (_, p)) in by_rank(scene) {
-        let place = p.place();
-        let first = *order.entry(place.clone()).or_insert(rank);
-        by_place.entry((first, place)).or_default().push((rank, p));
-    }
-    if by_place.is_empty() || area.height < 2 {
-        return 0;
-    }
-    let names: Vec<&str> = by_place.keys().map(|(_, n)| n.as_str()).collect();
-    let name = names
-        .iter()
-        .map(|n| parts::columns(n))
-        .max()
-        .unwrap_or(0)
-        .min(area.width / 4);
-    let node = by_place
-        .values()
-        .flatten()
-        .filter_map(|(_, p)| p.node.as_deref())
-        .map(parts::columns)
-        .max()
-        .filter(|_| area.width >= 100)
-        .unwrap_or(0)
-        .min(16);
-    let cells: Vec<Vec<(String, String, bool)>> = by_place
-        .values()
-        .map(|list| {
-            list.iter()
-                .map(|(r, p)| (r.to_string(), coordinates(p, scene), slow.contains(r)))
-                .collect()
-        })
-        .collect();
-    let all = || cells.iter().flatten();
-    let number = all().map(|c| parts::columns(&c.0)).max().unwrap_or(1) + 1;
-    let cut = all().map(|c| parts::columns(&c.1)).max().unwrap_or(0);
-    let cell = number + 1 + cut + 2;
-    let start = area.x + name + 2 + if node > 0 { node + 2 } else { 0 };
-    let end = area.x + area.width;
-    let fit = usize::from(end.saturating_sub(start) / cell.max(1)).max(1);
-    let widest = cells.iter().map(Vec::len).max().unwrap_or(0);
-    pen.text(area.x, area.y, name, "WHERE", Role::Label);
-    if node > 0 {
-        pen.text(area.x + name + 2, area.y, node, "NODE", Role::Label);
-    }
-    pen.text(
-        start,
-        area.y,
-        end.saturating_sub(start),
-        "RANKS by GPU, with their place in the layout; ! in a group that leaves its host over TCP",
-        Role::Label,
-    );
-    let mut y = area.y + 1;
-    let bottom = area.y + area.height;
-    let lines = u16::try_from(widest.div_ceil(fit)).unwrap_or(1).max(1);
-    let total = cells.len();
-    for (i, (((_, place), list), row)) in by_place.iter().zip(&cells).enumerate() {
-        let more = total - i;
-        if y + lines > bottom || (y + lines == bottom && more > 1) {
-            let text = format!("… {}", parts::count(more as u64, "more host", "more hosts"));
-            pen.text(area.x, y.min(bottom - 1), area.width, &text, Role::Quiet);
-            return bottom - area.y;
-        }
-        pen.text(area.x, y, name, &parts::tail(place, name), Role::Text);
-        if let Some(n) = list
-            .iter()
-            .find_map(|(_, p)| p.node.as_deref())
-            .filter(|_| node > 0)
-        {
-            pen.text(
-                area.x + name + 2,
-                y,
-                node,
-                &parts::tail(n, node),
-                Role::Quiet,
-            );
-        }
-        for (k, (rank, cut_at, bad)) in row.iter().enumerate() {
-            let at = start + u16::try_from(k % fit).unwrap_or(0) * cell;
-            let line = y + u16::try_from(k / fit).unwrap_or(0);
-            let (text, role) = if *bad {
-                (format!("{rank}!"), Role::Fail)
-            } else {
-                (format!("{rank} "), Role::Strong)
-            };
-            pen.right(at, line, number, &text, role);
-            pen.text(at + number + 1, line, cut, cut_at, Role::Quiet);
-        }
-        y += lines;
-    }
-    y - area.y
 }
 
 /// Draws the sentence, the hosts and the groups.
@@ -427,25 +313,38 @@ pub fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         .flat_map(|r| &r.groups)
         .flat_map(|g| g.global_ranks.iter().copied())
         .collect();
-    let left = area.height.saturating_sub(1);
+    let mut top = area.y + 1;
+    for t in view.scene.layout.disputed().take(2) {
+        if area.height >= 6 {
+            pen.text(inner.x, top, inner.width, &t.dispute(), Role::Warn);
+            top += 1;
+        }
+    }
+    if let Some(text) = view.scene.layout.origins().filter(|_| area.height >= 8) {
+        pen.text(inner.x, top, inner.width, &text, Role::Quiet);
+        top += 1;
+    }
+    let left = (area.y + area.height).saturating_sub(top);
     // The groups have their rows, the hosts what is left, at least a third.
     let wanted = u16::try_from(rows.len()).unwrap_or(left).saturating_add(2);
     let most = left.saturating_sub(wanted).max(left / 3);
-    let took = hosts(
+    let took = seats::draw(
         view,
         &slow,
         Rect {
-            y: area.y + 1,
+            y: top,
             height: most,
             ..inner
         },
         pen,
     );
     let gap = u16::from(took > 0 && left > took + 3);
-    let y = area.y + 1 + took + gap;
+    let y = top + took + gap;
     if rows.is_empty() {
         let why = "Groups come from vLLM's arguments and from the ranks that its workers print.";
-        pen.text(inner.x, y, inner.width, why, Role::Quiet);
+        if view.scene.layout.sizes.is_none() {
+            pen.text(inner.x, y, inner.width, why, Role::Quiet);
+        }
         return;
     }
     let table = Rect {
@@ -544,9 +443,13 @@ pub fn page(view: &View<'_>, width: u16) -> Option<Page> {
     let ranks = by_rank(view.scene);
     for (inside, global) in g.global_ranks.iter().enumerate() {
         let Some((index, p)) = ranks.get(global) else {
+            let seats = view.scene.layout.engines.iter().flat_map(|e| &e.seats);
+            let seat = seats.into_iter().find(|s| s.ranks.contains(global));
+            let belongs = seat.map_or_else(String::new, |s| format!("; belongs to {}", s.pod));
             page.line(&[
                 (&format!("  rank {global:>5}  "), Role::Strong),
                 ("no line of it", Role::Unknown),
+                (&belongs, Role::Quiet),
             ]);
             continue;
         };
@@ -557,5 +460,6 @@ pub fn page(view: &View<'_>, width: u16) -> Option<Page> {
             (&format!("{:<24} GPU {gpu}", p.place()), Role::Text),
         ]);
     }
+    seats::page(&mut page, view.scene);
     Some(page)
 }

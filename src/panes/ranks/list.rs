@@ -12,6 +12,7 @@ use crate::panes::overview::{
 };
 use crate::panes::parts::{self, Pen};
 use crate::panes::table::{self, Column};
+use crate::rules::layout::Sizes;
 use crate::rules::scene::{NcclStep, ProcessView, Scene};
 use crate::theme::Role;
 
@@ -34,7 +35,7 @@ fn span(row: &Rung, scene: &Scene, number: fn(&ProcessView) -> Option<u32>) -> (
     }
 }
 
-fn columns() -> [Column<Rung>; 13] {
+fn columns() -> [Column<Rung>; 15] {
     [
         Column {
             head: "RANK",
@@ -99,6 +100,20 @@ fn columns() -> [Column<Rung>; 13] {
             value: |r, v| span(r, v.scene, |p| p.ep),
         },
         Column {
+            head: "PCP",
+            right: true,
+            gives: 7,
+            most: 6,
+            value: |r, v| span(r, v.scene, |p| p.pcp),
+        },
+        Column {
+            head: "DCP",
+            right: true,
+            gives: 7,
+            most: 6,
+            value: |r, v| span(r, v.scene, |p| p.dcp),
+        },
+        Column {
             head: "STAGE",
             right: false,
             gives: 0,
@@ -120,6 +135,7 @@ fn columns() -> [Column<Rung>; 13] {
             value: |r, v| {
                 let ns = r
                     .since
+                    .filter(|_| r.part.is_none())
                     .zip(v.scene.now)
                     .map(|(since, now)| now.ns.saturating_sub(since.ns));
                 (
@@ -163,6 +179,9 @@ fn columns() -> [Column<Rung>; 13] {
 
 /// Stage of a process, and how loud it is.
 pub fn stage(p: &ProcessView) -> (String, Role) {
+    if p.part.is_some() && p.global_rank.is_none() && p.alive != Some(false) {
+        return ("not a rank".into(), Role::Quiet);
+    }
     match (p.alive, p.stage) {
         (Some(false), s) => (
             format!(
@@ -254,13 +273,13 @@ pub fn rows(view: &View<'_>) -> Vec<Rung> {
         .filter(|((_, p), number)| passes(p, *number, &filter))
         .map(|((index, p), number)| Rung::of(index, number, p))
         .partition(|r| !r.ranks.is_empty());
+    // Who reports trouble is not like those who don't.
+    let wrong = |r: &Rung| members(r, view.scene).any(|p| p.first_error.is_some());
     let mut rows = if view.screen.is_on("each") {
         let mut ranks = ranks;
         ranks.sort_by(|a, b| rungs::order(a).cmp(&rungs::order(b)));
         ranks
     } else {
-        // Who reports trouble is not like those who don't.
-        let wrong = |r: &Rung| members(r, view.scene).any(|p| p.first_error.is_some());
         let (bad, good): (Vec<Rung>, Vec<Rung>) = ranks.into_iter().partition(wrong);
         let mut ranks = rungs::fold(bad);
         ranks.extend(rungs::fold(good));
@@ -268,7 +287,13 @@ pub fn rows(view: &View<'_>) -> Vec<Rung> {
         ranks
     };
     // Those without a number (API servers, engines) come last.
-    rows.extend(others);
+    if view.screen.is_on("each") {
+        rows.extend(others);
+    } else {
+        let (bad, good): (Vec<Rung>, Vec<Rung>) = others.into_iter().partition(wrong);
+        rows.extend(rungs::fold(bad));
+        rows.extend(rungs::fold(good));
+    }
     rows
 }
 
@@ -312,6 +337,8 @@ pub fn counts(view: &View<'_>, body: Rect) -> Counts {
 pub fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let rows = rows(view);
     let all = || rows.iter().flat_map(|r| members(r, view.scene));
+    let sizes = view.scene.layout.sizes;
+    let cut = |size: fn(Sizes) -> u32| sizes.is_none_or(|s| size(s) < 2);
     // Columns that no rank fills say nothing.
     let silent = |head: &str| match head {
         "NODE" => all().all(|p| p.node.is_none()),
@@ -319,6 +346,8 @@ pub fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         "PP" => all().all(|p| p.pp.is_none()),
         "DP" => all().all(|p| p.dp.is_none()),
         "EP" => all().all(|p| p.ep.is_none()),
+        "PCP" => cut(|s| s.pcp),
+        "DCP" => cut(|s| s.dcp),
         "STAGE" | "IN STAGE" => all().all(|p| p.stage.is_none() && p.alive != Some(false)),
         "LEFT" => rows.iter().all(|r| r.left.is_none()),
         _ => false,
@@ -331,6 +360,15 @@ pub fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 
 /// Where they run; a process that is no rank also says what it is.
 fn whose(r: &Rung, scene: &Scene) -> String {
+    if let Some(part) = r.part {
+        return match r.places.as_slice() {
+            [one] => format!("{one}: {part}"),
+            many => format!(
+                "{}: {part}",
+                parts::count(many.len() as u64, "host", "hosts")
+            ),
+        };
+    }
     match (r.places.as_slice(), members(r, scene).next()) {
         ([one], Some(p)) => match (&p.vllm_label, p.global_rank) {
             (Some(label), None) => format!("{one} {label}"),

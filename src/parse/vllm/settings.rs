@@ -66,6 +66,22 @@ const KNOWN: [(&str, &[&str]); 53] = [
     ("config", &[]),
 ];
 
+/// Settings that are on by being named.
+const SWITCHES: [&str; 12] = [
+    "trust_remote_code",
+    "enforce_eager",
+    "enable_prefix_caching",
+    "disable_custom_all_reduce",
+    "disable_nccl_for_dp_synchronization",
+    "data_parallel_hybrid_lb",
+    "data_parallel_external_lb",
+    "data_parallel_multi_port_external_lb",
+    "enable_expert_parallel",
+    "enable_eplb",
+    "headless",
+    "worker_use_ray",
+];
+
 fn known(name: &str) -> Option<&'static str> {
     KNOWN
         .iter()
@@ -149,27 +165,18 @@ impl Settings {
     }
 
     /// Reads a command line: `vllm serve MODEL --tensor-parallel-size 8 -pp=2 …`, alone or inside the text that
-    /// a shell runs (`sh -c "exec vllm serve …"`). Nothing is expanded: `$X` stays `$X`.
+    /// a shell runs (`sh -c "exec vllm serve …"`). No variable is known here: `$X` stays `$X`.
     pub fn from_argv<'a>(argv: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut words = Vec::new();
-        for a in argv {
-            if a.contains(char::is_whitespace) && a.contains("vllm") {
-                split_words(a, &mut words);
-            } else {
-                words.push(a.to_owned());
-            }
-        }
-        let mut out = Self::default();
+        super::Command::read(argv, &|_| None).settings
+    }
+
+    /// Reads the flags of vLLM's command line; `serve`: the model stands by itself before or behind them.
+    pub(super) fn flags(&mut self, words: &[String], mut serve: bool) {
         let mut it = words.iter().map(String::as_str).peekable();
-        let mut serve = false;
         while let Some(w) = it.next() {
-            if w == "serve" {
-                serve = true;
-                continue;
-            }
-            let Some(flag) = w.strip_prefix('-') else {
-                if serve {
-                    out.push("model", w.to_owned());
+            let Some(flag) = w.strip_prefix('-').filter(|f| !f.is_empty()) else {
+                if serve && !w.contains('>') {
+                    self.push("model", w.to_owned());
                     serve = false;
                 }
                 continue;
@@ -178,27 +185,37 @@ impl Settings {
                 Some((f, v)) => (f, Some(v)),
                 None => (flag, None),
             };
+            let mut off = false;
             let name = match flag.strip_prefix('-') {
                 Some(long) => {
                     let long = long.replace('-', "_");
-                    known(&long).or_else(|| short(&long))
+                    let no = long.strip_prefix("no_").and_then(known);
+                    off = no.is_some();
+                    no.or_else(|| known(&long)).or_else(|| short(&long))
                 }
                 None => short(flag),
             };
+            if let Some(n) = name.filter(|n| SWITCHES.contains(n)) {
+                let said = |v: &str| matches!(v, "true" | "True" | "false" | "False");
+                let value = given.or_else(|| it.next_if(|n| said(n)));
+                let value = if off {
+                    "False"
+                } else {
+                    value.unwrap_or("true")
+                };
+                self.push(n, value.to_owned());
+                continue;
+            }
             // A switch has no value: what follows is another flag or the end.
             let value = given.map(str::to_owned).or_else(|| {
                 it.next_if(|n| !n.starts_with('-') || n.parse::<f64>().is_ok())
                     .map(str::to_owned)
             });
-            if serve && name.is_none() && given.is_none() {
-                // `vllm serve --unknown X`: X may be the flag's value or the model; we can't know.
-                continue;
-            }
+            // `vllm serve --unknown X`: X may be the flag's value or the model; we can't know.
             if let Some(n) = name {
-                out.push(n, value.unwrap_or_else(|| "true".into()));
+                self.push(n, value.unwrap_or_else(|| "true".into()));
             }
         }
-        out
     }
 }
 
@@ -243,45 +260,4 @@ fn unquote(v: &[u8]) -> String {
         .or_else(|| v.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")))
         .unwrap_or(v);
     text(v)
-}
-
-/// Words as a shell would see them, quotes removed, nothing expanded.
-fn split_words(line: &str, out: &mut Vec<String>) {
-    let mut word = String::new();
-    let mut open = false;
-    let mut quote = None;
-    let mut chars = line.chars().peekable();
-    while let Some(ch) = chars.next() {
-        match (quote, ch) {
-            (Some(q), _) if ch == q => quote = None,
-            (Some(_), _) => word.push(ch),
-            (None, '\'' | '"') => {
-                quote = Some(ch);
-                open = true;
-            }
-            (None, '\\') => {
-                if let Some(next) = chars.next()
-                    && next != '\n'
-                {
-                    word.push(next);
-                }
-            }
-            (None, ';' | '&' | '|') => {
-                if !word.is_empty() || open {
-                    out.push(std::mem::take(&mut word));
-                }
-                open = false;
-            }
-            (None, _) if ch.is_whitespace() => {
-                if !word.is_empty() || open {
-                    out.push(std::mem::take(&mut word));
-                }
-                open = false;
-            }
-            (None, _) => word.push(ch),
-        }
-    }
-    if !word.is_empty() || open {
-        out.push(word);
-    }
 }

@@ -339,11 +339,16 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
         let several = nodes > 1 || members.len() == 1;
         let world = size("tensor_parallel_size")
             .saturating_mul(size("pipeline_parallel_size"))
+            .saturating_mul(size("prefill_context_parallel_size"))
             .saturating_mul(size("data_parallel_size"));
         let gpus: u64 = members.iter().map(|m| u64::from(m.container.gpus)).sum();
         worlds.insert(world);
         if several && gpus > 0 && members.len() as u64 >= nodes {
-            let text = format!("TP × PP × DP = {world}, the pods have {gpus} GPUs");
+            let sizes = match size("prefill_context_parallel_size") {
+                1 => "TP × PP × DP",
+                _ => "TP × PP × PCP × DP",
+            };
+            let text = format!("{sizes} = {world}, the pods have {gpus} GPUs");
             if world > gpus {
                 tally.fail(&lead.pod.name, text);
             } else if world < gpus {

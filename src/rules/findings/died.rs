@@ -144,7 +144,7 @@ fn one(
     let how = match (&signal, code) {
         (Some(s), _) => format!(": {}", short(s)),
         (None, Some(c)) => format!(": exit code {c}{}", meaning(c)),
-        (None, None) => first.map_or_else(String::new, |n| format!(": {}", short(&said(n)))),
+        (None, None) => first.map_or_else(String::new, |n| format!(": {}", short(&n.said()))),
     };
     let who = rank.map_or_else(
         || format!("a worker of {place}"),
@@ -185,7 +185,7 @@ fn one(
     f.cause = match first {
         Some(n) => format!(
             "The first failure there: {}.{rest}",
-            short(&n.line.text).trim_end_matches('.')
+            short(&n.said()).trim_end_matches('.')
         ),
         None => format!("Its log tells of no failure before.{rest}"),
     };
@@ -204,18 +204,6 @@ fn one(
         _ => {}
     }
     Some(f)
-}
-
-/// The message of a line without what stands before it.
-fn said(n: &Notice<'_>) -> String {
-    match &n.told {
-        Told::Fault(f) => f.text.clone(),
-        _ => n
-            .line
-            .text
-            .split_once("NCCL WARN ")
-            .map_or_else(|| n.line.text.to_string(), |(_, t)| t.to_owned()),
-    }
 }
 
 fn meaning(code: i32) -> &'static str {

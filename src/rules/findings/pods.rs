@@ -150,9 +150,12 @@ fn pending(view: &View<'_>, key: &PodKey, pod: &PodView, out: &mut Vec<Finding>)
     let gpus: u32 = pod.containers.iter().map(|c| c.gpus).sum();
     let (cause, fix) = if text.contains("Insufficient") {
         (
-            format!(
-                "No node has the resources free that the pod asks for ({gpus} GPUs among them)."
-            ),
+            match crate::rules::room::room(view.model, pod) {
+                Some(room) => format!("No node has free what the pod asks for: it {room}."),
+                None => format!(
+                    "No node has the resources free that the pod asks for ({gpus} GPUs among them)."
+                ),
+            },
             target.kubectl("get pods -A -o wide --field-selector=status.phase=Running")
                 + "   # who holds the GPUs",
         )

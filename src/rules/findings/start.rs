@@ -136,7 +136,7 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
             .map(|(v, l)| {
                 let mut ranks: Vec<u32> = l.iter().map(|(r, _)| *r).collect();
                 ranks.dedup();
-                format!("{v} on ranks {}", ranges(&ranks))
+                format!("{v} on {}", view.called(c, &ranks))
             })
             .collect();
         if let Some((_, odd)) = sides.first().filter(|_| sides.len() > 1) {

@@ -69,6 +69,19 @@ impl Notice<'_> {
         }
     }
 
+    /// The message of its line, without the stamps and heads that stand before it.
+    pub fn said(&self) -> String {
+        if let Told::Fault(f) = &self.told {
+            return f.text.clone();
+        }
+        let text = &*self.line.text;
+        if let Some((_, message)) = text.split_once("NCCL WARN ") {
+            return message.to_owned();
+        }
+        let stamped = crate::model::logs::stamp(text).and_then(|_| text.split_once(' '));
+        stamped.map_or(text, |(_, rest)| rest).to_owned()
+    }
+
     /// The line begins a failure of its own rather than following from another one.
     pub fn is_root(&self) -> bool {
         match &self.told {

@@ -4,6 +4,7 @@ use super::{CRAWL, SECOND, SMALL, WINDOW, loaded, loads};
 use crate::model::Model;
 use crate::model::event::ProbeOutcome;
 use crate::model::gpus::Gpu;
+use crate::model::pods::command;
 use crate::model::speakers::Speaker;
 use crate::parse::Nanos;
 use crate::parse::vllm::{Settings, release};
@@ -186,11 +187,9 @@ fn utilization(model: &Model) -> Option<(f64, bool)> {
         .find_map(|s| number(&s.settings))
         .or_else(|| {
             model.pods.iter().find_map(|(_, pod)| {
-                pod.containers.iter().find_map(|c| {
-                    let words = c.command.iter().chain(&c.args);
-                    let words = words.flat_map(|w| w.split_whitespace());
-                    number(&Settings::from_argv(words))
-                })
+                pod.containers
+                    .iter()
+                    .find_map(|c| number(&command::settings(pod, c)))
             })
         });
     if let Some(u) = said {

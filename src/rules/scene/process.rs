@@ -86,6 +86,8 @@ pub struct ProcessView {
     pub rdma_devices: Vec<String>,
     /// What the log proves of the environment, sorted.
     pub env: Vec<(String, String)>,
+    /// What it is where it is no rank: `API server`, `engine core` …
+    pub part: Option<&'static str>,
     /// Innermost vLLM label.
     pub vllm_label: Option<String>,
     /// vLLM version.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Connection;
 use super::exec::{self, ExecSpec, Shells, Sink};
+use super::trouble::{Kind, Trouble};
 use crate::model::event::{
     ContainerKey, Errand, Event, Level, PodKey, PodView, ProbeEvent, ProbeOutcome, Question,
     SourceId, WorkloadView,
@@ -309,7 +310,7 @@ impl Access {
     pub async fn probe(&self, name: &str, spec: ExecSpec) -> ProbeOutcome {
         let (at, ran) = (spec.at.clone(), spec.ran.clone());
         let action = spec.action();
-        self.told(name, at, ran, action, async |leave| {
+        self.told(name, at, ran, action, Shown::default(), async |leave| {
             let Ok(_room) = self.desk.room.acquire().await else {
                 return closed();
             };
@@ -343,7 +344,7 @@ impl Access {
             path: format!(":{}{}", get.port, get.path),
         };
         let pod = at.pod.clone();
-        self.told(name, at, ran, action, async |_| {
+        self.told(name, at, ran, action, Shown::default(), async |_| {
             let Ok(_room) = self.desk.room.acquire().await else {
                 return closed();
             };
@@ -365,37 +366,20 @@ impl Access {
             body: ran.clone(),
             word: None,
         };
-        let tell = |outcome: ProbeOutcome| {
-            Event::Probe(ProbeEvent {
-                probe: name.into(),
-                container: Some(at.clone()),
-                ran: ran.clone(),
-                outcome,
-            })
-        };
-        let outcome = match self.ask(action, shown).await {
-            Err(refusal) => refused(&refusal),
-            Ok(leave) => {
-                self.tell(tell(ProbeOutcome::Began)).await;
-                let link = &self.desk.link;
-                let outcome = tokio::select! {
-                    outcome = super::proxyget::get(link, &pod, &to, Some(&body)) => outcome,
-                    () = self.until.cancelled() => closed(),
-                };
-                leave.done(brief(&outcome));
-                outcome
-            }
-        };
-        self.tell(tell(outcome.clone())).await;
-        outcome
+        self.told(name, at, ran, action, shown, async |_| {
+            super::proxyget::get(&self.desk.link, &pod, &to, Some(&body)).await
+        })
+        .await
     }
 
+    /// Does something once it may, and tells what came of it.
     async fn told(
         &self,
         name: &str,
         at: ContainerKey,
         ran: String,
         action: Action,
+        shown: Shown,
         work: impl AsyncFnOnce(&Leave) -> ProbeOutcome,
     ) -> ProbeOutcome {
         let tell = |outcome: ProbeOutcome| {
@@ -406,7 +390,7 @@ impl Access {
                 outcome,
             })
         };
-        let outcome = match self.ask(action, Shown::default()).await {
+        let outcome = match self.ask(action, shown).await {
             Err(refusal) => refused(&refusal),
             Ok(leave) => {
                 self.tell(tell(ProbeOutcome::Began)).await;
@@ -454,6 +438,25 @@ fn refused(refusal: &Refusal) -> ProbeOutcome {
 fn closed() -> ProbeOutcome {
     ProbeOutcome::Failed {
         why: "not waited for: something else is on screen".into(),
+    }
+}
+
+/// What an attempt that the API server turned away comes to: `rule` is the right that it takes. Nothing where fresh
+/// credentials make another attempt worth while, which is so once.
+pub(super) async fn turned_away(
+    link: &Connection,
+    trouble: Trouble,
+    again: &mut bool,
+    why: &str,
+    rule: impl FnOnce() -> String,
+) -> Option<ProbeOutcome> {
+    match trouble.kind {
+        Kind::Unauthorized if std::mem::take(again) && link.renew().await.is_ok() => None,
+        Kind::Forbidden => Some(ProbeOutcome::Refused {
+            why: why.into(),
+            rule: Some(rule()),
+        }),
+        _ => Some(ProbeOutcome::Failed { why: trouble.text }),
     }
 }
 

@@ -56,7 +56,9 @@ async fn run(access: Access) {
         tokio::select! {
             () = access.until().cancelled() => return,
             _ = beat.tick() => {}
-            _ = policies.tick(), if known(&seen.borrow()) => read_policies(&access, &mut under_way),
+            _ = policies.tick(), if namespace(&seen.borrow()).is_some() => {
+                read_policies(&access, &mut under_way);
+            }
             Some(_) = under_way.join_next() => {}
             errand = errands.recv() => match errand {
                 Ok(Errand::Recheck(what)) => {
@@ -95,8 +97,10 @@ async fn run(access: Access) {
     }
 }
 
-fn known(seen: &Seen) -> bool {
-    seen.workload.is_some()
+/// Where the workload is. A selector names no workload: then its pods tell.
+fn namespace(seen: &Seen) -> Option<String> {
+    let named = seen.workload.as_ref().map(|w| w.namespace.clone());
+    named.or_else(|| seen.pods.keys().next().map(|p| p.namespace.clone()))
 }
 
 fn pods(seen: &Seen) -> Pods {
@@ -140,13 +144,7 @@ fn recheck(what: Option<&str>, schedule: &mut Schedule, seen: &Seen) {
 
 /// Reads the policies of the workload's namespace: a list, at level observe.
 fn read_policies(access: &Access, under_way: &mut JoinSet<()>) {
-    let Some(namespace) = access
-        .seen()
-        .borrow()
-        .workload
-        .as_ref()
-        .map(|w| w.namespace.clone())
-    else {
+    let Some(namespace) = namespace(&access.seen().borrow()) else {
         return;
     };
     let access = access.clone();

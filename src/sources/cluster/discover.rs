@@ -30,6 +30,8 @@ const PAGE: u32 = 500;
 const HOPS: usize = 6;
 /// Distinct owners of pods that are followed.
 const WALKS: usize = 40;
+/// Label with the name of a run:ai workload, on the pods of what it made.
+const RUNAI: &str = "run.ai/workload-name";
 /// Names in a sentence about what there is.
 const NAMED: usize = 6;
 
@@ -85,7 +87,7 @@ pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<
             ..WorkloadView::default()
         }));
     }
-    let (mut all, refused) = search.all().await?;
+    let (mut all, refused) = everything(search, options).await?;
     let with_gpus = all.iter().filter(|w| w.gpus > 0).count();
     by_gpus(&mut all);
     let one = named && (all.len() == 1 || with_gpus == 1);
@@ -93,6 +95,59 @@ pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<
         Some(first) if one => Ok(Found::One(first.clone())),
         _ => Ok(Found::Choice(all, refused)),
     }
+}
+
+/// Everything that may be chosen, and what could not be read.
+async fn everything(
+    search: Search,
+    options: &ClusterOptions,
+) -> Result<(Vec<WorkloadView>, Vec<String>), Trouble> {
+    let client = search.client.clone();
+    let places = match options.namespaces.as_slice() {
+        _ if options.all_namespaces => vec![search],
+        [] => vec![search],
+        some => some
+            .iter()
+            .map(|n| Search {
+                client: client.clone(),
+                namespace: Some(n.clone()),
+            })
+            .collect(),
+    };
+    let (mut found, mut refused, mut down) = (Vec::new(), Vec::new(), None);
+    for (place, answer) in join_all(places.iter().map(async |s| (s, s.all().await))).await {
+        match answer {
+            Ok((all, rules)) => {
+                found.extend(all);
+                if !rules.is_empty() {
+                    let rules = rules.join(", ");
+                    refused.push(match &place.namespace {
+                        Some(n) => format!("{rules} in namespace {n}"),
+                        None => format!("{rules} in all namespaces"),
+                    });
+                }
+            }
+            Err(t) => down = Some(t),
+        }
+    }
+    if let Some(t) = down
+        && found.is_empty()
+    {
+        return Err(t);
+    }
+    found.retain(|w| options.only.is_empty() || options.only.iter().any(|o| is_called(w, o)));
+    Ok((found, refused))
+}
+
+/// Whether `[NAMESPACE/][KIND/]NAME` means this workload.
+fn is_called(w: &WorkloadView, text: &str) -> bool {
+    let mut parts = text.rsplit('/');
+    let name = parts.next() == Some(w.name.as_str());
+    let kind = parts.next().is_none_or(|word| {
+        word == w.kind || Kind::of(word).is_some_and(|kind| kind.word == w.kind)
+    });
+    let namespace = parts.next().is_none_or(|n| n == w.namespace);
+    name && kind && namespace && parts.next().is_none()
 }
 
 fn by_gpus(all: &mut [WorkloadView]) {
@@ -512,11 +567,19 @@ fn of_object(kind: &Kind, namespace: &str, object: &DynamicObject) -> WorkloadVi
         ),
         (None, None) => (String::new(), format!("owner {} {name}", kind.kind)),
     };
+    let above = controller(&object.metadata).map_or_else(String::new, |o| {
+        let whose = if o.api_version.starts_with("run.ai/") {
+            "run:ai's "
+        } else {
+            ""
+        };
+        format!("; made for {whose}{} {}", o.kind, o.name)
+    });
     WorkloadView {
         namespace: namespace.into(),
         kind: kind.word.into(),
         name,
-        rule,
+        rule: rule + &above,
         selector,
         expected,
         gpus,
@@ -536,11 +599,14 @@ fn match_labels(object: &Value) -> Option<String> {
 
 fn of_label(kind: &Kind, namespace: &str, name: &str, pods: &[ObjectMeta]) -> WorkloadView {
     let label = kind.label.unwrap_or_default();
+    // run:ai writes its own name on what it makes.
+    let above = pods.first().and_then(|m| m.labels.as_ref()?.get(RUNAI));
+    let above = above.map_or_else(String::new, |w| format!("; made for run:ai's workload {w}"));
     WorkloadView {
         namespace: namespace.into(),
         kind: kind.word.into(),
         name: name.into(),
-        rule: format!("label {label}={name}"),
+        rule: format!("label {label}={name}{above}"),
         selector: format!("{label}={name}"),
         expected: expected(pods),
         gpus: 0,

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::access::Leave;
+use super::access::{Leave, turned_away};
 use super::client::{Connection, PATIENCE};
 use super::one_line;
 use super::trouble::{Kind, Trouble};
@@ -153,23 +153,15 @@ pub(super) async fn run(
             }
             Attempt::Refused(trouble) => trouble,
         };
-        if trouble.kind == Kind::Unauthorized
-            && std::mem::take(&mut again)
-            && link.renew().await.is_ok()
-        {
-            continue;
+        // Over WebSocket it is a GET; from 1.35 the API server asks for both.
+        let rule = || {
+            let namespace = &spec.at.pod.namespace;
+            format!("get and create pods/exec in namespace {namespace}")
+        };
+        let why = "RBAC does not allow commands in pods";
+        if let Some(outcome) = turned_away(link, trouble, &mut again, why, rule).await {
+            return outcome;
         }
-        if trouble.kind == Kind::Forbidden {
-            return ProbeOutcome::Refused {
-                why: "RBAC does not allow commands in pods".into(),
-                // Over WebSocket it is a GET; from 1.35 the API server asks for both.
-                rule: Some(format!(
-                    "get and create pods/exec in namespace {}",
-                    spec.at.pod.namespace
-                )),
-            };
-        }
-        return ProbeOutcome::Failed { why: trouble.text };
     }
 }
 

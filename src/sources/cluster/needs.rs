@@ -56,7 +56,8 @@ const fn kind(group: &'static str, resource: &'static str) -> Need {
             Level::Observe,
             group,
             resource,
-            &["get", "list"],
+            // Found by name or in a list; watched, because a workload is scaled.
+            &["get", "list", "watch"],
             "workloads found by themselves, expected pods",
         )
     }
@@ -95,6 +96,20 @@ pub const NEEDS: &[Need] = &[
     kind("apps", "statefulsets"),
     kind("apps", "deployments"),
     Need {
+        verbs: &["get"],
+        ..kind("apps", "replicasets")
+    },
+    Need {
+        optional: true,
+        ..need(
+            Level::Observe,
+            "networking.k8s.io",
+            "networkpolicies",
+            &["list"],
+            "checks: whether policies let the ranks meet",
+        )
+    },
+    Need {
         optional: true,
         cluster: true,
         ..need(
@@ -102,7 +117,7 @@ pub const NEEDS: &[Need] = &[
             "",
             "nodes",
             &["get", "list", "watch"],
-            "checks: node conditions, GPU health taints",
+            "pods, checks: node conditions, GPU health taints, which nodes could hold a pod that waits",
         )
     },
     need(
@@ -119,6 +134,16 @@ pub const NEEDS: &[Need] = &[
         &["get"],
         "vram, checks: metrics and health of the served model",
     ),
+    Need {
+        optional: true,
+        ..need(
+            Level::Act,
+            "",
+            "pods/proxy",
+            &["create"],
+            "checks: the token that `:generate` asks the served model for",
+        )
+    },
     need(
         Level::Act,
         "batch",

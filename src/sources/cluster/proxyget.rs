@@ -6,7 +6,7 @@ use http_body::Body as _;
 use tokio::time::timeout;
 
 use super::Connection;
-use super::access::Get;
+use super::access::{Get, turned_away};
 use super::trouble::{Kind, Trouble};
 use crate::model::event::{PodKey, ProbeOutcome};
 
@@ -20,7 +20,7 @@ pub(super) async fn get(
     let begun = Instant::now();
     let mut again = true;
     loop {
-        let outcome = match timeout(get.limit, once(link, pod, get, body)).await {
+        let trouble = match timeout(get.limit, once(link, pod, get, body)).await {
             Ok(Ok((code, mut body))) => {
                 let cut = body.len() > get.cap;
                 body.truncate(get.cap);
@@ -38,23 +38,14 @@ pub(super) async fn get(
                 return ProbeOutcome::Failed { why };
             }
         };
-        if outcome.kind == Kind::Unauthorized
-            && std::mem::take(&mut again)
-            && link.renew().await.is_ok()
-        {
-            continue;
+        let rule = || {
+            let verb = if body.is_some() { "create" } else { "get" };
+            format!("{verb} pods/proxy in namespace {}", pod.namespace)
+        };
+        let why = "RBAC does not allow requests to pods";
+        if let Some(outcome) = turned_away(link, trouble, &mut again, why, rule).await {
+            return outcome;
         }
-        if outcome.kind == Kind::Forbidden {
-            return ProbeOutcome::Refused {
-                why: "RBAC does not allow requests to pods".into(),
-                rule: Some(format!(
-                    "{} pods/proxy in namespace {}",
-                    if body.is_some() { "create" } else { "get" },
-                    pod.namespace
-                )),
-            };
-        }
-        return ProbeOutcome::Failed { why: outcome.text };
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Selection {
 pub struct Edge {
     name: &'static str,
     last: Option<EdgeState>,
-    tx: Option<mpsc::Sender<Event>>,
+    tx: mpsc::Sender<Event>,
 }
 
 impl Edge {
@@ -65,17 +65,7 @@ impl Edge {
         Self {
             name,
             last: None,
-            tx: Some(tx),
-        }
-    }
-
-    /// One that nobody hears of: another speaks for it.
-    #[must_use]
-    pub fn silent() -> Self {
-        Self {
-            name: "",
-            last: None,
-            tx: None,
+            tx,
         }
     }
 
@@ -83,9 +73,9 @@ impl Edge {
     pub async fn set(&mut self, state: EdgeState) {
         if self.last.as_ref() != Some(&state) {
             self.last = Some(state.clone());
-            let Some(tx) = &self.tx else { return };
             // A closed channel means that nobody looks any more.
-            let _ = tx
+            let _ = self
+                .tx
                 .send(Event::Edge(EdgeEvent {
                     edge: self.name.into(),
                     state,

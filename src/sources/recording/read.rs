@@ -324,6 +324,7 @@ fn body(kind: &str, raw: &RawValue) -> Result<Option<Body>, serde_json::Error> {
         "probe" => of(raw, Body::Probe),
         "sample" => of(raw, Body::Sample),
         "node" => of(raw, Body::Node),
+        "gpu-nodes" => of(raw, Body::GpuNodes),
         "edge" => of(raw, Body::Edge),
         "tick" => Ok(Some(Body::Tick)),
         "afresh" => Ok(Some(Body::Afresh)),

@@ -149,6 +149,7 @@ pub fn encode(
         Event::Probe(p) => say("probe", p, redactor)?,
         Event::Sample(s) => say("sample", s, redactor)?,
         Event::Node(n) => say("node", n, redactor)?,
+        Event::GpuNodes(n) => say("gpu-nodes", n, redactor)?,
         Event::Edge(e) => say("edge", e, redactor)?,
         Event::Tick => line(t, at, "tick", &(), out)?,
         Event::Afresh => line(t, at, "afresh", &(), out)?,

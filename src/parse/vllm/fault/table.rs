@@ -448,7 +448,9 @@ pub(in crate::parse::vllm) const ANCHORS: &[(&str, Read)] = &[
         fault(h, FaultKind::LastError { what })
     }),
     ("Failed to load NCCL library from ", |h| {
-        let file = text(h.cur().word()?);
+        // The sentence ends with the name.
+        let word = h.cur().word()?;
+        let file = text(word.strip_suffix(b".").unwrap_or(word));
         fault(h, FaultKind::NcclLibrary { file })
     }),
     ("Caught signal ", |h| {

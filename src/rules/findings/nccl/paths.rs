@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::fix::Target;
 use super::super::trouble::Notice;
-use super::super::{View, first_lines, ranges};
+use super::super::{View, first_lines};
 use super::start;
 use crate::model::event::{ContainerKey, PodKey};
 use crate::parse::fact::WarnKind;
@@ -325,9 +325,10 @@ pub(super) fn interfaces(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
             odd.len()
         )
     } else {
+        let meet = if f.ranks.len() == 1 { "meets" } else { "meet" };
         format!(
-            "ranks {} meet over {name}, the others over {}",
-            ranges(&f.ranks),
+            "{} {meet} over {name}, the others over {}",
+            view.called(c, &f.ranks),
             others.join(", ")
         )
     };

@@ -1,8 +1,8 @@
 //! Ranks that are behind the others of their communicator.
 
+use super::super::View;
 use super::super::fix::{Target, sh};
 use super::super::trouble::order;
-use super::super::{View, ranges};
 use super::start;
 use crate::parse::fact::CollOp;
 use crate::rules::scene::{
@@ -100,8 +100,9 @@ pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) 
     };
     for s in &late {
         f.prove(Evidence::Sample(format!(
-            "rank {} is at {unit} {}, the furthest rank at {lead}",
-            s.0, s.1
+            "{} is at {unit} {}, the furthest rank at {lead}",
+            view.called(c, &[s.0]),
+            s.1
         )));
     }
     let unbuffered = late
@@ -116,10 +117,9 @@ pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) 
     let who = view.who(&late.iter().map(|s| s.2).collect());
     (f.hosts, f.pods) = (who.hosts, who.pods);
     let least = late.iter().map(|s| s.1).min().unwrap_or(0);
-    f.title = format!(
-        "rank {} is behind: {unit} {least} of {lead}",
-        ranges(&f.ranks)
-    );
+    let called = view.called(c, &f.ranks);
+    let verb = if f.ranks.len() == 1 { "is" } else { "are" };
+    f.title = format!("{called} {verb} behind: {unit} {least} of {lead}");
     f.cause = "The other ranks have called more collectives on this communicator than a buffer of output explains. Replays of CUDA graphs print nothing, so this is no proof.".into();
     let target = Target::of(view.model);
     let suspect = late.first().and_then(|s| view.process(s.2));
@@ -191,10 +191,8 @@ pub(super) fn stuck_init(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
     f.ranks = late.iter().map(|m| m.rank).collect();
     let who = view.who(&late.iter().map(|m| m.process).collect());
     (f.hosts, f.pods) = (who.hosts, who.pods);
-    f.title = format!(
-        "rank {} has not finished the init that others have",
-        ranges(&f.ranks)
-    );
+    let who = view.called(c, &f.ranks);
+    f.title = format!("{who} did not finish the init that others have");
     f.cause = "Other ranks of this communicator printed Init COMPLETE more than 90 s ago; these printed START and nothing since.".into();
     f.fix = vec![
         Target::of(view.model).env("NCCL_DEBUG_FILE", Some("/dev/stdout"))

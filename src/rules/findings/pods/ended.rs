@@ -245,7 +245,7 @@ fn crashloop(
             .is_some_and(|p| p.pod.as_ref() == Some(&key.name))
     });
     let said = first
-        .map(|n| n.line.text.to_string())
+        .map(Notice::said)
         .or_else(|| failure.and_then(|x| x.message.clone()));
     if let Some(n) = first {
         f.prove(Evidence::Line(n.line.clone()));

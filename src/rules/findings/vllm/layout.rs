@@ -69,10 +69,10 @@ pub(super) fn rank_config(c: &Case<'_, '_>) -> Words {
     } else {
         "pods disagree about ranks or sizes".to_owned()
     };
-    let text = c.list.first().map_or("", |n| &*n.line.text);
+    let text = c.list.first().map_or_else(String::new, |n| n.said());
     (
         title,
-        format!("{} says: {}. VLLM_DP_*, node rank, start rank or sizes differ between the pods, two pods were given the same rank, or a pod of an older run still lives.", c.place, short(text)),
+        format!("{} says: {}. VLLM_DP_*, node rank, start rank or sizes differ between the pods, two pods were given the same rank, or a pod of an older run still lives.", c.place, short(&text)),
         vec![
             c.target.pods(),
             "compare --data-parallel-size, --data-parallel-start-rank, --node-rank, --nnodes and --master-addr of all pods: sizes and address must be equal, ranks must differ".into(),
