@@ -375,7 +375,7 @@ fn sick() -> Vec<(&'static str, Cluster, CheckVerdict, &'static str)> {
             "check.ranks",
             Cluster::new(&[0, 1].map(|i| pod(i, &[], &format!("{ARGS} --node-rank=0")))),
             Fail,
-            "--node-rank=0 in llm-0 and llm-1",
+            "--node-rank=0 in llm-0, llm-1",
         ),
         (
             "check.offline",
