@@ -406,6 +406,7 @@ fn screen(
         let terminal = Terminal::take(&crashed)?;
         let (w, h) = terminal.size();
         let mut model = Model::for_screen();
+        args.stall.set(&mut model, &mut recorder);
         model.session = session;
         model.screen = Screen::new(w, h);
         model.screen.theme.clone_from(&args.theme);
@@ -417,6 +418,9 @@ fn screen(
             model.screen.say(said, true);
         }
         model.screen.apply(&Command::Pane(pane.id().into()));
+        if kiosk.is_none() && model.screen.note.is_none() && first_run() {
+            model.screen.welcome();
+        }
         model.screen.kiosk = kiosk;
         // People can't type faster than any source reads.
         let (errands, chores) = mpsc::unbounded_channel();
@@ -446,6 +450,15 @@ fn screen(
     // Readers may sit in a read of a pipe that never ends.
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(ExitCode::from(code))
+}
+
+/// Whether nobody used this here before; from now on somebody did. Where that can't be remembered nothing is said.
+fn first_run() -> bool {
+    let Some(folder) = config::state_folder() else {
+        return false;
+    };
+    let made = std::fs::create_dir_all(&folder).is_ok();
+    made && record::create(&folder.join("welcomed")).is_ok()
 }
 
 /// `demo healthy`, `prod lws/mixtral`: for the header of a recording.

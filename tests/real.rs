@@ -37,10 +37,14 @@ mod heard;
 mod inside;
 #[path = "real/levels.rs"]
 mod levels;
+#[path = "real/manners.rs"]
+mod manners;
 #[path = "real/plane.rs"]
 mod plane;
 #[path = "real/pods.rs"]
 mod pods;
+#[path = "real/readme.rs"]
+mod readme;
 #[path = "real/sampler.rs"]
 mod sampler;
 #[path = "real/screen.rs"]
@@ -117,6 +121,7 @@ fn main() -> ExitCode {
         let begun = Instant::now();
         let run = std::panic::AssertUnwindSafe(|| runtime.block_on(case(&plane)));
         let ok = std::panic::catch_unwind(run).is_ok();
+        runtime.block_on(plane.clear());
         println!(
             "test {name} ... {} ({:.1} s)",
             if ok { "ok" } else { "FAILED" },

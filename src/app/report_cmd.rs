@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use super::args::{AccessArgs, ClusterArgs};
+use super::args::{AccessArgs, ClusterArgs, StallArgs};
 use super::headless;
 use super::record::{self, KeepArgs, Recorder};
+use super::veil;
 use crate::model::event::{Event, Feed, Session, Stamped};
 use crate::model::{Model, update};
 use crate::parse::Nanos;
@@ -78,20 +79,24 @@ pub struct ReportArgs {
     /// What is kept.
     #[command(flatten)]
     pub keep: KeepArgs,
+    /// When somebody is suspected.
+    #[command(flatten)]
+    pub stall: StallArgs,
 }
 
 /// Runs the command. Exit codes: 0, 1 by verdict, 2 could not run, 3 unknown; 130 after SIGINT.
 #[must_use]
 pub fn run(args: &ReportArgs) -> ExitCode {
     end_on_interrupt();
-    let (scene, at) = match recorded(args) {
+    let (model, at) = match recorded(args) {
         Ok(observed) => observed,
         Err(e) => {
             complain(&format!("ncclscope: {e:#}"));
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    match print(args, &scene, at) {
+    let scene = Scene::of(&model);
+    match print(args, &model, &scene, at) {
         Ok(()) => ExitCode::from(exit_code(&scene, args.fail_on)),
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -102,32 +107,33 @@ pub fn run(args: &ReportArgs) -> ExitCode {
     }
 }
 
-/// The scene, and the recording of what led to it.
-fn recorded(args: &ReportArgs) -> anyhow::Result<(Scene, Option<Nanos>)> {
+/// What was seen and when, and the recording of it.
+fn recorded(args: &ReportArgs) -> anyhow::Result<(Model, Option<Nanos>)> {
     let mut recorder = args.keep.recorder("report")?;
-    let scene = if args.paths.is_empty() {
-        ask(args, &mut recorder).map(|(scene, at)| (scene, Some(at)))
+    let seen = if args.paths.is_empty() {
+        ask(args, &mut recorder).map(|(model, at)| (model, Some(at)))
     } else {
-        observe(args, &mut recorder).map(|scene| (scene, None))
+        observe(args, &mut recorder).map(|model| (model, None))
     };
     if let Some(recorder) = recorder {
         record::tell(&args.keep, recorder.close())?;
     }
-    scene
+    seen
 }
 
-/// Folds all sources into a scene; notes go to standard error.
-fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Scene> {
+/// Folds all sources into a model; notes go to standard error.
+fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Model> {
     if let [path] = args.paths.as_slice()
         && recording::is_recording(path)
     {
-        return replayed(path, recorder);
+        return replayed(path, args, recorder);
     }
     let inputs = Inputs::find(&args.paths)?;
     for skipped in &inputs.skipped {
         complain(&format!("skipped {skipped}"));
     }
     let mut model = Model::default();
+    args.stall.set(&mut model, recorder);
     let mut seq = 0;
     let mut fold = |event: Event| {
         seq += 1;
@@ -173,13 +179,18 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
             crate::sources::files::LINE_BYTES >> 20
         ));
     }
-    Ok(Scene::of(&model))
+    Ok(model)
 }
 
 /// Folds a recording: with its own times, to its end.
-fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scene> {
+fn replayed(
+    path: &Path,
+    args: &ReportArgs,
+    recorder: &mut Option<Recorder>,
+) -> anyhow::Result<Model> {
     let mut reader = Reader::open(path)?;
     let mut model = Model::default();
+    args.stall.set(&mut model, recorder);
     for (seq, entry) in (1..).zip(&mut reader) {
         let stamped = Stamped {
             seq,
@@ -192,31 +203,33 @@ fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scen
     if let Some(missing) = reader.loss().sentence() {
         complain(&format!("{}: {missing}", path.display()));
     }
-    Ok(Scene::of(&model))
+    Ok(model)
 }
 
 /// Asks a cluster; what was not reached goes to standard error.
-fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Scene, Nanos)> {
+fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Model, Nanos)> {
     let runtime = super::runtime()?;
     let options = args.cluster.options(args.workload.clone());
     let setup = args.access.setup(false);
-    let seen = headless::observe(options, setup, args.timeout, recorder);
+    let seen = headless::observe(options, setup, args.timeout, &args.stall, recorder);
     let (model, at, notes) = runtime.block_on(seen).map_err(|e| anyhow!(e))?;
     for note in &notes {
         complain(note);
     }
     // Its connections hold nothing that must be waited for.
     runtime.shutdown_background();
-    Ok((Scene::of(&model), at))
+    Ok((model, at))
 }
 
-fn print(args: &ReportArgs, scene: &Scene, at: Option<Nanos>) -> io::Result<()> {
+fn print(args: &ReportArgs, model: &Model, scene: &Scene, at: Option<Nanos>) -> io::Result<()> {
     let stdout = io::stdout();
     let colour = stdout.is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
     let mut redactor = RefCell::new(args.keep.redactor());
+    // What specifications name is found in lines that don't name it.
+    veil::learn(model, redactor.get_mut());
     match args.format {
         Format::Json => json::write(&mut out, &Report::of(scene, at), &redactor)?,
         Format::Text => {
@@ -226,7 +239,7 @@ fn print(args: &ReportArgs, scene: &Scene, at: Option<Nanos>) -> io::Result<()> 
         }
         Format::Markdown => markdown::write(&mut out, scene, redactor.get_mut())?,
         Format::Junit => junit::write(&mut out, scene, args.fail_on, redactor.get_mut())?,
-        Format::Html => html::write(&mut out, scene, redactor.get_mut())?,
+        Format::Html => html::write(&mut out, scene, model, redactor.get_mut())?,
     }
     out.flush()
 }

@@ -6,7 +6,7 @@ use super::parts::{self, Pen};
 use super::table::{self, Column};
 use super::{Line, Page, Pane, View};
 use crate::model::screen::{self, Counts, PaneId};
-use crate::rules::findings::whom;
+use crate::rules::findings::{followers, whom};
 use crate::rules::scene::{Confidence, Evidence, Finding, Scene, Severity};
 use crate::theme::Role;
 
@@ -96,19 +96,6 @@ fn columns<'a>() -> [Column<Numbered<'a>>; 7] {
             },
         },
     ]
-}
-
-/// What follows from a finding, with the number that each is called by, less one.
-fn followers<'a>(
-    scene: &'a Scene,
-    cause: &'a Finding,
-) -> impl Iterator<Item = (usize, &'a Finding)> {
-    let of = move |f: &Finding| f.consequence_of.as_deref() == Some(cause.key.as_str());
-    scene
-        .findings
-        .iter()
-        .enumerate()
-        .filter(move |(_, f)| of(f))
 }
 
 /// `follows 1`: what a finding that has a cause among the others is introduced with.

@@ -6,7 +6,7 @@ use super::redact::Redactor;
 use super::text::{count, letter, meaning};
 use super::{check, confidence, parts, severity, verdict};
 use crate::parse::clean;
-use crate::rules::findings::whom;
+use crate::rules::findings::{followers, whom};
 use crate::rules::scene::{Evidence, Finding, Glyph, Matrix, Scene};
 
 /// Evidence lines of a finding; the JSON report has all.
@@ -92,7 +92,10 @@ impl<W: Write> Page<'_, W> {
             verdict(scene.verdict).to_uppercase()
         )?;
         for (i, finding) in scene.findings.iter().enumerate() {
-            self.finding(i + 1, finding)?;
+            // What follows from another one is told with that one.
+            if finding.consequence_of.is_none() {
+                self.finding(i + 1, finding)?;
+            }
         }
         self.ranks()?;
         self.matrix()?;
@@ -175,9 +178,20 @@ impl<W: Write> Page<'_, W> {
             }
         }
         self.code("", &proof)?;
-        if let Some(cause) = &f.consequence_of {
-            let cause = self.text(cause);
-            writeln!(self.out, "Follows from {cause}.\n")?;
+        let mut echoes = followers(self.scene, f).peekable();
+        if echoes.peek().is_some() {
+            writeln!(self.out, "What follows from it:\n")?;
+            for (index, echo) in echoes {
+                let whom = whom(self.scene, echo).map_or_else(String::new, |w| format!(", {w}"));
+                let (title, whom) = (self.text(&echo.title), self.text(&whom));
+                let (number, word) = (index + 1, severity(echo.severity));
+                writeln!(
+                    self.out,
+                    "- **{number}** {word}: {title} (`{}`{whom})",
+                    echo.id
+                )?;
+            }
+            writeln!(self.out)?;
         }
         Ok(())
     }

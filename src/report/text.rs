@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::parts::{comm_state, family, nccl_step, stage};
 use super::{confidence, severity, verdict};
 use crate::parse::clean;
-use crate::rules::findings::{ranges, whom};
+use crate::rules::findings::{followers, ranges, whom};
 use crate::rules::scene::{
     Communicator, Evidence, Finding, Glyph, Matrix, ProcessView, Scene, Severity, SourceView,
     Verdict,
@@ -112,8 +112,12 @@ impl<W: Write> Page<'_, W> {
     }
 
     fn findings(&mut self) -> io::Result<()> {
-        for (i, finding) in self.scene.findings.iter().enumerate() {
-            self.finding(i + 1, finding)?;
+        let scene = self.scene;
+        for (i, finding) in scene.findings.iter().enumerate() {
+            // What follows from another one is told with that one.
+            if finding.consequence_of.is_none() {
+                self.finding(i + 1, finding)?;
+            }
         }
         Ok(())
     }
@@ -169,8 +173,17 @@ impl<W: Write> Page<'_, W> {
         if more > 0 {
             writeln!(self.out, "           and {more} more in --format json")?;
         }
-        if let Some(cause) = &f.consequence_of {
-            writeln!(self.out, "    follows from {}", tame(cause))?;
+        for (i, (index, echo)) in followers(self.scene, f).enumerate() {
+            let label = if i == 0 { "also" } else { "" };
+            let whom = whom(self.scene, echo).map_or_else(String::new, |w| format!(", {w}"));
+            let (number, title) = (index + 1, tame(&echo.title));
+            let word = severity(echo.severity);
+            writeln!(
+                self.out,
+                "    {label:<5}  {number}  {word}: {title} ({}{})",
+                echo.id,
+                tame(&whom)
+            )?;
         }
         Ok(())
     }
@@ -329,7 +342,7 @@ impl<W: Write> Page<'_, W> {
             }
         }
         // Transports, the most used first.
-        let mut kinds: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
+        let mut kinds: BTreeMap<(Option<&str>, &str), (usize, usize)> = BTreeMap::new();
         for e in &c.edges {
             let (edges, inferred) = kinds.entry((family(e.family), &e.transport)).or_default();
             *edges += 1;

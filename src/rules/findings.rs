@@ -154,6 +154,19 @@ pub fn whom(scene: &Scene, finding: &Finding) -> Option<String> {
     })
 }
 
+/// What follows from a finding, with the number that each is called by, less one.
+pub fn followers<'a>(
+    scene: &'a Scene,
+    cause: &'a Finding,
+) -> impl Iterator<Item = (usize, &'a Finding)> {
+    let of = move |f: &Finding| f.consequence_of.as_deref() == Some(cause.key.as_str());
+    scene
+        .findings
+        .iter()
+        .enumerate()
+        .filter(move |(_, f)| of(f))
+}
+
 /// Runs every rule; sorts root causes first by severity, age and key.
 pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
     let mut workload = vec![0; scene.processes.len()];

@@ -19,11 +19,16 @@ use crate::inside::{
     checks_run_by_themselves_where_they_may, what_is_served_is_asked_through_the_proxy,
 };
 use crate::levels::the_roles_that_are_printed_suffice;
+use crate::manners::{
+    a_login_plug_in_prompts_before_the_screen_is_taken, proxies_are_honoured_as_kubectl_does,
+};
 use crate::plane::Plane;
 use crate::pods::{
     a_quiet_screen_costs_almost_no_requests, nodes_that_carry_our_pods_are_read_where_they_may_be,
-    the_columns_are_those_of_the_api_servers_own_table, why_a_pod_is_pending_comes_by_events,
+    the_columns_are_those_of_the_api_servers_own_table, the_first_failure_outlives_restarts,
+    why_a_pod_is_pending_comes_by_events,
 };
+use crate::readme::{a_wall_goes_round_namespaces_and_workloads, every_command_of_the_readme_runs};
 use crate::sampler::sixteen_pods_are_sampled_and_left_alone;
 use crate::screen::the_screen_shows_two_pods_and_how_their_ranks_talk;
 use crate::storms::{
@@ -46,11 +51,16 @@ macro_rules! cases {
 
 cases![
     the_screen_shows_two_pods_and_how_their_ranks_talk,
+    every_command_of_the_readme_runs,
+    a_wall_goes_round_namespaces_and_workloads,
     every_kind_of_workload_is_discovered,
     the_columns_are_those_of_the_api_servers_own_table,
     why_a_pod_is_pending_comes_by_events,
+    the_first_failure_outlives_restarts,
     a_restricted_user_sees_what_he_may,
     expired_credentials_are_said_and_nothing_hangs,
+    a_login_plug_in_prompts_before_the_screen_is_taken,
+    proxies_are_honoured_as_kubectl_does,
     watches_survive_restarts_compaction_and_cut_connections,
     every_line_of_64_pods_comes_once_or_is_counted,
     three_thousand_foreign_pods_are_never_listed,

@@ -82,6 +82,18 @@ async fn kinds(p: &Plane, ns: &str) {
     pods.push(owned("PyTorchJob", "kubeflow.org/v1", &torch, "torch-master-0", json!({
         "training.kubeflow.org/job-name": "torch", "training.kubeflow.org/operator-name": "pytorchjob-controller",
         "training.kubeflow.org/replica-type": "master", "training.kubeflow.org/replica-index": "0"})));
+    // A kind that is not known by name: its pods say whose they are.
+    let train = create(json!({"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": meta("tj"), "spec": {}})).await;
+    for i in 0..2 {
+        let labels = json!({"step": "trainer"});
+        pods.push(owned(
+            "TrainJob",
+            "trainer.kubeflow.org/v1alpha1",
+            &train,
+            &format!("tj-{i}"),
+            labels,
+        ));
+    }
     // These three have real controllers here.
     create(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta("indexed"), "spec": {
         "completions": 2, "parallelism": 2, "completionMode": "Indexed",
@@ -108,7 +120,7 @@ pub async fn every_kind_of_workload_is_discovered(p: &Plane) {
             .unwrap()
             .items
             .len()
-            >= 13
+            >= 15
     })
     .await;
     let options = p.options("admin", "kinds");
@@ -135,6 +147,7 @@ pub async fn every_kind_of_workload_is_discovered(p: &Plane) {
         ("job/indexed", (Some(2), 4, 2)),
         ("sts/set", (Some(2), 4, 2)),
         ("deploy/web", (Some(1), 2, 1)),
+        ("trainjob/tj", (None, 0, 2)),
         ("pod/lonely", (Some(1), 0, 1)),
     ]
     .into_iter()
@@ -142,6 +155,9 @@ pub async fn every_kind_of_workload_is_discovered(p: &Plane) {
     .collect();
     assert_eq!(seen, want);
     assert!(all.iter().all(|w| !w.rule.is_empty()), "every one says why");
+    let tj = all.iter().find(|w| w.name == "tj").unwrap();
+    assert_eq!(tj.rule, "owners: TrainJob tj");
+    assert_eq!(tj.selector, "step=trainer", "what only its pods have");
     let rai = all.iter().find(|w| w.name == "rai").unwrap();
     assert_eq!(
         rai.rule,
@@ -165,6 +181,7 @@ pub async fn every_kind_of_workload_is_discovered(p: &Plane) {
         ("statefulset/set", 2),
         ("job/indexed", 2),
         ("deploy/web", 1),
+        ("tj", 2),
         ("lonely", 1),
         ("raycluster/rayc", 1),
     ] {

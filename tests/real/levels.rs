@@ -9,7 +9,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use ncclscope::model::event::{EdgeState, Event, Level, ProbeOutcome};
 use ncclscope::sources::cluster::needs::{self, NEEDS, Subject};
-use ncclscope::sources::cluster::{self, connect};
+use ncclscope::sources::cluster::{self, ClusterOptions, connect};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -71,23 +71,41 @@ pub async fn the_roles_that_are_printed_suffice(p: &Plane) {
                 assert_eq!(allowed, given, "{word}: {}", need.rule(verb));
             }
         }
-        observes(p, &ns).await;
+        let all = ClusterOptions {
+            selector: Some("app!=nothing".into()),
+            ..p.options("observer", &ns)
+        };
+        observes(p, all, &["pods", "events", "nodes"]).await;
+        if level == Level::Observe {
+            // By its owner, which is found, read and watched, too.
+            let labels = json!({"app": "set"});
+            p.create(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "set", "namespace": ns},
+                "spec": {"replicas": 1, "serviceName": "set", "selector": {"matchLabels": labels}, "template": {
+                    "metadata": {"labels": labels}, "spec": {"containers": [{"name": "vllm", "image": "x:1"}]}}}}))
+                .await;
+            let named = ClusterOptions {
+                workload: Some("sts/set".into()),
+                ..p.options("observer", &ns)
+            };
+            observes(
+                p,
+                named,
+                &["discovery", "workload", "pods", "events", "nodes"],
+            )
+            .await;
+        }
         probes(p, &ns, level >= Level::Probe).await;
         acts(link.client(), &ns, level >= Level::Act).await;
     }
 }
 
 /// Pods, their events and their logs come, and nothing is refused.
-async fn observes(p: &Plane, ns: &str) {
-    let options = p.options("observer", ns);
-    let link = connect(&options).await.unwrap();
+async fn observes(p: &Plane, options: ClusterOptions, edges: &[&str]) {
+    let ns = options.namespace.clone().unwrap();
+    let link = p.link(&options).await;
     let (tx, mut rx) = mpsc::channel(64);
     let cancel = CancellationToken::new();
     let _end = cancel.clone().drop_guard();
-    let options = cluster::ClusterOptions {
-        selector: Some("app!=nothing".into()),
-        ..options
-    };
     tokio::spawn(cluster::run(link, options, tx, cancel));
     let (mut pods, mut logs) = (0, 0);
     let mut up = Vec::new();
@@ -104,7 +122,7 @@ async fn observes(p: &Plane, ns: &str) {
         }
     }
     assert!(pods > 0 && logs > 0, "{ns}: {pods} pods, {logs} logs");
-    for edge in ["pods", "events"] {
+    for edge in edges {
         assert!(
             up.iter().any(|e| e == edge),
             "{ns}: {edge} never came up: {up:?}"

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
-use kube::api::{DynamicObject, PostParams};
+use kube::api::{DeleteParams, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use ncclscope::sources::cluster::{ClusterOptions, Connection, connect};
@@ -21,6 +21,8 @@ pub struct Plane {
     pub ready: Value,
     /// An administrator's client of the test itself, past the proxy that is disturbed.
     pub admin: Client,
+    /// Made by the case that runs.
+    namespaces: Mutex<Vec<String>>,
 }
 
 impl Drop for Plane {
@@ -83,6 +85,7 @@ impl Plane {
             pipe: Mutex::new((input, output)),
             ready,
             admin,
+            namespaces: Mutex::default(),
         })
     }
 
@@ -114,8 +117,20 @@ impl Plane {
         connect(options).await.unwrap()
     }
 
-    /// A namespace of the test's own, ready for pods.
+    /// Deletes what a case made, so that the next one finds the GPUs free. Waits for nothing.
+    pub async fn clear(&self) {
+        let names = std::mem::take(&mut *self.namespaces.lock().unwrap());
+        let namespaces: Api<Namespace> = Api::all(self.admin.clone());
+        for name in names {
+            if let Err(e) = namespaces.delete(&name, &DeleteParams::background()).await {
+                println!("  namespace {name} stays: {e}");
+            }
+        }
+    }
+
+    /// A namespace of the test's own, ready for pods; it ends with the case.
     pub async fn namespace(&self, name: &str) {
+        self.namespaces.lock().unwrap().push(name.into());
         let object =
             serde_json::from_value::<Namespace>(json!({"metadata": {"name": name}})).unwrap();
         Api::all(self.admin.clone())

@@ -4,17 +4,21 @@ use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
 use ncclscope::report::redact::Redactor;
-use ncclscope::report::{FailOn, html, junit, markdown};
+use ncclscope::report::{FailOn, html, junit, markdown, text};
 use ncclscope::rules::scene::Scene;
 use ncclscope::sources::sim;
 
 fn scenario(name: &str) -> Scene {
+    Scene::of(&lived(name))
+}
+
+fn lived(name: &str) -> Model {
     let scenario = sim::load(name).unwrap();
     let mut model = Model::default();
     for (seq, (at, event)) in (1..).zip(sim::events(&scenario)) {
         update(&mut model, Stamped { seq, at, event });
     }
-    Scene::of(&model)
+    model
 }
 
 /// A job whose names, values and lines are meant to hurt whoever prints them.
@@ -61,7 +65,7 @@ fn hostile() -> Scene {
 
 pub fn page(scene: &Scene) -> String {
     let mut out = Vec::new();
-    html::write(&mut out, scene, &mut Redactor::new()).unwrap();
+    html::write(&mut out, scene, &Model::default(), &mut Redactor::new()).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -135,6 +139,54 @@ fn the_page_has_everything_and_asks_for_nothing() {
     }
 }
 
+/// Memory over time and bandwidth over size are pictures with numbers on their axes.
+#[test]
+fn the_page_has_its_curves() {
+    let draw = |name: &str| {
+        let model = lived(name);
+        let mut out = Vec::new();
+        html::write(&mut out, &Scene::of(&model), &model, &mut Redactor::new()).unwrap();
+        let page = String::from_utf8(out).unwrap();
+        tags(&page, VOID);
+        page
+    };
+    let part = |page: &str, id: &str| -> Option<String> {
+        let from = page.find(&format!("<section id=\"{id}\">"))?;
+        let rest = &page[from..];
+        Some(rest[..rest.find("</section>")?].to_owned())
+    };
+    let healthy = draw("healthy");
+    let memory = part(&healthy, "memory").expect("memory was sampled");
+    assert_eq!(
+        memory.matches("<polyline").count(),
+        8,
+        "a line for each GPU"
+    );
+    for word in ["GPU by GPU", "rank 0", "rank 7", " GB</text>"] {
+        assert!(memory.contains(word), "no {word} in {memory}");
+    }
+    // A load goes up: the last point of a line stands higher than the first.
+    let points = memory.split("points=\"").nth(1).unwrap();
+    let heights: Vec<f64> = points[..points.find('"').unwrap()]
+        .split(' ')
+        .map(|p| p.split_once(',').unwrap().1.parse().unwrap())
+        .collect();
+    assert!(
+        heights.len() > 10 && heights.last() < heights.first(),
+        "{heights:?}"
+    );
+    let many = part(&draw("eight-nodes"), "memory").expect("memory was sampled");
+    assert!(many.contains("node by node"), "64 lines are no picture");
+    assert!(many.matches("<polyline").count() <= 8);
+    let test = part(&draw("allreduce-good"), "test").expect("a test ran");
+    assert!(
+        test.contains("<polyline") && test.contains(" GB/s</text>"),
+        "{test}"
+    );
+    // Files alone say nothing of memory, and nothing is drawn.
+    assert!(part(&page(&hostile()), "memory").is_none());
+}
+
 #[test]
 fn hostile_text_is_text_on_the_page() {
     let page = page(&hostile());
@@ -200,4 +252,29 @@ fn markdown_keeps_its_shape() {
         };
     }
     assert_eq!(fence, None);
+}
+
+/// Five communicators tell of one wrong setting: it is explained once, and the others are named.
+#[test]
+fn what_follows_from_a_finding_is_told_with_it() {
+    let scene = scenario("sockets-inside-host");
+    let causes = scene.findings.iter().filter(|f| f.consequence_of.is_none());
+    let causes = causes.count();
+    let echoes: Vec<String> = (1..)
+        .zip(&scene.findings)
+        .filter(|(_, f)| f.consequence_of.is_some())
+        .map(|(n, f)| format!("{n}  {}: ", format!("{:?}", f.severity).to_lowercase()))
+        .collect();
+    assert!(!echoes.is_empty() && causes > 0);
+    let mut text = Vec::new();
+    text::write(&mut text, &scene, text::Style { colour: false }).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches("\n    why ").count(), causes, "{text}");
+    for echo in &echoes {
+        assert!(text.contains(echo), "{echo} is not in {text}");
+    }
+    let ticket = ticket(&scene);
+    let explained = (1..=scene.findings.len()).filter(|n| ticket.contains(&format!("\n## {n}. ")));
+    assert_eq!(explained.count(), causes, "{ticket}");
+    assert_eq!(ticket.matches("\n- **").count(), echoes.len(), "{ticket}");
 }

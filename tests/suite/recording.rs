@@ -4,19 +4,20 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ncclscope::app::record::{Recorder, create};
 use ncclscope::model::event::{
     Errand, Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped,
 };
+use ncclscope::model::limits::Limits;
 use ncclscope::model::{Model, update};
 use ncclscope::parse::{Block, Nanos};
 use ncclscope::report::redact::Redactor;
 use ncclscope::report::{Report, json};
 use ncclscope::rules::scene::Scene;
-use ncclscope::sources::recording::{Header, Reader, is_recording, play};
+use ncclscope::sources::recording::{Header, Reader, Writer, is_recording, play};
 use ncclscope::sources::sim;
 use tokio::sync::mpsc;
 
@@ -50,6 +51,14 @@ fn replay(path: &Path) -> Model {
         update(&mut model, Stamped { seq, at: 0, event });
     }
     model
+}
+
+/// A recording in a folder that has just begun.
+fn begun(dir: &Path) -> (PathBuf, Recorder) {
+    let path = dir.join("r");
+    let header = Header::new("t", 1, true);
+    let recorder = Recorder::start(create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    (path, recorder)
 }
 
 #[test]
@@ -204,13 +213,7 @@ fn a_disk_that_does_not_answer_holds_nobody_up() {
 #[test]
 fn no_secret_is_in_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("r");
-    let mut recorder = Recorder::start(
-        create(&path).unwrap(),
-        &Header::new("t", 1, true),
-        Redactor::new(),
-    )
-    .unwrap();
+    let (path, mut recorder) = begun(dir.path());
     let secret = "Zx9qLm4TrQ81vB";
     let pod = ncclscope::model::event::PodView {
         namespace: "prod".into(),
@@ -288,13 +291,7 @@ fn no_secret_is_in_the_file() {
 #[test]
 fn bytes_that_are_no_text_come_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("r");
-    let mut recorder = Recorder::start(
-        create(&path).unwrap(),
-        &Header::new("t", 1, true),
-        Redactor::new(),
-    )
-    .unwrap();
+    let (path, mut recorder) = begun(dir.path());
     let bytes = b"a \xff\xfe\x00 \x1b[31mred\r\n\xc3\xa9\n".to_vec();
     let event = Event::Log(LogBlock {
         source: SourceId(3),
@@ -447,4 +444,67 @@ fn a_writer_that_fails_is_an_answer_and_no_hang() {
         Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::StorageFull),
         Ok(recorder) => assert!(recorder.close().is_err()),
     }
+}
+
+/// What it costs to keep the start-up of 64 ranks; the README has the figures of one run.
+#[test]
+fn the_start_up_of_64_ranks_is_small() {
+    let scenario = sim::load("eight-nodes").unwrap();
+    let events = sim::events(&scenario);
+    let text = |event: &Event| match event {
+        Event::Log(log) => log.block.text.len(),
+        Event::Sample(sample) => sample.text.len(),
+        _ => 0,
+    };
+    let raw: usize = events.iter().map(|(_, e)| text(e)).sum();
+    let header = Header::new("demo eight-nodes", scenario.start_ns(), true);
+    let begun = Instant::now();
+    let mut writer = Writer::new(Vec::new(), &header, Redactor::new()).unwrap();
+    let (mut seq, mut last) = (0, 0);
+    for (at, event) in events {
+        (seq, last) = (seq + 1, at);
+        writer.event(&Stamped { seq, at, event }, at).unwrap();
+    }
+    let (file, _) = writer.finish(last).unwrap();
+    println!(
+        "64 ranks from start to serving: {seq} events, {raw} bytes of text, {} in the file, {} ms to redact, encode and compress",
+        file.len(),
+        begun.elapsed().as_millis()
+    );
+    assert!(raw > 1_000_000, "{raw}");
+    assert!(file.len() * 8 < raw, "{} of {raw}", file.len());
+}
+
+/// What somebody allows a stage is part of what was seen: replayed, the same ranks are suspected.
+#[test]
+fn limits_are_recorded() {
+    let limits: Limits = "weights=900,ray=60".parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seen");
+    let header = Header::new("report", 1, true);
+    let mut writer = Writer::new(File::create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    let event = Event::Limits(limits.clone());
+    writer
+        .event(
+            &Stamped {
+                seq: 0,
+                at: 0,
+                event,
+            },
+            1,
+        )
+        .unwrap();
+    writer.finish(1).unwrap();
+    let mut model = replay(&path);
+    assert_eq!(model.limits, limits);
+    let event = Event::Afresh;
+    update(
+        &mut model,
+        Stamped {
+            seq: 1,
+            at: 0,
+            event,
+        },
+    );
+    assert_eq!(model.limits, limits, "another workload has the same limits");
 }

@@ -651,7 +651,6 @@ fn of_owner(
 
 /// Labels that say which pod of a group, or which revision: no part of what makes it a group.
 const OWN: &[&str] = &[
-    "apps.kubernetes.io/pod-index",
     "statefulset.kubernetes.io/pod-name",
     "controller-revision-hash",
     "pod-template-hash",
@@ -659,10 +658,17 @@ const OWN: &[&str] = &[
     "controller-uid",
 ];
 
+/// Where a pod runs is written on it once it has a node (from 1.35, by the API server): a pod that waits has it not.
+fn is_own(label: &str) -> bool {
+    OWN.contains(&label)
+        || label.starts_with("topology.kubernetes.io/")
+        || label.ends_with("-index")
+}
+
 /// The labels that all of `ours` share; `None` where they would select others too.
 fn common(ours: &[ObjectMeta], others: &[ObjectMeta]) -> Option<String> {
     let mut shared = ours.first()?.labels.clone()?;
-    shared.retain(|k, _| !OWN.contains(&k.as_str()));
+    shared.retain(|k, _| !is_own(k));
     for meta in ours {
         shared.retain(|k, v| meta.labels.as_ref().and_then(|l| l.get(k)) == Some(v));
     }

@@ -233,6 +233,12 @@ pub fn yaml(level: Level, namespace: &str, subjects: &[Subject]) -> String {
         quote(namespace)
     );
     rules(of_level(false), &mut out);
+    if level >= Level::Probe {
+        out.push_str(
+            "# Where commands in pods are forbidden, GPUs are read from DCGM's exporter on their node. In its namespace:\n\
+             # ncclscope rbac probe -n gpu-operator\n",
+        );
+    }
     out.push_str(&format!(
         "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata:\n  name: {name}\n  namespace: {}\n\
          roleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: Role\n  name: {name}\nsubjects:\n",

@@ -20,8 +20,9 @@ use super::client::{Connection, PATIENCE};
 use super::trouble::{Kind, Trouble};
 use crate::model::event::{EdgeEvent, EdgeState, Event};
 
-/// The server ends a watch after so many seconds; a connection that died unseen is noticed a little later.
-const WATCH_SECONDS: u32 = 120;
+/// The server ends a watch after so many seconds; a connection that died unseen is noticed a little later. So often,
+/// because somebody looks at the screen meanwhile; a request a minute and kind.
+const WATCH_SECONDS: u32 = 60;
 /// Objects a page of a list.
 const PAGE: u32 = 500;
 /// A watch that ends sooner than this was not a watch.
