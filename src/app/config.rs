@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::theme::yaml::{self, Entries, Node, place};
-use settings::{SETTINGS, mistake};
+use settings::{SETTINGS, Takes, mistake};
 
 /// Something wrong in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,10 +205,17 @@ impl Config {
     #[must_use]
     pub fn over(&self, command: clap::Command, context: Option<&str>) -> clap::Command {
         let said = self.in_context(context);
-        let known: BTreeMap<&str, String> = SETTINGS
-            .iter()
-            .filter_map(|s| Some((s.arg, (*said.get(s.name)?).to_owned())))
-            .collect();
+        let mut known: BTreeMap<&str, String> = BTreeMap::new();
+        for s in SETTINGS {
+            let Some(value) = said.get(s.name) else {
+                continue;
+            };
+            let slot = known.entry(s.arg).or_default();
+            match (s.takes, s.name.split_once('.')) {
+                (Takes::Stall, Some((_, name))) => slot.push_str(&format!("{name}={value},")),
+                _ => slot.push_str(value),
+            }
+        }
         with_defaults(command, &known)
     }
 
