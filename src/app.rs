@@ -417,6 +417,9 @@ fn screen(
             model.screen.say(said, true);
         }
         model.screen.apply(&Command::Pane(pane.id().into()));
+        if kiosk.is_none() && model.screen.note.is_none() && first_run() {
+            model.screen.welcome();
+        }
         model.screen.kiosk = kiosk;
         // People can't type faster than any source reads.
         let (errands, chores) = mpsc::unbounded_channel();
@@ -446,6 +449,15 @@ fn screen(
     // Readers may sit in a read of a pipe that never ends.
     runtime.shutdown_timeout(Duration::from_millis(100));
     Ok(ExitCode::from(code))
+}
+
+/// Whether nobody used this here before; from now on somebody did. Where that can't be remembered nothing is said.
+fn first_run() -> bool {
+    let Some(folder) = config::state_folder() else {
+        return false;
+    };
+    let made = std::fs::create_dir_all(&folder).is_ok();
+    made && record::create(&folder.join("welcomed")).is_ok()
 }
 
 /// `demo healthy`, `prod lws/mixtral`: for the header of a recording.

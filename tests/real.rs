@@ -43,6 +43,8 @@ mod manners;
 mod plane;
 #[path = "real/pods.rs"]
 mod pods;
+#[path = "real/readme.rs"]
+mod readme;
 #[path = "real/sampler.rs"]
 mod sampler;
 #[path = "real/screen.rs"]

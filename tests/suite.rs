@@ -12,6 +12,8 @@
 mod architecture;
 #[path = "suite/bundle.rs"]
 mod bundle;
+#[path = "suite/calls.rs"]
+mod calls;
 #[path = "suite/checks.rs"]
 mod checks;
 #[path = "suite/cli.rs"]
@@ -54,6 +56,8 @@ mod keys;
 mod kiosk;
 #[path = "suite/layout.rs"]
 mod layout;
+#[path = "suite/leaks.rs"]
+mod leaks;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]

@@ -301,10 +301,17 @@ fn derived(
     redactor: &mut Redactor,
 ) -> anyhow::Result<()> {
     for (key, pod) in model.pods.iter() {
-        if let Some(yaml) = &pod.yaml {
-            let name = format!("pods/{}.yaml", tame(&key.name));
-            files.append(&name, redactor.text(yaml).as_bytes())?;
-        }
+        let name = format!("pods/{}/{}.yaml", tame(&key.namespace), tame(&key.name));
+        // The object as the API server has it; else what is known of it, under the same names.
+        let yaml = match &pod.yaml {
+            Some(yaml) => yaml.to_string(),
+            None => {
+                let mut known = serde_json::to_value(pod)?;
+                redactor.tree(&mut known);
+                serde_yaml::to_string(&known)?
+            }
+        };
+        files.append(&name, redactor.text(&yaml).as_bytes())?;
     }
     let mut env = String::new();
     for (key, pod) in model.pods.iter() {
@@ -337,7 +344,7 @@ fn derived(
     markdown::write(&mut page, scene, redactor)?;
     files.append("report.md", &page)?;
     page.clear();
-    html::write(&mut page, scene, redactor)?;
+    html::write(&mut page, scene, model, redactor)?;
     files.append("report.html", &page)?;
     Ok(())
 }

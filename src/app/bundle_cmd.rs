@@ -173,6 +173,7 @@ pub fn again(out: &Path, session: &Session) -> Option<Vec<OsString>> {
         Some(Verb::Open(open)) => &open.screen.keep,
         Some(Verb::Demo(demo)) => &demo.screen.keep,
         Some(Verb::Replay(replay)) => &replay.screen.keep,
+        Some(Verb::Local(local)) => &local.screen.keep,
         Some(_) => return None,
     };
     if keep.no_redact {
@@ -182,6 +183,8 @@ pub fn again(out: &Path, session: &Session) -> Option<Vec<OsString>> {
         (Some(recording), _) => args.push(recording.into()),
         (None, Some(Verb::Open(open))) => args.extend(open.paths.iter().map(Into::into)),
         (None, Some(Verb::Replay(replay))) => args.push((&replay.file).into()),
+        // What NVML said is past.
+        (None, Some(Verb::Local(_))) => return None,
         (None, Some(Verb::Demo(demo))) => args.extend(
             demo.scenario
                 .iter()

@@ -222,18 +222,28 @@ pub struct Config {
     contexts: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// The folder that the XDG rules name.
+/// The folder for settings that the XDG rules name.
 #[must_use]
 pub fn folder() -> Option<PathBuf> {
+    xdg("XDG_CONFIG_HOME", ".config")
+}
+
+/// The folder for what outlives a run and matters little, by the same rules.
+#[must_use]
+pub fn state_folder() -> Option<PathBuf> {
+    xdg("XDG_STATE_HOME", ".local/state")
+}
+
+fn xdg(variable: &str, otherwise: &str) -> Option<PathBuf> {
     let var = |name: &str| {
         std::env::var_os(name)
             .filter(|v| !v.is_empty())
             .map(PathBuf::from)
     };
     // A relative path in this variable counts as none: so the rules say.
-    var("XDG_CONFIG_HOME")
+    var(variable)
         .filter(|p| p.is_absolute())
-        .or_else(|| Some(var("HOME")?.join(".config")))
+        .or_else(|| Some(var("HOME")?.join(otherwise)))
         .map(|c| c.join("ncclscope"))
 }
 

@@ -1,5 +1,7 @@
 //! Cells to bytes: the shortest sequences that turn what the terminal shows into the next frame.
 
+mod scroll;
+
 use std::io::Write;
 
 use ratatui::buffer::{Buffer, Cell};
@@ -35,7 +37,7 @@ impl Encoder {
         let start = out.len();
         out.extend_from_slice(BEGIN);
         let body = out.len();
-        let old = match self.shown.take().filter(|old| old.area == next.area) {
+        let mut old = match self.shown.take().filter(|old| old.area == next.area) {
             Some(old) => old,
             None => {
                 out.extend_from_slice(b"\x1b[0m\x1b[2J");
@@ -43,6 +45,10 @@ impl Encoder {
                 Buffer::empty(next.area)
             }
         };
+        if let Some(shift) = scroll::find(&old, &next) {
+            self.shift(shift, out);
+            shift.apply(&mut old);
+        }
         self.difference(&old, &next, out);
         if out.len() == body {
             out.truncate(start);
@@ -51,6 +57,21 @@ impl Encoder {
         }
         self.shown = Some(next);
         Some(old)
+    }
+
+    /// Lines inserted or deleted at the top of a region push the rest of it: every terminal since the VT102 does that.
+    fn shift(&mut self, shift: scroll::Shift, out: &mut Vec<u8>) {
+        // What comes in has the ground in force.
+        self.look(PLAIN, out);
+        let scroll::Shift {
+            top, bottom, by, ..
+        } = shift;
+        let how = if shift.down { 'L' } else { 'M' };
+        let top = top + 1;
+        put(
+            out,
+            format_args!("\x1b[{top};{bottom}r\x1b[{top}H\x1b[{by}{how}\x1b[r"),
+        );
     }
 
     /// Row by row; a column counts as changed also where half of a wide character was or will be, because

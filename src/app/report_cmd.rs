@@ -15,6 +15,7 @@ use anyhow::anyhow;
 use super::args::{AccessArgs, ClusterArgs};
 use super::headless;
 use super::record::{self, KeepArgs, Recorder};
+use super::veil;
 use crate::model::event::{Event, Feed, Session, Stamped};
 use crate::model::{Model, update};
 use crate::parse::Nanos;
@@ -84,14 +85,15 @@ pub struct ReportArgs {
 #[must_use]
 pub fn run(args: &ReportArgs) -> ExitCode {
     end_on_interrupt();
-    let (scene, at) = match recorded(args) {
+    let (model, at) = match recorded(args) {
         Ok(observed) => observed,
         Err(e) => {
             complain(&format!("ncclscope: {e:#}"));
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    match print(args, &scene, at) {
+    let scene = Scene::of(&model);
+    match print(args, &model, &scene, at) {
         Ok(()) => ExitCode::from(exit_code(&scene, args.fail_on)),
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -102,22 +104,22 @@ pub fn run(args: &ReportArgs) -> ExitCode {
     }
 }
 
-/// The scene, and the recording of what led to it.
-fn recorded(args: &ReportArgs) -> anyhow::Result<(Scene, Option<Nanos>)> {
+/// What was seen and when, and the recording of it.
+fn recorded(args: &ReportArgs) -> anyhow::Result<(Model, Option<Nanos>)> {
     let mut recorder = args.keep.recorder("report")?;
-    let scene = if args.paths.is_empty() {
-        ask(args, &mut recorder).map(|(scene, at)| (scene, Some(at)))
+    let seen = if args.paths.is_empty() {
+        ask(args, &mut recorder).map(|(model, at)| (model, Some(at)))
     } else {
-        observe(args, &mut recorder).map(|scene| (scene, None))
+        observe(args, &mut recorder).map(|model| (model, None))
     };
     if let Some(recorder) = recorder {
         record::tell(&args.keep, recorder.close())?;
     }
-    scene
+    seen
 }
 
-/// Folds all sources into a scene; notes go to standard error.
-fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Scene> {
+/// Folds all sources into a model; notes go to standard error.
+fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Model> {
     if let [path] = args.paths.as_slice()
         && recording::is_recording(path)
     {
@@ -173,11 +175,11 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
             crate::sources::files::LINE_BYTES >> 20
         ));
     }
-    Ok(Scene::of(&model))
+    Ok(model)
 }
 
 /// Folds a recording: with its own times, to its end.
-fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scene> {
+fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Model> {
     let mut reader = Reader::open(path)?;
     let mut model = Model::default();
     for (seq, entry) in (1..).zip(&mut reader) {
@@ -192,11 +194,11 @@ fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Scen
     if let Some(missing) = reader.loss().sentence() {
         complain(&format!("{}: {missing}", path.display()));
     }
-    Ok(Scene::of(&model))
+    Ok(model)
 }
 
 /// Asks a cluster; what was not reached goes to standard error.
-fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Scene, Nanos)> {
+fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Model, Nanos)> {
     let runtime = super::runtime()?;
     let options = args.cluster.options(args.workload.clone());
     let setup = args.access.setup(false);
@@ -207,16 +209,18 @@ fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Sc
     }
     // Its connections hold nothing that must be waited for.
     runtime.shutdown_background();
-    Ok((Scene::of(&model), at))
+    Ok((model, at))
 }
 
-fn print(args: &ReportArgs, scene: &Scene, at: Option<Nanos>) -> io::Result<()> {
+fn print(args: &ReportArgs, model: &Model, scene: &Scene, at: Option<Nanos>) -> io::Result<()> {
     let stdout = io::stdout();
     let colour = stdout.is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
     let mut redactor = RefCell::new(args.keep.redactor());
+    // What specifications name is found in lines that don't name it.
+    veil::learn(model, redactor.get_mut());
     match args.format {
         Format::Json => json::write(&mut out, &Report::of(scene, at), &redactor)?,
         Format::Text => {
@@ -226,7 +230,7 @@ fn print(args: &ReportArgs, scene: &Scene, at: Option<Nanos>) -> io::Result<()> 
         }
         Format::Markdown => markdown::write(&mut out, scene, redactor.get_mut())?,
         Format::Junit => junit::write(&mut out, scene, args.fail_on, redactor.get_mut())?,
-        Format::Html => html::write(&mut out, scene, redactor.get_mut())?,
+        Format::Html => html::write(&mut out, scene, model, redactor.get_mut())?,
     }
     out.flush()
 }

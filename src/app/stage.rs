@@ -143,7 +143,7 @@ impl RealStage {
     /// Begins to make a bundle; what comes of it is said when it is done.
     fn bundle(&self, path: &str, model: &Model) -> Result<String, String> {
         let Some(args) = bundle_cmd::again(Path::new(path), &model.session) else {
-            return Err("nothing here can be bundled".into());
+            return Err("nothing of it was kept: --record FILE keeps what a bundle needs".into());
         };
         let later = self.doors.later.clone();
         tokio::spawn(async move {
@@ -209,13 +209,20 @@ impl Stage for RealStage {
         };
         match effect {
             Effect::Quit => Outcome::Quit(0),
-            Effect::Copy(text) => match effects::clipboard(&self.doors.redactor.text(&text)) {
-                Ok(bytes) => {
-                    self.output.send(&bytes);
-                    Outcome::Done
+            Effect::Copy(text) => {
+                let text = self.doors.redactor.text(&text);
+                match effects::clipboard(&text) {
+                    Ok(bytes) => {
+                        self.output.send(&bytes);
+                        Outcome::Done
+                    }
+                    // It must be somewhere.
+                    Err(why) => answer(
+                        effects::save_as("ncclscope-copied", "txt", &text)
+                            .map(|saved| format!("{why}: {saved}")),
+                    ),
                 }
-                Err(why) => answer(Err(why)),
-            },
+            }
             Effect::Save(path, text) => {
                 answer(effects::save(&path, &self.doors.redactor.text(&text)))
             }

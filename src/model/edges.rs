@@ -4,13 +4,13 @@
 //! communicator (nccl-logs.md 4.7). Which one is known at once inside an open init window, and is worked
 //! out by the rules otherwise, when all of the process's communicators are known.
 
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use crate::parse::At;
-use crate::parse::fact::{Channel, CollNet, Connected, Dir, Tree, Via};
+use crate::parse::fact::{Channel, CollNet, Connected, Dir, P2pKind, Tree, Via};
 
 /// A place in a source with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Channels {
 }
 
 /// What makes two connection lines the same connection apart from the channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EdgeKey {
     /// Sender; `None` for CollNet's receive side.
     pub from: Option<u32>,
@@ -95,6 +95,32 @@ impl EdgeKey {
             via: c.via,
             collnet: false,
         }
+    }
+}
+
+/// Two numbers: keys are hashed for every connection line.
+impl Hash for EdgeKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ends = |n: Option<u32>| u64::from(n.unwrap_or(u32::MAX));
+        let via = match self.via {
+            Via::P2p { kind, read, ce } => {
+                let kind = match kind {
+                    P2pKind::Ipc => 0,
+                    P2pKind::Cumem => 1,
+                    P2pKind::Mnnvl => 2,
+                    P2pKind::Direct => 3,
+                    P2pKind::CommonDevice => 4,
+                    P2pKind::Indirect(rank) => 5 + u64::from(rank),
+                };
+                kind << 8 | u64::from(read) << 1 | u64::from(ce)
+            }
+            Via::Shm(_) => 0x40,
+            Via::Net { dev, gdr, .. } => u64::from(dev) << 8 | 0x80 | u64::from(gdr),
+            Via::Other(_) => 0xc0,
+        };
+        let index = u64::from(self.index.map_or(0xff, |i| i)) << 40;
+        state.write_u64(ends(self.from) << 32 | ends(self.to));
+        state.write_u64(via << 8 ^ index | self.dir as u64 | u64::from(self.collnet) << 2);
     }
 }
 
@@ -164,6 +190,73 @@ impl Hasher for Quick {
 /// Map in insertion order with a quick hasher.
 pub type QuickMap<K, V> = IndexMap<K, V, BuildHasherDefault<Quick>>;
 
+/// A [`QuickMap`] that looks first where it found something last: lines of one kind come in rows.
+#[derive(Debug, Clone)]
+pub struct Recent<K, V> {
+    map: QuickMap<K, V>,
+    last: usize,
+}
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self {
+            map: QuickMap::default(),
+            last: 0,
+        }
+    }
+}
+
+impl<K: Hash + Eq, V> Recent<K, V> {
+    fn place(&self, key: &K) -> Option<usize> {
+        let last = self.map.get_index(self.last);
+        if last.is_some_and(|(k, _)| k == key) {
+            return Some(self.last);
+        }
+        self.map.get_index_of(key)
+    }
+
+    /// What is kept under a key.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.place(key)
+            .and_then(|at| self.map.get_index(at))
+            .map(|(_, v)| v)
+    }
+
+    /// The same, to be changed; the next search begins there.
+    pub fn find(&mut self, key: &K) -> Option<&mut V> {
+        self.last = self.place(key)?;
+        self.map.get_index_mut(self.last).map(|(_, v)| v)
+    }
+
+    /// What is kept under a key; made where nothing is.
+    pub fn made(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        self.last = match self.place(&key) {
+            Some(at) => at,
+            None => self.map.insert_full(key, V::default()).0,
+        };
+        &mut self.map[self.last]
+    }
+
+    /// Keeps something under a key.
+    pub fn insert(&mut self, key: K, value: V) {
+        self.map.insert(key, value);
+    }
+
+    /// Everything, in the order in which the keys came.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.map.values()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.map.clear();
+    }
+}
+
 /// An unbroken piece of one thread's connection lines.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
@@ -201,6 +294,8 @@ pub struct Run {
     pub chunk: Option<u64>,
     /// `threadThresholds` seen.
     pub tuned: bool,
+    /// Where in `edges` the latest line was.
+    pub(super) latest: usize,
 }
 
 impl Run {
@@ -218,8 +313,14 @@ impl Run {
                 .is_none_or(|(k, _)| k.index == index || k.index.is_none() || index.is_none())
     }
 
-    /// Adds a connection line.
-    pub fn channel(&mut self, c: &Channel, line: u64, quote: impl FnOnce() -> Quote) {
+    /// Adds a connection line: its key, and its channel, which may be another than that of `c`.
+    pub fn channel(
+        &mut self,
+        c: &Channel,
+        (key, channel): (EdgeKey, u16),
+        line: u64,
+        quote: impl FnOnce() -> Quote,
+    ) {
         let (local, gpu) = match c.dir {
             Dir::Receive => (c.to, c.to_gpu),
             Dir::None | Dir::Send => (c.from, c.from_gpu),
@@ -229,8 +330,7 @@ impl Run {
             self.local_nvml = gpu.nvml();
         }
         self.max_rank = self.max_rank.max(c.from).max(c.to);
-        let key = EdgeKey::of(c);
-        self.add(key, c.channel, line, quote);
+        self.add(key, channel, line, quote);
     }
 
     /// Adds a CollNet line; `index` 0 is its receive side, 1 its send side.
@@ -265,7 +365,22 @@ impl Run {
         );
     }
 
+    /// Whether a connection is among them.
+    #[must_use]
+    pub fn has(&self, key: &EdgeKey) -> bool {
+        let latest = self.edges.get_index(self.latest);
+        latest.is_some_and(|(k, _)| k == key) || self.edges.contains_key(key)
+    }
+
     fn add(&mut self, key: EdgeKey, channel: u16, line: u64, quote: impl FnOnce() -> Quote) {
+        if let Some((latest, lines)) = self.edges.get_index_mut(self.latest)
+            && *latest == key
+        {
+            lines.channels.insert(channel);
+            lines.last = line;
+            return;
+        }
+        self.latest = self.edges.get_index_of(&key).unwrap_or(self.edges.len());
         match self.edges.entry(key) {
             indexmap::map::Entry::Occupied(mut e) => {
                 let e = e.get_mut();

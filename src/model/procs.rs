@@ -9,10 +9,10 @@ mod runs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::edges::{EdgeKey, QuickMap, Quote, RingLine, Run, RunSort};
+use super::edges::{EdgeKey, Quote, Recent, RingLine, Run, RunSort};
 use super::event::SourceId;
-use crate::parse::fact::{Dir, Fact, InitFunc, Life, NetDevice, WarnKind};
-use crate::parse::{self, At, Block, Head, Level, Outer, Rec};
+use crate::parse::fact::{Channel, CollOp, Dir, Fact, InitFunc, Life, NetDevice, WarnKind};
+use crate::parse::{self, At, Block, Head, HeadIx, Level, Often, Outer, OuterIx, Rec, Usual};
 
 /// Warnings kept per process: the first ones tell the cause.
 const WARNINGS_KEPT: usize = 64;
@@ -64,7 +64,7 @@ pub struct CommRec {
     /// Version of the library that printed it.
     pub version: Option<String>,
     /// Calls by operation: how many lines, last opCount.
-    pub calls: BTreeMap<parse::fact::CollOp, (u64, u64)>,
+    pub calls: BTreeMap<CollOp, (u64, u64)>,
 }
 
 /// Parentage inside one process.
@@ -178,12 +178,12 @@ pub struct Process {
     pub call_lines: Option<(u64, Quote)>,
     /// A connect that is retried: last seen.
     pub retrying: Option<(Option<String>, String, Quote)>,
-    by_ptr: QuickMap<u64, u32>,
-    threads: QuickMap<u64, Thread>,
+    by_ptr: Recent<u64, u32>,
+    threads: Recent<u64, Thread>,
     /// The first finished run of each sort since the last line about a communicator's life.
     sealed: BTreeMap<RunSort, u32>,
     /// Those of a single connection, by thread, connection and record called: run, records known.
-    again: QuickMap<(u64, EdgeKey, Option<u32>), (u32, u32)>,
+    again: Recent<(u64, EdgeKey, Option<u32>), (u32, u32)>,
     last_coll: Option<u32>,
     splits: BTreeMap<u32, u32>,
     last_fact_version: bool,
@@ -214,62 +214,120 @@ impl Procs {
         let names: Vec<Option<Arc<str>>> =
             block.heads.iter().map(|h| known_host(hosts, h)).collect();
         // Processes of this block's heads; pid 0 of write-ups is told apart by the device of the line.
-        let mut cache: Vec<Option<ProcIx>> = vec![None; block.heads.len()];
+        let mut known = Known {
+            names,
+            procs: vec![None; block.heads.len()],
+            edges: block.forms.iter().map(EdgeKey::of).collect(),
+        };
+        let mut often = block.often.iter().peekable();
         for rec in &block.recs {
-            if matches!(rec.fact, Fact::Vllm(_)) {
-                continue;
+            while let Some(line) = often.next_if(|often| often.line < rec.line) {
+                self.often(source, block, line, &mut known);
             }
-            let Some(ix) = rec.head else {
-                self.headless(source, block, rec);
-                continue;
-            };
-            let ix = ix as usize;
-            let Some(head) = block.heads.get(ix) else {
-                continue;
-            };
-            let proc = match cache.get(ix).copied().flatten() {
-                Some(p) => p,
-                None => {
-                    let (Some(Some(host)), Some(pid)) = (names.get(ix), head.pid) else {
-                        *self.orphans.entry(source).or_default() += 1;
-                        continue;
-                    };
-                    let p = self.find(source, host, pid, block, rec);
-                    if pid != 0
-                        && let Some(slot) = cache.get_mut(ix)
-                    {
-                        *slot = Some(p);
-                    }
-                    p
-                }
-            };
-            let Some(process) = self.list.get_mut(proc as usize) else {
-                continue;
-            };
-            if process.reborn(&rec.fact) {
-                let next = Process::new(
-                    source,
-                    process.host.clone(),
-                    process.pid,
-                    process.incarnation + 1,
-                    block,
-                    rec,
-                );
-                let at = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
-                if let (Some(host), Some(pid)) = (next.host.clone(), next.pid) {
-                    self.by_key
-                        .insert((source, host, pid, if pid == 0 { rec.dev } else { 0 }), at);
-                }
-                if let Some(slot) = cache.get_mut(ix) {
-                    *slot = Some(at);
-                }
-                self.list.push(next);
-            }
-            let proc = cache.get(ix).copied().flatten().unwrap_or(proc);
-            if let Some(process) = self.list.get_mut(proc as usize) {
-                process.apply(block, rec);
+            if !matches!(rec.fact, Fact::Vllm(_)) {
+                self.rec(source, block, rec, &mut known);
             }
         }
+        for line in often {
+            self.often(source, block, line, &mut known);
+        }
+    }
+
+    /// A line that comes by the million.
+    fn often(&mut self, source: SourceId, block: &Block, line: &Often, known: &mut Known) {
+        let Some(voice) = block.voices.get(line.voice as usize) else {
+            return;
+        };
+        let spot = Spot {
+            line: line.line,
+            start: line.start,
+            end: line.end,
+            at: line.at,
+            outer: voice.outer,
+            tid: voice.tid,
+            dev: voice.dev,
+        };
+        let Some(proc) = self.proc(source, block, voice.head, &spot, known) else {
+            return;
+        };
+        let Some(process) = self.list.get_mut(proc as usize) else {
+            return;
+        };
+        process.heard(&spot);
+        match line.what {
+            Usual::Channel { form, channel } => {
+                let form = form as usize;
+                if let (Some(c), Some(key)) = (block.forms.get(form), known.edges.get(form)) {
+                    process.channel(block, &spot, (c, *key, channel));
+                }
+            }
+            Usual::Call { op, op_count, comm } => process.call(block, &spot, (op, op_count, comm)),
+        }
+    }
+
+    fn rec(&mut self, source: SourceId, block: &Block, rec: &Rec, known: &mut Known) {
+        let Some(head) = rec.head else {
+            self.headless(source, block, rec);
+            return;
+        };
+        let spot = Spot::of(rec);
+        let Some(mut proc) = self.proc(source, block, head, &spot, known) else {
+            return;
+        };
+        let Some(process) = self.list.get_mut(proc as usize) else {
+            return;
+        };
+        if process.reborn(&rec.fact) {
+            let next = Process::new(
+                source,
+                process.host.clone(),
+                process.pid,
+                process.incarnation + 1,
+                block,
+                &spot,
+            );
+            proc = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+            if let (Some(host), Some(pid)) = (next.host.clone(), next.pid) {
+                self.by_key.insert(
+                    (source, host, pid, if pid == 0 { rec.dev } else { 0 }),
+                    proc,
+                );
+            }
+            if let Some(slot) = known.procs.get_mut(head as usize) {
+                *slot = Some(proc);
+            }
+            self.list.push(next);
+        }
+        if let Some(process) = self.list.get_mut(proc as usize) {
+            process.apply(block, rec, &spot);
+        }
+    }
+
+    /// The process of a head, made where it is new; none for a damaged head, which is counted.
+    fn proc(
+        &mut self,
+        source: SourceId,
+        block: &Block,
+        head: HeadIx,
+        spot: &Spot,
+        known: &mut Known,
+    ) -> Option<ProcIx> {
+        let ix = head as usize;
+        if let Some(proc) = known.procs.get(ix).copied().flatten() {
+            return Some(proc);
+        }
+        let head = block.heads.get(ix)?;
+        let (Some(Some(host)), Some(pid)) = (known.names.get(ix), head.pid) else {
+            *self.orphans.entry(source).or_default() += 1;
+            return None;
+        };
+        let proc = self.find(source, host, pid, block, spot);
+        if pid != 0
+            && let Some(slot) = known.procs.get_mut(ix)
+        {
+            *slot = Some(proc);
+        }
+        Some(proc)
     }
 
     fn find(
@@ -278,13 +336,13 @@ impl Procs {
         host: &Arc<str>,
         pid: u64,
         block: &Block,
-        rec: &Rec,
+        spot: &Spot,
     ) -> ProcIx {
         let key = (
             source,
             Arc::clone(host),
             pid,
-            if pid == 0 { rec.dev } else { 0 },
+            if pid == 0 { spot.dev } else { 0 },
         );
         if let Some(ix) = self.by_key.get(&key) {
             return *ix;
@@ -296,7 +354,7 @@ impl Procs {
             Some(pid),
             1,
             block,
-            rec,
+            spot,
         ));
         self.by_key.insert(key, ix);
         ix
@@ -329,18 +387,58 @@ fn known_host(hosts: &BTreeSet<Arc<str>>, head: &Head) -> Option<Arc<str>> {
     Some(longest.map_or_else(|| head.host.as_str().into(), Arc::clone))
 }
 
+/// What is known of a block's heads and connections while it is folded.
+struct Known {
+    /// Hosts of the heads.
+    names: Vec<Option<Arc<str>>>,
+    /// Processes of the heads, once looked for.
+    procs: Vec<Option<ProcIx>>,
+    /// Keys of the connections that come by the million.
+    edges: Vec<EdgeKey>,
+}
+
+/// Where a line stands in its block and who said it.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    line: u32,
+    start: u32,
+    end: u32,
+    at: Option<At>,
+    outer: OuterIx,
+    tid: u64,
+    dev: i32,
+}
+
+impl Spot {
+    fn of(rec: &Rec) -> Self {
+        Self {
+            line: rec.line,
+            start: rec.start,
+            end: rec.end,
+            at: rec.at,
+            outer: rec.outer,
+            tid: rec.tid,
+            dev: rec.dev,
+        }
+    }
+
+    fn quote(&self, block: &Block) -> Quote {
+        let raw = block
+            .text
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default();
+        Quote {
+            line: block.first_line + u64::from(self.line),
+            at: self.at,
+            text: parse::cleaned(raw).into(),
+        }
+    }
+}
+
 /// The place and text of a fact.
 #[must_use]
 pub fn quote(block: &Block, rec: &Rec) -> Quote {
-    let raw = block
-        .text
-        .get(rec.start as usize..rec.end as usize)
-        .unwrap_or_default();
-    Quote {
-        line: block.first_line + u64::from(rec.line),
-        at: rec.at,
-        text: parse::cleaned(raw).into(),
-    }
+    Spot::of(rec).quote(block)
 }
 
 impl Process {
@@ -350,7 +448,7 @@ impl Process {
         pid: Option<u64>,
         incarnation: u32,
         block: &Block,
-        rec: &Rec,
+        spot: &Spot,
     ) -> Self {
         Self {
             source,
@@ -359,12 +457,12 @@ impl Process {
             incarnation,
             outer: block
                 .outers
-                .get(rec.outer as usize)
+                .get(spot.outer as usize)
                 .cloned()
                 .unwrap_or_default(),
-            first_line: block.first_line + u64::from(rec.line),
-            first_at: rec.at,
-            last_at: rec.at,
+            first_line: block.first_line + u64::from(spot.line),
+            first_at: spot.at,
+            last_at: spot.at,
             versions: Vec::new(),
             cuda: None,
             driver: None,
@@ -382,10 +480,10 @@ impl Process {
             nvls: None,
             call_lines: None,
             retrying: None,
-            by_ptr: QuickMap::default(),
-            threads: QuickMap::default(),
+            by_ptr: Recent::default(),
+            threads: Recent::default(),
             sealed: BTreeMap::new(),
-            again: QuickMap::default(),
+            again: Recent::default(),
             last_coll: None,
             splits: BTreeMap::new(),
             last_fact_version: false,
@@ -404,19 +502,48 @@ impl Process {
         }
     }
 
-    fn apply(&mut self, block: &Block, rec: &Rec) {
-        self.last_at = rec.at.or(self.last_at);
-        self.last_fact_version = matches!(rec.fact, Fact::Version { .. });
-        let line = block.first_line + u64::from(rec.line);
-        let q = || quote(block, rec);
-        match &rec.fact {
-            Fact::Channel(c) => {
-                let local = if c.dir == Dir::Receive { c.to } else { c.from };
-                let at = (local, c.index, Some(EdgeKey::of(c)));
-                if let Some(run) = self.run(rec.tid, at, c.comm, line) {
-                    run.channel(c, line, q);
+    fn heard(&mut self, spot: &Spot) {
+        self.last_at = spot.at.or(self.last_at);
+        self.last_fact_version = false;
+    }
+
+    /// A connection line: whose channel's number stands beside it.
+    fn channel(&mut self, block: &Block, spot: &Spot, (c, key, channel): (&Channel, EdgeKey, u16)) {
+        let line = block.first_line + u64::from(spot.line);
+        let local = if c.dir == Dir::Receive { c.to } else { c.from };
+        if let Some(run) = self.run(spot.tid, (local, c.index, Some(key)), c.comm, line) {
+            run.channel(c, (key, channel), line, || spot.quote(block));
+        }
+    }
+
+    /// A line about a collective call: the operation, how often it was called, the communicator.
+    fn call(&mut self, block: &Block, spot: &Spot, (op, op_count, comm): (CollOp, u64, u64)) {
+        match &mut self.call_lines {
+            Some((n, _)) => *n += 1,
+            None => self.call_lines = Some((1, spot.quote(block))),
+        }
+        // A call is a boundary between runs and tells which communicator is being used.
+        if let Some(run) = self.threads.find(&spot.tid).and_then(|t| t.run.take()) {
+            self.seal(run);
+        }
+        if let Some(ix) = self.by_ptr.find(&comm).copied() {
+            self.last_coll = Some(ix);
+            if let Some(c) = self.comms.get_mut(ix as usize) {
+                match c.calls.get_mut(&op) {
+                    Some((n, last)) => (*n, *last) = (*n + 1, op_count),
+                    None => drop(c.calls.insert(op, (1, op_count))),
                 }
             }
+        }
+    }
+
+    fn apply(&mut self, block: &Block, rec: &Rec, spot: &Spot) {
+        self.heard(spot);
+        self.last_fact_version = matches!(rec.fact, Fact::Version { .. });
+        let line = block.first_line + u64::from(rec.line);
+        let q = || spot.quote(block);
+        match &rec.fact {
+            Fact::Channel(c) => self.channel(block, spot, (c, EdgeKey::of(c), c.channel)),
             Fact::CollNet(c) => {
                 if let Some(run) = self.run(rec.tid, (c.rank, None, None), c.comm, line) {
                     run.collnet(c, line, q);
@@ -424,24 +551,7 @@ impl Process {
             }
             Fact::Coll {
                 op, op_count, comm, ..
-            } => {
-                match &mut self.call_lines {
-                    Some((n, _)) => *n += 1,
-                    None => self.call_lines = Some((1, q())),
-                }
-                // A call is a boundary between runs and tells which communicator is being used.
-                if let Some(run) = self.threads.get_mut(&rec.tid).and_then(|t| t.run.take()) {
-                    self.seal(run);
-                }
-                if let Some(ix) = self.by_ptr.get(comm).copied() {
-                    self.last_coll = Some(ix);
-                    if let Some(c) = self.comms.get_mut(ix as usize) {
-                        let calls = c.calls.entry(*op).or_default();
-                        calls.0 += 1;
-                        calls.1 = *op_count;
-                    }
-                }
-            }
+            } => self.call(block, spot, (*op, *op_count, *comm)),
             Fact::Ring {
                 channel,
                 order,
@@ -493,7 +603,7 @@ impl Process {
                 {
                     c.connecting = true;
                 }
-                if let Some(t) = self.threads.get_mut(&rec.tid)
+                if let Some(t) = self.threads.find(&rec.tid)
                     && let Some(run) = t.run.take().and_then(|r| self.runs.get_mut(r as usize))
                 {
                     run.closing = run.closing.or(Some(*what));
@@ -542,7 +652,7 @@ impl Process {
                 }
             }
             Fact::BootstrapTimings { .. } => {
-                let thread = self.threads.entry(rec.tid).or_default();
+                let thread = self.threads.made(rec.tid);
                 match thread.window.and_then(|i| self.comms.get_mut(i as usize)) {
                     Some(c) => c.met = true,
                     None => thread.met = true,
@@ -582,7 +692,7 @@ impl Process {
                 if self.network.is_none() {
                     self.network = Some((name.clone(), q()));
                 }
-                let thread = self.threads.entry(rec.tid).or_default();
+                let thread = self.threads.made(rec.tid);
                 match thread.window.and_then(|i| self.comms.get_mut(i as usize)) {
                     Some(c) => c.network = Some(name.clone()),
                     None => thread.network = Some(name.clone()),

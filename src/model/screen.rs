@@ -42,6 +42,9 @@ pub const CANCEL: &str = "allreduce cancel";
 /// How many ticks (seconds) a message stays: long enough to be read aloud.
 const NOTE_FOR: u8 = 6;
 
+/// How many of them the first words stay.
+const WELCOME_FOR: u8 = 60;
+
 /// Command lines remembered.
 const HISTORY: usize = 100;
 
@@ -129,6 +132,8 @@ pub struct Note {
     /// Something went wrong.
     pub bad: bool,
     left: u8,
+    /// The next key takes it away.
+    goes: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -345,12 +350,23 @@ impl Screen {
         }
     }
 
+    /// Says what somebody who sits here for the first time must know.
+    pub fn welcome(&mut self) {
+        self.note = Some(Note {
+            text: "first time here: ? keys and signs   : commands   0-9 panes   q back".into(),
+            bad: false,
+            left: WELCOME_FOR,
+            goes: true,
+        });
+    }
+
     /// Shows a message.
     pub fn say(&mut self, text: impl Into<String>, bad: bool) {
         self.note = Some(Note {
             text: text.into(),
             bad,
             left: NOTE_FOR,
+            goes: false,
         });
     }
 
@@ -386,6 +402,7 @@ impl Screen {
 
     /// Does what the person meant.
     pub fn apply(&mut self, command: &Command) -> Vec<Effect> {
+        self.note.take_if(|note| note.goes);
         let effects = self.obey(command);
         self.put();
         effects

@@ -3,7 +3,8 @@
 //! A speaker is told by the pid of its prefix inside one source; lines without a prefix belong to the
 //! source's own main process. Which NCCL process it is, the rules say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::edges::Quote;
 use super::event::SourceId;
@@ -13,7 +14,7 @@ use crate::parse::vllm::{
     Counted, Edge, Fault, FaultKind, Label, Leader, Phase, ProcKind, Progress, RankStart, Ranks,
     Route, Settings, Stats, Torch, VllmFact,
 };
-use crate::parse::{At, Block, Outer};
+use crate::parse::{At, Block, Outer, Rec};
 
 /// Failures kept per speaker: the first ones tell the cause.
 const FAULTS_KEPT: usize = 64;
@@ -202,6 +203,9 @@ impl Speakers {
     pub fn fold(&mut self, source: SourceId, block: &Block) {
         // A bar redraws itself after carriage returns without repeating the prefix of its line.
         let mut spoke: Option<(u32, u32)> = None;
+        // Whose prefixes they are: a pid tells it alone, unless a process says its first words again.
+        let mut known: Vec<Option<u32>> = vec![None; block.outers.len()];
+        let mut brief = BTreeSet::new();
         for rec in block
             .said
             .iter()
@@ -216,7 +220,43 @@ impl Speakers {
             };
             spoke = Some((rec.line, who));
             let outer = block.outers.get(who as usize);
-            self.apply(source, outer, fact, rec.at, &|| quote(block, rec));
+            let at = || quote(block, rec);
+            let plain = !is_first_words(fact) && outer.is_some_and(|o| o.pid.is_some());
+            let slot = known.get_mut(who as usize);
+            let have = slot.as_ref().and_then(|slot| **slot).filter(|_| plain);
+            let found = have.or_else(|| self.find(source, outer, fact, &at));
+            let Some(ix) = found else { continue };
+            if let Some(slot) = slot
+                && outer.is_some_and(|o| o.pid.is_some())
+            {
+                *slot = Some(ix);
+            }
+            // Of what is told over and over the newest alone is kept: it gets its text when the block is read.
+            if matches!(**fact, VllmFact::Stats(_) | VllmFact::Progress(_)) {
+                let place = || Quote {
+                    line: block.first_line + u64::from(rec.line),
+                    at: rec.at,
+                    text: Arc::default(),
+                };
+                brief.insert(ix);
+                self.tell(source, ix, outer, fact, rec.at, (&at, &place));
+            } else {
+                self.tell(source, ix, outer, fact, rec.at, (&at, &at));
+            }
+        }
+        for ix in brief {
+            let Some(speaker) = self.list.get_mut(ix as usize) else {
+                continue;
+            };
+            let stats = speaker.stats.as_mut().map(|(_, q)| q);
+            let progress = speaker.progress.as_mut().map(|(_, q)| q);
+            for short in stats.into_iter().chain(progress) {
+                if short.text.is_empty()
+                    && let Some(rec) = said_in(block, short.line)
+                {
+                    short.text = quote(block, rec).text;
+                }
+            }
         }
     }
 
@@ -229,13 +269,25 @@ impl Speakers {
         stamp: Option<At>,
         at: &dyn Fn() -> Quote,
     ) {
-        let Some(ix) = self.find(source, outer, fact, at) else {
-            return;
-        };
+        if let Some(ix) = self.find(source, outer, fact, at) {
+            self.tell(source, ix, outer, fact, stamp, (at, at));
+        }
+    }
+
+    /// Applies one fact; quotes its line, and the same for what only the newest of is kept.
+    fn tell(
+        &mut self,
+        source: SourceId,
+        ix: u32,
+        outer: Option<&Outer>,
+        fact: &VllmFact,
+        stamp: Option<At>,
+        (at, newest): (&dyn Fn() -> Quote, &dyn Fn() -> Quote),
+    ) {
         let Some(s) = self.list.get_mut(ix as usize) else {
             return;
         };
-        s.apply(fact, outer, stamp, at);
+        s.apply(fact, outer, stamp, at, newest);
         if s.pid.is_some()
             && let Some(rank) = s.global_rank()
         {
@@ -295,8 +347,7 @@ impl Speakers {
         let again = known
             .and_then(|i| self.list.get(i as usize))
             .is_some_and(|s| {
-                let first_words =
-                    matches!(fact, VllmFact::Version { .. } | VllmFact::Engine { .. });
+                let first_words = is_first_words(fact);
                 let text = first_words.then(|| at().text);
                 first_words
                     && s.stage
@@ -412,6 +463,7 @@ impl Speaker {
         outer: Option<&Outer>,
         at: Option<At>,
         q: impl Fn() -> Quote,
+        newest: impl Fn() -> Quote,
     ) {
         self.last_at = at.or(self.last_at);
         if let Some(text) = outer.and_then(|o| o.label.as_deref())
@@ -484,7 +536,7 @@ impl Speaker {
             }
             VllmFact::Progress(p) if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) => {
                 let p = self.fetched(p);
-                self.progress = Some((p, q()));
+                self.progress = Some((p, newest()));
             }
             VllmFact::Checkpoint { gib, .. } => self.checkpoint_gib = Some(*gib),
             VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
@@ -506,7 +558,7 @@ impl Speaker {
                 } else {
                     0
                 };
-                self.stats = Some((*stats, q()));
+                self.stats = Some((*stats, newest()));
             }
             VllmFact::ShmWait { seconds } => {
                 let n = self.shm_waits.as_ref().map_or(0, |(n, _, _)| *n);
@@ -588,6 +640,19 @@ impl Speaker {
             self.model.get_or_insert_with(|| model.to_owned());
         }
     }
+}
+
+/// What a main process says first of all: said again, it lives again.
+fn is_first_words(fact: &VllmFact) -> bool {
+    matches!(fact, VllmFact::Version { .. } | VllmFact::Engine { .. })
+}
+
+/// What vLLM said in a line.
+fn said_in(block: &Block, line: u64) -> Option<&Rec> {
+    let line = u32::try_from(line.checked_sub(block.first_line)?).ok()?;
+    let from = block.recs.partition_point(|rec| rec.line < line);
+    let mut there = block.recs.iter().skip(from);
+    there.find(|rec| rec.line == line && matches!(rec.fact, Fact::Vllm(_)))
 }
 
 /// The global rank that a line carries in place of a prefix.

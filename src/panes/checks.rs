@@ -24,6 +24,8 @@ pub static PANE: Pane = Pane {
 
 type Numbered<'a> = (usize, &'a CheckView);
 
+const WHOM: &str = "WHOM";
+
 fn columns<'a>() -> [Column<Numbered<'a>>; 5] {
     [
         Column {
@@ -51,7 +53,7 @@ fn columns<'a>() -> [Column<Numbered<'a>>; 5] {
             value: |(_, c), _| (c.title.clone(), Role::Text),
         },
         Column {
-            head: "WHOM",
+            head: WHOM,
             right: false,
             gives: 2,
             most: 24,
@@ -167,15 +169,11 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         }
     };
     let head = (sentence.as_str(), role);
-    table::headed(
-        view,
-        PaneId::Checks,
-        head,
-        &columns().each_ref(),
-        &rows,
-        area,
-        pen,
-    );
+    let columns = columns();
+    // Whom it is about stands in the answer, too: where that has little room it goes first.
+    let wide = |c: &&Column<Numbered<'_>>| width >= 100 || c.head != WHOM;
+    let columns: Vec<&Column<Numbered<'_>>> = columns.iter().filter(wide).collect();
+    table::headed(view, PaneId::Checks, head, &columns, &rows, area, pen);
 }
 
 fn drill(view: &View<'_>, width: u16) -> Option<Page> {

@@ -71,7 +71,8 @@ enum Row {
 
 static COLUMNS: [Column<Row>; 4] = [
     Column {
-        head: "VARIABLE",
+        // As wide as most names: what stands beneath must not be painted anew when the first long one comes.
+        head: "VARIABLE               ",
         right: false,
         gives: 0,
         most: 36,
@@ -83,7 +84,7 @@ static COLUMNS: [Column<Row>; 4] = [
     Column {
         head: "STATE",
         right: false,
-        gives: 1,
+        gives: 0,
         most: 9,
         value: |r, _| match r {
             Row::Variable(v) => {
@@ -106,7 +107,7 @@ static COLUMNS: [Column<Row>; 4] = [
     Column {
         head: "WHAT IT IS",
         right: false,
-        gives: 2,
+        gives: 1,
         most: 0,
         value: |r, _| match r {
             Row::Variable(v) => {
@@ -209,7 +210,6 @@ fn known(scene: &Scene) -> Vec<Variable> {
         }
     }
     speak.sort_unstable();
-    let ranks = parts::ranks;
     all.into_iter()
         .map(|(name, values)| {
             let values: Vec<(&str, Vec<u32>)> = values
@@ -224,11 +224,11 @@ fn known(scene: &Scene) -> Vec<Variable> {
             let without: Vec<u32> = speak.iter().copied().filter(|n| !has(n)).collect();
             let told = values
                 .iter()
-                .map(|(v, r)| ((*v).to_owned(), r.len(), ranks(r)));
+                .map(|(v, r)| ((*v).to_owned(), r.len(), parts::ranks(r)));
             Variable::new(
                 name,
                 told.collect(),
-                (!without.is_empty()).then(|| ranks(&without)),
+                (!without.is_empty()).then(|| parts::ranks(&without)),
             )
         })
         .collect()

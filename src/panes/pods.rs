@@ -50,24 +50,14 @@ fn rows<'a>(view: &View<'a>) -> Vec<&'a PodRow> {
 }
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
-    let rows = rows(view);
-    let selected = view
-        .screen
-        .cursor()
-        .row(0, rows.len())
-        .and_then(|r| rows.get(r));
-    Counts {
-        rows: rows.len(),
-        page: usize::from(body.height.saturating_sub(2)),
-        problems: rows
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| p.bad)
-            .map(|(i, _)| i)
-            .collect(),
-        copy: selected.map(|p| p.name.clone()),
-        ..Counts::default()
-    }
+    table::counts(
+        view,
+        PaneId::Pods,
+        &rows(view),
+        body,
+        |p| p.name.clone(),
+        |p| p.bad,
+    )
 }
 
 fn columns<'a>() -> [Column<&'a PodRow>; 11] {

@@ -49,17 +49,24 @@ fn small(bytes: [u8; 8]) -> (u64, usize) {
 pub(super) struct Cur<'a>(pub(super) &'a [u8]);
 
 impl<'a> Cur<'a> {
-    /// Goes past `lit`, or stays and says `None`.
+    /// Goes past `lit`, or stays and says `None`. Its length is known, so that it is compared in words.
     #[inline]
-    pub(super) fn lit(&mut self, lit: &[u8]) -> Option<()> {
-        self.0 = self.0.strip_prefix(lit)?;
-        Some(())
+    pub(super) fn lit<const N: usize>(&mut self, lit: &[u8; N]) -> Option<()> {
+        let (here, rest) = self.0.split_first_chunk::<N>()?;
+        (here == lit).then(|| self.0 = rest)
     }
 
     /// Goes past `lit` if it stands here; says whether it did.
     #[inline]
-    pub(super) fn eat(&mut self, lit: &[u8]) -> bool {
+    pub(super) fn eat<const N: usize>(&mut self, lit: &[u8; N]) -> bool {
         self.lit(lit).is_some()
+    }
+
+    /// [`Self::lit`] for words out of a table.
+    #[inline]
+    pub(super) fn words(&mut self, words: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(words)?;
+        Some(())
     }
 
     /// The next byte, left where it is.
@@ -161,6 +168,23 @@ impl<'a> Cur<'a> {
             .unwrap_or_else(|| std::mem::take(&mut self.0))
     }
 
+    /// [`Self::word`] for words of a few bytes, looked at eight by eight.
+    #[inline]
+    pub(super) fn skip_word(&mut self) {
+        while let Some((next, rest)) = self.0.split_first_chunk::<8>() {
+            let x = u64::from_le_bytes(*next) ^ (ONES * 0x20);
+            // The lowest of these bits is right, which is the one that counts.
+            let blanks = x.wrapping_sub(ONES) & !x & (ONES * 0x80);
+            if blanks != 0 {
+                let at = (blanks.trailing_zeros() / 8) as usize;
+                self.0 = self.0.get(at..).unwrap_or_default();
+                return;
+            }
+            self.0 = rest;
+        }
+        self.word();
+    }
+
     /// Everything before the next `stop`, which is left standing.
     #[inline]
     pub(super) fn until(&mut self, stop: u8) -> Option<&'a [u8]> {
@@ -239,24 +263,85 @@ pub(super) fn between<'a>(hay: &'a [u8], open: &[u8], close: &[u8]) -> Option<&'
     tail.get(..find(tail, close)?)
 }
 
+/// Odd, and without a pattern.
+const K: u64 = 0x517c_c1b7_2722_0a95;
+
+/// What a [`hash`] is made of, word by word: no step waits for the one before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hash {
+    sum: u64,
+    factor: u64,
+}
+
+impl Hash {
+    /// For so many bytes.
+    #[inline]
+    pub(super) fn new(seed: u64, len: usize) -> Self {
+        Self {
+            sum: seed ^ (len as u64).wrapping_mul(K),
+            factor: K,
+        }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, word: u64) {
+        self.sum = self.sum.wrapping_add(word.wrapping_mul(self.factor));
+        self.factor = self.factor.wrapping_add(K << 1);
+    }
+
+    #[inline]
+    pub(super) fn end(self) -> u64 {
+        let h = (self.sum ^ (self.sum >> 32)).wrapping_mul(K);
+        h ^ (h >> 32)
+    }
+}
+
 /// A hash for the small interning tables; not for anything that is stored.
 #[inline]
 pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    const K: u64 = 0x517c_c1b7_2722_0a95;
-    let mut h = seed ^ (bytes.len() as u64).wrapping_mul(K);
+    let mut h = Hash::new(seed, bytes.len());
     let (words, tail) = bytes.as_chunks::<8>();
     for word in words {
-        h = (h.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(K);
+        h.add(u64::from_le_bytes(*word));
     }
     if let Some(last) = bytes.last_chunk::<8>() {
         // Some bytes count twice, which is quicker than one by one.
-        h = (h.rotate_left(5) ^ u64::from_le_bytes(*last)).wrapping_mul(K);
+        h.add(u64::from_le_bytes(*last));
     } else {
         for byte in tail {
-            h = (h.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(K);
+            h.add(u64::from(*byte));
         }
     }
-    h ^ (h >> 32)
+    h.end()
+}
+
+/// A hash of seven words out of some bytes, in no loop, for tables that compare all of them afterwards.
+#[inline]
+pub(super) fn glance(bytes: &[u8]) -> u64 {
+    let word = |at: usize| {
+        let rest = bytes.get(at..)?;
+        rest.first_chunk::<8>()
+            .map(|word| u64::from_le_bytes(*word))
+    };
+    let (half, len) = (bytes.len() / 2, bytes.len());
+    let words = || {
+        let front = (word(0)?, word(8)?, word(16)?);
+        Some((
+            front,
+            word(half - 8)?,
+            word(half)?,
+            word(len - 16)?,
+            word(len - 8)?,
+        ))
+    };
+    let Some(((a, b, c), d, e, f, g)) = (len >= 24).then(words).flatten() else {
+        return hash(0, bytes);
+    };
+    let mut h = Hash::new(0, len);
+    for word in [a, b, c, d, e, f, g] {
+        h.add(word);
+    }
+    h.end()
 }
 
 /// An open-addressing table of indices into some list, so that equal things are found without an allocation.

@@ -133,7 +133,7 @@ fn level(c: &mut Cur<'_>) -> Option<Level> {
         b'C' => (b"CALL", Level::Call),
         _ => return None,
     };
-    c.lit(word)?;
+    c.words(word)?;
     (c.eat(b" ") || c.0.is_empty()).then_some(level)
 }
 

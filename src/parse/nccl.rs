@@ -43,31 +43,8 @@ fn capital_c(c: Cur<'_>) -> Option<Fact> {
 
 /// `OP: opCount %lx sendbuff %p recvbuff %p count %zu datatype %d op %d root %d comm %p [nranks=%d] stream %p`
 #[inline]
-fn collective(mut c: Cur<'_>) -> Option<Fact> {
-    let (op, words): (_, &[u8]) = match c.0.first_chunk::<4>()? {
-        b"AllR" => (CollOp::AllReduce, b"AllReduce: opCount "),
-        b"AllG" => (CollOp::AllGather, b"AllGather: opCount "),
-        b"Redu" if c.0.get(6) == Some(&b'S') => (CollOp::ReduceScatter, b"ReduceScatter: opCount "),
-        b"Redu" => (CollOp::Reduce, b"Reduce: opCount "),
-        b"Broa" => (CollOp::Broadcast, b"Broadcast: opCount "),
-        b"Send" => (CollOp::Send, b"Send: opCount "),
-        b"Recv" => (CollOp::Recv, b"Recv: opCount "),
-        b"Allt" => (CollOp::AlltoAll, b"AlltoAll: opCount "),
-        b"AllT" => (CollOp::AlltoAll, b"AllToAll: opCount "),
-        b"Gath" => (CollOp::Gather, b"Gather: opCount "),
-        b"Scat" => (CollOp::Scatter, b"Scatter: opCount "),
-        b"PutS" => (CollOp::PutSignal, b"PutSignal: opCount "),
-        b"Sign" => (CollOp::Signal, b"Signal: opCount "),
-        b"Wait" => (CollOp::WaitSignal, b"WaitSignal: opCount "),
-        _ => return None,
-    };
-    c.lit(words)?;
-    let op_count = c.hex()?;
-    c.lit(b" sendbuff ")?;
-    c.word();
-    c.lit(b" recvbuff ")?;
-    c.word();
-    c.lit(b" count ")?;
+fn collective(c: Cur<'_>) -> Option<Fact> {
+    let (op, op_count, mut c) = call(c.0)?;
     let count = c.num()?;
     c.lit(b" datatype ")?;
     let datatype = c.int()?;
@@ -91,6 +68,37 @@ fn collective(mut c: Cur<'_>) -> Option<Fact> {
         comm,
         nranks,
     })
+}
+
+/// The operation and its count, and the line from ` count ` on without that word.
+#[inline]
+pub(super) fn call(msg: &[u8]) -> Option<(CollOp, u64, Cur<'_>)> {
+    let mut c = Cur(msg);
+    let op = match msg.first_chunk::<4>()? {
+        b"AllR" => c.lit(b"AllReduce").map(|()| CollOp::AllReduce),
+        b"AllG" => c.lit(b"AllGather").map(|()| CollOp::AllGather),
+        b"Redu" if c.eat(b"ReduceScatter") => Some(CollOp::ReduceScatter),
+        b"Redu" => c.lit(b"Reduce").map(|()| CollOp::Reduce),
+        b"Broa" => c.lit(b"Broadcast").map(|()| CollOp::Broadcast),
+        b"Send" => c.lit(b"Send").map(|()| CollOp::Send),
+        b"Recv" => c.lit(b"Recv").map(|()| CollOp::Recv),
+        b"Allt" => c.lit(b"AlltoAll").map(|()| CollOp::AlltoAll),
+        b"AllT" => c.lit(b"AllToAll").map(|()| CollOp::AlltoAll),
+        b"Gath" => c.lit(b"Gather").map(|()| CollOp::Gather),
+        b"Scat" => c.lit(b"Scatter").map(|()| CollOp::Scatter),
+        b"PutS" => c.lit(b"PutSignal").map(|()| CollOp::PutSignal),
+        b"Sign" => c.lit(b"Signal").map(|()| CollOp::Signal),
+        b"Wait" => c.lit(b"WaitSignal").map(|()| CollOp::WaitSignal),
+        _ => None,
+    }?;
+    c.lit(b": opCount ")?;
+    let op_count = c.hex()?;
+    c.lit(b" sendbuff ")?;
+    c.skip_word();
+    c.lit(b" recvbuff ")?;
+    c.skip_word();
+    c.lit(b" count ")?;
+    Some((op, op_count, c))
 }
 
 /// A message by its first words; what follows them is handed on.
@@ -171,7 +179,8 @@ fn other(whole: &[u8]) -> Option<Fact> {
         return channel_counts(c);
     }
     for (words, read) in MESSAGES {
-        if let Some(rest) = msg.strip_prefix(*words)
+        if words.first() == msg.first()
+            && let Some(rest) = msg.strip_prefix(*words)
             && let Some(fact) = read(Cur(rest))
         {
             return Some(fact);

@@ -20,7 +20,7 @@ pub(super) struct Clock {
 impl Clock {
     /// `YYYY-MM-DD{T| }HH:MM{:SS{.frac}}{zone}`, also with slashes; gives the stamp and what follows it.
     /// With a zone it is exact.
-    #[inline]
+    #[inline(always)]
     pub(super) fn date_time<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
         if let Some((second, rest)) = s.split_first_chunk::<20>()
             && *second == self.second
@@ -30,6 +30,10 @@ impl Clock {
             let ns = self.second_ns + nanos;
             return Some((At { ns, exact: true }, rest));
         }
+        self.read_and_keep(s)
+    }
+
+    fn read_and_keep<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
         let read = self.read(s)?;
         if let Some((second, [_, _, _, _, _, _, _, _, _, b'Z', ..])) = s.split_first_chunk::<20>()
             && second.last() == Some(&b'.')
@@ -91,7 +95,7 @@ fn fraction(s: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// Nine digits as nanoseconds.
-#[inline]
+#[inline(always)]
 fn nine(eight: [u8; 8], ninth: u8) -> Option<i64> {
     let word = u64::from_le_bytes(eight);
     if no_digits(word) != 0 || !ninth.is_ascii_digit() {
@@ -191,7 +195,7 @@ pub(super) fn ctime(s: &[u8]) -> Option<(At, &[u8])> {
     let mut c = Cur(s.get(4..)?);
     let name = c.0.get(..4)?;
     let month = 1 + i64::try_from(MONTHS.iter().position(|m| *m == name)?).ok()?;
-    c.lit(name)?;
+    c.words(name)?;
     c.blanks();
     let day = c.signed()?;
     c.lit(b" ")?;

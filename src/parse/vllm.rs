@@ -32,14 +32,14 @@ mod torch;
 
 use std::sync::LazyLock;
 
-use regex::bytes::{Regex, RegexBuilder};
+use aho_corasick::{AhoCorasick, Input, MatchKind};
 
 pub use command::{Command, Ray, Torchrun, is_known};
 pub use fact::{Edge, Phase, Printer, Stats, VllmFact, release};
 pub use fault::{Fault, FaultKind};
 pub use header::{Header, Severity, Stamp, Style, header, header_stamp};
 pub use layout::{Label, Leader, ProcKind, RankStart, Ranks, host_of};
-pub(in crate::parse) use memo::{Memo, Shape};
+pub(in crate::parse) use memo::{Known, Memo, said as remembered};
 pub use progress::{Counted, Progress};
 pub use route::Route;
 pub use settings::Settings;
@@ -53,7 +53,7 @@ const LOOK: usize = 64 * 1024;
 const TRIES: usize = 24;
 
 /// A line with the place where an anchor was found in it.
-struct Hit<'a> {
+pub(in crate::parse) struct Hit<'a> {
     /// The message, header removed.
     msg: &'a [u8],
     /// Where the anchor starts in it.
@@ -77,11 +77,11 @@ impl<'a> Hit<'a> {
 }
 
 /// Reads what stands around an anchor, or says that the line is something else.
-type Read = fn(&Hit<'_>) -> Option<VllmFact>;
+pub(in crate::parse) type Read = fn(&Hit<'_>) -> Option<VllmFact>;
 
 /// All anchors in one automaton. The longest of several that start at one place wins.
 struct Anchors {
-    any: Option<Regex>,
+    any: Option<AhoCorasick>,
     table: Vec<(&'static str, Read)>,
 }
 
@@ -90,7 +90,7 @@ impl Anchors {
         let mut table = Self::table();
         table.sort_by_key(|(a, _)| *a);
         Self {
-            any: pattern(table.iter().map(|(a, _)| (*a).to_owned())),
+            any: searcher(table.iter().map(|(a, _)| *a)),
             table,
         }
     }
@@ -115,16 +115,12 @@ impl Anchors {
     }
 }
 
-/// An automaton that finds the first of some words, the longest of those that start there.
-fn pattern(words: impl Iterator<Item = String>) -> Option<Regex> {
-    let mut words: Vec<String> = words.collect();
-    words.sort_by_key(|w| std::cmp::Reverse(w.len()));
-    let any = words
-        .iter()
-        .map(|w| regex::escape(w))
-        .collect::<Vec<_>>()
-        .join("|");
-    RegexBuilder::new(&any).unicode(false).build().ok()
+/// An automaton that finds the first of some words, the longest of those that start there. It is ready a
+/// hundred times sooner than a regular expression of as many words, which every start would wait for.
+fn searcher(words: impl Iterator<Item = impl AsRef<[u8]>>) -> Option<AhoCorasick> {
+    let longest = MatchKind::LeftmostLongest;
+    let mut builder = AhoCorasick::builder();
+    builder.match_kind(longest).build(words).ok()
 }
 
 static ANCHORS: LazyLock<Anchors> = LazyLock::new(Anchors::new);
@@ -152,7 +148,8 @@ fn said(body: &[u8], head: Option<&Header<'_>>, outer: &Outer) -> Option<VllmFac
     let anchors = &*ANCHORS;
     let mut from = 0;
     for _ in 0..TRIES {
-        let Some(m) = anchors.any.as_ref()?.find_at(body, from) else {
+        let rest = Input::new(body).range(from.min(body.len())..);
+        let Some(m) = anchors.any.as_ref()?.find(rest) else {
             break;
         };
         let hit = Hit {
@@ -162,7 +159,10 @@ fn said(body: &[u8], head: Option<&Header<'_>>, outer: &Outer) -> Option<VllmFac
             head,
             outer,
         };
-        let fact = anchors.reader(m.as_bytes()).and_then(|read| read(&hit));
+        let fact = body
+            .get(m.range())
+            .and_then(|anchor| anchors.reader(anchor))
+            .and_then(|read| read(&hit));
         if fact.is_some() {
             return fact;
         }

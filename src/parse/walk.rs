@@ -7,6 +7,7 @@
 mod glued;
 mod inner;
 mod intern;
+mod usual;
 
 use memchr::memmem::Finder;
 
@@ -15,8 +16,9 @@ use super::envelope::{self, Peeled};
 use super::fact::{At, Fact, Level};
 use super::head::{self, Tail};
 use super::stamp::{self, Clock};
-use super::vllm::{Memo, Shape};
+use super::vllm::{Known, Memo};
 use intern::Face;
+use usual::Told;
 
 use super::{Block, HeadIx, Outer, OuterIx, Rec, json, nccl, vllm};
 
@@ -75,6 +77,12 @@ pub(super) struct Walk<'t> {
     prefixes: Vec<(Box<[u8]>, OuterIx)>,
     /// Heads by their bytes.
     faces: Vec<Face>,
+    /// Connections by their bytes.
+    forms: Vec<Told<u32>>,
+    /// Communicators called, by the bytes at the end of the line.
+    calls: Vec<Told<u64>>,
+    /// Voices by what they are.
+    voices: Vec<u32>,
     exact: bool,
     /// Lines last counted as NCCL's and as vLLM's.
     nccl_line: Option<u32>,
@@ -97,6 +105,9 @@ impl<'t> Walk<'t> {
             mut outers,
             mut recs,
             mut said,
+            mut often,
+            mut voices,
+            mut forms,
             ..
         } = used;
         heads.clear();
@@ -104,6 +115,9 @@ impl<'t> Walk<'t> {
         outers.push(Outer::default());
         recs.clear();
         said.clear();
+        often.clear();
+        voices.clear();
+        forms.clear();
         Self {
             text,
             memo,
@@ -112,6 +126,9 @@ impl<'t> Walk<'t> {
                 outers,
                 recs,
                 said,
+                often,
+                voices,
+                forms,
                 ..Block::default()
             },
             clock: Clock::default(),
@@ -125,6 +142,9 @@ impl<'t> Walk<'t> {
             scratch: Vec::new(),
             prefixes: Vec::new(),
             faces: Vec::new(),
+            forms: Vec::new(),
+            calls: Vec::new(),
+            voices: Vec::new(),
             exact: false,
             nccl_line: None,
             vllm_line: None,
@@ -261,7 +281,9 @@ impl<'t> Walk<'t> {
         if hits == 0 {
             return self.no_nccl(s, at, outer, rest, place);
         }
-        let (head, tail) = match word.and_then(|word| self.face(s, rest, word, outer)) {
+        let face = word.zip(place.base);
+        let face = face.and_then(|(word, base)| self.face((s, base), rest, word, outer));
+        let (head, tail) = match face {
             Some(known) => known,
             None => {
                 let Some(found) = head::at(rest) else {
@@ -286,13 +308,12 @@ impl<'t> Walk<'t> {
         place: Place,
     ) -> bool {
         let header = envelope::header(rest);
-        let Some(shape) = self
-            .memo
-            .as_mut()
-            .filter(|_| !begins_prefix(rest))
-            .and_then(|memo| memo.shape(rest))
-            .filter(|_| !header.is_some_and(is_access))
-        else {
+        let shape = if begins_prefix(rest) || header.is_some_and(is_access) {
+            None
+        } else {
+            self.memo.as_mut().and_then(|memo| memo.shape(rest))
+        };
+        let Some(shape) = shape else {
             let plain = outer != 0 && header.is_some();
             if plain {
                 self.note(at);
@@ -300,8 +321,8 @@ impl<'t> Walk<'t> {
             }
             return plain;
         };
-        let known = self.memo.as_ref().is_some_and(|memo| memo.knows(shape));
-        if !known {
+        let mut known = self.memo.as_ref().and_then(|memo| memo.known(shape));
+        if known.is_none() {
             if outer == 0 || header.is_none() {
                 let p = envelope::peel(s, &mut self.clock);
                 // Other prefixes than those that were taken off here.
@@ -314,12 +335,10 @@ impl<'t> Walk<'t> {
                     return false;
                 }
             }
-            if let Some(memo) = &mut self.memo {
-                memo.learn(shape, rest);
-            }
+            known = self.memo.as_mut().and_then(|memo| memo.learn(shape, rest));
         }
         self.note(at);
-        self.record(s, rest, outer, at, outer != 0, place, Some(shape));
+        self.record(s, rest, outer, at, outer != 0, place, known);
         true
     }
 
@@ -349,6 +368,9 @@ impl<'t> Walk<'t> {
         repeated: bool,
     ) {
         self.count_nccl(place.line);
+        if !repeated && self.usual(head, &tail, at, outer, place) {
+            return;
+        }
         let piece = Piece {
             who: Some((head, tail.tid)),
             tail,
@@ -447,8 +469,8 @@ impl<'t> Walk<'t> {
         );
     }
 
-    /// What vLLM, torch, Ray or a launcher said in `msg`; `ours`: a process prefix stood before it; `shape`:
-    /// that of `msg`, if it may be remembered.
+    /// What vLLM, torch, Ray or a launcher said in `msg`; `ours`: a process prefix stood before it; `known`:
+    /// what its shape tells.
     #[inline]
     #[expect(
         clippy::too_many_arguments,
@@ -462,7 +484,7 @@ impl<'t> Walk<'t> {
         at: Option<At>,
         ours: bool,
         place: Place,
-        shape: Option<Shape>,
+        known: Option<Known>,
     ) {
         let header = envelope::header(msg);
         let mut at = at;
@@ -473,16 +495,14 @@ impl<'t> Walk<'t> {
             self.note(at);
         }
         let mut fact = None;
-        if !msg.is_empty() && !header.is_some_and(is_access) {
+        let silent = matches!(known, Some(Known::Nothing)) || header.is_some_and(is_access);
+        if !msg.is_empty() && !silent {
             let msg = msg.get(..READ).unwrap_or(msg);
-            fact =
-                self.out
-                    .outers
-                    .get(outer as usize)
-                    .and_then(|outer| match (shape, &self.memo) {
-                        (Some(shape), Some(memo)) => memo.line(shape, msg, outer),
-                        _ => vllm::line(msg, outer),
-                    });
+            let outer = self.out.outers.get(outer as usize);
+            fact = outer.and_then(|outer| match known {
+                Some(known) => vllm::remembered(known, msg, outer),
+                None => vllm::line(msg, outer),
+            });
         }
         let theirs = ours || header.is_some() || fact.is_some();
         // Carriage returns cut a line in pieces; it still is one line.

@@ -5,23 +5,21 @@
 //! on its way in, in one place ([`Page::text`]).
 
 mod curves;
+mod pictures;
 mod style;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::redact::Redactor;
-use super::text::{count, fold_hosts, letter, meaning, remark};
+use super::text::{count, remark};
 use super::{confidence, parts, severity, verdict};
+use crate::model::Model;
 use crate::model::speakers::Stage;
 use crate::parse::clean;
 use crate::rules::findings::{ranges, whom};
-use crate::rules::scene::{
-    CheckVerdict, Communicator, Evidence, Finding, Glyph, Matrix, ProcessView, Scene,
-};
+use crate::rules::scene::{CheckVerdict, Communicator, Evidence, Finding, ProcessView, Scene};
 
-/// Longest matrix side that is drawn rank by rank.
-const MATRIX_SIDE: usize = 64;
 /// Evidence lines of a finding; the JSON report has all.
 const EVIDENCE: usize = 24;
 /// Rows of a table; a sentence says how many more there are.
@@ -40,14 +38,20 @@ const STAGES: [Stage; 10] = [
     Stage::Serving,
 ];
 
-/// Writes the page.
+/// Writes the page; `model` is what the scene was derived from, and keeps what was measured over time.
 ///
 /// # Errors
 /// What `out` says.
-pub fn write(mut out: impl Write, scene: &Scene, redactor: &mut Redactor) -> io::Result<()> {
+pub fn write(
+    mut out: impl Write,
+    scene: &Scene,
+    model: &Model,
+    redactor: &mut Redactor,
+) -> io::Result<()> {
     let mut page = Page {
         out: String::new(),
         scene,
+        model,
         redactor,
     };
     page.head();
@@ -55,6 +59,7 @@ pub fn write(mut out: impl Write, scene: &Scene, redactor: &mut Redactor) -> io:
     page.findings();
     page.ladder();
     page.matrix();
+    page.memory();
     page.test();
     page.pods();
     page.checks();
@@ -67,6 +72,7 @@ pub fn write(mut out: impl Write, scene: &Scene, redactor: &mut Redactor) -> io:
 struct Page<'a> {
     out: String,
     scene: &'a Scene,
+    model: &'a Model,
     redactor: &'a mut Redactor,
 }
 
@@ -364,145 +370,6 @@ impl Page<'_> {
         self.put("</tbody></table></div></section>\n");
     }
 
-    fn matrix(&mut self) {
-        let Some(merged) = self.scene.matrices.first().filter(|m| !m.cells.is_empty()) else {
-            return;
-        };
-        let folded;
-        let (shown, about) = if merged.slots.len() <= MATRIX_SIDE {
-            (merged, "rank by rank: the row sends to the column")
-        } else {
-            folded = fold_hosts(merged);
-            if folded.slots.len() > MATRIX_SIDE {
-                let headline = self.text(&merged.headline);
-                self.section("matrix", "Transports", "");
-                self.put(&format!("<p>{headline}</p></section>\n"));
-                return;
-            }
-            (
-                &folded,
-                "host by host, the worst transport: the row sends to the column",
-            )
-        };
-        self.section("matrix", "Transports", about);
-        if !merged.headline.is_empty() {
-            let headline = self.text(&merged.headline);
-            self.put(&format!("<p>{headline}</p>\n"));
-        }
-        self.grid(shown);
-        let mut used: Vec<Glyph> = shown.cells.iter().map(|c| c.glyph).collect();
-        used.sort_unstable();
-        used.dedup();
-        self.put("<ul class=\"legend\">");
-        for glyph in used {
-            self.put(&format!(
-                "<li><span class=\"g g{}\">{}</span> {}</li>",
-                class_of(glyph),
-                letter(glyph),
-                meaning(glyph)
-            ));
-        }
-        if shown.cells.iter().any(|c| c.downgraded) {
-            self.put("<li><span class=\"g down\">!</span> worse than its place allows</li>");
-        }
-        self.put("</ul></section>\n");
-    }
-
-    fn grid(&mut self, m: &Matrix) {
-        self.put("<div class=\"wide\" tabindex=\"0\"><table class=\"matrix\"><thead><tr><td></td>");
-        for slot in &m.slots {
-            self.put(&format!("<th scope=\"col\">{}</th>", slot.number));
-        }
-        self.put("<td></td></tr></thead><tbody>\n");
-        let mut before: Option<&str> = None;
-        for (i, from) in (0_u32..).zip(&m.slots) {
-            let border = before.is_some_and(|host| host != from.host);
-            let host = if before == Some(from.host.as_str()) {
-                String::new()
-            } else {
-                self.text(&from.host)
-            };
-            before = Some(&from.host);
-            self.put(&format!(
-                "<tr{}><th scope=\"row\">{}</th>",
-                if border { " class=\"host\"" } else { "" },
-                from.number
-            ));
-            let mut left: Option<&str> = None;
-            for (j, to) in (0_u32..).zip(&m.slots) {
-                let edge = left.is_some_and(|host| host != to.host);
-                left = Some(&to.host);
-                let host = if edge { " host" } else { "" };
-                match m.cell(i, j) {
-                    Some(cell) => self.put(&format!(
-                        "<td class=\"g g{}{}{host}\" title=\"{} to {}: {}\">{}{}</td>",
-                        class_of(cell.glyph),
-                        if cell.downgraded { " down" } else { "" },
-                        from.number,
-                        to.number,
-                        meaning(cell.glyph),
-                        letter(cell.glyph),
-                        if cell.downgraded { "!" } else { "" }
-                    )),
-                    None if i == j => self.put(&format!("<td class=\"self{host}\">╲</td>")),
-                    None => self.put(&format!("<td class=\"{}\"></td>", host.trim())),
-                }
-            }
-            self.put(&format!("<td class=\"name\">{host}</td></tr>\n"));
-        }
-        self.put("</tbody></table></div>\n");
-    }
-
-    fn test(&mut self) {
-        let Some(test) = self.scene.test.as_deref() else {
-            return;
-        };
-        self.section("test", "All-reduce test", "");
-        let sentence = self.text(&test.sentence);
-        self.put(&format!("<p>{sentence}</p>\n"));
-        let series: Vec<curves::Series> = test
-            .series
-            .iter()
-            .map(|s| curves::Series {
-                label: self.text(&s.label),
-                points: s
-                    .points
-                    .iter()
-                    .map(|(bytes, (half, _))| (*bytes as f64, half.busbw))
-                    .collect(),
-            })
-            .collect();
-        let drawn = curves::busbw(&series, test.expected);
-        self.put(&drawn);
-        let sizes = test.sizes();
-        if !sizes.is_empty() {
-            self.put("<details><summary>rows</summary><table><thead><tr><th>size</th>");
-            for s in &series {
-                self.put(&format!("<th>{} GB/s</th>", s.label));
-            }
-            self.put("<th>wrong</th></tr></thead><tbody>\n");
-            for bytes in sizes {
-                self.put(&format!(
-                    "<tr><td>{}</td>",
-                    crate::rules::busbw::size(bytes)
-                ));
-                for s in &test.series {
-                    let cell = s
-                        .points
-                        .get(&bytes)
-                        .map_or_else(String::new, |(h, _)| format!("{:.2}", h.busbw));
-                    self.put(&format!("<td class=\"num\">{cell}</td>"));
-                }
-                let wrong = test
-                    .wrong(bytes)
-                    .map_or_else(String::new, |n| n.to_string());
-                self.put(&format!("<td class=\"num\">{wrong}</td></tr>\n"));
-            }
-            self.put("</tbody></table></details>\n");
-        }
-        self.put("</section>\n");
-    }
-
     fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) {
         let all = rows.len();
         self.put("<div class=\"wide\"><table><thead><tr>");
@@ -672,16 +539,5 @@ impl Page<'_> {
             "</main>\n<footer>ncclscope {} · {taken}</footer>\n</body>\n</html>\n",
             env!("CARGO_PKG_VERSION")
         ));
-    }
-}
-
-/// How good a transport is, as a class of the style sheet: the letter tells, the colour helps.
-fn class_of(glyph: Glyph) -> &'static str {
-    match glyph {
-        Glyph::Mnnvl | Glyph::P2p => "1",
-        Glyph::P2pWeak | Glyph::CollNet | Glyph::NetGdr => "2",
-        Glyph::Shm | Glyph::Net => "3",
-        Glyph::Tcp => "4",
-        Glyph::Doubt | Glyph::Missing => "0",
     }
 }

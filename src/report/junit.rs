@@ -57,24 +57,10 @@ enum Outcome {
 impl<W: Write> Suite<'_, W> {
     /// Text from outside for an attribute or an element: redacted, without what XML 1.0 has no way to say.
     fn text(&mut self, text: &str) -> String {
-        let clean = self.redactor.text(text).into_owned();
-        let mut out = String::with_capacity(clean.len());
-        for c in clean.chars() {
-            match c {
-                '&' => out.push_str("&amp;"),
-                '<' => out.push_str("&lt;"),
-                '>' => out.push_str("&gt;"),
-                '"' => out.push_str("&quot;"),
-                '\'' => out.push_str("&apos;"),
-                '\n' => out.push_str("&#10;"),
-                '\t' => out.push_str("&#9;"),
-                '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
-                    out.push('\u{fffd}');
-                }
-                c => out.push(c),
-            }
-        }
-        out
+        let controls = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
+        let clean = self.redactor.text(text).replace(controls, "\u{fffd}");
+        let escaped = super::html::escape(&clean);
+        escaped.replace('\n', "&#10;").replace('\t', "&#9;")
     }
 
     fn fails(&self, severity: Severity) -> bool {

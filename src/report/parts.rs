@@ -100,7 +100,7 @@ pub struct EdgeEntry<'a> {
     pub to: Option<u32>,
     pub kind: Option<&'static str>,
     pub transport: &'a str,
-    pub family: &'static str,
+    pub family: Option<&'static str>,
     pub network: Option<&'a str>,
     pub gdr: Option<bool>,
     pub channels: &'a [u16],
@@ -379,14 +379,15 @@ fn kind(k: scene::EdgeKind) -> &'static str {
     }
 }
 
-pub(super) fn family(f: scene::Family) -> &'static str {
+/// The contract's word; none for a transport that it doesn't name, which `transport` keeps as printed.
+pub(super) fn family(f: scene::Family) -> Option<&'static str> {
     use scene::Family as F;
     match f {
-        F::P2p => "p2p",
-        F::Shm => "shm",
-        F::Net => "net",
-        F::CollNet => "collnet",
-        F::Unknown => "unknown",
+        F::P2p => Some("p2p"),
+        F::Shm => Some("shm"),
+        F::Net => Some("net"),
+        F::CollNet => Some("collnet"),
+        F::Unknown => None,
     }
 }
 

@@ -342,7 +342,7 @@ impl<W: Write> Page<'_, W> {
             }
         }
         // Transports, the most used first.
-        let mut kinds: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
+        let mut kinds: BTreeMap<(Option<&str>, &str), (usize, usize)> = BTreeMap::new();
         for e in &c.edges {
             let (edges, inferred) = kinds.entry((family(e.family), &e.transport)).or_default();
             *edges += 1;

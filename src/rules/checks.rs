@@ -140,10 +140,11 @@ pub fn probes_of(name: &str) -> Vec<&'static str> {
 /// Runs the checklist over what is known.
 #[must_use]
 pub fn run(scene: &Scene, model: &Model) -> Vec<CheckView> {
-    if model.sources.iter().next().is_none() && model.pods.is_empty() {
+    let look = Look::of(scene, model);
+    // Over a cluster there is a checklist before there is an answer.
+    if model.sources.iter().next().is_none() && !look.live() {
         return Vec::new();
     }
-    let look = Look::of(scene, model);
     let one = |check: &'static Check| {
         let (_, judge) = JUDGES.iter().find(|(n, _)| *n == check.judge)?;
         let seen = judge(&look);

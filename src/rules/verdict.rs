@@ -74,6 +74,11 @@ fn severity(v: Verdict) -> u8 {
 
 fn nothing(scene: &Scene) -> String {
     let lines: u64 = scene.sources.iter().map(|s| s.lines).sum();
+    let gpus = scene.gpus.len();
+    if lines == 0 && gpus > 0 {
+        let s = if gpus == 1 { "" } else { "s" };
+        return format!("{gpus} GPU{s} seen, and no log that says what runs on them");
+    }
     if lines == 0 {
         return "nothing read yet".into();
     }

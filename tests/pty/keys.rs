@@ -1,10 +1,11 @@
 //! Every key of the table, in the place where it holds.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use ncclscope::model::keys::{BINDINGS, Code, Context, Key};
 
-use super::{PATIENCE, Term};
+use super::{PATIENCE, PROGRAM, Term};
 
 /// What a terminal sends for a key.
 fn bytes(key: Key) -> String {
@@ -40,7 +41,7 @@ fn way(context: Context) -> Option<Vec<String>> {
         Context::Confirm => &["q"],
         Context::Typing | Context::Filter => &["/"],
         Context::CommandLine => &[":", "p"],
-        // Nothing is asked in the demo that needs a word; the wall and recordings have tests of their own.
+        // Nothing is asked in the demo that needs a word; the wall and recordings have tests below.
         Context::Word | Context::Wall | Context::Replay => return None,
     };
     Some(keys.iter().map(|k| (*k).to_owned()).collect())
@@ -120,4 +121,85 @@ fn every_key_of_the_table_is_pressed() {
     assert_eq!(term.text(), shown);
     term.press(":q\r");
     term.restored(0);
+}
+
+/// Where a recording stands, as the header says it.
+fn place(text: &str) -> String {
+    let header = text.lines().next().unwrap_or_default();
+    let words = ["end of replay", "paused", "replay "];
+    let at = words.iter().filter_map(|w| header.find(w)).min();
+    at.map_or_else(String::new, |at| header[at..].to_owned())
+}
+
+/// Standing still, stepping both ways, jumping, another pace, the next finding: each key is seen in the header.
+#[test]
+fn every_key_of_a_recording_does_what_it_says() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("run.tar.zst");
+    let made = std::process::Command::new(PROGRAM)
+        .args(["bundle", "--demo", "sockets-inside-host"])
+        .arg(&file)
+        .output()
+        .expect("runs");
+    assert!(made.status.success());
+    let mut term = Term::program(&format!("replay {}", file.display()), 200, 50);
+    term.started();
+    term.wait_for("replay 0:0");
+    let pressed = RefCell::new(Vec::new());
+    let press = |term: &mut Term, key: &str, what: &str, want: &dyn Fn(&str, &str) -> bool| {
+        let before = place(&term.text());
+        term.press(key);
+        term.wait(what, |s| want(&before, &place(&s.contents())));
+        pressed.borrow_mut().push(key.to_owned());
+    };
+    press(&mut term, "P", "pause", &|_, now| now.starts_with("paused"));
+    press(&mut term, ">", "faster", &|_, now| now.contains("x2"));
+    press(&mut term, "<", "slower", &|_, now| {
+        now.starts_with("paused") && !now.contains(" x")
+    });
+    press(&mut term, ")", "ten seconds on", &|was, now| was != now);
+    press(&mut term, "F", "the next finding", &|was, now| was != now);
+    term.wait_for("talk to each other over TCP");
+    press(&mut term, "(", "ten seconds back", &|was, now| was != now);
+    // A step may be smaller than the second that the header shows: enough of them are not.
+    for (key, what) in [(".", "one event on"), (",", "one event back")] {
+        let before = place(&term.text());
+        let start = Instant::now();
+        while place(&term.text()) == before {
+            assert!(start.elapsed() < PATIENCE, "{what}: still {before}");
+            term.press_and_see(key);
+        }
+        pressed.borrow_mut().push(key.to_owned());
+    }
+    term.press(":seek 0:05\r");
+    term.wait("0:05", |s| place(&s.contents()).contains("0:05"));
+    term.press(":speed 30\r");
+    term.wait("thirty times", |s| place(&s.contents()).contains("x30"));
+    press(&mut term, "P", "going on", &|_, now| {
+        now.starts_with("replay")
+    });
+    term.wait_for("end of replay");
+    let pressed = pressed.into_inner();
+    for binding in BINDINGS.iter().filter(|b| b.context == Context::Replay) {
+        for key in binding.keys {
+            assert!(pressed.contains(&bytes(*key)), "{key} was not pressed");
+        }
+    }
+    term.press(":q\r");
+    term.restored(0);
+}
+
+#[test]
+fn both_keys_of_the_wall_end_it_and_no_other() {
+    for binding in BINDINGS.iter().filter(|b| b.context == Context::Wall) {
+        for key in binding.keys {
+            let mut term = Term::program("demo --speed 0 --kiosk", 120, 40);
+            term.wait_for("facts");
+            term.press("j?:8/0 \x1b[A");
+            term.press_and_see("\r");
+            assert!(term.state().is_some(), "another key ended it");
+            term.press(&bytes(*key));
+            term.restored(0);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{PROGRAM, Term};
 
 /// A folder with the stub, as the driver would have installed it.
-fn node() -> tempfile::TempDir {
+pub fn node() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pty/nvml.c");
     // What links Rust programs is there where Rust is.

@@ -30,6 +30,7 @@ use crate::pods::{
     the_columns_are_those_of_the_api_servers_own_table, the_first_failure_outlives_restarts,
     why_a_pod_is_pending_comes_by_events,
 };
+use crate::readme::{a_wall_goes_round_namespaces_and_workloads, every_command_of_the_readme_runs};
 use crate::sampler::sixteen_pods_are_sampled_and_left_alone;
 use crate::screen::the_screen_shows_two_pods_and_how_their_ranks_talk;
 use crate::storms::{
@@ -52,6 +53,8 @@ macro_rules! cases {
 
 cases![
     the_screen_shows_two_pods_and_how_their_ranks_talk,
+    every_command_of_the_readme_runs,
+    a_wall_goes_round_namespaces_and_workloads,
     every_kind_of_workload_is_discovered,
     the_columns_are_those_of_the_api_servers_own_table,
     why_a_pod_is_pending_comes_by_events,

@@ -1,6 +1,7 @@
 //! The program in a terminal of its own.
 
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,18 @@ impl Drop for Screen {
 
 impl Screen {
     pub fn start(args: &[&str]) -> Self {
+        Self::with(args, |_| {})
+    }
+
+    /// In a folder, with a kubeconfig that the environment names.
+    pub fn start_in(args: &[&str], folder: &Path, kubeconfig: &Path) -> Self {
+        Self::with(args, |command| {
+            command.cwd(folder);
+            command.env("KUBECONFIG", kubeconfig);
+        })
+    }
+
+    fn with(args: &[&str], more: impl FnOnce(&mut CommandBuilder)) -> Self {
         let (rows, cols) = (40, 120);
         let size = PtySize {
             rows,
@@ -38,6 +51,12 @@ impl Screen {
         command.args(args);
         command.env("TERM", "xterm-256color");
         command.env("LANG", "C.UTF-8");
+        // Somebody was here before.
+        let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("state");
+        std::fs::create_dir_all(state.join("ncclscope")).unwrap();
+        std::fs::write(state.join("ncclscope/welcomed"), "").unwrap();
+        command.env("XDG_STATE_HOME", state);
+        more(&mut command);
         let child = pair.slave.spawn_command(command).unwrap();
         let cells = |n: u16| std::num::NonZero::new(n).unwrap();
         let parser = Arc::new(Mutex::new(vt100::Parser::new(cells(rows), cells(cols), 0)));
@@ -85,20 +104,28 @@ impl Screen {
 
     /// The program has ended well.
     pub async fn ended(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        assert_eq!(self.code(10).await, 0);
+    }
+
+    /// How the program ended, within so many seconds.
+    pub async fn code(&mut self, seconds: u64) -> u32 {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status:?}");
-                return;
+                return status.exit_code();
             }
-            assert!(Instant::now() < deadline, "it does not end");
+            assert!(
+                Instant::now() < deadline,
+                "it does not end; the screen shows\n{}",
+                self.text()
+            );
             sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
 /// What two ranks on two nodes print until their communicator is complete.
-fn nccl_lines(rank: u32) -> String {
+pub fn nccl_lines(rank: u32) -> String {
     let head = format!("llm-{rank}:100:100 [0] NCCL INFO");
     let init = format!(
         "ncclCommInitRank comm 0x55{rank}0 rank {rank} nranks 2 cudaDev 0 nvmlDev 0 busId 1b000 commId 0xabcdef1234567890"

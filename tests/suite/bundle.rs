@@ -58,6 +58,11 @@ fn a_bundle_holds_everything_and_opens_again() {
         "report.html",
         "recording.jsonl.zst",
         "logs/prod/mixtral-0/vllm.log",
+        "pods/prod/mixtral-0.yaml",
+        "env.txt",
+        "events.jsonl",
+        "probes.jsonl",
+        "samples.jsonl",
     ] {
         assert!(files.contains(&wanted), "{wanted} in {files:?}");
     }

@@ -145,6 +145,77 @@ proptest! {
     }
 }
 
+/// A list that grows, shrinks and scrolls between a head and a foot.
+fn list(rows: &[usize]) -> Buffer {
+    let mut buffer = text(40, 14, &["HEAD"]);
+    let styles = [
+        Style::new(),
+        Style::new().fg(Color::Red),
+        Style::new().bg(Color::Indexed(7)),
+    ];
+    for (y, row) in (1..).zip(rows.iter().take(12)) {
+        let line = format!("{row} 日本 line {} of the list", row * 7);
+        buffer.set_stringn(0, y, line, 40, styles[row % 3]);
+    }
+    buffer.set_string(0, 13, "foot", Style::default());
+    buffer
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn what_moves_on_a_list_is_moved_by_the_terminal(
+        start in prop::collection::vec(0..20usize, 0..14),
+        edits in prop::collection::vec((0..14usize, 0..4usize, prop::collection::vec(0..20usize, 0..5)), 1..6),
+    ) {
+        let mut encoder = Encoder::default();
+        let mut shown = terminal(40, 14);
+        let mut rows = start;
+        let mut show = |rows: &[usize]| {
+            let buffer = list(rows);
+            let mut out = Vec::new();
+            encoder.frame(buffer.clone(), &mut out);
+            shown.process(&out);
+            same(shown.screen(), &buffer);
+        };
+        show(&rows);
+        for (at, gone, new) in edits {
+            let from = at.min(rows.len());
+            let to = (from + gone).min(rows.len());
+            rows.splice(from..to, new);
+            show(&rows);
+        }
+    }
+}
+
+#[test]
+fn a_log_that_scrolls_costs_its_new_line() {
+    let page = |first: usize| {
+        let lines: Vec<String> = (first..first + 40)
+            .map(|n| {
+                format!(
+                    "{n:05} llm-0:100:100 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM"
+                )
+            })
+            .collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        text(200, 50, &lines)
+    };
+    let mut encoder = Encoder::default();
+    let mut out = Vec::new();
+    encoder.frame(page(0), &mut out);
+    assert!(out.len() > 3_000);
+    let mut shown = terminal(200, 50);
+    shown.process(&out);
+    for (from, most) in [(1, 200), (2, 200), (7, 500), (5, 300)] {
+        out.clear();
+        encoder.frame(page(from), &mut out);
+        assert!(out.len() <= most, "{} bytes to {from}", out.len());
+        shown.process(&out);
+        same(shown.screen(), &page(from));
+    }
+}
+
 /// Takes a chunk whenever it is told to.
 struct Slow {
     go: Receiver<()>,

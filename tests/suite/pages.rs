@@ -9,12 +9,16 @@ use ncclscope::rules::scene::Scene;
 use ncclscope::sources::sim;
 
 fn scenario(name: &str) -> Scene {
+    Scene::of(&lived(name))
+}
+
+fn lived(name: &str) -> Model {
     let scenario = sim::load(name).unwrap();
     let mut model = Model::default();
     for (seq, (at, event)) in (1..).zip(sim::events(&scenario)) {
         update(&mut model, Stamped { seq, at, event });
     }
-    Scene::of(&model)
+    model
 }
 
 /// A job whose names, values and lines are meant to hurt whoever prints them.
@@ -61,7 +65,7 @@ fn hostile() -> Scene {
 
 fn page(scene: &Scene) -> String {
     let mut out = Vec::new();
-    html::write(&mut out, scene, &mut Redactor::new()).unwrap();
+    html::write(&mut out, scene, &Model::default(), &mut Redactor::new()).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -133,6 +137,54 @@ fn the_page_has_everything_and_asks_for_nothing() {
             assert!(page.contains(&host.host));
         }
     }
+}
+
+/// Memory over time and bandwidth over size are pictures with numbers on their axes.
+#[test]
+fn the_page_has_its_curves() {
+    let draw = |name: &str| {
+        let model = lived(name);
+        let mut out = Vec::new();
+        html::write(&mut out, &Scene::of(&model), &model, &mut Redactor::new()).unwrap();
+        let page = String::from_utf8(out).unwrap();
+        tags(&page, VOID);
+        page
+    };
+    let part = |page: &str, id: &str| -> Option<String> {
+        let from = page.find(&format!("<section id=\"{id}\">"))?;
+        let rest = &page[from..];
+        Some(rest[..rest.find("</section>")?].to_owned())
+    };
+    let healthy = draw("healthy");
+    let memory = part(&healthy, "memory").expect("memory was sampled");
+    assert_eq!(
+        memory.matches("<polyline").count(),
+        8,
+        "a line for each GPU"
+    );
+    for word in ["GPU by GPU", "rank 0", "rank 7", " GB</text>"] {
+        assert!(memory.contains(word), "no {word} in {memory}");
+    }
+    // A load goes up: the last point of a line stands higher than the first.
+    let points = memory.split("points=\"").nth(1).unwrap();
+    let heights: Vec<f64> = points[..points.find('"').unwrap()]
+        .split(' ')
+        .map(|p| p.split_once(',').unwrap().1.parse().unwrap())
+        .collect();
+    assert!(
+        heights.len() > 10 && heights.last() < heights.first(),
+        "{heights:?}"
+    );
+    let many = part(&draw("eight-nodes"), "memory").expect("memory was sampled");
+    assert!(many.contains("node by node"), "64 lines are no picture");
+    assert!(many.matches("<polyline").count() <= 8);
+    let test = part(&draw("allreduce-good"), "test").expect("a test ran");
+    assert!(
+        test.contains("<polyline") && test.contains(" GB/s</text>"),
+        "{test}"
+    );
+    // Files alone say nothing of memory, and nothing is drawn.
+    assert!(part(&page(&hostile()), "memory").is_none());
 }
 
 #[test]

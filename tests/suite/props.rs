@@ -1,5 +1,9 @@
 //! What holds for every input, found by throwing dice.
 
+use std::sync::Arc;
+
+use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped};
+use ncclscope::model::{Model, update};
 use ncclscope::parse::fact::Fact;
 use ncclscope::parse::{Block, Head, Outer, Parser, Rec, clean};
 use proptest::collection::vec;
@@ -54,6 +58,90 @@ const NUMBERED: &[&str] = &[
     "NotImplementedError: Could not run #",
     "Xid (PCI:0000:3b:00): ##, pid=##",
 ];
+
+/// Lines that come by the million and what makes a difference to them: `#` is a small number.
+const COMMON: &[&str] = &[
+    "2026-02-03T03:04:05.00000013#Z llm-#:21#:421# [0] NCCL INFO Channel 0#/0 : #[#] -> 3[3] via P2P/CUMEM/read",
+    "llm-#:21#:421# [0] NCCL INFO Channel 1#/0 : #[#] -> 2[2] [send] via NET/IB/#/GDRDMA",
+    "llm-#:211:4211 [0] NCCL INFO Channel 0#/1 : 1[1] -> #[#] via SHM/direct/direct",
+    "llm-#:211:4211 [0] NCCL INFO Channel 0#/1 : 1[1] -> 2[2] via P2P/IPC comm 0x55d0b#00 nRanks 08",
+    "llm-#:211:4211 [0] NCCL INFO Channel 0#/02 :    0   1   2",
+    "llm-#:211:4211 [0] NCCL INFO AllReduce: opCount #f sendbuff 0x7f3a2c00#000 recvbuff 0x7f3a2c000000 count 4# datatype 9 op 0 root 0 comm 0x55d0b#00 [nranks=8] stream 0x55cf1e20",
+    "llm-#:211:4211 [0] NCCL INFO AllGather: opCount # sendbuff (nil) recvbuff 0x7f count # datatype # op 0 root 0 comm 0x55d0b100 [nranks=8] stream 0x1",
+    "llm-#:211:4211 [0] NCCL INFO AllReduce: opCount # sendbuff 0x1 recvbuff 0x7f count # datatype 7 op 0 root 0 comm 0x55d0b100 [nra",
+    "llm-#:211:4211 [0] NCCL INFO ncclCommInitRank comm 0x55d0b#00 rank # nranks 8 cudaDev 0 nvmlDev 0 busId b000 commId 0xbeef - Init START",
+    "llm-#:211:4211 [0] NCCL INFO ncclCommInitRank comm 0x55d0b#00 rank # nranks 8 cudaDev 0 nvmlDev 0 busId b000 commId 0xbeef - Init COMPLETE",
+    "llm-#:211:4211 [0] NCCL INFO Connected all rings, use ring PXN 0 GDR 1",
+    "llm-#:211:4211 [0] NCCL INFO NCCL version 2.27.7+cuda12.8",
+    "llm-#:211:4211 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/IPC llm-0:211:4211 [0] NCCL INFO Channel 0#/0 : 0[0] -> 1[1] via P2P/IPC",
+    "(RayWorkerWrapper pid=51#, ip=10.42.1.9) llm-1:211:4211 [0] NCCL INFO Channel 0#/0 : 0[0] -> 1[1] via P2P/IPC",
+    "(RayWorkerWrapper pid=51#, ip=10.42.1.9) llm-1:211:4211 [0] NCCL INFO Channel 0#/0 : 0[0] -> 1[1] via P2P/IPC [repeated 7x across cluster]",
+    "\u{1b}[36mllm-1:211:4211 [0] NCCL INFO Channel 0#/0 : 0[0] -> 1[1] via P2P/IPC\u{1b}[0m",
+    "llm-1:211:4211 [0] NCCL INFO Channel 0#/0 : 0[0] -> 1[1] via P2P/IPC\r",
+    "(APIServer pid=#) INFO 02-03 03:04:0# [loggers.py:127] Engine 000: Avg prompt throughput: #.5 tokens/s, Avg generation throughput: #.0 tokens/s, Running: # reqs, Waiting: 0 reqs, GPU KV cache usage: 1#.1%",
+    "(APIServer pid=#) INFO 02-03 03:04:0# [api_server.py:1839] vLLM API server version 0.11.#",
+    "(Worker_TP# pid=21#) Loading safetensors checkpoint shards:  1#% Completed | #/59 [00:0#<01:30,  1.71s/it]",
+    "(Worker_TP# pid=21#) INFO 02-03 03:00:00 [parallel_state.py:1208] rank # in world size 8 is assigned as DP rank 0, PP rank 0, TP rank #, EP rank #",
+    "(Worker_TP# pid=21#) INFO 02-03 03:04:0# [gpu_model_runner.py:3338] Model loading took 17.0# GiB memory and 1#.402188 seconds",
+];
+
+/// A text of such lines.
+fn common() -> impl Strategy<Value = Vec<String>> {
+    let line = (select(COMMON), vec(0_u8..4, 8)).prop_map(|(line, digits)| {
+        let mut digits = digits.into_iter().cycle();
+        let number = |c| match c {
+            '#' => char::from(b'0' + digits.next().unwrap_or(0)),
+            c => c,
+        };
+        line.chars().map(number).collect()
+    });
+    vec(line, 1..60)
+}
+
+/// The model of lines in blocks of so many, each read by `read`.
+fn model_of(lines: &[String], per_block: usize, mut read: impl FnMut(&mut Block)) -> String {
+    let mut model = Model::default();
+    let mut tell = |event| {
+        drop(update(
+            &mut model,
+            Stamped {
+                seq: 1,
+                at: 0,
+                event,
+            },
+        ))
+    };
+    let info = SourceInfo {
+        name: "log".into(),
+        container: None,
+        previous: false,
+        started: None,
+    };
+    tell(Event::Source(SourceEvent::Opened(SourceId(0), info)));
+    let mut first_line = 1;
+    for part in lines.chunks(per_block) {
+        let text = part
+            .iter()
+            .flat_map(|l| [l.as_str(), "\n"])
+            .collect::<String>()
+            .into_bytes();
+        let mut block = Block {
+            first_line,
+            text,
+            ..Block::default()
+        };
+        read(&mut block);
+        first_line += u64::from(block.lines);
+        tell(Event::Log(LogBlock {
+            source: SourceId(0),
+            block: Arc::new(block),
+        }));
+    }
+    format!(
+        "{:#?} {:#?} {:#?}",
+        model.sources, model.procs, model.speakers
+    )
+}
 
 /// What a fact is, without the places that depend on the rest of the block.
 fn told(b: &Block) -> Vec<(Option<Head>, Outer, u64, String)> {
@@ -181,6 +269,14 @@ proptest! {
             prop_assert_eq!((fresh.vllm_lines, fresh.nccl_lines), (block.vllm_lines, block.nccl_lines));
             prop_assert_eq!((fresh.first_at, fresh.last_at), (block.first_at, block.last_at));
         }
+    }
+
+    /// What a parser keeps small makes the same model as whole facts.
+    #[test]
+    fn small_facts_make_the_same_model(lines in common(), per_block in 1_usize..40) {
+        let mut parser = Parser::default();
+        let whole = model_of(&lines, per_block, Block::parse);
+        prop_assert_eq!(whole, model_of(&lines, per_block, |block| parser.parse(block)));
     }
 
     /// What is shown holds nothing that a terminal obeys.

@@ -2,6 +2,8 @@
 
 use ncclscope::model::keys;
 
+use crate::calls;
+
 const README: &str = include_str!("../../README.md");
 
 #[test]
@@ -24,20 +26,19 @@ fn its_keys_are_those_that_dispatch() {
     );
 }
 
+/// They are run by `tests/pty/readme.rs` and, where they need a cluster, by `tests/real/readme.rs`.
 #[test]
 fn every_line_that_calls_the_program_parses() {
-    let calls = README.lines().filter_map(|l| {
-        let at = l.find("ncclscope ")?;
-        let call = l.get(at..)?.split('#').next()?.trim();
-        (l.starts_with("ncclscope ") || l.contains("| ncclscope ")).then_some(call)
-    });
-    let mut seen = 0;
-    for call in calls {
-        let words: Vec<&str> = call.split_whitespace().collect();
-        if let Err(e) = <ncclscope::app::cli::Cli as clap::Parser>::try_parse_from(&words) {
+    let all = calls::all();
+    let live = all.iter().filter(|c| calls::needs_a_cluster(c)).count();
+    assert!(live > 5 && all.len() - live > 5, "{live} of {}", all.len());
+    for call in all {
+        let Some((_, call)) = call.split_once("ncclscope ") else {
+            continue;
+        };
+        let words = ["ncclscope"].into_iter().chain(call.split_whitespace());
+        if let Err(e) = <ncclscope::app::cli::Cli as clap::Parser>::try_parse_from(words) {
             panic!("{call}: {e}");
         }
-        seen += 1;
     }
-    assert!(seen >= 4);
 }

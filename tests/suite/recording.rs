@@ -16,7 +16,7 @@ use ncclscope::parse::{Block, Nanos};
 use ncclscope::report::redact::Redactor;
 use ncclscope::report::{Report, json};
 use ncclscope::rules::scene::Scene;
-use ncclscope::sources::recording::{Header, Reader, is_recording, play};
+use ncclscope::sources::recording::{Header, Reader, Writer, is_recording, play};
 use ncclscope::sources::sim;
 use tokio::sync::mpsc;
 
@@ -443,4 +443,33 @@ fn a_writer_that_fails_is_an_answer_and_no_hang() {
         Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::StorageFull),
         Ok(recorder) => assert!(recorder.close().is_err()),
     }
+}
+
+/// What it costs to keep the start-up of 64 ranks; the README has the figures of one run.
+#[test]
+fn the_start_up_of_64_ranks_is_small() {
+    let scenario = sim::load("eight-nodes").unwrap();
+    let events = sim::events(&scenario);
+    let text = |event: &Event| match event {
+        Event::Log(log) => log.block.text.len(),
+        Event::Sample(sample) => sample.text.len(),
+        _ => 0,
+    };
+    let raw: usize = events.iter().map(|(_, e)| text(e)).sum();
+    let header = Header::new("demo eight-nodes", scenario.start_ns(), true);
+    let begun = Instant::now();
+    let mut writer = Writer::new(Vec::new(), &header, Redactor::new()).unwrap();
+    let (mut seq, mut last) = (0, 0);
+    for (at, event) in events {
+        (seq, last) = (seq + 1, at);
+        writer.event(&Stamped { seq, at, event }, at).unwrap();
+    }
+    let (file, _) = writer.finish(last).unwrap();
+    println!(
+        "64 ranks from start to serving: {seq} events, {raw} bytes of text, {} in the file, {} ms to redact, encode and compress",
+        file.len(),
+        begun.elapsed().as_millis()
+    );
+    assert!(raw > 1_000_000, "{raw}");
+    assert!(file.len() * 8 < raw, "{} of {raw}", file.len());
 }

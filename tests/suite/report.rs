@@ -206,6 +206,18 @@ fn fields(value: &Value, want: &str) {
     assert_eq!(have, want);
 }
 
+/// The contract names four families and says that unknown is null.
+#[test]
+fn a_transport_that_nobody_knows_has_no_family() {
+    let mut scene = scene();
+    scene.communicators[0].edges[0].family = Family::Unknown;
+    scene.communicators[0].edges[0].transport = "CXL/direct/2".into();
+    let report: Value = serde_json::from_str(&written(&scene)).unwrap();
+    let edge = &report["communicators"][0]["edges"][0];
+    assert_eq!(edge["family"], Value::Null);
+    assert_eq!(edge["transport"], "CXL/direct/2");
+}
+
 /// The contract's fields, and behind them those that were added to it.
 #[test]
 fn json_has_exactly_the_fields_of_the_contract() {

@@ -24,7 +24,7 @@ impl Process {
                 {
                     c.end = Some((life, quote));
                 }
-                let thread = self.threads.entry(rec.tid).or_default();
+                let thread = self.threads.made(rec.tid);
                 thread.run = None;
                 if thread.window == Some(ix) {
                     thread.window = None;
@@ -46,7 +46,7 @@ impl Process {
             return;
         }
         let ix = self.record(line);
-        let thread = self.threads.entry(rec.tid).or_default();
+        let thread = self.threads.made(rec.tid);
         thread.window = Some(ix);
         thread.run = None;
         let network = thread.network.take();
@@ -77,7 +77,7 @@ impl Process {
             return;
         }
         let ix = same.unwrap_or_else(|| self.record(line));
-        let thread = self.threads.entry(rec.tid).or_default();
+        let thread = self.threads.made(rec.tid);
         let mut claims = false;
         if let Some(c) = self.comms.get_mut(ix as usize) {
             claims = c.start.is_none();

@@ -14,13 +14,13 @@ impl Process {
         line: u64,
     ) -> Option<&mut Run> {
         let named = ptr.and_then(|p| self.by_ptr.get(&p).copied());
-        let thread = self.threads.entry(tid).or_default();
+        let thread = self.threads.made(tid);
         let comm = named.or(thread.window);
         let current = thread
             .run
             .and_then(|r| self.runs.get(r as usize))
             .is_some_and(|r| {
-                let stranger = || edge.is_none_or(|edge| !r.edges.contains_key(&edge));
+                let stranger = || edge.is_none_or(|edge| !r.has(&edge));
                 r.comm == comm && r.takes(local, index) && !(thread.resumed && stranger())
             });
         if !current {
@@ -28,7 +28,7 @@ impl Process {
             // The same connection after the same call: what was concluded then holds again.
             let again = edge
                 .filter(|_| comm.is_none() && thread.run.is_none())
-                .and_then(|edge| self.again.get(&(tid, edge, self.last_coll)))
+                .and_then(|edge| self.again.find(&(tid, edge, self.last_coll)))
                 .filter(|(at, k)| *k == known && *at >= thread.unclaimed)
                 .map(|(at, _)| *at)
                 .filter(|at| {
@@ -100,7 +100,7 @@ impl Process {
 
     /// The run for lines that name no rank: the thread's present one, or a new one.
     pub(super) fn side_run(&mut self, tid: u64, line: u64) -> Option<&mut Run> {
-        let thread = self.threads.entry(tid).or_default();
+        let thread = self.threads.made(tid);
         let comm = thread.window;
         let present = thread
             .run

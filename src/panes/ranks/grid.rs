@@ -361,24 +361,7 @@ pub fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 /// What the shell must know of the groups.
 pub fn counts(view: &View<'_>, body: Rect) -> Counts {
     let rows = rows(view);
-    let selected = view
-        .screen
-        .list(PaneId::Ranks)
-        .cursor
-        .row(0, rows.len())
-        .and_then(|i| rows.get(i));
-    Counts {
-        rows: rows.len(),
-        page: usize::from(body.height.saturating_sub(2)),
-        problems: rows
-            .iter()
-            .enumerate()
-            .filter(|(_, r)| r.bad())
-            .map(|(i, _)| i)
-            .collect(),
-        copy: selected.map(Row::name),
-        ..Counts::default()
-    }
+    table::counts(view, PaneId::Ranks, &rows, body, Row::name, Row::bad)
 }
 
 /// A group in full: its members, what carries it, the way of an all-reduce with the condition that decided.

@@ -310,27 +310,11 @@ fn passes(p: &ProcessView, number: Option<u32>, filter: &str) -> bool {
 /// What the shell must know of the list.
 pub fn counts(view: &View<'_>, body: Rect) -> Counts {
     let rows = rows(view);
-    let selected = view
-        .screen
-        .list(PaneId::Ranks)
-        .cursor
-        .row(0, rows.len())
-        .and_then(|r| rows.get(r));
     let bad = |r: &Rung| {
         r.ended || r.still.is_some() || members(r, view.scene).any(|p| p.first_error.is_some())
     };
-    Counts {
-        rows: rows.len(),
-        page: usize::from(body.height.saturating_sub(2)),
-        problems: rows
-            .iter()
-            .enumerate()
-            .filter(|(_, r)| bad(r))
-            .map(|(i, _)| i)
-            .collect(),
-        copy: selected.map(|r| r.places.join(", ")),
-        ..Counts::default()
-    }
+    let copy = |r: &Rung| r.places.join(", ");
+    table::counts(view, PaneId::Ranks, &rows, body, copy, bad)
 }
 
 /// Draws heads and rows.

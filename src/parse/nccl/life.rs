@@ -115,7 +115,7 @@ fn what(c: &mut Cur<'_>) -> Option<Life> {
         (b"Revoke COMPLETE", Life::Revoked),
     ];
     WHAT.iter()
-        .find(|(words, _)| c.eat(words))
+        .find(|(words, _)| c.words(words).is_some())
         .map(|(_, life)| *life)
 }
 

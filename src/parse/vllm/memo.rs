@@ -7,19 +7,21 @@
 
 use std::sync::LazyLock;
 
-use regex::bytes::Regex;
+use aho_corasick::AhoCorasick;
 
-use super::{ANCHORS, Anchors, Hit, Outer, Read, VllmFact, fault, header, is_noise, line, pattern};
-use crate::parse::bytes::{has, hash, no_digits};
+use super::{
+    ANCHORS, Anchors, Hit, Outer, Read, VllmFact, fault, header, is_noise, line, searcher,
+};
+use crate::parse::bytes::{Hash, has, no_digits};
 
 /// Longest line that is remembered.
 const LONGEST: usize = 512;
 /// Shapes remembered at a time; a power of two.
-const SLOTS: usize = 1024;
+const SLOTS: usize = 2048;
 
 /// What is known of a shape.
 #[derive(Debug, Clone, Copy)]
-enum Known {
+pub(in crate::parse) enum Known {
     /// No line of it says anything.
     Nothing,
     /// The first anchor: where the message begins, where in it the anchor starts and ends, who reads it.
@@ -67,90 +69,87 @@ impl Memo {
             return None;
         }
         let shape = self.shape.get_mut(..len)?;
+        let mut hash = Hash::new(0, len);
         let (words, _) = msg.as_chunks::<8>();
         let (to, _) = shape.as_chunks_mut::<8>();
         for (to, from) in to.iter_mut().zip(words) {
-            *to = without_digits(*from);
+            let word = without_digits(*from);
+            hash.add(word);
+            *to = word.to_le_bytes();
         }
         // The last eight bytes again: no byte is looked at alone.
         if let (Some(to), Some(from)) = (shape.last_chunk_mut::<8>(), msg.last_chunk::<8>()) {
-            *to = without_digits(*from);
+            let word = without_digits(*from);
+            hash.add(word);
+            *to = word.to_le_bytes();
         }
-        let slot = usize::try_from(hash(0, shape)).unwrap_or(0) & (SLOTS - 1);
+        let slot = usize::try_from(hash.end()).unwrap_or(0) & (SLOTS - 1);
         Some(Shape { slot, len })
     }
 
-    /// Whether something is known of the shape last made.
+    /// What is known of the shape last made: it has two places, so that two shapes don't drive each other out.
     #[inline]
-    pub(in crate::parse) fn knows(&self, shape: Shape) -> bool {
-        self.known(shape).is_some()
-    }
-
-    #[inline]
-    fn known(&self, shape: Shape) -> Option<Known> {
-        let slot = self.slots.get(shape.slot)?;
-        (slot.known.is_some() && self.shape.get(..shape.len) == Some(slot.shape.as_slice()))
-            .then_some(slot.known)?
-    }
-
-    /// What a line says whose shape, the last one made, may be known; as [`line`] does.
-    #[inline]
-    pub(in crate::parse) fn line(
-        &self,
-        shape: Shape,
-        msg: &[u8],
-        outer: &Outer,
-    ) -> Option<VllmFact> {
-        match self.known(shape) {
-            Some(Known::Nothing) => None,
-            Some(Known::Anchor {
-                body: begin,
-                start,
-                end,
-                read,
-            }) => {
-                let trimmed = msg.trim_ascii_end();
-                let head = header(trimmed);
-                let body = head.map_or(trimmed, |h| h.msg);
-                // A month 99 makes no header.
-                let fact = (trimmed.len() - body.len() == usize::from(begin)).then(|| {
-                    read(&Hit {
-                        msg: body,
-                        at: usize::from(start),
-                        after: body.get(usize::from(end)..).unwrap_or_default(),
-                        head: head.as_ref(),
-                        outer,
-                    })
-                });
-                fact.flatten().or_else(|| line(msg, outer))
-            }
-            None => line(msg, outer),
-        }
+    pub(in crate::parse) fn known(&self, shape: Shape) -> Option<Known> {
+        let bytes = self.shape.get(..shape.len)?;
+        [shape.slot, shape.slot ^ 1].into_iter().find_map(|at| {
+            let slot = self.slots.get(at)?;
+            (slot.shape == bytes).then_some(slot.known)?
+        })
     }
 
     /// Remembers what holds for every line of the shape last made, that of `msg`, if anything does.
-    pub(in crate::parse) fn learn(&mut self, shape: Shape, msg: &[u8]) {
-        let known = self
-            .shape
-            .get(..shape.len)
-            .and_then(|bytes| learnt(bytes, msg));
-        if let Some(slot) = self.slots.get_mut(shape.slot)
-            && known.is_some()
-        {
-            slot.known = known;
-            slot.shape.clear();
-            slot.shape
-                .extend_from_slice(self.shape.get(..shape.len).unwrap_or_default());
-        }
+    pub(in crate::parse) fn learn(&mut self, shape: Shape, msg: &[u8]) -> Option<Known> {
+        let bytes = self.shape.get(..shape.len)?;
+        let known = learnt(bytes, msg)?;
+        let taken = |at: usize| self.slots.get(at).is_some_and(|s| s.known.is_some());
+        let other = shape.slot ^ 1;
+        let at = if taken(shape.slot) && (!taken(other) || shape.len % 2 == 1) {
+            other
+        } else {
+            shape.slot
+        };
+        let slot = self.slots.get_mut(at)?;
+        slot.known = Some(known);
+        slot.shape.clear();
+        slot.shape.extend_from_slice(bytes);
+        Some(known)
     }
 }
 
+/// What `msg` says, of whose shape `known` is known; as [`line`] does.
+#[inline]
+pub(in crate::parse) fn said(known: Known, msg: &[u8], outer: &Outer) -> Option<VllmFact> {
+    let Known::Anchor {
+        body: begin,
+        start,
+        end,
+        read,
+    } = known
+    else {
+        return None;
+    };
+    let trimmed = msg.trim_ascii_end();
+    let head = header(trimmed);
+    let body = head.map_or(trimmed, |h| h.msg);
+    // A month 99 makes no header.
+    let fact = (trimmed.len() - body.len() == usize::from(begin)).then(|| {
+        read(&Hit {
+            msg: body,
+            at: usize::from(start),
+            after: body.get(usize::from(end)..).unwrap_or_default(),
+            head: head.as_ref(),
+            outer,
+        })
+    });
+    fact.flatten().or_else(|| line(msg, outer))
+}
+
 /// The anchors by their shapes: whatever stands in a line stands, by its shape, in the line's shape.
-static SHAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+static SHAPES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     let shapes = Anchors::table()
         .into_iter()
         .map(|(anchor, _)| anchor.replace(|c: char| c.is_ascii_digit(), "1"));
-    pattern(shapes)
+    searcher(shapes)
 });
 
 /// Digits in a row that may be more than a number holds.
@@ -178,7 +177,8 @@ fn learnt(shape: &[u8], msg: &[u8]) -> Option<Known> {
         return Some(Known::Nothing);
     };
     // With a digit in it, it may be another anchor's shape, or nobody's.
-    if first.as_bytes().contains(&b'1') {
+    let anchor = shape.get(first.range())?;
+    if anchor.contains(&b'1') {
         return None;
     }
     let begin = trimmed.len() - body.len();
@@ -187,15 +187,15 @@ fn learnt(shape: &[u8], msg: &[u8]) -> Option<Known> {
         body: u16::try_from(begin).ok()?,
         start: place(first.start())?,
         end: place(first.end())?,
-        read: ANCHORS.reader(first.as_bytes())?,
+        read: ANCHORS.reader(anchor)?,
     })
 }
 
 /// Every digit a `1`: such a date is a date, such a number a number.
 #[inline]
-fn without_digits(bytes: [u8; 8]) -> [u8; 8] {
+fn without_digits(bytes: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let word = u64::from_le_bytes(bytes);
     let digit = ((no_digits(word) ^ (ONES * 0x80)) >> 7) * 0xff;
-    ((word & !digit) | ((ONES * 0x31) & digit)).to_le_bytes()
+    (word & !digit) | ((ONES * 0x31) & digit)
 }

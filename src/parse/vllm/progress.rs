@@ -135,6 +135,12 @@ fn counted(head: &[u8], bytes: bool) -> Option<(Counted, String)> {
         ("DeepGEMM warmup", Counted::Warmup),
         ("Fetching ", Counted::Files),
     ];
+    // Most bars begin with one of them, and no other can follow where no capital does.
+    if let Some((_, counted)) = WORDS.iter().find(|(w, _)| head.starts_with(w.as_bytes()))
+        && !head.iter().skip(1).any(u8::is_ascii_uppercase)
+    {
+        return Some((*counted, text(head)));
+    }
     for (word, counted) in WORDS {
         if let Some(at) = find(head, word) {
             return Some((counted, text(head.get(at..)?)));

@@ -109,30 +109,46 @@ impl<'a> Cur<'a> {
     /// `12`, `12.5`, `-0.3`; a dot that ends a sentence is left alone.
     pub(super) fn float(&mut self) -> Option<f64> {
         let s = self.rest;
-        let mut n = usize::from(s.first() == Some(&b'-'));
-        let digits = |from: usize| {
-            s.get(from..)
-                .unwrap_or_default()
-                .iter()
-                .take_while(|b| b.is_ascii_digit())
-                .count()
+        let minus = s.first() == Some(&b'-');
+        let first = usize::from(minus);
+        let (mut end, mut value) = (first, 0_u64);
+        let mut digits = |from: usize| {
+            let run = s.get(from..).unwrap_or_default();
+            let run = run.iter().take_while(|b| b.is_ascii_digit());
+            run.fold(0, |n, b| {
+                value = value.wrapping_mul(10).wrapping_add(u64::from(b - b'0'));
+                n + 1
+            })
         };
-        let whole = digits(n);
+        let whole = digits(end);
         if whole == 0 {
             return None;
         }
-        n += whole;
-        if s.get(n) == Some(&b'.') {
-            let frac = digits(n + 1);
-            if frac > 0 {
-                n += 1 + frac;
+        end += whole;
+        let mut decimals = 0;
+        if s.get(end) == Some(&b'.') {
+            decimals = digits(end + 1);
+            if decimals > 0 {
+                end += 1 + decimals;
             }
         }
-        let v = std::str::from_utf8(s.get(..n)?).ok()?.parse().ok()?;
-        self.advance(n);
+        let v = match TENS.get(decimals) {
+            // Both numbers are whole and exact, so that their quotient is the nearest one to what is printed.
+            Some(ten) if whole + decimals <= 15 => {
+                let v = value as f64 / ten;
+                if minus { -v } else { v }
+            }
+            _ => std::str::from_utf8(s.get(..end)?).ok()?.parse().ok()?,
+        };
+        self.advance(end);
         Some(v)
     }
 }
+
+/// Powers of ten that a number with fifteen digits may be divided by.
+const TENS: [f64; 16] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+];
 
 /// The first place of `lit`.
 pub(super) fn find(s: &[u8], lit: &str) -> Option<usize> {

@@ -2,42 +2,56 @@
 
 use super::Walk;
 use super::offset32;
-use crate::parse::bytes::{hash, offset, text};
+use crate::parse::bytes::{glance, hash, offset, text};
 use crate::parse::envelope::{self, Prefix};
 use crate::parse::fact::Level;
 use crate::parse::head::{self, Tail};
 use crate::parse::{Head, HeadIx, Outer, OuterIx};
 
-/// The head of an INFO line as it was read when it stood there first.
-#[derive(Debug, Default)]
+/// The head of an INFO line as it was read when it stood there first: where it stands, what it says.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Face {
-    bytes: Box<[u8]>,
+    start: u32,
+    end: u32,
     head: HeadIx,
-    tail: Tail<'static>,
+    dev: i32,
+    tid: u64,
 }
 
-/// Heads that are recognised by their bytes.
-const FACES: usize = 256;
+/// Heads that are recognised by their bytes; a power of two.
+const FACES: usize = 512;
 /// `CCL INFO `
 const WORD: usize = 9;
 
 impl Walk<'_> {
-    /// The head of `rest`, the end of `s`, by its bytes up to the level behind `word`, with the message.
+    /// The head of `rest`, the end of `s`, by its bytes up to the level behind `word`, with the message. `s`
+    /// stands in the text at `base`.
     #[inline]
     pub(super) fn face<'a>(
         &mut self,
-        s: &[u8],
+        (s, base): (&[u8], u32),
         rest: &'a [u8],
         word: usize,
         outer: OuterIx,
     ) -> Option<(HeadIx, Tail<'a>)> {
-        let end = (word + WORD).checked_sub(offset(s, rest))?;
+        let before = offset(s, rest);
+        let end = (word + WORD).checked_sub(before)?;
         let (bytes, msg) = rest.split_at_checked(end)?;
-        let slot = usize::try_from(hash(0, bytes)).unwrap_or(0) & (FACES - 1);
-        if let Some(face) = self.faces.get(slot)
-            && *face.bytes == *bytes
-        {
-            return Some((face.head, Tail { msg, ..face.tail }));
+        let slot = usize::try_from(glance(bytes)).unwrap_or(0) & (FACES - 1);
+        // Two places, so that two heads don't drive each other out.
+        for at in [slot, slot ^ 1] {
+            if let Some(face) = self.faces.get(at)
+                && self.text.get(face.start as usize..face.end as usize) == Some(bytes)
+            {
+                let tail = Tail {
+                    tid: face.tid,
+                    dev: face.dev,
+                    level: Level::Info,
+                    src: None,
+                    msg,
+                };
+                return Some((face.head, tail));
+            }
         }
         let found = head::at(rest)?;
         let usual = found.tail.level == Level::Info
@@ -48,16 +62,17 @@ impl Walk<'_> {
         }
         let head = self.head(found.host, found.pid, outer, true);
         if self.faces.is_empty() {
-            self.faces.resize_with(FACES, Default::default);
+            self.faces.resize(FACES, Face::default());
         }
-        *self.faces.get_mut(slot)? = Face {
-            bytes: bytes.into(),
+        let free = self.faces.get(slot).is_none_or(|face| face.end == 0);
+        let face = self.faces.get_mut(if free { slot } else { slot ^ 1 })?;
+        let start = base + offset32(before);
+        *face = Face {
+            start,
+            end: start + offset32(end),
             head,
-            tail: Tail {
-                src: None,
-                msg: &[],
-                ..found.tail
-            },
+            dev: found.tail.dev,
+            tid: found.tail.tid,
         };
         Some((head, found.tail))
     }

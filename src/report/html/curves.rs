@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// Size of a picture, pixels.
 const SIZE: (f64, f64) = (820.0, 300.0);
 /// Room around the curves: left, top, right, bottom.
-const MARGIN: (f64, f64, f64, f64) = (58.0, 14.0, 130.0, 34.0);
+const MARGIN: (f64, f64, f64, f64) = (72.0, 14.0, 130.0, 34.0);
 /// Colours that the style sheet knows.
 const COLOURS: usize = 4;
 
@@ -64,6 +64,23 @@ impl Frame {
     }
 }
 
+/// A line from side to side at a height.
+fn across(out: &mut String, class: &str, y: f64) {
+    let (left, _, right, _) = MARGIN;
+    let _ = write!(
+        out,
+        "<line class=\"{class}\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>",
+        SIZE.0 - right
+    );
+}
+
+fn text(out: &mut String, (x, y): (f64, f64), anchor: &str, said: &str) {
+    let _ = writeln!(
+        out,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{said}</text>"
+    );
+}
+
 /// Lines over a frame; `ticks` on the lower axis with what stands below them.
 fn draw(
     title: &str,
@@ -81,36 +98,20 @@ fn draw(
     for n in 0..=4 {
         let value = frame.y.1 * f64::from(n) / 4.0;
         let (_, y) = frame.place((frame.x.0, value));
-        let _ = writeln!(
-            out,
-            "<line class=\"axis\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}{}</text>",
-            SIZE.0 - right,
-            left - 8.0,
-            y + 4.0,
-            short(value),
-            if n == 4 { unit } else { "" }
-        );
+        let unit = if n == 4 { unit } else { "" };
+        across(&mut out, "axis", y);
+        let said = format!("{}{unit}", short(value));
+        text(&mut out, (left - 8.0, y + 4.0), "end", &said);
     }
     for (x, label) in ticks {
         let (x, _) = frame.place((*x, 0.0));
-        let _ = writeln!(
-            out,
-            "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
-            SIZE.1 - bottom + 20.0
-        );
+        text(&mut out, (x, SIZE.1 - bottom + 20.0), "middle", label);
     }
     if let Some(expected) = expected {
         let (_, y) = frame.place((frame.x.0, expected));
-        let _ = writeln!(
-            out,
-            "<line class=\"expected\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\">expected {}</text>",
-            SIZE.0 - right,
-            SIZE.0 - right + 6.0,
-            y + 4.0,
-            short(expected)
-        );
+        across(&mut out, "expected", y);
+        let said = format!("expected {}", short(expected));
+        text(&mut out, (SIZE.0 - right + 6.0, y + 4.0), "start", &said);
     }
     let mut taken: Vec<f64> = Vec::new();
     for (i, s) in series.iter().enumerate() {
@@ -204,5 +205,41 @@ pub(super) fn busbw(series: &[Series], expected: Option<f64>) -> String {
         &ticks,
         &log,
         expected,
+    )
+}
+
+/// Ticks on an axis of time.
+const TICKS: u32 = 6;
+
+/// Memory over time: seconds since the Unix epoch and gigabytes.
+pub(super) fn memory(series: &[Series]) -> String {
+    let times = || series.iter().flat_map(|s| s.points.iter().map(|p| p.0));
+    let first = times().fold(f64::INFINITY, f64::min);
+    let last = times().fold(f64::NEG_INFINITY, f64::max);
+    if first > last {
+        return String::new();
+    }
+    let frame = Frame {
+        x: (first, last),
+        y: (0.0, highest(series, None)),
+    };
+    let ticks: Vec<(f64, String)> = (0..TICKS)
+        .map(|n| {
+            let at = first + (last - first) * f64::from(n) / f64::from(TICKS - 1);
+            #[expect(clippy::cast_possible_truncation, reason = "`as` saturates")]
+            let stamp = jiff::Timestamp::from_second(at.round() as i64);
+            (
+                at,
+                stamp.map_or_else(|_| String::new(), |s| s.strftime("%H:%M:%S").to_string()),
+            )
+        })
+        .collect();
+    draw(
+        "memory in use over time",
+        " GB",
+        &frame,
+        &ticks,
+        series,
+        None,
     )
 }

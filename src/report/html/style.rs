@@ -33,7 +33,7 @@ details[open]>summary{border-bottom:1px solid var(--line)}
 .finding .n{color:var(--soft);font-variant-numeric:tabular-nums}
 .sev{display:inline-block;min-width:4.6em;font-size:.8rem;font-weight:700;text-transform:uppercase;letter-spacing:.03em;color:var(--soft)}
 .error .sev,.fail .sev,.bad{color:var(--bad)}.warning .sev,.warn .sev,.forbidden .sev{color:var(--warn)}.finding.info .sev{color:var(--info)}.pass .sev{color:var(--good)}
-.check .sev{min-width:8.2em}
+.check .sev{min-width:10em}
 .body{padding:.5rem .8rem .7rem}.body p{margin:.3rem 0}
 pre{margin:.3rem 0;padding:.5rem .7rem;background:var(--pane);border-radius:.3rem;white-space:pre-wrap;overflow-wrap:anywhere}
 pre.fix{border-left:3px solid var(--good)}

@@ -1,10 +1,17 @@
 //! Secrets in plain text: names with their values, and shapes.
 
+mod names;
+mod shapes;
+
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
 use super::{MARK, Rule, Span};
+use names::is_word;
+pub(super) use names::{harmless, is_variable, smells, strong};
+use shapes::{aws, jwt, private_key, scheme, token, url};
+pub(super) use shapes::{key_stays_open, rest_of_key};
 
 /// Judges a value by its own looks, where its name says nothing.
 type Pure<'a> = dyn Fn((usize, usize), &mut Vec<Span>) + 'a;
@@ -93,26 +100,6 @@ static SEARCHER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         .ok()
 });
 
-/// Names of fields of Kubernetes and of tokenizers that hold no secret though a word of theirs says so.
-const NO_SECRET: &[&str] = &[
-    "secretname",
-    "secretkeyref",
-    "configmapkeyref",
-    "topologykey",
-    "keypath",
-    "tokenpath",
-    "tokenexpirationseconds",
-    "automountserviceaccounttoken",
-    "serviceaccounttoken",
-];
-
-/// Tokens that models are made of.
-const MODEL_TOKENS: &[&str] = &[
-    "bos", "eos", "pad", "unk", "cls", "sep", "mask", "stop", "start", "end", "special", "image",
-    "video", "audio", "prefix", "suffix", "first", "next", "per", "last", "new", "num", "max",
-    "min", "output", "input", "prompt", "time",
-];
-
 fn part_of_name(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')
 }
@@ -121,112 +108,8 @@ fn part_of_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
 }
 
-/// Whether a whole name is a secret's.
-pub(super) fn smells(name: &[u8]) -> bool {
-    let Some(searcher) = SEARCHER.as_ref() else {
-        return true;
-    };
-    name.len() <= NAME
-        && searcher.find_overlapping_iter(name).any(|m| {
-            matches!(sign(m.pattern().as_usize()), Some(Sign::Word))
-                && is_word(name, m.start(), m.end())
-        })
-        && !exempt(name)
-}
-
 fn sign(pattern: usize) -> Option<Sign> {
     SIGNS.get(pattern).map(|(_, sign)| *sign)
-}
-
-fn exempt(name: &[u8]) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let last = lower.rsplit(|b| *b == b'.').next().unwrap_or(&lower);
-    if NO_SECRET.iter().any(|n| n.as_bytes() == last) {
-        return true;
-    }
-    // An exception is no value.
-    if lower.ends_with(b"error") || lower.ends_with(b"exception") {
-        return true;
-    }
-    let mut words = last
-        .split(|b| matches!(b, b'_' | b'-'))
-        .filter(|w| !w.is_empty());
-    let (first, second) = (words.next().unwrap_or_default(), words.next());
-    // `bos_token`, `eos_token_id`, but not `API_TOKEN`; a variable in capitals is never a model's.
-    second == Some(b"token")
-        && name.iter().any(u8::is_ascii_lowercase)
-        && MODEL_TOKENS.iter().any(|m| m.as_bytes() == first)
-}
-
-/// Whether `text[start..end]` is a word of the name around it: bounded by what is no letter, or by a change of case.
-fn is_word(text: &[u8], start: usize, end: usize) -> bool {
-    let at = |i: usize| text.get(i).copied().unwrap_or(b' ');
-    let (first, second, last) = (at(start), at(start + 1), at(end.saturating_sub(1)));
-    let before = start.checked_sub(1).map_or(b' ', at);
-    let after = at(end);
-    let left = !before.is_ascii_alphabetic()
-        || before.is_ascii_lowercase() && first.is_ascii_uppercase()
-        || first.is_ascii_uppercase() && second.is_ascii_lowercase();
-    let right =
-        !after.is_ascii_alphabetic() || last.is_ascii_lowercase() && after.is_ascii_uppercase();
-    left && right
-}
-
-/// `HF_TOKEN`: as variables are written.
-pub(super) fn is_variable(name: &[u8]) -> bool {
-    name.len() > 2
-        && name.len() <= NAME
-        && name
-            .iter()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
-}
-
-/// Whether a value behind this name is worth being looked for elsewhere: a word such as `key` alone is too weak.
-pub(super) fn strong(name: &[u8]) -> bool {
-    is_variable(name)
-        || name.starts_with(b"-")
-        || name.iter().any(|b| matches!(b, b'_' | b'-'))
-        || name.windows(4).any(|w| w.eq_ignore_ascii_case(b"pass"))
-        || name.windows(6).any(|w| w.eq_ignore_ascii_case(b"secret"))
-        || name.windows(5).any(|w| w.eq_ignore_ascii_case(b"apike"))
-}
-
-/// Whether a value behind a secret's name tells nothing: unset, a reference to elsewhere, a small number.
-pub(super) fn harmless(name: &[u8], value: &[u8]) -> bool {
-    let v = value.trim_ascii();
-    const SAYS_NOTHING: &[&str] = &[
-        "", "none", "null", "nil", "true", "false", "unset", "<unset>", "<set>", "set", "not set",
-        "~", "...", "{}", "[]", "()", "|", ">", "yes", "no", "\"\"", "''", "%s", "%r", "{", "[",
-        "(", "\u{2026}",
-    ];
-    if SAYS_NOTHING
-        .iter()
-        .any(|s| v.eq_ignore_ascii_case(s.as_bytes()))
-        || v.starts_with(MARK.as_bytes())
-        || v.iter().all(|b| *b == b'*')
-        || v.starts_with(b"${")
-        || v.starts_with(b"$(")
-        || v.starts_with(b"<class ")
-    {
-        return true;
-    }
-    if v.first() == Some(&b'$')
-        && v.len() > 1
-        && v.iter()
-            .skip(1)
-            .all(|b| b.is_ascii_uppercase() || *b == b'_')
-    {
-        return true;
-    }
-    // `key: nvidia.com/gpu` of a toleration, `key: config.json` of a volume: names of things.
-    if name.eq_ignore_ascii_case(b"key") && !long_and_mixed(v) {
-        return true;
-    }
-    // Sizes and counts of tokens and keys; a password may well be a number.
-    let pass = name.windows(4).any(|w| w.eq_ignore_ascii_case(b"pass"))
-        || name.windows(6).any(|w| w.eq_ignore_ascii_case(b"secret"));
-    let most = if pass { 2 } else { 9 };
-    v.len() <= most && v.iter().all(|b| b.is_ascii_digit() || *b == b'.')
 }
 
 /// Everything in plain text.
@@ -256,17 +139,6 @@ pub(super) fn find(text: &[u8], spans: &mut Vec<Span>) {
             Some(Sign::Key) => private_key(text, start, spans),
             None => {}
         }
-    }
-}
-
-fn push(spans: &mut Vec<Span>, start: usize, end: usize, rule: Rule) {
-    if start < end {
-        spans.push(Span {
-            start,
-            end,
-            rule,
-            name: String::new(),
-        });
     }
 }
 
@@ -370,13 +242,7 @@ fn named(text: &[u8], (from, to): (usize, usize), spans: &mut Vec<Span>) {
             r.skip(|b| matches!(b, b' ' | b'\t'));
             // `env` prints one variable a line: the value is what is left of it.
             let whole = blanks == 0 && quoted.is_none() && is_variable(name) && leads_nothing(lead);
-            value(
-                &mut r,
-                if whole { Until::Line } else { Until::Word },
-                name,
-                &pure,
-                spans,
-            );
+            value(&mut r, Until::of(whole), name, &pure, spans);
         }
         Some(b':') if r.text.get(r.at + 1) != Some(&b':') => {
             r.at += 1;
@@ -389,13 +255,7 @@ fn named(text: &[u8], (from, to): (usize, usize), spans: &mut Vec<Span>) {
                 block(text, &mut r, lead, &pure, spans);
                 return;
             }
-            value(
-                &mut r,
-                if whole { Until::Line } else { Until::Word },
-                name,
-                &pure,
-                spans,
-            );
+            value(&mut r, Until::of(whole), name, &pure, spans);
         }
         // The next in a list of name and value; or the value of the `name` that this was.
         _ if quoted.is_some() || name.starts_with(b"-") || leads_name(lead) => {
@@ -418,13 +278,7 @@ fn named(text: &[u8], (from, to): (usize, usize), spans: &mut Vec<Span>) {
                     r.at += 1;
                     r.skip(|b| b == b' ');
                     let whole = opened.is_none();
-                    value(
-                        &mut r,
-                        if whole { Until::Line } else { Until::Word },
-                        name,
-                        &pure,
-                        spans,
-                    );
+                    value(&mut r, Until::of(whole), name, &pure, spans);
                 }
                 return;
             }
@@ -444,6 +298,13 @@ fn named(text: &[u8], (from, to): (usize, usize), spans: &mut Vec<Span>) {
 enum Until {
     Word,
     Line,
+}
+
+impl Until {
+    /// Where the whole line is the value's.
+    fn of(whole: bool) -> Self {
+        if whole { Self::Line } else { Self::Word }
+    }
 }
 
 fn value(r: &mut Reader<'_>, until: Until, name: &[u8], pure: &Pure<'_>, spans: &mut Vec<Span>) {
@@ -566,20 +427,6 @@ fn leads_name(lead: &[u8]) -> bool {
     lead.trim_ascii_end().ends_with(b"name:")
 }
 
-fn long_and_mixed(value: &[u8]) -> bool {
-    let word = value
-        .iter()
-        .skip_while(|b| matches!(b, b'"' | b'\''))
-        .take_while(|b| part_of_token(**b) || matches!(b, b'+' | b'='));
-    let (mut n, mut digits, mut letters) = (0, 0, 0);
-    for b in word {
-        n += 1;
-        digits += usize::from(b.is_ascii_digit());
-        letters += usize::from(b.is_ascii_alphabetic());
-    }
-    n >= 20 && digits > 1 && letters > 1
-}
-
 /// `|`, `>-` and the like: the value stands on the lines that follow.
 fn block_scalar(rest: &[u8]) -> bool {
     let line = rest
@@ -609,213 +456,4 @@ fn block(text: &[u8], r: &mut Reader<'_>, lead: &[u8], pure: &Pure<'_>, spans: &
         }
         pure((start, r.at), spans);
     }
-}
-
-/// The character in front is no part of the same word.
-fn bounded(text: &[u8], start: usize) -> bool {
-    start
-        .checked_sub(1)
-        .and_then(|i| text.get(i))
-        .is_none_or(|b| !b.is_ascii_alphanumeric() && *b != b'_')
-}
-
-fn token(text: &[u8], start: usize, end: usize, least: usize, spans: &mut Vec<Span>) {
-    // Prefixes are lower case in the world, but for Google's.
-    let prefix = text.get(start..end).unwrap_or_default();
-    let google = prefix.eq_ignore_ascii_case(b"aiza");
-    if google && prefix != b"AIza"
-        || !google && prefix.iter().any(u8::is_ascii_uppercase)
-        || !bounded(text, start)
-    {
-        return;
-    }
-    let rest = text.get(end..).unwrap_or_default();
-    let n = rest.iter().take_while(|b| part_of_token(**b)).count();
-    let body = rest.get(..n).unwrap_or_default();
-    // `hf_transfer_enabled`, `sk-learn-something`: words, not tokens.
-    let words = body
-        .iter()
-        .all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'))
-        && body.iter().any(|b| matches!(b, b'_' | b'-'));
-    // Cut off by the edge of a screen.
-    let cut = rest.get(n..).is_some_and(|r| r.starts_with("…".as_bytes())) && n >= 4;
-    let lower = body.iter().all(u8::is_ascii_lowercase) && n < 20;
-    if (n >= least || cut) && !words && !lower {
-        push(spans, start, end + n, Rule::Token);
-    }
-}
-
-fn aws(text: &[u8], start: usize, end: usize, spans: &mut Vec<Span>) {
-    let rest = text.get(end..).unwrap_or_default();
-    let n = rest
-        .iter()
-        .take_while(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-        .count();
-    let upper = text
-        .get(start..end)
-        .is_some_and(|p| p.iter().all(u8::is_ascii_uppercase));
-    if upper && n >= 12 && bounded(text, start) {
-        push(spans, start, end + n, Rule::Aws);
-    }
-}
-
-fn jwt(text: &[u8], start: usize, spans: &mut Vec<Span>) {
-    let rest = text.get(start..).unwrap_or_default();
-    if !rest.starts_with(b"eyJ") || !bounded(text, start) {
-        return;
-    }
-    let n = rest
-        .iter()
-        .take_while(|b| part_of_token(**b) || matches!(b, b'.' | b'+' | b'/' | b'='))
-        .count();
-    let body = rest.get(..n).unwrap_or_default();
-    let parts: Vec<usize> = body.split(|b| *b == b'.').map(<[u8]>::len).collect();
-    let cut = rest.get(n..).is_some_and(|r| r.starts_with("…".as_bytes())) && n >= 8;
-    let token = parts.len() >= 2 && parts.iter().take(2).all(|n| *n >= 8);
-    if token || cut || body.starts_with(b"eyJhdXRocyI") {
-        push(spans, start, start + n, Rule::Jwt);
-    }
-}
-
-fn scheme(text: &[u8], start: usize, end: usize, spans: &mut Vec<Span>) {
-    if !bounded(text, start) {
-        return;
-    }
-    let mut r = Reader { text, at: end };
-    if r.skip(|b| matches!(b, b' ' | b'\t' | b'+' | b':')) == 0 {
-        return;
-    }
-    let from = r.at;
-    let n = r.skip(|b| part_of_token(b) || matches!(b, b'.' | b'~' | b'+' | b'/' | b'='));
-    let body = text.get(from..from + n).unwrap_or_default();
-    if body.starts_with(MARK.as_bytes()) {
-        return;
-    }
-    let basic = text
-        .get(start..end)
-        .is_some_and(|w| w.eq_ignore_ascii_case(b"basic"));
-    // "basic settings", "bearer tokens" are prose.
-    let word = body
-        .iter()
-        .all(|b| b.is_ascii_lowercase() || *b == b'.' || *b == b',');
-    let user = || super::views::base64(body).is_some_and(|plain| plain.contains(&b':'));
-    if n >= 6 && if basic { user() } else { !word } {
-        push(spans, from, from + n, Rule::Bearer);
-    }
-}
-
-/// `user:password@` behind `://`, at `start`.
-fn url(text: &[u8], start: usize, spans: &mut Vec<Span>) {
-    let rest = text.get(start..).unwrap_or_default();
-    let n = rest
-        .iter()
-        .take(1024)
-        .take_while(|b| {
-            !b.is_ascii_whitespace() && !matches!(b, b'"' | b'\'' | b'<' | b'>' | b'`' | b'\\')
-        })
-        .count();
-    let body = rest.get(..n).unwrap_or_default();
-    let path = body
-        .iter()
-        .position(|b| matches!(b, b'/' | b'?' | b'#'))
-        .unwrap_or(body.len());
-    let authority = body.get(..path).unwrap_or_default();
-    let query = body
-        .iter()
-        .position(|b| matches!(b, b'?' | b'#'))
-        .unwrap_or(body.len());
-    let password = memchr::memchr(b'@', authority)
-        .is_some_and(|at| memchr::memchr(b':', authority).is_some_and(|colon| colon < at));
-    let authority_end = if password { query } else { path };
-    let at = memchr::memrchr(b'@', body.get(..authority_end).unwrap_or_default()).or_else(|| {
-        // A password with a slash in it, as no standard allows; digits behind the colon are a port.
-        let colon = memchr::memchr(b':', authority)?;
-        let port = authority
-            .get(colon + 1..)
-            .unwrap_or_default()
-            .iter()
-            .all(u8::is_ascii_digit);
-        (!port).then(|| memchr::memrchr(b'@', body)).flatten()
-    });
-    let cut = body.ends_with("…".as_bytes())
-        && memchr::memchr(b':', authority).is_some_and(|c| {
-            authority
-                .get(c + 1)
-                .is_some_and(|b| !b.is_ascii_digit() && *b < 0x80)
-        });
-    let end = match at {
-        Some(at) => at,
-        None if cut => n,
-        None => return,
-    };
-    let user = body.get(..end).unwrap_or_default();
-    if !user.is_empty() && user != MARK.as_bytes() {
-        push(spans, start, start + end, Rule::Url);
-    }
-}
-
-const BEGIN: &[u8] = b"-----BEGIN";
-const END: &[u8] = b"-----END";
-
-fn is_private(text: &[u8], start: usize) -> bool {
-    text.get(start..)
-        .and_then(|rest| rest.get(..rest.len().min(64)))
-        .is_some_and(|head| memchr::memmem::find(head, b"PRIVATE KEY").is_some())
-}
-
-/// From the key's first line to its last, or to the end of what is there.
-fn private_key(text: &[u8], start: usize, spans: &mut Vec<Span>) {
-    let rest = text.get(start..).unwrap_or_default();
-    if !rest.starts_with(BEGIN) || !is_private(text, start) {
-        return;
-    }
-    let end = match memchr::memmem::find(rest, END) {
-        Some(n) => {
-            let tail = rest.get(n + END.len()..).unwrap_or_default();
-            let dashes =
-                memchr::memmem::find(tail.get(..tail.len().min(64)).unwrap_or_default(), b"-----");
-            n + END.len() + dashes.map_or(0, |d| d + 5)
-        }
-        None => {
-            let ends = memchr::memchr_iter(b'\n', rest).nth(super::KEY_LINES as usize);
-            ends.unwrap_or(rest.strip_suffix(b"\n").map_or(rest.len(), <[u8]>::len))
-        }
-    };
-    // A span a line: what is put in its place leaves the lines where they are.
-    let mut at = start;
-    for line in rest
-        .get(..end)
-        .unwrap_or_default()
-        .split_inclusive(|b| *b == b'\n')
-    {
-        let body = line.strip_suffix(b"\n").unwrap_or(line);
-        push(spans, at, at + body.len(), Rule::PrivateKey);
-        at += line.len();
-    }
-}
-
-/// How much of `text` belongs to a private key that may go on for `open` lines, and how many lines it still may have.
-pub(super) fn rest_of_key(text: &[u8], open: u32) -> (usize, u32) {
-    if open == 0 {
-        return (0, 0);
-    }
-    let (mut at, mut left) = (0, open);
-    for line in text.split_inclusive(|b| *b == b'\n') {
-        at += line.len();
-        left -= 1;
-        if left == 0 || memchr::memmem::find(line, END).is_some() {
-            return (at, 0);
-        }
-    }
-    (at, left)
-}
-
-/// Whether a private key begins here that doesn't end here.
-pub(super) fn key_stays_open(text: &[u8]) -> bool {
-    memchr::memmem::rfind(text, BEGIN).is_some_and(|at| {
-        is_private(text, at)
-            && text
-                .get(at..)
-                .is_some_and(|rest| memchr::memmem::find(rest, END).is_none())
-    })
 }

@@ -110,7 +110,8 @@ impl<'a> Look<'a> {
 
     /// There are pods to look at, or will be.
     pub fn live(&self) -> bool {
-        !self.model.pods.is_empty() || self.model.session.feed == Feed::Cluster
+        let feed = self.model.session.feed;
+        !self.model.pods.is_empty() || matches!(feed, Feed::Cluster | Feed::Demo)
     }
 
     /// Nothing to judge here: files, or a list that has not come yet.
@@ -216,7 +217,8 @@ impl<T> Asked<'_, '_, T> {
         let text = if look.members.list.is_empty() {
             "waits for a pod".to_owned()
         } else if !runs {
-            format!("waits for a container that runs: {}", some(&self.waiting))
+            // None does: which ones the pods themselves say.
+            "waits for a container that runs".to_owned()
         } else if look.model.session.level == Level::Observe {
             "waits for leave to run probes: they only read, and are asked once per context (level probe)".to_owned()
         } else {
