@@ -406,6 +406,7 @@ fn screen(
         let terminal = Terminal::take(&crashed)?;
         let (w, h) = terminal.size();
         let mut model = Model::for_screen();
+        args.stall.set(&mut model, &mut recorder);
         model.session = session;
         model.screen = Screen::new(w, h);
         model.screen.theme.clone_from(&args.theme);

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_yaml::Spanned;
 
 use crate::model::kiosk::Plan;
+use crate::model::limits::Limits;
 use crate::model::screen::PaneId;
 use crate::theme::yaml::{self, Entries, Node, place};
 
@@ -27,6 +28,8 @@ enum Takes {
     Texts,
     /// Whole seconds, so many at least.
     Seconds(u32),
+    /// Seconds that a stage may be silent; all of them together are one flag.
+    Stall,
 }
 
 impl Takes {
@@ -42,6 +45,7 @@ impl Takes {
             Self::OneOf(all) => all.contains(&value),
             Self::Pane | Self::Panes => PaneId::named(value).is_some(),
             Self::Seconds(least) => value.parse::<u32>().is_ok_and(|s| s >= least),
+            Self::Stall => Limits::check(value).is_ok(),
         };
         (!right).then(|| match self {
             Self::Text | Self::Texts => "text".to_owned(),
@@ -51,6 +55,7 @@ impl Takes {
             Self::Panes => format!("a list of {}", PaneId::names().join(", ")),
             Self::Seconds(0) => "a number of seconds".to_owned(),
             Self::Seconds(least) => format!("a number of seconds, {least} at least"),
+            Self::Stall => Limits::check(value).err().unwrap_or_default(),
         })
     }
 }
@@ -68,6 +73,18 @@ struct Setting {
     /// In force where nobody says anything.
     default: &'static str,
     about: &'static str,
+}
+
+/// A limit of a stage.
+const fn stall(name: &'static str, default: &'static str, about: &'static str) -> Setting {
+    Setting {
+        name,
+        arg: "stall",
+        variable: "",
+        takes: Takes::Stall,
+        default,
+        about,
+    }
 }
 
 const SETTINGS: &[Setting] = &[
@@ -183,10 +200,37 @@ const SETTINGS: &[Setting] = &[
         default: "",
         about: "workloads that go in turn, as [NAMESPACE/][KIND/]NAME; nothing: all there are",
     },
+    stall("stall.started", "600", "silence of an engine that starts"),
+    stall(
+        "stall.ray",
+        "1300",
+        "silence of one that waits for its Ray cluster",
+    ),
+    stall("stall.config", "120", "silence while arguments are read"),
+    stall(
+        "stall.distributed-init",
+        "60",
+        "silence of torch's rendezvous",
+    ),
+    stall(
+        "stall.nccl-init",
+        "90",
+        "silence while NCCL makes a communicator",
+    ),
+    stall("stall.download", "120", "silence of a download"),
+    stall("stall.weights", "120", "silence while weights load"),
+    stall("stall.profile", "120", "silence of the memory profile"),
+    stall("stall.compile", "300", "silence of a compile"),
+    stall("stall.graphs", "120", "silence while graphs are captured"),
+    stall(
+        "stall.missing-ranks",
+        "90",
+        "time in which all ranks must have begun NCCL's init",
+    ),
 ];
 
 /// Settings that stand together under one key.
-const GROUPS: &[&str] = &["kiosk"];
+const GROUPS: &[&str] = &["kiosk", "stall"];
 
 /// Something wrong in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -380,10 +424,17 @@ impl Config {
     #[must_use]
     pub fn over(&self, command: clap::Command, context: Option<&str>) -> clap::Command {
         let said = self.in_context(context);
-        let known: BTreeMap<&str, String> = SETTINGS
-            .iter()
-            .filter_map(|s| Some((s.arg, (*said.get(s.name)?).to_owned())))
-            .collect();
+        let mut known: BTreeMap<&str, String> = BTreeMap::new();
+        for s in SETTINGS {
+            let Some(value) = said.get(s.name) else {
+                continue;
+            };
+            let slot = known.entry(s.arg).or_default();
+            match (s.takes, s.name.split_once('.')) {
+                (Takes::Stall, Some((_, name))) => slot.push_str(&format!("{name}={value},")),
+                _ => slot.push_str(value),
+            }
+        }
         with_defaults(command, &known)
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use super::args::{AccessArgs, ClusterArgs};
+use super::args::{AccessArgs, ClusterArgs, StallArgs};
 use super::headless;
 use super::record::{self, KeepArgs, Recorder};
 use super::veil;
@@ -79,6 +79,9 @@ pub struct ReportArgs {
     /// What is kept.
     #[command(flatten)]
     pub keep: KeepArgs,
+    /// When somebody is suspected.
+    #[command(flatten)]
+    pub stall: StallArgs,
 }
 
 /// Runs the command. Exit codes: 0, 1 by verdict, 2 could not run, 3 unknown; 130 after SIGINT.
@@ -123,13 +126,14 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
     if let [path] = args.paths.as_slice()
         && recording::is_recording(path)
     {
-        return replayed(path, recorder);
+        return replayed(path, args, recorder);
     }
     let inputs = Inputs::find(&args.paths)?;
     for skipped in &inputs.skipped {
         complain(&format!("skipped {skipped}"));
     }
     let mut model = Model::default();
+    args.stall.set(&mut model, recorder);
     let mut seq = 0;
     let mut fold = |event: Event| {
         seq += 1;
@@ -179,9 +183,14 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
 }
 
 /// Folds a recording: with its own times, to its end.
-fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Model> {
+fn replayed(
+    path: &Path,
+    args: &ReportArgs,
+    recorder: &mut Option<Recorder>,
+) -> anyhow::Result<Model> {
     let mut reader = Reader::open(path)?;
     let mut model = Model::default();
+    args.stall.set(&mut model, recorder);
     for (seq, entry) in (1..).zip(&mut reader) {
         let stamped = Stamped {
             seq,
@@ -202,7 +211,7 @@ fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Mo
     let runtime = super::runtime()?;
     let options = args.cluster.options(args.workload.clone());
     let setup = args.access.setup(false);
-    let seen = headless::observe(options, setup, args.timeout, recorder);
+    let seen = headless::observe(options, setup, args.timeout, &args.stall, recorder);
     let (model, at, notes) = runtime.block_on(seen).map_err(|e| anyhow!(e))?;
     for note in &notes {
         complain(note);

@@ -11,6 +11,7 @@ use ncclscope::app::record::{Recorder, create};
 use ncclscope::model::event::{
     Errand, Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped,
 };
+use ncclscope::model::limits::Limits;
 use ncclscope::model::{Model, update};
 use ncclscope::parse::{Block, Nanos};
 use ncclscope::report::redact::Redactor;
@@ -472,4 +473,38 @@ fn the_start_up_of_64_ranks_is_small() {
     );
     assert!(raw > 1_000_000, "{raw}");
     assert!(file.len() * 8 < raw, "{} of {raw}", file.len());
+}
+
+/// What somebody allows a stage is part of what was seen: replayed, the same ranks are suspected.
+#[test]
+fn limits_are_recorded() {
+    let limits: Limits = "weights=900,ray=60".parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seen");
+    let header = Header::new("report", 1, true);
+    let mut writer = Writer::new(File::create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    let event = Event::Limits(limits.clone());
+    writer
+        .event(
+            &Stamped {
+                seq: 0,
+                at: 0,
+                event,
+            },
+            1,
+        )
+        .unwrap();
+    writer.finish(1).unwrap();
+    let mut model = replay(&path);
+    assert_eq!(model.limits, limits);
+    let event = Event::Afresh;
+    update(
+        &mut model,
+        Stamped {
+            seq: 1,
+            at: 0,
+            event,
+        },
+    );
+    assert_eq!(model.limits, limits, "another workload has the same limits");
 }

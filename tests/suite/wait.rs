@@ -37,6 +37,7 @@ async fn kept(
         goal,
         timeout: Duration::from_secs(timeout),
         session,
+        stall: Default::default(),
     };
     let outcome = until(wish, bus, recorder, |_| None, now, &mut out).await;
     player.abort();
@@ -95,6 +96,7 @@ async fn what_cannot_be_watched_is_not_waited_for() {
         goal: Goal::Serving,
         timeout: Duration::from_secs(60),
         session: Session::default(),
+        stall: Default::default(),
     };
     let mut out = Vec::new();
     let outcome = until(wish, bus, &mut None, broken, || 0, &mut out).await;

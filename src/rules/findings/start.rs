@@ -7,9 +7,6 @@ use crate::parse::fact::WarnKind;
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, LineRef, Severity};
 
-/// A rank may be this late before its absence is an error, seconds (contract: 90 s since the first START).
-const GRACE: i64 = 90;
-
 /// Ranks proven absent.
 pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
     for c in &view.scene.communicators {
@@ -26,7 +23,8 @@ pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
             }
             _ => None,
         };
-        let young = age.is_some_and(|a| a <= GRACE);
+        let grace = i64::from(view.model.limits.seconds("missing-ranks"));
+        let young = age.is_some_and(|a| a <= grace);
         let severity = if young {
             Severity::Info
         } else {

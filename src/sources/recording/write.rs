@@ -119,6 +119,7 @@ pub fn encode(
     };
     match &stamped.event {
         Event::Session(s) => say("session", s, redactor)?,
+        Event::Limits(l) => say("limits", l, redactor)?,
         Event::Source(s) => say("source", s, redactor)?,
         Event::Log(log) => {
             let lines = lines(log.source, &log.block, redactor);
