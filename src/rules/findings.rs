@@ -209,7 +209,8 @@ pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
     found.sort_by(|a, b| a.key.cmp(&b.key));
     unique(&mut found);
     echo::fold(&view, &mut found);
-    found.sort_by(|a, b| rank(a).cmp(&rank(b)));
+    let worst = worst(&found);
+    found.sort_by(|a, b| rank(a, &worst).cmp(&rank(b, &worst)));
     scene.findings = found;
 }
 
@@ -227,10 +228,22 @@ fn unique(found: &mut [Finding]) {
 
 type Order<'a> = (bool, std::cmp::Reverse<Severity>, i64, &'a str);
 
-fn rank(f: &Finding) -> Order<'_> {
+/// The worst severity among a root cause and what follows from it.
+fn worst(found: &[Finding]) -> BTreeMap<String, Severity> {
+    let mut out = BTreeMap::new();
+    for f in found {
+        let root = f.consequence_of.as_ref().unwrap_or(&f.key);
+        let slot = out.entry(root.clone()).or_insert(f.severity);
+        *slot = (*slot).max(f.severity);
+    }
+    out
+}
+
+fn rank<'a>(f: &'a Finding, worst: &BTreeMap<String, Severity>) -> Order<'a> {
+    let severity = worst.get(&f.key).copied().unwrap_or(f.severity);
     (
         f.consequence_of.is_some(),
-        std::cmp::Reverse(f.severity),
+        std::cmp::Reverse(severity),
         f.since.map_or(i64::MAX, |a| a.ns),
         &f.key,
     )
