@@ -128,7 +128,7 @@ fn nvml_is_what_nvidia_smi_is() -> Result<(), Ignored> {
 fn rows(text: &str) -> Vec<Row> {
     let said = text.lines().filter_map(|l| line(l.as_bytes()));
     said.filter_map(|s| match s {
-        Said::Row(row) => Some(row),
+        Said::Row(row) => Some(*row),
         _ => None,
     })
     .collect()
