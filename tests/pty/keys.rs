@@ -128,7 +128,8 @@ fn place(text: &str) -> String {
     let header = text.lines().next().unwrap_or_default();
     let words = ["end of replay", "paused", "replay "];
     let at = words.iter().filter_map(|w| header.find(w)).min();
-    at.map_or_else(String::new, |at| header[at..].to_owned())
+    let from = at.and_then(|at| header.get(at..));
+    from.unwrap_or_default().to_owned()
 }
 
 /// Standing still, stepping both ways, jumping, another pace, the next finding: each key is seen in the header.
