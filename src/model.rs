@@ -8,6 +8,7 @@ pub mod event;
 pub mod gpus;
 pub mod keys;
 pub mod kiosk;
+pub mod limits;
 pub mod logs;
 pub mod pods;
 pub mod probes;
@@ -33,6 +34,8 @@ pub struct Model {
     pub now: Nanos,
     /// What this run is about.
     pub session: Session,
+    /// How long each stage may be silent.
+    pub limits: limits::Limits,
     /// Log sources.
     pub sources: sources::Sources,
     /// Kept lines for the logs pane; off for reports.
@@ -84,6 +87,7 @@ impl Model {
             rev: old.rev,
             now: old.now,
             session: old.session,
+            limits: old.limits,
             nodes: old.nodes,
             gpu_nodes: old.gpu_nodes,
             logs: old.logs.map(|_| logs::Logs::default()),
@@ -99,6 +103,7 @@ impl Model {
         *self = Self {
             rev: old.rev,
             session: old.session,
+            limits: old.limits,
             logs: old.logs.map(|_| logs::Logs::default()),
             screen: old.screen,
             ..Self::default()
@@ -144,6 +149,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             | Event::Ask(_)
             | Event::Unask(_)
             | Event::Session(_)
+            | Event::Limits(_)
             | Event::Tick => {}
             Event::Afresh => kiosk.afresh(),
             Event::Edge(edge) => kiosk.edge(&edge.edge, &edge.state),
@@ -152,6 +158,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
     }
     match stamped.event {
         Event::Session(session) => model.session = session,
+        Event::Limits(limits) => model.limits = limits,
         Event::Source(event) => {
             if let (Some(logs), event::SourceEvent::Opened(id, info)) = (&mut model.logs, &event) {
                 logs.name(*id, &info.name);

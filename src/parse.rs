@@ -26,7 +26,7 @@ mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
 pub use often::{Often, Usual, Voice};
-pub use text::{clean, cleaned};
+pub use text::{clean, cleaned, is_unseen};
 pub use warn::kind_of;
 
 /// Index into [`Block::heads`].

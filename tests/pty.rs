@@ -11,6 +11,8 @@
     reason = "helpers of tests: what fails here fails the test"
 )]
 
+#[path = "pty/decisive.rs"]
+mod decisive;
 #[path = "pty/keys.rs"]
 mod keys;
 #[path = "pty/link.rs"]

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench` uses 64 MiB; `cargo bench -- --full` the 1 GiB of the budget; `NCCLSCOPE_BENCH_BYTES`
 //! any size. Prints minimum and median over alternating runs, the peak memory of the program, and what a
-//! full frame of each pane costs at 8, 64 and 1,024 ranks.
+//! full frame of each pane costs at 8, 64 and 1,024 ranks, and what deriving all of it does at 1,024.
 
 #[path = "suite/frames.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -23,6 +23,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use ncclscope::model::event::Stamped;
+use ncclscope::model::{Model, update};
+use ncclscope::rules::checks;
+use ncclscope::rules::scene::Scene;
+use ncclscope::sources::sim;
 
 /// What the program must beat: the shape of a connection line, as a person would search it.
 const CHANNEL: &str = r"Channel [0-9]{2,}(/[0-9]+)? : [0-9]+\[[0-9a-f]+\] -> [0-9]+\[[0-9a-f]+\]";
@@ -78,7 +84,39 @@ fn main() -> io::Result<()> {
     println!("peak memory {} MiB", peak >> 10);
     println!("full frames at 200x50, medians of {FRAMES}:");
     frames::print(FRAMES);
+    judge();
     Ok(())
+}
+
+/// What it takes to derive everything, all rules and checks over a live job of 1,024 ranks.
+fn judge() {
+    let Ok(scenario) = sim::load("big") else {
+        return;
+    };
+    let mut model = Model::default();
+    for (seq, (at, event)) in (1..).zip(sim::events(&scenario)) {
+        update(&mut model, Stamped { seq, at, event });
+    }
+    let mut derive = Vec::new();
+    let mut check = Vec::new();
+    for _ in 0..FRAMES {
+        let start = Instant::now();
+        let scene = Scene::of(&model);
+        derive.push(start.elapsed());
+        let start = Instant::now();
+        let checks = checks::run(&scene, &model);
+        check.push(start.elapsed());
+        drop(checks);
+    }
+    derive.sort_unstable();
+    check.sort_unstable();
+    println!(
+        "{} ranks: all rules and checks in {:.1} ms (best {:.1}), checks alone {:.1} ms",
+        scenario.world(),
+        derive[derive.len() / 2].as_secs_f64() * 1e3,
+        derive[0].as_secs_f64() * 1e3,
+        check[check.len() / 2].as_secs_f64() * 1e3,
+    );
 }
 
 /// The generated log; made once per size.

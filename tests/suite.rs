@@ -46,6 +46,8 @@ mod generator;
 mod glyphs;
 #[path = "suite/gpu.rs"]
 mod gpu;
+#[path = "suite/hostile.rs"]
+mod hostile;
 #[path = "suite/jobs.rs"]
 mod jobs;
 #[path = "suite/kept.rs"]
@@ -112,6 +114,8 @@ mod screens;
 mod serving;
 #[path = "suite/settings.rs"]
 mod settings;
+#[path = "suite/sick.rs"]
+mod sick;
 #[path = "suite/speakers.rs"]
 mod speakers;
 #[path = "suite/stage.rs"]

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
+use super::record::{self, Recorder};
+use crate::model::event::{Event, Stamped};
+use crate::model::limits::Limits;
+use crate::model::{Model, update};
 use crate::sources::cluster::ClusterOptions;
 use crate::sources::gate::{Policy, Setup};
 
@@ -16,6 +20,37 @@ pub enum Format {
     Text,
     /// For a program.
     Json,
+}
+
+/// When somebody is suspected.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Suspicion")]
+pub struct StallArgs {
+    /// How long a stage may be silent before a rank in it is suspected, seconds: `weights=900,compile=600`. Stages:
+    /// started, ray, config, distributed-init, nccl-init, download, weights, profile, compile, graphs, missing-ranks
+    #[arg(
+        long,
+        env = "NCCLSCOPE_STALL",
+        value_name = "STAGE=SECONDS,…",
+        default_value = ""
+    )]
+    pub stall: Limits,
+}
+
+impl StallArgs {
+    /// Sets them in a model, and keeps them in its recording, where they are not the usual ones.
+    pub fn set(&self, model: &mut Model, recorder: &mut Option<Recorder>) {
+        if self.stall.usual() {
+            return;
+        }
+        let stamped = Stamped {
+            seq: 0,
+            at: 0,
+            event: Event::Limits(self.stall.clone()),
+        };
+        record::keep(recorder, &stamped);
+        update(model, stamped);
+    }
 }
 
 /// Which cluster, as kubectl has it; every verb that asks one takes these.

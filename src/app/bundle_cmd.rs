@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 
-use super::args::{AccessArgs, ClusterArgs};
+use super::args::{AccessArgs, ClusterArgs, StallArgs};
 use super::bundle::{Spool, pack};
 use super::cli::{Cli, Verb};
 use super::headless;
@@ -52,6 +52,9 @@ pub struct BundleArgs {
     /// A scenario of the embedded cluster
     #[arg(long, value_name = "SCENARIO", conflicts_with = "paths")]
     pub demo: Option<String>,
+    /// When somebody is suspected.
+    #[command(flatten)]
+    pub stall: StallArgs,
     /// Leave secrets in
     #[arg(long)]
     pub no_redact: bool,
@@ -110,9 +113,14 @@ fn collect(
         record: Some(path.clone()),
         ..keep.clone()
     };
-    let recorder = inner
+    let mut recorder = inner
         .recorder("bundle")?
         .ok_or_else(|| anyhow!("nothing to record to"))?;
+    if !args.stall.stall.usual() {
+        let event = Event::Limits(args.stall.stall.clone());
+        let (seq, at) = (0, 0);
+        recorder.keep_all(&Stamped { seq, at, event });
+    }
     let recorder = if let Some(name) = &args.demo {
         of_demo(name, recorder)?
     } else if args.paths.is_empty() {
@@ -153,7 +161,8 @@ async fn of_cluster(args: &BundleArgs, recorder: Recorder) -> anyhow::Result<Rec
     let options = args.cluster.options(args.workload.clone());
     let mut recorder = Some(recorder);
     let setup = args.access.setup(false);
-    let seen = headless::observe(options, setup, args.timeout, &mut recorder);
+    let usual = StallArgs::default();
+    let seen = headless::observe(options, setup, args.timeout, &usual, &mut recorder);
     let (_, _, notes) = seen.await.map_err(|e| anyhow!(e))?;
     for note in notes {
         let note = crate::parse::clean(note.as_bytes());

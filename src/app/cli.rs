@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::allreduce_cmd::AllreduceArgs;
-use super::args::{AccessArgs, ClusterArgs};
+use super::args::{AccessArgs, ClusterArgs, StallArgs};
 use super::bundle_cmd::BundleArgs;
 use super::config_cmd::ConfigVerb;
 use super::doctor_cmd::DoctorArgs;
@@ -246,6 +246,9 @@ pub struct ScreenArgs {
     /// What is kept.
     #[command(flatten)]
     pub keep: KeepArgs,
+    /// When somebody is suspected.
+    #[command(flatten)]
+    pub stall: StallArgs,
     /// For a wall: no keys but q, panes in turn, bad news first and big
     #[arg(long)]
     pub kiosk: bool,

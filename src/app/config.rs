@@ -4,189 +4,14 @@
 //! variable before file before default. What the file says wrong is an error with its place: a setting that is
 //! misspelt must not be one that is silently not there.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde_yaml::Spanned;
-
-use crate::model::kiosk::Plan;
-use crate::model::screen::PaneId;
 use crate::theme::yaml::{self, Entries, Node, place};
-
-/// What a setting takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    Text,
-    Bool,
-    OneOf(&'static [&'static str]),
-    Pane,
-    /// A list.
-    Panes,
-    /// A list.
-    Texts,
-    /// Whole seconds, so many at least.
-    Seconds(u32),
-}
-
-impl Takes {
-    fn is_list(self) -> bool {
-        matches!(self, Self::Panes | Self::Texts)
-    }
-
-    /// What would be right, where this value is not.
-    fn instead(self, value: &str) -> Option<String> {
-        let right = match self {
-            Self::Text | Self::Texts => true,
-            Self::Bool => matches!(value, "true" | "false"),
-            Self::OneOf(all) => all.contains(&value),
-            Self::Pane | Self::Panes => PaneId::named(value).is_some(),
-            Self::Seconds(least) => value.parse::<u32>().is_ok_and(|s| s >= least),
-        };
-        (!right).then(|| match self {
-            Self::Text | Self::Texts => "text".to_owned(),
-            Self::Bool => "true or false".to_owned(),
-            Self::OneOf(all) => all.join(", "),
-            Self::Pane => PaneId::names().join(", "),
-            Self::Panes => format!("a list of {}", PaneId::names().join(", ")),
-            Self::Seconds(0) => "a number of seconds".to_owned(),
-            Self::Seconds(least) => format!("a number of seconds, {least} at least"),
-        })
-    }
-}
-
-/// A setting.
-#[derive(Debug)]
-struct Setting {
-    /// As the file spells it; behind its group and a dot where it is in one.
-    name: &'static str,
-    /// Id of the argument whose default it is.
-    arg: &'static str,
-    /// Variable that goes before it; nothing where there is none.
-    variable: &'static str,
-    takes: Takes,
-    /// In force where nobody says anything.
-    default: &'static str,
-    about: &'static str,
-}
-
-const SETTINGS: &[Setting] = &[
-    Setting {
-        name: "context",
-        arg: "context",
-        variable: "NCCLSCOPE_CONTEXT",
-        takes: Takes::Text,
-        default: "",
-        about: "context of the kubeconfig; nothing: the current one",
-    },
-    Setting {
-        name: "namespace",
-        arg: "namespace",
-        variable: "NCCLSCOPE_NAMESPACE",
-        takes: Takes::Text,
-        default: "",
-        about: "namespace; nothing: the context's",
-    },
-    Setting {
-        name: "probes",
-        arg: "probes",
-        variable: "NCCLSCOPE_PROBES",
-        takes: Takes::OneOf(&["never", "ask", "always"]),
-        default: "ask",
-        about: "commands that only read inside the pods: never, ask, always",
-    },
-    Setting {
-        name: "readOnly",
-        arg: "read_only",
-        variable: "NCCLSCOPE_READ_ONLY",
-        takes: Takes::Bool,
-        default: "false",
-        about: "look and never touch, whatever is answered later",
-    },
-    Setting {
-        name: "theme",
-        arg: "theme",
-        variable: "NCCLSCOPE_THEME",
-        takes: Takes::Text,
-        default: crate::theme::DEFAULT,
-        about: "theme by name; your own lie in themes/ beside this file",
-    },
-    Setting {
-        name: "color",
-        arg: "color",
-        variable: "NCCLSCOPE_COLOR",
-        takes: Takes::OneOf(&["auto", "16", "256", "truecolor", "never"]),
-        default: "auto",
-        about: "colours: auto, 16, 256, truecolor, never",
-    },
-    Setting {
-        name: "ascii",
-        arg: "ascii",
-        variable: "NCCLSCOPE_ASCII",
-        takes: Takes::Bool,
-        default: "false",
-        about: "draw with ASCII alone",
-    },
-    Setting {
-        name: "pane",
-        arg: "pane",
-        variable: "NCCLSCOPE_PANE",
-        takes: Takes::Pane,
-        default: "overview",
-        about: "pane to start with",
-    },
-    Setting {
-        name: "kiosk.panes",
-        arg: "kiosk_panes",
-        variable: "",
-        takes: Takes::Panes,
-        default: Plan::USUAL_PANES,
-        about: "panes that rotate on a wall",
-    },
-    Setting {
-        name: "kiosk.each",
-        arg: "kiosk_each",
-        variable: "",
-        takes: Takes::Seconds(1),
-        default: Plan::USUAL_EACH,
-        about: "seconds that each stays",
-    },
-    Setting {
-        name: "kiosk.hold",
-        arg: "kiosk_hold",
-        variable: "",
-        takes: Takes::Seconds(0),
-        default: Plan::USUAL_HOLD,
-        about: "seconds that bad news stays before the rotation goes on",
-    },
-    Setting {
-        name: "kiosk.blind",
-        arg: "kiosk_blind",
-        variable: "",
-        takes: Takes::Seconds(10),
-        default: Plan::USUAL_BLIND,
-        about: "facts older than so many seconds are no view of anything",
-    },
-    Setting {
-        name: "kiosk.namespaces",
-        arg: "kiosk_namespaces",
-        variable: "",
-        takes: Takes::Texts,
-        default: "",
-        about: "namespaces whose workloads go in turn; nothing: the one namespace",
-    },
-    Setting {
-        name: "kiosk.workloads",
-        arg: "kiosk_workloads",
-        variable: "",
-        takes: Takes::Texts,
-        default: "",
-        about: "workloads that go in turn, as [NAMESPACE/][KIND/]NAME; nothing: all there are",
-    },
-];
-
-/// Settings that stand together under one key.
-const GROUPS: &[&str] = &["kiosk"];
+use settings::{SETTINGS, Takes, mistake};
 
 /// Something wrong in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,7 +154,7 @@ impl Config {
         let (contexts, rest): (Entries, Entries) = entries
             .into_iter()
             .partition(|(k, _)| k.value == "contexts");
-        self.settings = settings(rest, true, mistakes);
+        self.settings = settings::read(rest, true, mistakes);
         for (_, node) in contexts {
             let place = place(&node);
             let Node::Map(all) = node.value else {
@@ -343,7 +168,7 @@ impl Config {
                 let place = yaml::place(&node);
                 match node.value {
                     Node::Map(entries) => {
-                        let own = settings(entries, false, mistakes);
+                        let own = settings::read(entries, false, mistakes);
                         self.contexts.insert(name.value, own);
                     }
                     Node::Null => {}
@@ -380,11 +205,24 @@ impl Config {
     #[must_use]
     pub fn over(&self, command: clap::Command, context: Option<&str>) -> clap::Command {
         let said = self.in_context(context);
-        let known: BTreeMap<&str, String> = SETTINGS
-            .iter()
-            .filter_map(|s| Some((s.arg, (*said.get(s.name)?).to_owned())))
-            .collect();
+        let mut known: BTreeMap<&str, String> = BTreeMap::new();
+        for s in SETTINGS {
+            let Some(value) = said.get(s.name) else {
+                continue;
+            };
+            let slot = known.entry(s.arg).or_default();
+            match (s.takes, s.name.split_once('.')) {
+                (Takes::Stall, Some((_, name))) => slot.push_str(&format!("{name}={value},")),
+                _ => slot.push_str(value),
+            }
+        }
         with_defaults(command, &known)
+    }
+
+    /// What the file says of a setting, in general and for single contexts.
+    pub fn every<'a>(&'a self, setting: &'a str) -> impl Iterator<Item = &'a str> {
+        let all = std::iter::once(&self.settings).chain(self.contexts.values());
+        all.filter_map(|s| s.get(setting)).map(String::as_str)
     }
 
     /// Every setting with where it comes from, for a person.
@@ -448,135 +286,10 @@ fn with_defaults(mut command: clap::Command, known: &BTreeMap<&str, String>) -> 
     command
 }
 
-fn mistake((line, column): (u64, u64), message: String) -> Mistake {
-    Mistake {
-        line,
-        column,
-        message,
-    }
-}
-
-fn settings(entries: Entries, top: bool, mistakes: &mut Vec<Mistake>) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
-    for (key, node) in entries {
-        let Some(group) = GROUPS.iter().find(|g| **g == key.value) else {
-            set(None, key, node, top, &mut out, mistakes);
-            continue;
-        };
-        let at = place(&node);
-        match node.value {
-            Node::Null => {}
-            Node::Map(inner) => {
-                for (key, node) in inner {
-                    set(Some(group), key, node, top, &mut out, mistakes);
-                }
-            }
-            _ => mistakes.push(mistake(at, format!("`{group}` is a mapping of settings"))),
-        }
-    }
-    out
-}
-
-/// One setting, on its own or of a group.
-fn set(
-    group: Option<&str>,
-    key: Spanned<String>,
-    node: Spanned<Node>,
-    top: bool,
-    out: &mut BTreeMap<String, String>,
-    mistakes: &mut Vec<Mistake>,
-) {
-    let there = |s: &&Setting| top || s.name != "context";
-    let name = match group {
-        Some(group) => format!("{group}.{}", key.value),
-        None => key.value.clone(),
-    };
-    let Some(setting) = SETTINGS.iter().filter(there).find(|s| s.name == name) else {
-        let short = |s: &'static Setting| match (group, s.name.split_once('.')) {
-            (None, None) => Some(s.name),
-            (Some(group), Some((of, name))) => (of == group).then_some(name),
-            _ => None,
-        };
-        let outer = GROUPS.iter().copied().chain(top.then_some("contexts"));
-        let names = SETTINGS.iter().filter(there).filter_map(short);
-        let near = nearest(&key.value, names.chain(outer.filter(|_| group.is_none())));
-        let shown = crate::parse::clean(key.value.as_bytes());
-        mistakes.push(mistake(
-            place(&key),
-            format!("there is no setting `{shown}`; the nearest is `{near}`"),
-        ));
-        return;
-    };
-    let at = place(&node);
-    let list = setting.takes.is_list();
-    let values = match node.value {
-        Node::Null => return,
-        Node::Bool(v) => vec![(at, Some(v.to_string()))],
-        Node::Text(text) => vec![(at, Some(text))],
-        Node::List(all) if list => all
-            .into_iter()
-            .map(|item| {
-                let at = place(&item);
-                let text = match item.value {
-                    Node::Text(text) => Some(text),
-                    _ => None,
-                };
-                (at, text)
-            })
-            .collect(),
-        Node::List(_) | Node::Map(_) => vec![(at, None)],
-    };
-    let mut good = Vec::new();
-    for (at, value) in values {
-        let Some(value) = value else {
-            let takes = if list { "a list of names" } else { "one value" };
-            mistakes.push(mistake(at, format!("`{name}` takes {takes}")));
-            return;
-        };
-        if let Some(right) = setting.takes.instead(&value) {
-            let shown = crate::parse::clean(value.as_bytes());
-            mistakes.push(mistake(at, format!("`{name}` is {right}, not `{shown}`")));
-            return;
-        }
-        good.push(value);
-    }
-    if good.is_empty() {
-        return;
-    }
-    if out.insert(name.clone(), good.join(",")).is_some() {
-        mistakes.push(mistake(at, format!("`{name}` stands here twice")));
-    }
-}
-
-/// The name that a misspelt one is nearest to.
-fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> &'n str {
-    let name = name.to_lowercase();
-    names
-        .min_by_key(|known| distance(&name, &known.to_lowercase()))
-        .unwrap_or_default()
-}
-
-/// Letters to change, insert or leave out until one word is the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut before = i;
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let above = row.get(j + 1).copied().unwrap_or(usize::MAX);
-            let left = next.last().copied().unwrap_or(usize::MAX);
-            next.push((before + usize::from(x != *y)).min(above + 1).min(left + 1));
-            before = above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::screen::PaneId;
 
     #[test]
     fn mistakes_have_a_place_and_the_nearest_name() {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::args::StallArgs;
 use super::record::{self, Recorder, now};
 use crate::model::event::{EdgeState, Event, Stamped};
 use crate::model::sources::Flow;
@@ -132,6 +133,7 @@ pub async fn observe(
     options: ClusterOptions,
     setup: Setup,
     limit: Duration,
+    stall: &StallArgs,
     recorder: &mut Option<Recorder>,
 ) -> Result<(Model, Nanos, Vec<String>), String> {
     let link = cluster::connect(&options)
@@ -142,6 +144,7 @@ pub async fn observe(
         Err(_) => return Err("the API server does not answer".into()),
     }
     let mut model = Model::default();
+    stall.set(&mut model, recorder);
     let helpers = helpers(&setup);
     let settle = if helpers.is_empty() { QUIET } else { PROBED };
     let look = |model: &Model, news: News| {
@@ -218,7 +221,7 @@ fn to_be_named(model: &Model, options: &ClusterOptions) -> String {
 }
 
 /// What there was and could not be read.
-fn unreached(model: &Model) -> Vec<String> {
+pub fn unreached(model: &Model) -> Vec<String> {
     let mut notes = Vec::new();
     for (edge, state) in &model.edges {
         let why = match state {

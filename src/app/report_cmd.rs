@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use super::args::{AccessArgs, ClusterArgs};
+use super::args::{AccessArgs, ClusterArgs, StallArgs};
 use super::headless;
 use super::record::{self, KeepArgs, Recorder};
 use super::veil;
@@ -53,9 +53,10 @@ pub enum Format {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
     /// Log files, folders, gzip or zstd compressed or not; `-` for standard input
-    #[arg(value_name = "PATH", required_unless_present_any = ["workload", "selector"])]
+    #[arg(value_name = "PATH", required_unless_present_any = ["workload", "selector", "namespace", "context"])]
     pub paths: Vec<PathBuf>,
-    /// Instead of paths: a workload of a cluster, as NAME or KIND/NAME. `-l` does the same for a selector
+    /// Instead of paths: a workload of a cluster, as NAME or KIND/NAME. `-l` does the same for a selector, and `-n` alone
+    /// where there is only one
     #[arg(long, value_name = "[KIND/]NAME", conflicts_with = "paths")]
     pub workload: Option<String>,
     /// Look at a cluster for so long at most: 20s, 2m. It is less where nothing new comes for two seconds
@@ -79,6 +80,9 @@ pub struct ReportArgs {
     /// What is kept.
     #[command(flatten)]
     pub keep: KeepArgs,
+    /// When somebody is suspected.
+    #[command(flatten)]
+    pub stall: StallArgs,
 }
 
 /// Runs the command. Exit codes: 0, 1 by verdict, 2 could not run, 3 unknown; 130 after SIGINT.
@@ -123,13 +127,14 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
     if let [path] = args.paths.as_slice()
         && recording::is_recording(path)
     {
-        return replayed(path, recorder);
+        return replayed(path, args, recorder);
     }
     let inputs = Inputs::find(&args.paths)?;
     for skipped in &inputs.skipped {
         complain(&format!("skipped {skipped}"));
     }
     let mut model = Model::default();
+    args.stall.set(&mut model, recorder);
     let mut seq = 0;
     let mut fold = |event: Event| {
         seq += 1;
@@ -179,9 +184,14 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
 }
 
 /// Folds a recording: with its own times, to its end.
-fn replayed(path: &Path, recorder: &mut Option<Recorder>) -> anyhow::Result<Model> {
+fn replayed(
+    path: &Path,
+    args: &ReportArgs,
+    recorder: &mut Option<Recorder>,
+) -> anyhow::Result<Model> {
     let mut reader = Reader::open(path)?;
     let mut model = Model::default();
+    args.stall.set(&mut model, recorder);
     for (seq, entry) in (1..).zip(&mut reader) {
         let stamped = Stamped {
             seq,
@@ -202,7 +212,7 @@ fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Mo
     let runtime = super::runtime()?;
     let options = args.cluster.options(args.workload.clone());
     let setup = args.access.setup(false);
-    let seen = headless::observe(options, setup, args.timeout, recorder);
+    let seen = headless::observe(options, setup, args.timeout, &args.stall, recorder);
     let (model, at, notes) = runtime.block_on(seen).map_err(|e| anyhow!(e))?;
     for note in &notes {
         complain(note);

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::args::ClusterArgs;
+use super::args::{ClusterArgs, StallArgs};
 use super::headless;
 use super::record::{self, KeepArgs, Recorder};
 use crate::model::event::{Event, Level, Session, Stamped};
@@ -50,6 +50,9 @@ pub struct WaitArgs {
     /// What is kept.
     #[command(flatten)]
     pub keep: KeepArgs,
+    /// When somebody is suspected.
+    #[command(flatten)]
+    pub stall: StallArgs,
 }
 
 /// What is waited for, how long, and where.
@@ -61,6 +64,8 @@ pub struct Wish {
     pub timeout: Duration,
     /// What is looked at.
     pub session: Session,
+    /// When somebody is suspected.
+    pub stall: StallArgs,
 }
 
 /// How it ended.
@@ -203,6 +208,7 @@ pub async fn until(
 ) -> Outcome {
     let goal = wish.goal;
     let mut model = Model::default();
+    wish.stall.set(&mut model, recorder);
     let mut fold = |model: &mut Model, stamped: Stamped| {
         record::keep(recorder, &stamped);
         update(model, stamped);
@@ -262,7 +268,13 @@ pub async fn until(
         } else {
             failed = None;
         }
-        let text = census(&scene);
+        let mut text = census(&scene);
+        // Where nothing is seen, why.
+        if scene.processes.is_empty()
+            && let Some(why) = headless::unreached(&model).first()
+        {
+            text = format!("{text}; {why}");
+        }
         if text != said {
             // Whoever reads it may have gone; waiting goes on.
             let _ = writeln!(out, "{text}");
@@ -319,6 +331,7 @@ async fn over_cluster(args: &WaitArgs, recorder: &mut Option<Recorder>) -> anyho
         goal: args.goal,
         timeout: args.timeout,
         session: options.session(&link, Level::Observe, false),
+        stall: args.stall.clone(),
     };
     let (tx, bus) = mpsc::channel(1024);
     let cancel = CancellationToken::new();

@@ -25,6 +25,8 @@ pub struct Stamped {
 pub enum Event {
     /// What this run of the program is about.
     Session(Session),
+    /// How long each stage of a start-up may be silent, where somebody has said so.
+    Limits(super::limits::Limits),
     /// A stream of log lines: opened, cut, healed, ended.
     Source(SourceEvent),
     /// Lines of one source.

@@ -241,7 +241,7 @@ fn rows(scene: &Scene, filter: &str) -> Vec<Row> {
     list.sort_by(|a, b| (a.state, &a.name).cmp(&(b.state, &b.name)));
     let advice = advice::declared()
         .iter()
-        .filter(|a| has(&a.id) || has(&a.title) || has(&a.short()));
+        .filter(|a| a.fits(scene) && (has(&a.id) || has(&a.title) || has(&a.short())));
     list.into_iter()
         .map(Row::Variable)
         .chain(advice.map(Row::Advice))

@@ -54,7 +54,7 @@ fn scrub(raw: &[u8]) -> String {
         }
         match c {
             '\t' => out.push(' '),
-            c if c.is_control() || is_invisible(c) => {}
+            c if is_unseen(c) => {}
             c => out.push(c),
         }
     }
@@ -64,9 +64,12 @@ fn scrub(raw: &[u8]) -> String {
     out
 }
 
-/// Characters that reorder or hide text: bidirectional controls, zero-width marks, the byte-order mark.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+/// Characters that move a terminal, or reorder or hide text: controls, bidirectional ones too, zero-width marks, the
+/// byte-order mark.
+#[must_use]
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Appends `s` to `out` without escape sequences and control bytes; line ends within become blanks.

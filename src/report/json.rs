@@ -8,6 +8,7 @@ use serde_json::ser::Formatter;
 
 use super::Report;
 use super::redact::{Redacted, Redactor};
+use crate::parse::is_unseen;
 
 /// Writes the report and a line end, every text through the redactor.
 ///
@@ -84,6 +85,21 @@ impl Formatter for Layout {
         self.depth += 1;
         self.indent += 1;
         out.write_all(b"{")
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        // What a terminal would obey is written so that a reader gets it and a terminal does not.
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unseen(*c)) {
+            let (before, tail) = rest.split_at(at);
+            write!(out, "{before}\\u{:04x}", u32::from(c))?;
+            rest = tail.get(c.len_utf8()..).unwrap_or_default();
+        }
+        out.write_all(rest.as_bytes())
     }
 
     fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {

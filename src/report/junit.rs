@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use super::redact::Redactor;
 use super::{FailOn, check, confidence, severity, verdict};
+use crate::parse::is_unseen;
 use crate::rules::scene::{CheckVerdict, Evidence, Finding, Scene, Severity, Verdict};
 
 /// Evidence lines of a case.
@@ -57,7 +58,9 @@ enum Outcome {
 impl<W: Write> Suite<'_, W> {
     /// Text from outside for an attribute or an element: redacted, without what XML 1.0 has no way to say.
     fn text(&mut self, text: &str) -> String {
-        let controls = |c: char| matches!(c, '\u{0}'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
+        let controls = |c: char| {
+            is_unseen(c) && !matches!(c, '\n' | '\t') || matches!(c, '\u{fffe}' | '\u{ffff}')
+        };
         let clean = self.redactor.text(text).replace(controls, "\u{fffd}");
         let escaped = super::html::escape(&clean);
         escaped.replace('\n', "&#10;").replace('\t', "&#9;")

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use super::findings::fix::{sh, yaml};
+use super::scene::{CheckVerdict, Scene};
 
 /// When a piece of advice is of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -48,6 +49,9 @@ pub struct Advice {
     /// Arguments of `vllm serve`.
     #[serde(default)]
     pub args: Vec<String>,
+    /// Of use only where this check has something to say.
+    #[serde(default)]
+    pub check: Option<String>,
 }
 
 static ADVICE: LazyLock<Vec<Advice>> = LazyLock::new(|| {
@@ -77,6 +81,21 @@ impl Advice {
     #[must_use]
     pub fn forms(&self) -> Forms {
         forms(&self.env, &self.args)
+    }
+
+    /// Whether it is of use for this job, as far as the checks can tell.
+    #[must_use]
+    pub fn fits(&self, scene: &Scene) -> bool {
+        let told = |v| {
+            matches!(
+                v,
+                CheckVerdict::Pass | CheckVerdict::Warn | CheckVerdict::Fail
+            )
+        };
+        self.check.as_ref().is_none_or(|id| {
+            let check = scene.checks.iter().find(|c| c.id == id);
+            check.is_some_and(|c| told(c.verdict))
+        })
     }
 
     /// In one line.

@@ -12,8 +12,8 @@ use super::scene::{
 use super::{findings, matrix, rating, verdict};
 use crate::model::Model;
 use crate::model::event::{Feed, SourceId};
-use crate::model::procs::Procs;
-use crate::model::sources::Flow;
+use crate::model::procs::{Process, Procs};
+use crate::model::sources::{Flow, Source};
 use crate::parse::At;
 
 /// Unseen ranks listed at most.
@@ -69,8 +69,9 @@ impl Scene {
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
         scene.pods = super::pods::rows(&model.pods, scene.now.map(|a| a.ns));
+        let mut ranks = ranks_by_pod(&scene.processes);
         for row in &mut scene.pods {
-            row.ranks = ranks_in(&scene.processes, &row.name);
+            row.ranks = ranks.remove(row.name.as_str()).unwrap_or_default();
             super::room::explain(model, row);
         }
         scene.checks = super::checks::run(&scene, model);
@@ -82,16 +83,17 @@ impl Scene {
     }
 }
 
-/// Global ranks of the processes in a pod.
-fn ranks_in(processes: &[ProcessView], pod: &str) -> Vec<u32> {
-    let mut ranks: Vec<u32> = processes
-        .iter()
-        .filter(|p| p.place() == pod)
-        .filter_map(|p| p.global_rank)
-        .collect();
-    ranks.sort_unstable();
-    ranks.dedup();
-    ranks
+/// Global ranks of the processes of each pod, or of each host that is called like one.
+fn ranks_by_pod(processes: &[ProcessView]) -> BTreeMap<String, Vec<u32>> {
+    let mut by: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+    for p in processes {
+        if let Some(rank) = p.global_rank {
+            by.entry(p.place()).or_default().insert(rank);
+        }
+    }
+    by.into_iter()
+        .map(|(pod, ranks)| (pod, ranks.into_iter().collect()))
+        .collect()
 }
 
 /// Files: the newest stamp of any line. Live: the time that came with the events.
@@ -110,6 +112,11 @@ fn now(model: &Model) -> Option<At> {
 }
 
 fn sources(model: &Model) -> Vec<SourceView> {
+    let mut procs: BTreeMap<SourceId, Vec<&Process>> = BTreeMap::new();
+    for p in &model.procs.list {
+        procs.entry(p.source).or_default().push(p);
+    }
+    let procs_of = |id| procs.get(&id).map_or(&[][..], Vec::as_slice);
     model
         .sources
         .iter()
@@ -126,7 +133,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
             nccl_lines: s.nccl_lines,
             vllm_lines: s.vllm_lines,
             dropped_lines: s.lost,
-            head_missing: head_missing(model, id),
+            head_missing: head_missing(s, procs_of(id)),
             last_stamp: s.last_at,
             trouble: match &s.flow {
                 Flow::Retrying(why) => Some(format!("reconnecting: {why}")),
@@ -138,8 +145,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
 }
 
 /// A log that begins in mid-life: connections, completions or calls of communicators whose start it does not hold.
-fn head_missing(model: &Model, id: SourceId) -> Option<bool> {
-    let source = model.sources.get(id)?;
+fn head_missing(source: &Source, procs: &[&Process]) -> Option<bool> {
     let started = source.info.started.zip(source.first_at.filter(|a| a.exact));
     // The kubelet's first stamp can't be much younger than the container unless the log was rotated.
     if let Some((start, first)) = started
@@ -149,7 +155,7 @@ fn head_missing(model: &Model, id: SourceId) -> Option<bool> {
         return Some(true);
     }
     let mut seen = false;
-    for p in model.procs.list.iter().filter(|p| p.source == id) {
+    for p in procs {
         seen = true;
         let late = p
             .comms

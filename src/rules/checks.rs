@@ -176,8 +176,12 @@ fn paste(fix: &Fix, target: &Target, seen: &Seen) -> Vec<String> {
     let fill = |text: &str| {
         let first =
             |list: &[String], name: &str| list.first().map_or_else(|| name.to_owned(), |p| sh(p));
-        text.replace("{pod}", &first(&seen.pods, "POD"))
-            .replace("{node}", &first(&seen.nodes, "NODE"))
+        let node = first(&seen.nodes, "NODE");
+        // A name is never looked into for what stands for another.
+        let parts = text
+            .split("{pod}")
+            .map(|part| part.replace("{node}", &node));
+        parts.collect::<Vec<_>>().join(&first(&seen.pods, "POD"))
     };
     match fix {
         Fix::Do(text) => vec![fill(text)],

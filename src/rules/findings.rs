@@ -118,13 +118,8 @@ impl View<'_> {
 fn called(scene: &Scene, c: &Communicator, ranks: &[u32]) -> String {
     let word = if let [_] = ranks { "rank" } else { "ranks" };
     let own = ranges(ranks);
-    let global = |rank: &u32| {
-        let at = c.ranks.binary_search_by_key(rank, |m| m.rank).ok()?;
-        let process = scene.processes.get(c.ranks.get(at)?.process as usize)?;
-        process.global_rank
-    };
     let whose = c.group.as_deref().unwrap_or(&c.key);
-    match ranks.iter().map(global).collect::<Option<Vec<u32>>>() {
+    match global(scene, c, ranks) {
         Some(all) if all == ranks => format!("{word} {own}"),
         Some(mut all) => {
             all.sort_unstable();
@@ -138,6 +133,31 @@ fn called(scene: &Scene, c: &Communicator, ranks: &[u32]) -> String {
     }
 }
 
+/// The global numbers of a communicator's ranks, in their order, where all are known.
+fn global(scene: &Scene, c: &Communicator, ranks: &[u32]) -> Option<Vec<u32>> {
+    let of = |rank: &u32| {
+        let at = c.ranks.binary_search_by_key(rank, |m| m.rank).ok()?;
+        let process = scene.processes.get(c.ranks.get(at)?.process as usize)?;
+        process.global_rank
+    };
+    ranks.iter().map(of).collect()
+}
+
+fn communicator<'a>(scene: &'a Scene, finding: &Finding) -> Option<&'a Communicator> {
+    let key = finding.communicator.as_ref()?;
+    scene.communicators.iter().find(|c| c.key == *key)
+}
+
+/// The global numbers of the ranks that a finding is about, where all are known.
+#[must_use]
+pub fn global_ranks(scene: &Scene, finding: &Finding) -> Option<Vec<u32>> {
+    match communicator(scene, finding) {
+        Some(c) => global(scene, c, &finding.ranks),
+        None if finding.communicator.is_some() => None,
+        None => Some(finding.ranks.clone()),
+    }
+}
+
 /// The ranks that a finding is about, as people call them; those of its communicator where it names one.
 #[must_use]
 pub fn whom(scene: &Scene, finding: &Finding) -> Option<String> {
@@ -145,9 +165,7 @@ pub fn whom(scene: &Scene, finding: &Finding) -> Option<String> {
     if ranks.is_empty() {
         return None;
     }
-    let key = finding.communicator.as_ref();
-    let comm = key.and_then(|key| scene.communicators.iter().find(|c| c.key == *key));
-    Some(match (comm, ranks) {
+    Some(match (communicator(scene, finding), ranks) {
         (Some(c), _) => called(scene, c, ranks),
         (None, [one]) => format!("rank {one}"),
         (None, many) => format!("ranks {}", ranges(many)),
@@ -209,7 +227,8 @@ pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
     found.sort_by(|a, b| a.key.cmp(&b.key));
     unique(&mut found);
     echo::fold(&view, &mut found);
-    found.sort_by(|a, b| rank(a).cmp(&rank(b)));
+    let worst = worst(&found);
+    found.sort_by(|a, b| rank(a, &worst).cmp(&rank(b, &worst)));
     scene.findings = found;
 }
 
@@ -227,10 +246,22 @@ fn unique(found: &mut [Finding]) {
 
 type Order<'a> = (bool, std::cmp::Reverse<Severity>, i64, &'a str);
 
-fn rank(f: &Finding) -> Order<'_> {
+/// The worst severity among a root cause and what follows from it.
+fn worst(found: &[Finding]) -> BTreeMap<String, Severity> {
+    let mut out = BTreeMap::new();
+    for f in found {
+        let root = f.consequence_of.as_ref().unwrap_or(&f.key);
+        let slot = out.entry(root.clone()).or_insert(f.severity);
+        *slot = (*slot).max(f.severity);
+    }
+    out
+}
+
+fn rank<'a>(f: &'a Finding, worst: &BTreeMap<String, Severity>) -> Order<'a> {
+    let severity = worst.get(&f.key).copied().unwrap_or(f.severity);
     (
         f.consequence_of.is_some(),
-        std::cmp::Reverse(f.severity),
+        std::cmp::Reverse(severity),
         f.since.map_or(i64::MAX, |a| a.ns),
         &f.key,
     )

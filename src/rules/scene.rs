@@ -17,7 +17,7 @@ pub use self::comm::{
 };
 pub use self::live::{Generated, GpuView, PodRow, ServingView, UsageView};
 pub use self::matrix::{Cell, Glyph, Matrix, Slot};
-pub use self::process::{NcclStep, ProcessView, Progress, Still};
+pub use self::process::{NcclStep, ProcessView, Progress, Silence, Still};
 pub use self::verdicts::{CheckVerdict, CheckView, Class, Confidence, Evidence, Finding, Severity};
 use super::variables::Values;
 pub use crate::model::speakers::Stage;

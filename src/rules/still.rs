@@ -7,30 +7,31 @@
 use std::collections::BTreeMap;
 
 use super::comms::Unit;
-use super::scene::{CommState, NcclStep, ProcessView, Scene, Stage, Still};
+use super::scene::{CommState, NcclStep, ProcessView, Scene, Silence, Stage, Still};
 use crate::model::Model;
+use crate::model::limits::Limits;
 use crate::model::speakers::Speaker;
 use crate::parse::vllm::{Edge, Phase, Printer, VllmFact, release};
 use crate::parse::{At, Nanos};
 
 const SEC: Nanos = 1_000_000_000;
-/// Between the phases, and where the reference quotes nothing else: "silence itself", 120 s.
-const SILENCE: u32 = 120;
 
-/// How long a stage may be silent, seconds; nothing for one that may be silent for ever.
+/// What a process waits for, by the name that its limit has; nothing for a stage that may be silent for ever.
 #[must_use]
-pub fn limit(stage: Stage, last: Option<(Phase, Edge)>) -> Option<u32> {
+pub fn wait(stage: Stage, last: Option<(Phase, Edge)>) -> Option<&'static str> {
     Some(match (stage, last) {
         (Stage::Serving, _) => return None,
-        // The interval between its lines doubles up to 640 s.
-        (Stage::Started, Some((Phase::Ray, _))) => 1300,
-        // A quiet wait up to the ready time-out is normal.
-        (Stage::Started, _) => 600,
-        (Stage::DistributedInit, _) => 60,
-        (Stage::NcclInit, _) => 90,
-        // Cold, a compile takes three minutes and prints nothing on the way.
-        (Stage::Compile, Some((Phase::Compile, e))) if e != Edge::End => 300,
-        _ => SILENCE,
+        (Stage::Started, Some((Phase::Ray, _))) => "ray",
+        (Stage::Started, _) => "started",
+        (Stage::Config, _) => "config",
+        (Stage::DistributedInit, _) => "distributed-init",
+        (Stage::NcclInit, _) => "nccl-init",
+        (Stage::Download, _) => "download",
+        (Stage::Weights, _) => "weights",
+        (Stage::Compile, Some((Phase::Compile, e))) if e != Edge::End => "compile",
+        // A compile that is over is followed by the profile.
+        (Stage::Profile | Stage::Compile, _) => "profile",
+        (Stage::Graphs, _) => "graphs",
     })
 }
 
@@ -64,16 +65,16 @@ pub fn judge(scene: &mut Scene, model: &Model, units: &[Unit]) {
         .zip(units)
         .map(|(p, unit)| Sign::of(p, model, unit))
         .collect();
-    let marks: Vec<(usize, Option<Still>)> = scene
+    let marks: Vec<(usize, Quiet)> = scene
         .workloads
         .iter()
-        .flat_map(|w| workload(&scene.processes, &signs, &w.processes, now))
+        .flat_map(|w| workload(&scene.processes, &signs, &w.processes, now, &model.limits))
         .collect();
-    for (i, still) in marks {
+    for (i, (silence, still)) in marks {
         let Some(p) = scene.processes.get_mut(i) else {
             continue;
         };
-        p.still = still;
+        (p.silence, p.still) = (silence, still);
         let Some(bar) = &mut p.progress else {
             continue;
         };
@@ -196,13 +197,17 @@ fn key(at: At) -> (bool, Nanos) {
     (at.exact, at.ns)
 }
 
+/// How long a process has been silent, and whether that is too long.
+type Quiet = (Option<Silence>, Option<Still>);
+
 /// The stalls of one workload, by process.
 fn workload(
     processes: &[ProcessView],
     signs: &[Sign],
     members: &[u32],
     now: At,
-) -> Vec<(usize, Option<Still>)> {
+    limits: &Limits,
+) -> Vec<(usize, Quiet)> {
     let ranks = || {
         members.iter().filter_map(|i| {
             let i = *i as usize;
@@ -228,20 +233,24 @@ fn workload(
             } else {
                 sign.life
             };
-            let limit_s = match p.stage {
-                Some(stage) => limit(stage, sign.last),
+            let wait = match p.stage {
+                Some(stage) => wait(stage, sign.last),
                 // Without a line of vLLM only an init that is not over can stall.
-                None => (p.nccl_step < Some(NcclStep::Completion)).then_some(90),
+                None => (p.nccl_step < Some(NcclStep::Completion)).then_some("nccl-init"),
             };
-            let still = life.zip(limit_s).and_then(|(since, limit_s)| {
-                let quiet = now.ns.saturating_sub(since.ns);
-                (since.exact == now.exact && quiet > Nanos::from(limit_s) * SEC).then(|| Still {
-                    since,
-                    limit_s,
+            let silence = life
+                .filter(|since| since.exact == now.exact)
+                .zip(wait.map(|w| limits.seconds(w)))
+                .map(|(since, limit_s)| Silence { since, limit_s });
+            let still = silence.and_then(|s| {
+                let quiet = now.ns.saturating_sub(s.since.ns);
+                (quiet > Nanos::from(s.limit_s) * SEC).then(|| Still {
+                    since: s.since,
+                    limit_s: s.limit_s,
                     waits: behind.is_some_and(|b| b < place(p)),
                 })
             });
-            (i, still)
+            (i, (silence, still))
         })
         .collect()
 }

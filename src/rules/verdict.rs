@@ -166,7 +166,10 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
         );
     }
     if let Some(f) = fatal {
-        return (Verdict::Failed, f.title.clone());
+        // What it follows from is what a person must mend.
+        let root = f.consequence_of.as_ref();
+        let root = root.and_then(|key| scene.findings.iter().find(|r| &r.key == key));
+        return (Verdict::Failed, root.unwrap_or(f).title.clone());
     }
     if let Some(p) = processes().find(|p| p.alive == Some(false)) {
         return (

@@ -23,6 +23,7 @@ use crate::model::event::{
     EdgeEvent, Event, GpuNodes, KubeEvent, LogBlock, NodeView, PodEvent, ProbeEvent, SampleEvent,
     Session, SourceEvent, SourceId, WorkloadView,
 };
+use crate::model::limits::Limits;
 use crate::model::testrun::{Ending, Phase, Planned, TestEvent};
 use crate::parse::{Block, Nanos};
 
@@ -141,6 +142,7 @@ enum Tested {
 #[derive(Debug)]
 enum Body {
     Session(Session),
+    Limits(Limits),
     Source(SourceEvent),
     Log(Lines),
     Pod(PodEvent),
@@ -162,6 +164,7 @@ impl Body {
     fn event(self) -> Option<Event> {
         Some(match self {
             Self::Session(s) => Event::Session(s),
+            Self::Limits(l) => Event::Limits(l),
             Self::Source(s) => Event::Source(s),
             Self::Log(lines) => {
                 let (source, block) = lines.block();

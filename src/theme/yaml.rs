@@ -29,11 +29,14 @@ pub fn place<T>(node: &Spanned<T>) -> (u64, u64) {
     (node.referenced.line(), node.referenced.column())
 }
 
+/// Line and column, where they are known, and what is wrong there.
+pub type Fault = (Option<(u64, u64)>, String);
+
 /// Reads a text.
 ///
 /// # Errors
 /// Where it is no YAML, and why; no place where none is known.
-pub fn read(text: &str) -> Result<Spanned<Node>, (Option<(u64, u64)>, String)> {
+pub fn read(text: &str) -> Result<Spanned<Node>, Fault> {
     serde_yaml::from_str::<Spanned<Node>>(text).map_err(|e| {
         let said = e.to_string();
         let message = said.lines().next().unwrap_or("not YAML").to_owned();

@@ -16,7 +16,9 @@ use crate::discovery::{
     three_thousand_foreign_pods_are_never_listed,
 };
 use crate::inside::{
-    checks_run_by_themselves_where_they_may, what_is_served_is_asked_through_the_proxy,
+    checks_run_by_themselves_where_they_may,
+    gpus_are_read_from_the_exporter_where_commands_are_forbidden,
+    what_is_served_is_asked_through_the_proxy,
 };
 use crate::levels::the_roles_that_are_printed_suffice;
 use crate::manners::{
@@ -72,6 +74,7 @@ cases![
     a_command_ends_soon_after_we_vanish,
     a_refused_command_names_the_rule,
     what_is_served_is_asked_through_the_proxy,
+    gpus_are_read_from_the_exporter_where_commands_are_forbidden,
     checks_run_by_themselves_where_they_may,
     wait_blocks_until_it_is_so,
     a_bundle_keeps_what_is_deleted_with_the_pods,

@@ -11,8 +11,8 @@ use ncclscope::model::event::{Errand, Event, ProbeOutcome, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::rules::scene::{CheckVerdict, Scene};
 use ncclscope::sources::cluster::{ClusterOptions, Connection, Director, Helper, checks, connect};
-use ncclscope::sources::endpoints;
 use ncclscope::sources::gate::{Policy, Setup};
+use ncclscope::sources::{endpoints, sampler};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -96,15 +96,15 @@ fn allowed() -> Setup {
     }
 }
 
-/// The four answers of a vLLM server, and whoever asked for what.
-async fn server() -> (u16, Arc<Mutex<Vec<String>>>) {
+/// Answers GETs of these paths, and remembers what was asked.
+async fn server(pages: Vec<(&'static str, String)>) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = asked.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let seen = seen.clone();
+            let (seen, pages) = (seen.clone(), pages.clone());
             tokio::spawn(async move {
                 let mut head = Vec::new();
                 while !head.windows(4).any(|w| w == b"\r\n\r\n") {
@@ -117,31 +117,41 @@ async fn server() -> (u16, Arc<Mutex<Vec<String>>>) {
                 let head = String::from_utf8_lossy(&head).into_owned();
                 let first = head.lines().next().unwrap_or_default();
                 let asked = first.trim_end_matches(" HTTP/1.1").to_owned();
-                let (code, body) = match asked.as_str() {
-                    "GET /health" => ("200 OK", String::new()),
-                    "GET /version" => ("200 OK", json!({"version": "0.11.0"}).to_string()),
-                    "GET /v1/models" => (
-                        "200 OK",
-                        json!({"object": "list", "data": [{"id": "mixtral", "object": "model", "max_model_len": 32768}]}).to_string(),
-                    ),
-                    "GET /metrics" => (
-                        "200 OK",
-                        "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{engine=\"0\",model_name=\"mixtral\"} 3.0\n\
-                         # TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{engine=\"0\",model_name=\"mixtral\"} 2.0\n"
-                            .to_owned(),
-                    ),
-                    _ => ("404 Not Found", "no such page".to_owned()),
+                let page = pages
+                    .iter()
+                    .find(|(path, _)| asked == format!("GET {path}"));
+                let (code, body) = match page {
+                    Some((_, body)) => ("200 OK", body.as_str()),
+                    None => ("404 Not Found", "no such page"),
                 };
-                seen.lock().unwrap().push(asked);
                 let answer = format!(
                     "HTTP/1.1 {code}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
                     body.len()
                 );
+                seen.lock().unwrap().push(asked);
                 let _ = stream.write_all(answer.as_bytes()).await;
             });
         }
     });
     (port, asked)
+}
+
+/// The four answers of a vLLM server.
+fn vllm() -> Vec<(&'static str, String)> {
+    let model = json!({"id": "mixtral", "object": "model", "max_model_len": 32768});
+    let metrics = "# TYPE vllm:num_requests_running gauge\n\
+        vllm:num_requests_running{engine=\"0\",model_name=\"mixtral\"} 3.0\n\
+        # TYPE vllm:num_requests_waiting gauge\n\
+        vllm:num_requests_waiting{engine=\"0\",model_name=\"mixtral\"} 2.0\n";
+    vec![
+        ("/health", String::new()),
+        ("/version", json!({"version": "0.11.0"}).to_string()),
+        (
+            "/v1/models",
+            json!({"object": "list", "data": [model]}).to_string(),
+        ),
+        ("/metrics", metrics.to_owned()),
+    ]
 }
 
 async fn running(p: &Plane, ns: &str, count: usize) {
@@ -177,7 +187,7 @@ fn looking() -> Value {
 
 pub async fn what_is_served_is_asked_through_the_proxy(p: &Plane) {
     let ns = "served";
-    let (port, asked) = server().await;
+    let (port, asked) = server(vllm()).await;
     p.namespace(ns).await;
     let ports = json!({"cplane.test/ports": format!("8000={port}")});
     p.pods(vec![
@@ -260,6 +270,51 @@ pub async fn what_is_served_is_asked_through_the_proxy(p: &Plane) {
     }
     let scene = Scene::of(&session.model);
     assert!(scene.serving.iter().all(|s| s.ready.is_none()));
+}
+
+/// What DCGM's exporter says of two GPUs of the node: one of ours, one of somebody else's.
+const DCGM: &str = r#"DCGM_FI_DEV_FB_USED{gpu="3",UUID="GPU-a",pci_bus_id="00000000:9B:00.0",Hostname="gpu-1",container="vllm",namespace="exported",pod="llm-0"} 62011
+DCGM_FI_DEV_FB_FREE{gpu="3",UUID="GPU-a"} 18997
+DCGM_FI_DEV_FB_USED{gpu="4",UUID="GPU-b",pci_bus_id="00000000:AB:00.0",Hostname="gpu-1",container="x",namespace="other",pod="tenant"} 9
+"#;
+
+pub async fn gpus_are_read_from_the_exporter_where_commands_are_forbidden(p: &Plane) {
+    let (ns, operator) = ("exported", "gpu-operator");
+    let (port, asked) = server(vec![("/metrics", DCGM.to_owned())]).await;
+    p.namespace(ns).await;
+    p.namespace(operator).await;
+    let placed = |ns: &str, name: &str, node: &str, labels: Value, notes: Value| {
+        let mut one = pod(ns, name, labels, notes);
+        one["spec"]["nodeName"] = json!(node);
+        one
+    };
+    let exporter = |node: &str, port: u16| {
+        let labels = json!({"app.kubernetes.io/name": "dcgm-exporter"});
+        let ports = json!({"cplane.test/ports": format!("9400={port}")});
+        placed(operator, &format!("exporter-{node}"), node, labels, ports)
+    };
+    let mut ours = placed(ns, "llm-0", "gpu-1", json!({"app": "llm"}), json!({}));
+    ours["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpu": "1"}});
+    // That of another node is none of ours.
+    p.pods(vec![ours, exporter("gpu-0", 1), exporter("gpu-1", port)])
+        .await;
+    running(p, ns, 1).await;
+    running(p, operator, 2).await;
+    grant(p, ns, json!([looking()])).await;
+    let proxied = json!({"apiGroups": [""], "resources": ["pods/proxy"], "verbs": ["get"]});
+    grant(p, operator, json!([looking(), proxied])).await;
+    let options = ClusterOptions {
+        selector: Some("app=llm".into()),
+        ..p.options("observer", ns)
+    };
+    let link = connect(&options).await.unwrap();
+    let mut session = Session::begin(link, options, allowed(), sampler::helper());
+    let scene = session
+        .until("a GPU", |_, scene| !scene.gpus.is_empty())
+        .await;
+    assert_eq!(scene.gpus.len(), 1, "the tenant's is none of ours");
+    assert_eq!(scene.gpus[0].uuid.as_deref(), Some("GPU-a"));
+    assert_eq!(*asked.lock().unwrap(), ["GET /metrics"]);
 }
 
 /// Two GPUs, as `nvidia-smi` answers what the probes ask.

@@ -572,8 +572,14 @@ async fn observed(server: &FakeApi, limit: u64) -> Result<(usize, u64, Vec<Strin
         ..ClusterOptions::default()
     };
     let limit = Duration::from_secs(limit);
-    let seen =
-        ncclscope::app::headless::observe(options, Default::default(), limit, &mut None).await;
+    let seen = ncclscope::app::headless::observe(
+        options,
+        Default::default(),
+        limit,
+        &Default::default(),
+        &mut None,
+    )
+    .await;
     seen.map(|(model, at, notes)| {
         assert!(at > 0);
         let lines = model.sources.iter().map(|(_, s)| s.lines).sum();

@@ -6,6 +6,10 @@
 mod cluster;
 #[path = "findings/healthy.rs"]
 mod healthy;
+#[path = "findings/objects.rs"]
+mod objects;
+#[path = "findings/versions.rs"]
+mod versions;
 #[path = "findings/wordings.rs"]
 mod wordings;
 
@@ -203,9 +207,55 @@ fn two_faults_at_once_are_both_roots() {
         ),
     );
     let s = scene(&[("a.log", &a), ("b.log", &b)]);
-    for id in ["vllm.tokenizer-missing", "nccl.shm-too-small"] {
-        assert_eq!(find(&s, id).consequence_of, None, "{id}");
+    let roots = |s: &Scene| -> Vec<&str> {
+        let roots = s.findings.iter().filter(|f| f.consequence_of.is_none());
+        roots.map(|f| f.id).collect()
+    };
+    assert_eq!(roots(&s), ["vllm.tokenizer-missing", "nccl.shm-too-small"]);
+    // Whichever log comes first: what began first stands first.
+    let s = scene(&[("b.log", &b), ("a.log", &a)]);
+    assert_eq!(roots(&s), ["vllm.tokenizer-missing", "nccl.shm-too-small"]);
+    // An error stands before a warning that is older.
+    let warned = stamped(
+        0,
+        &format!(
+            "{NCCL}NCCL INFO P2P is disabled between connected GPUs 0 and 1. You can repress this message with NCCL_IGNORE_DISABLED_P2P=1."
+        ),
+    );
+    let s = scene(&[("a.log", &warned), ("b.log", &b)]);
+    assert_eq!(roots(&s), ["nccl.shm-too-small", "nccl.p2p-refused"]);
+}
+
+/// The rest of a rank's calls comes late: who was suspected is suspected no more.
+#[test]
+fn late_lines_take_a_suspicion_back() {
+    let calls = |rank: u32, from: u32, to: u32| -> String {
+        (from..to)
+            .map(|n| {
+                format!(
+                    "llm-0:{0}:{0} [{rank}] NCCL INFO AllReduce: opCount {n:x} sendbuff 0x7f3a2c000000 recvbuff 0x7f3a2c000000 count {1} datatype 9 op 0 root 0 comm 0x55aa0010 [nranks=4] stream 0x55cf1e20\n",
+                    200 + rank,
+                    4096 + n
+                )
+            })
+            .collect()
+    };
+    let mut text = healthy("2.27.7", 4, "");
+    for rank in 0..4 {
+        text.push_str(&calls(rank, 0, if rank == 2 { 40 } else { 100 }));
     }
+    let (mut model, mut seq) = (Model::default(), 0);
+    feed(&mut model, &mut seq, &[("a.log", &text)]);
+    let s = Scene::of(&model);
+    assert_eq!(find(&s, "nccl.rank-stuck").ranks, [2]);
+    assert_eq!(s.verdict, Verdict::Degraded);
+    let first = u64::try_from(text.lines().count()).unwrap() + 1;
+    let block = Arc::new(Block::new(first, calls(2, 40, 100).into_bytes()));
+    let source = SourceId(0);
+    send(&mut model, &mut seq, Event::Log(LogBlock { source, block }));
+    let s = Scene::of(&model);
+    assert_eq!(ids(&s), []);
+    assert_eq!(s.verdict, Verdict::Healthy);
 }
 
 /// The rank that says nothing is the suspect, not those that report.

@@ -63,26 +63,26 @@ fn hostile() -> Scene {
     scene
 }
 
-fn page(scene: &Scene) -> String {
+pub fn page(scene: &Scene) -> String {
     let mut out = Vec::new();
     html::write(&mut out, scene, &Model::default(), &mut Redactor::new()).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn xml(scene: &Scene) -> String {
+pub fn xml(scene: &Scene) -> String {
     let mut out = Vec::new();
     junit::write(&mut out, scene, FailOn::Warning, &mut Redactor::new()).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn ticket(scene: &Scene) -> String {
+pub fn ticket(scene: &Scene) -> String {
     let mut out = Vec::new();
     markdown::write(&mut out, scene, &mut Redactor::new()).unwrap();
     String::from_utf8(out).unwrap()
 }
 
 /// Tags in order, each checked to be closed by its own; panics at what is no tag.
-fn tags(text: &str, void: &[&str]) -> Vec<String> {
+pub fn tags(text: &str, void: &[&str]) -> Vec<String> {
     let mut open: Vec<String> = Vec::new();
     let mut seen = Vec::new();
     let mut rest = text;
@@ -112,7 +112,7 @@ fn tags(text: &str, void: &[&str]) -> Vec<String> {
     seen
 }
 
-const VOID: &[&str] = &["meta", "br", "img", "line", "circle", "polyline", "rect"];
+pub const VOID: &[&str] = &["meta", "br", "img", "line", "circle", "polyline", "rect"];
 
 #[test]
 fn the_page_has_everything_and_asks_for_nothing() {

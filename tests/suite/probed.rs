@@ -1,10 +1,12 @@
 //! Findings from probes, objects and samples: raised by what proves them, silent otherwise, gone when it is.
 
 use ncclscope::model::event::{
-    Condition, ContainerKey, ContainerState, ContainerView, Event, Feed, KubeEvent, NodeView,
-    PodEvent, PodKey, PodView, ProbeEvent, ProbeOutcome, Session, Stamped, WorkloadView,
+    Condition, ContainerKey, ContainerState, ContainerView, Event, Feed, KubeEvent, LogBlock,
+    NodeView, PodEvent, PodKey, PodView, ProbeEvent, ProbeOutcome, Session, SourceEvent, SourceId,
+    SourceInfo, Stamped, WorkloadView,
 };
 use ncclscope::model::{Model, update};
+use ncclscope::parse::Block;
 use ncclscope::rules::advice;
 use ncclscope::rules::checks;
 use ncclscope::rules::explain;
@@ -14,19 +16,19 @@ use ncclscope::rules::variables;
 
 const SECOND: i64 = 1_000_000_000;
 
-struct Cluster {
-    model: Model,
+pub struct Cluster {
+    pub model: Model,
     at: i64,
     seq: u64,
     kind: &'static str,
 }
 
 impl Cluster {
-    fn new(pods: &[PodView]) -> Self {
+    pub fn new(pods: &[PodView]) -> Self {
         Self::of("lws", pods)
     }
 
-    fn of(kind: &'static str, pods: &[PodView]) -> Self {
+    pub fn of(kind: &'static str, pods: &[PodView]) -> Self {
         let mut c = Self {
             model: Model::default(),
             at: 1_000 * SECOND,
@@ -54,7 +56,7 @@ impl Cluster {
         c
     }
 
-    fn send(&mut self, event: Event) {
+    pub fn send(&mut self, event: Event) {
         self.seq += 1;
         self.at += SECOND;
         update(
@@ -76,7 +78,7 @@ impl Cluster {
         }));
     }
 
-    fn answer(&mut self, probe: &str, pod: Option<&str>, out: &str) {
+    pub fn answer(&mut self, probe: &str, pod: Option<&str>, out: &str) {
         let code = if pod.is_some() { 0 } else { 200 };
         let outcome = ProbeOutcome::Answered {
             code,
@@ -88,11 +90,11 @@ impl Cluster {
         self.tell(probe, pod, outcome);
     }
 
-    fn scene(&self) -> Scene {
+    pub fn scene(&self) -> Scene {
         Scene::of(&self.model)
     }
 
-    fn finding(&self, id: &str) -> Option<Finding> {
+    pub fn finding(&self, id: &str) -> Option<Finding> {
         self.scene().findings.into_iter().find(|f| f.id == id)
     }
 
@@ -112,7 +114,7 @@ fn key(pod: &str) -> ContainerKey {
     }
 }
 
-fn pod(index: u32, env: &[(&str, &str)], args: &str) -> PodView {
+pub fn pod(index: u32, env: &[(&str, &str)], args: &str) -> PodView {
     let name = format!("llm-{index}");
     PodView {
         namespace: "prod".into(),
@@ -152,13 +154,13 @@ fn pod(index: u32, env: &[(&str, &str)], args: &str) -> PodView {
     }
 }
 
-const ARGS: &str = "/models/q --tensor-parallel-size=4 --pipeline-parallel-size=2 --nnodes=2";
+pub const ARGS: &str = "/models/q --tensor-parallel-size=4 --pipeline-parallel-size=2 --nnodes=2";
 
 fn two(a: &[(&str, &str)], b: &[(&str, &str)]) -> Cluster {
     Cluster::new(&[pod(0, a, ARGS), pod(1, b, ARGS)])
 }
 
-fn text(f: &Finding) -> String {
+pub fn text(f: &Finding) -> String {
     f.evidence()
         .iter()
         .map(|e| match e {
@@ -225,9 +227,167 @@ fn late_evidence_changes_the_verdict() {
     );
     assert!(c.finding("pod.env-skew").is_some());
     assert_eq!(c.verdict("check.env"), CheckVerdict::Fail);
+
+    // A policy is a warning, a probe that fails makes it an error, one that comes through takes both back.
+    let mut c = two(&[], &[]);
+    c.answer("network-policies", None, &policy(r#"{"podSelector":{}}"#));
+    let found = |c: &Cluster| c.finding("pod.network-policy").map(|f| f.severity);
+    assert_eq!(found(&c), Some(Severity::Warning));
+    for (came, severity) in [
+        ("timeout | 3000", Some(Severity::Error)),
+        ("open | 0.3", None),
+    ] {
+        let answer = format!("tool | python3\ntcp | 10.42.0.11 | 29501 | {came} | \n");
+        c.answer("reach", Some("llm-0"), &answer);
+        assert_eq!(found(&c), severity, "{came}");
+    }
 }
 
-const SMI: &str = "smi | GPU 0: H100 (UUID: GPU-a)\nsmi | GPU 1: H100 (UUID: GPU-b)\nsmi | GPU 2: H100 (UUID: GPU-c)\n";
+/// `nvidia-smi topo -m` in the container proves what no line of the log says.
+#[test]
+fn shared_memory_between_linked_gpus_is_found_by_the_topology() {
+    let log = |from: u32, to: u32| {
+        let head = |r: u32| format!("llm-0:{0}:{0} [{r}] NCCL INFO ", 200 + r);
+        let init = |r: u32| {
+            format!(
+                "ncclCommInitRank comm 0x55aa0010 rank {r} nranks 2 cudaDev {r} nvmlDev {r} busId {r}b000 commId 0xc0ffee123456789a"
+            )
+        };
+        let mut text = String::new();
+        for r in [from, to] {
+            for line in [
+                "NCCL version 2.27.7+cuda12.8".to_owned(),
+                format!("{} - Init START", init(r)),
+                format!(
+                    "Channel 00 : {r}[{r}] -> {0}[{0}] via SHM/direct/direct",
+                    1 - r
+                ),
+                format!("{} - Init COMPLETE", init(r)),
+            ] {
+                text.push_str(&format!("{}{line}\n", head(r)));
+            }
+        }
+        text
+    };
+    let topo = |link: &str| {
+        format!(
+            "topo | ?GPU0?GPU1?CPU Affinity\ntopo | GPU0? X ?{link}?0-31\ntopo | GPU1?{link}? X ?0-31\n"
+        )
+    };
+    for (link, found) in [("NV18", true), ("SYS", false)] {
+        let mut c = two(&[], &[]);
+        let info = SourceInfo {
+            name: "prod/llm-0/vllm".into(),
+            container: Some(key("llm-0")),
+            previous: false,
+            started: None,
+        };
+        let source = SourceId(0);
+        c.send(Event::Source(SourceEvent::Opened(source, info)));
+        let block = Block::new(1, log(0, 1).into_bytes()).into();
+        c.send(Event::Log(LogBlock { source, block }));
+        assert_eq!(
+            c.finding("nccl.shm-despite-p2p"),
+            None,
+            "shared memory alone proves nothing"
+        );
+        c.answer("topo", Some("llm-0"), &topo(link));
+        let f = c.finding("nccl.shm-despite-p2p");
+        assert_eq!(f.is_some(), found, "{link}");
+        if let Some(f) = f {
+            assert_eq!(
+                (f.severity, f.confidence),
+                (Severity::Warning, Confidence::Likely)
+            );
+            let proof = text(&f);
+            assert!(
+                proof.contains("via SHM")
+                    && proof.contains("check.topology in llm-0: GPU0 and GPU1: NV18"),
+                "{proof}"
+            );
+        }
+    }
+}
+
+/// That NCCL_DEBUG is unset is proven by the specification, and by the process better; a variable that an image
+/// sets is seen there alone.
+#[test]
+fn a_missing_debug_variable_is_proven_by_the_process() {
+    let loaded =
+        "(Worker_TP0 pid=211) INFO 11-20 08:05:00 [pynccl.py:103] vLLM is using nccl==2.27.5\n";
+    let quiet = |env: &[(&str, &str)]| {
+        let mut c = two(env, env);
+        let info = SourceInfo {
+            name: "prod/llm-0/vllm".into(),
+            container: Some(key("llm-0")),
+            previous: false,
+            started: None,
+        };
+        let source = SourceId(0);
+        c.send(Event::Source(SourceEvent::Opened(source, info)));
+        let block = Block::new(1, loaded.as_bytes().to_vec()).into();
+        c.send(Event::Log(LogBlock { source, block }));
+        c
+    };
+    assert_eq!(
+        quiet(&[("NCCL_DEBUG", "WARN")]).finding("nccl.debug-absent"),
+        None
+    );
+    let mut c = quiet(&[]);
+    let f = c.finding("nccl.debug-absent").unwrap();
+    assert_eq!(
+        (f.severity, f.confidence),
+        (Severity::Info, Confidence::Likely)
+    );
+    c.answer(
+        "env",
+        Some("llm-0"),
+        "process | 1 | vllm\nvar | NCCL_NET | IB\n",
+    );
+    let f = c.finding("nccl.debug-absent").unwrap();
+    assert_eq!(f.confidence, Confidence::Certain);
+    assert!(
+        text(&f).contains("the process has no NCCL_DEBUG"),
+        "{}",
+        text(&f)
+    );
+    c.answer(
+        "env",
+        Some("llm-0"),
+        "process | 1 | vllm\nvar | NCCL_DEBUG | WARN\n",
+    );
+    assert_eq!(c.finding("nccl.debug-absent"), None);
+}
+
+/// Two replicas of a group are two engines: equal node ranks in both are what they should be.
+#[test]
+fn ranks_are_compared_inside_one_engine() {
+    let replica = |group: u32, index: u32, rank: u32| {
+        let mut p = pod(index, &[], &format!("{ARGS} --node-rank={rank}"));
+        p.name = format!("llm-{group}-{index}");
+        p.uid = p.name.clone();
+        let label = "leaderworkerset.sigs.k8s.io/group-index";
+        p.labels.insert(label.into(), group.to_string());
+        p
+    };
+    let good = [
+        replica(0, 0, 0),
+        replica(0, 1, 1),
+        replica(1, 0, 0),
+        replica(1, 1, 1),
+    ];
+    assert_eq!(Cluster::new(&good).finding("vllm.rank-config"), None);
+    let bad = [
+        replica(0, 0, 0),
+        replica(0, 1, 1),
+        replica(1, 0, 1),
+        replica(1, 1, 1),
+    ];
+    let f = Cluster::new(&bad).finding("vllm.rank-config").unwrap();
+    assert_eq!(f.pods, ["llm-1-0", "llm-1-1"]);
+}
+
+pub const SMI: &str = "smi | GPU 0: H100 (UUID: GPU-a)\nsmi | GPU 1: H100 (UUID: GPU-b)\nsmi | GPU 2: H100 (UUID: GPU-c)\n";
 
 #[test]
 fn a_gpu_less_than_asked_for_is_found_however_it_shows() {
@@ -314,7 +474,7 @@ fn an_xid_is_found_in_conditions_events_and_counters() {
     assert_eq!(c.finding("gpu.xid"), None);
 }
 
-fn policy(spec: &str) -> String {
+pub fn policy(spec: &str) -> String {
     format!(r#"{{"items":[{{"metadata":{{"name":"p","namespace":"prod"}},"spec":{spec}}}]}}"#)
 }
 
@@ -638,6 +798,14 @@ fn everything_is_explained_offline() {
         );
         assert!(a.means.ends_with('.') && a.costs.ends_with('.'), "{}", a.id);
     }
+    // What is of use only in a cluster without a way out is not told to others.
+    let offline = advice::declared()
+        .iter()
+        .find(|a| a.id == "advice.offline")
+        .unwrap();
+    let set: &[(&str, &str)] = &[("HF_HUB_OFFLINE", "1")];
+    assert!(!offline.fits(&two(&[], &[]).scene()));
+    assert!(offline.fits(&two(set, set).scene()));
     assert_eq!(explain::text("nonsense"), None);
     let index = explain::index();
     for id in [

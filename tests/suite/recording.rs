@@ -11,6 +11,7 @@ use ncclscope::app::record::{Recorder, create};
 use ncclscope::model::event::{
     Errand, Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped,
 };
+use ncclscope::model::limits::Limits;
 use ncclscope::model::{Model, update};
 use ncclscope::parse::{Block, Nanos};
 use ncclscope::report::redact::Redactor;
@@ -73,6 +74,31 @@ fn every_scenario_replays_to_the_same_scene_and_report() {
         assert!(live == again, "{name}: another scene");
         assert_eq!(json(&live), json(&again), "{name}");
     }
+}
+
+/// The clock of whoever records a demo or a recording is years away from what is recorded.
+#[test]
+fn the_time_axis_is_that_of_what_was_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    let now = 1_900_000_000_000_000_000;
+    let header = Header::new("t", now, true);
+    let mut recorder = Recorder::start(create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    let (first, last) = (1_700_000_000_000_000_000, 1_700_000_060_000_000_000);
+    for at in [first, last] {
+        let event = Event::Tick;
+        recorder.keep_all(&Stamped { seq: 1, at, event });
+    }
+    // What brings no time happened when the event before it did.
+    let event = Event::At(last, Box::new(Event::Tick));
+    recorder.keep_all(&Stamped {
+        seq: 1,
+        at: 0,
+        event,
+    });
+    recorder.close().unwrap();
+    let (ends, loss) = Reader::open(&path).unwrap().end();
+    assert_eq!((ends, loss.sentence()), (Some((first, last)), None));
 }
 
 #[test]
@@ -472,4 +498,38 @@ fn the_start_up_of_64_ranks_is_small() {
     );
     assert!(raw > 1_000_000, "{raw}");
     assert!(file.len() * 8 < raw, "{} of {raw}", file.len());
+}
+
+/// What somebody allows a stage is part of what was seen: replayed, the same ranks are suspected.
+#[test]
+fn limits_are_recorded() {
+    let limits: Limits = "weights=900,ray=60".parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seen");
+    let header = Header::new("report", 1, true);
+    let mut writer = Writer::new(File::create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    let event = Event::Limits(limits.clone());
+    writer
+        .event(
+            &Stamped {
+                seq: 0,
+                at: 0,
+                event,
+            },
+            1,
+        )
+        .unwrap();
+    writer.finish(1).unwrap();
+    let mut model = replay(&path);
+    assert_eq!(model.limits, limits);
+    let event = Event::Afresh;
+    update(
+        &mut model,
+        Stamped {
+            seq: 1,
+            at: 0,
+            event,
+        },
+    );
+    assert_eq!(model.limits, limits, "another workload has the same limits");
 }

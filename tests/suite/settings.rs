@@ -202,6 +202,14 @@ fn a_wrong_file_is_said_with_its_place_and_stops_nothing_that_mends_it() {
     );
     let out = ncclscope(home.path(), &["config", "validate"], &[]);
     assert_eq!(out.status.code(), Some(2));
+    write(home.path(), "contexts: {wall: {theme: drak}}\n");
+    let out = ncclscope(home.path(), &["config", "validate"], &[]);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        said.contains("no theme drak") && said.contains("dark"),
+        "{said}"
+    );
     let out = ncclscope(home.path(), &["config", "path"], &[]);
     assert_eq!(out.status.code(), Some(0));
     assert!(text(&out.stdout).trim().ends_with("ncclscope/config.yaml"));
@@ -217,6 +225,8 @@ fn a_wrong_file_is_said_with_its_place_and_stops_nothing_that_mends_it() {
 #[test]
 fn doctor_speaks_where_nothing_is_there() {
     let home = tempfile::tempdir().unwrap();
+    let out = ncclscope(home.path(), &["config", "validate"], &[]);
+    assert_eq!(out.status.code(), Some(0), "no file is no mistake");
     let missing = home.path().join("nowhere");
     let args = [
         "doctor",
@@ -313,5 +323,53 @@ fn the_roles_are_yaml_and_hold_what_their_level_needs() {
         let exec = NEEDS.iter().find(|n| n.resource == "pods/exec").unwrap();
         assert_eq!(allowed(exec, "create"), level >= Level::Probe, "{word}");
         assert!(!yaml.contains('*'), "{word}: nothing is given by a star");
+    }
+}
+
+/// Limits of the file are those of every verb that suspects; what is wrong in one is said at its place.
+#[test]
+fn how_long_a_stage_may_be_silent_is_set_up_in_the_file() {
+    use ncclscope::model::limits::WAITS;
+    let file = "stall:\n  weights: 900\n  ray: 60\n";
+    let config = Config::read(file).unwrap();
+    for words in [
+        &["ncclscope"][..],
+        &["ncclscope", "open", "x"],
+        &["ncclscope", "demo"],
+    ] {
+        let matches = config.over(Cli::command(), None).get_matches_from(words);
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        let stall = match &cli.verb {
+            None => &cli.live.screen.stall,
+            Some(ncclscope::app::cli::Verb::Open(o)) => &o.screen.stall,
+            Some(ncclscope::app::cli::Verb::Demo(d)) => &d.screen.stall,
+            Some(other) => panic!("{other:?}"),
+        };
+        let seconds = |name| stall.stall.seconds(name);
+        assert_eq!(
+            (seconds("weights"), seconds("ray"), seconds("graphs")),
+            (900, 60, 120),
+            "{words:?}"
+        );
+    }
+    let mistakes =
+        Config::read("stall:\n  wieghts: 900\n  compile: 0\n  graphs: soon\n").unwrap_err();
+    let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "line 2, column 3: there is no setting `wieghts`; the nearest is `weights`",
+            "line 3, column 12: `stall.compile` is whole seconds from 1 to 86400, not `0`",
+            "line 4, column 11: `stall.graphs` is whole seconds from 1 to 86400, not `soon`",
+        ]
+    );
+    // The file's defaults are the rules'.
+    let home = tempfile::tempdir().unwrap();
+    let printed = text(&ncclscope(home.path(), &["config", "print"], &[]).stdout);
+    for (name, usual) in WAITS {
+        assert!(
+            printed.contains(&format!("  {name}: {usual} ")),
+            "{name}: {printed}"
+        );
     }
 }

@@ -10,6 +10,7 @@ use ncclscope::model::event::{
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
 use ncclscope::rules::scene::{NcclStep, ProcessView, Scene, Stage};
+use ncclscope::sources::sim;
 
 /// 2026-03-02T03:10:00Z.
 const START: i64 = 1_772_421_000;
@@ -690,4 +691,53 @@ fn without_stamps_nobody_stands_still() {
     );
     let s = Scene::of(&model);
     assert!(s.processes.iter().all(|p| p.still.is_none()));
+}
+
+/// A limit of the configuration holds: in the rule, and in the words on screen.
+#[test]
+fn a_stage_may_be_silent_for_as_long_as_somebody_says() {
+    let s = sim::load("loading-stalled").unwrap();
+    let at = |limits: &str| {
+        let mut model = Model::default();
+        let limits = Event::Limits(limits.parse().unwrap());
+        for (seq, (at, event)) in (1..).zip(std::iter::once((0, limits)).chain(sim::events(&s))) {
+            update(&mut model, Stamped { seq, at, event });
+        }
+        Scene::of(&model)
+    };
+    let suspected = |scene: &Scene| scene.processes.iter().filter(|p| p.still.is_some()).count();
+    let usual = at("");
+    assert!(suspected(&usual) > 0);
+    let still = usual.processes.iter().find_map(|p| p.still).unwrap();
+    assert_eq!(still.limit_s, 120, "the reference's");
+    let patient = at("weights=3600");
+    assert_eq!(suspected(&patient), 0);
+    assert!(
+        patient
+            .processes
+            .iter()
+            .any(|p| p.silence.is_some_and(|s| s.limit_s == 3600))
+    );
+    assert!(
+        !patient
+            .findings
+            .iter()
+            .any(|f| f.id == "vllm.loading-stalled")
+    );
+    let said = crate::stage::photograph(&patient, &crate::stage::model(200, 50));
+    assert!(said.contains("of 1h 00m allowed"), "{said}");
+    let said = crate::stage::photograph(&usual, &crate::stage::model(200, 50));
+    assert!(said.contains(", 2m 00s allowed"), "{said}");
+    for wrong in [
+        "weights",
+        "wieghts=3",
+        "weights=0",
+        "weights=a",
+        "weights=99999999",
+    ] {
+        assert!(
+            wrong.parse::<ncclscope::model::limits::Limits>().is_err(),
+            "{wrong}"
+        );
+    }
 }

@@ -236,9 +236,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             said.push(step.to_owned());
         }
         said.extend(rung.amount());
-        if let Some(ns) = rung.silent(view.scene.now) {
-            said.push(format!("no sign for {}", parts::duration(ns)));
-        }
+        said.extend(rung.quiet(view.scene.now));
         if rung.quiet {
             said.push("silent by their version until they serve".into());
         }

@@ -2,8 +2,13 @@
 
 use crate::panes::parts;
 use crate::parse::{At, Nanos};
-use crate::rules::scene::{NcclStep, ProcessView, Progress, Scene, Stage};
+use crate::rules::scene::{NcclStep, ProcessView, Progress, Scene, Silence, Stage};
 use crate::theme::Role;
+
+/// One second.
+const SEC: Nanos = 1_000_000_000;
+/// A silence that is shorter is none.
+const WORTH: Nanos = 10 * SEC;
 
 /// Ranks that stand at the same place.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +35,8 @@ pub struct Rung {
     pub quiet: bool,
     /// No sign of getting on since then, and nobody is further behind.
     pub still: Option<At>,
+    /// The longest silence among them, and how long it may be.
+    pub silence: Option<Silence>,
     /// Since when the first of them is here.
     pub since: Option<At>,
     /// Least and most done, of how many, of what.
@@ -86,6 +93,7 @@ impl Rung {
             ended: p.alive == Some(false),
             quiet: p.quiet,
             still: p.still.filter(|s| !s.waits).map(|s| s.since),
+            silence: p.silence.filter(|_| p.alive != Some(false)),
             since: p.stage_since,
             progress: p
                 .progress
@@ -129,6 +137,10 @@ impl Rung {
         };
         self.since = first(self.since, one.since);
         self.still = first(self.still, one.still);
+        self.silence = match (self.silence, one.silence) {
+            (Some(a), Some(b)) => Some(if b.since < a.since { b } else { a }),
+            (a, b) => a.or(b),
+        };
         if let (Some((low, high, ..)), Some((done, ..))) = (self.progress.as_mut(), one.progress) {
             if done < *low {
                 self.rate = one.rate;
@@ -148,6 +160,21 @@ impl Rung {
         // The rate of what stands still is history.
         let rate = self.rate.filter(|_| self.still.is_none());
         Some(amount(low, high, total, unit, rate))
+    }
+
+    /// `quiet 40 s of 2m 00s allowed`, `no sign for 4m 10s, 2m 00s allowed`: their silence, where it is worth a word.
+    pub fn quiet(&self, now: Option<At>) -> Option<String> {
+        let (s, now) = (self.silence?, now?);
+        let quiet = now.ns.saturating_sub(s.since.ns);
+        let allowed = parts::duration(Nanos::from(s.limit_s).saturating_mul(SEC));
+        if let Some(ns) = self.silent(Some(now)) {
+            return Some(format!(
+                "no sign for {}, {allowed} allowed",
+                parts::duration(ns)
+            ));
+        }
+        (quiet >= WORTH && quiet <= Nanos::from(s.limit_s).saturating_mul(SEC))
+            .then(|| format!("quiet {} of {allowed} allowed", parts::duration(quiet)))
     }
 
     /// How long nothing was seen of them.

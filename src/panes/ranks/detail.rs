@@ -200,11 +200,12 @@ fn last_sign(p: &ProcessView, scene: &Scene) -> String {
             .map(|now| parts::duration(now.ns.saturating_sub(at.ns)))
             .unwrap_or_default()
     };
+    let allowed = |s: u32| parts::duration(i64::from(s).saturating_mul(1_000_000_000));
     match (p.still, p.quiet) {
         (Some(s), _) => format!(
-            "{} ago; more than {} s is suspicious here{}",
+            "{} ago; more than {} is suspicious here{}",
             ago(s.since),
-            s.limit_s,
+            allowed(s.limit_s),
             if s.waits {
                 ", but it may only wait for a rank that is behind"
             } else {
@@ -214,6 +215,13 @@ fn last_sign(p: &ProcessView, scene: &Scene) -> String {
         (None, true) => {
             "this version lets only the first rank of a node speak until it serves".into()
         }
-        (None, false) => table::or_dash(p.last_at.map(|at| format!("{} ago", ago(at))).as_deref()),
+        (None, false) => match p.silence {
+            Some(s) => format!(
+                "{} ago of {} allowed here",
+                ago(s.since),
+                allowed(s.limit_s)
+            ),
+            None => table::or_dash(p.last_at.map(|at| format!("{} ago", ago(at))).as_deref()),
+        },
     }
 }

@@ -227,9 +227,7 @@ fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {
         return (error.text.to_string(), Role::Fail);
     }
     let mut said: Vec<String> = r.amount().into_iter().collect();
-    if let Some(ns) = r.silent(v.scene.now) {
-        said.push(format!("no sign for {}", parts::duration(ns)));
-    }
+    said.extend(r.quiet(v.scene.now).filter(|_| r.part.is_none()));
     let role = if r.still.is_some() {
         Role::Warn
     } else {

@@ -234,13 +234,14 @@ pub(super) fn topology(look: &Look<'_>) -> Seen {
     }
     let mut tally = Tally::default();
     let mut kinds: BTreeMap<Link, usize> = BTreeMap::new();
+    let counted = gpu_answers(look).got;
+    let counts: BTreeMap<String, Option<u32>> = counted
+        .iter()
+        .map(|o| (o.pod(), o.answer.count()))
+        .collect();
     for g in &asked.got {
         let pod = g.pod();
-        let gpus = gpu_answers(look)
-            .got
-            .iter()
-            .find(|o| o.pod() == pod)
-            .and_then(|o| o.answer.count());
+        let gpus = counts.get(&pod).copied().flatten();
         if g.answer.links.is_empty() && gpus != Some(1) {
             let why = g.answer.trouble.iter().find(|t| t.what == "topo");
             tally.unknown(

@@ -46,13 +46,16 @@ pub(super) fn nccl_lines(look: &Look<'_>) -> Seen {
         "{lines} NCCL lines in {with} of {} logs",
         scene.sources.len()
     );
-    if !holds.is_empty() {
-        output.push_str(&format!("; they hold {}", holds.join(", ")));
-    }
     let has_info = scene
         .processes
         .iter()
         .any(|p| p.bootstrap_interface.is_some() || p.network.is_some());
+    if has_info {
+        output.push_str("; level INFO");
+    }
+    if !holds.is_empty() {
+        output.push_str(&format!("; they hold {}", holds.join(", ")));
+    }
     if lines > 0 && !has_info {
         output.push_str("; level WARN or VERSION: nothing tells how ranks are connected");
     }

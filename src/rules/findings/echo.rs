@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::View;
-use crate::rules::scene::{Evidence, Finding, Severity};
+use crate::rules::scene::{Confidence, Evidence, Finding, Severity};
 
 /// An effect may be written this much before its cause, nanoseconds: logs of pods run apart.
 const SLACK: i64 = 5_000_000_000;
@@ -65,6 +65,8 @@ const PAIRS: &[(&str, &str)] = &[
     ("gpu.xid", "vllm.graph-crash"),
     ("vllm.wrong-host-ip", "vllm.gloo-mesh"),
     ("nccl.debug-flood", "log.rotated-away"),
+    ("pod.network-policy", "nccl.connect-timeout"),
+    ("pod.network-policy", "vllm.gloo-mesh"),
 ];
 
 fn shares(a: &Finding, b: &Finding) -> bool {
@@ -149,6 +151,10 @@ fn explains(view: &View<'_>, cause: &Finding, effect: &Finding) -> bool {
     if cause.key == effect.key
         || cause.severity < Severity::Warning && effect.severity > cause.severity
     {
+        return false;
+    }
+    // A policy of which it is open whether it closes anything hides nothing.
+    if cause.id == "pod.network-policy" && cause.confidence == Confidence::Possible {
         return false;
     }
     if PAIRS.contains(&(cause.id, effect.id)) && shares(cause, effect) {

@@ -1,6 +1,7 @@
 //! Fixes that can be pasted: names filled in, values quoted, the right words for the workload's kind.
 
 use crate::model::Model;
+use crate::parse::is_unseen;
 
 /// Quotes a word for a POSIX shell; what needs no quotes gets none.
 #[must_use]
@@ -12,7 +13,7 @@ pub fn sh(word: &str) -> String {
     // A control character would end or rewrite the line that is pasted.
     let shown: String = word
         .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if is_unseen(c) { '?' } else { c })
         .collect();
     format!("'{}'", shown.replace('\'', r"'\''"))
 }
@@ -25,7 +26,7 @@ pub fn yaml(value: &str) -> String {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
-            c if c.is_control() => out.push('?'),
+            c if is_unseen(c) => out.push('?'),
             c => out.push(c),
         }
     }

@@ -7,9 +7,6 @@ use crate::parse::fact::WarnKind;
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, LineRef, Severity};
 
-/// A rank may be this late before its absence is an error, seconds (contract: 90 s since the first START).
-const GRACE: i64 = 90;
-
 /// Ranks proven absent.
 pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
     for c in &view.scene.communicators {
@@ -26,7 +23,8 @@ pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
             }
             _ => None,
         };
-        let young = age.is_some_and(|a| a <= GRACE);
+        let grace = i64::from(view.model.limits.seconds("missing-ranks"));
+        let young = age.is_some_and(|a| a <= grace);
         let severity = if young {
             Severity::Info
         } else {
@@ -142,6 +140,10 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
         if let Some((_, odd)) = sides.first().filter(|_| sides.len() > 1) {
             f.ranks = odd.iter().map(|(r, _)| *r).collect();
             f.ranks.dedup();
+            // Their hosts, too: every communicator that they are in tells of the same image.
+            let odd = c.ranks.iter().filter(|m| f.ranks.contains(&m.rank));
+            let who = view.who(&odd.map(|m| m.process).collect());
+            (f.hosts, f.pods) = (who.hosts, who.pods);
         }
         f.title = match sides.as_slice() {
             [(a, _), .., (b, _)] => format!("ranks of one communicator run NCCL {a} and {b}"),

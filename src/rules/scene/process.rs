@@ -31,6 +31,15 @@ pub struct Progress {
     pub left_s: Option<u64>,
 }
 
+/// How long a process that is not there yet has said nothing, and how long it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silence {
+    /// Its last sign.
+    pub since: At,
+    /// What the stage allows, seconds.
+    pub limit_s: u32,
+}
+
 /// A process that has shown no sign of getting on for longer than its stage allows. A suspicion: lines may be
 /// held back, and what a process does in silence no line tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +130,8 @@ pub struct ProcessView {
     pub quiet: bool,
     /// NCCL's step in a communicator that it has begun and not finished.
     pub nccl_open: Option<NcclStep>,
+    /// Its silence so far, where that can be told.
+    pub silence: Option<Silence>,
     /// It stands still for longer than its stage allows.
     pub still: Option<Still>,
     /// vLLM's 1-element all-reduce over a communicator that NCCL has completed: whether it came back; `None`

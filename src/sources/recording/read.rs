@@ -315,6 +315,7 @@ fn body(kind: &str, raw: &RawValue) -> Result<Option<Body>, serde_json::Error> {
     }
     match kind {
         "session" => of(raw, Body::Session),
+        "limits" => of(raw, Body::Limits),
         "source" => of(raw, Body::Source),
         "log" => of(raw, Body::Log),
         "pod" => of(raw, Body::Pod),

@@ -292,7 +292,7 @@ impl<'a> Meter<'a> {
                 load.watts = 131.0 + rng.unit() * 4.0;
             }
         }
-        load.mib += self.leftover(rank);
+        load.mib += self.leftover(rank, at);
         load
     }
 
@@ -319,9 +319,13 @@ impl<'a> Meter<'a> {
     }
 
     /// Memory that somebody else holds on the GPU of a rank, MiB.
-    fn leftover(&self, rank: &Rank) -> f64 {
+    fn leftover(&self, rank: &Rank, at: Nanos) -> f64 {
         let on = |f: &Fault| match f {
-            Fault::Leftover { ranks, gib } if ranks.contains(&rank.global) => Some(gib * 1024.0),
+            Fault::Leftover { ranks, gib, from }
+                if ranks.contains(&rank.global) && at >= self.s.origin_ns() + secs(*from) =>
+            {
+                Some(gib * 1024.0)
+            }
             _ => None,
         };
         self.s.faults.iter().filter_map(on).sum()

@@ -400,6 +400,9 @@ pub enum Fault {
         ranks: Vec<usize>,
         /// How much, GiB.
         gib: f64,
+        /// Since when, seconds from the beginning.
+        #[serde(default)]
+        from: f64,
     },
     /// GPUDirect RDMA refused in some pods.
     NoGdr {

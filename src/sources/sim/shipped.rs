@@ -44,6 +44,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "library-not-loaded",
     "loading-stalled",
     "memlock",
+    "memory-imbalance",
     "missing-rank",
     "mnnvl-imex",
     "model-incomplete",

@@ -1,13 +1,17 @@
 //! Healthy logs, and that they raise nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use ncclscope::model::event::{Event, SourceEvent};
 use ncclscope::rules::scene::Severity;
+use ncclscope::sources::sim;
 
 use super::{lines, scene};
 
 /// Healthy logs: every version range and prefix, a part of a bigger job, RDMA off on purpose.
 #[test]
 fn healthy_logs_raise_nothing_above_info() {
-    let mut n = 0;
+    let mut told = BTreeSet::new();
     let mut quiet = |name: &str, sources: &[(&str, &str)]| {
         let s = scene(sources);
         let loud: Vec<_> = s
@@ -17,7 +21,8 @@ fn healthy_logs_raise_nothing_above_info() {
             .map(|f| (f.id, lines(f)))
             .collect();
         assert!(loud.is_empty(), "{name}: {loud:#?}");
-        n += 1;
+        let texts: Vec<String> = sources.iter().map(|(_, t)| (*t).to_owned()).collect();
+        assert!(told.insert(texts), "{name} is told twice");
     };
     for version in [
         "2.18.3", "2.19.4", "2.20.5", "2.21.5", "2.22.3", "2.23.4", "2.25.1", "2.26.2", "2.27.7",
@@ -49,15 +54,63 @@ fn healthy_logs_raise_nothing_above_info() {
     let off =
         format!("llm-0:200:200 [0] NCCL INFO NCCL_IB_DISABLE set by environment to 1.\n{text}");
     quiet("RDMA off on purpose", &[("a.log", &off)]);
-    let chat = format!(
-        "{text}(APIServer pid=1) INFO 11-20 08:06:00 [logger.py:40] Received request chatcmpl-1: prompt: 'llm-0:9:9 [0] NCCL WARN Cuda failure 2 \\'out of memory\\'', params: SamplingParams(n=1)\n"
-    );
-    quiet("chat that quotes NCCL", &[("a.log", &chat)]);
+    for said in [
+        "(APIServer pid=1) INFO 11-20 08:06:00 [logger.py:40] Received request chatcmpl-1: prompt: 'llm-0:9:9 [0] NCCL WARN Cuda failure 2 \\'out of memory\\'', params: SamplingParams(n=1)",
+        "INFO 11-20 08:06:00 logger.py:37] Received request cmpl-7: prompt: 'Why? [rank5]:[E118 07:41:30.12 ProcessGroupNCCL.cpp:685] [Rank 5] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=88, OpType=GATHER, Timeout(ms)=600000) ran for 600089 milliseconds before timing out.', params: SamplingParams(n=1)",
+        "(APIServer pid=1) DEBUG 11-20 08:06:00 [serving_chat.py:88] {\"role\": \"user\", \"content\": \"ValueError: No available memory for the cache blocks. torch.OutOfMemoryError: CUDA out of memory.\"}",
+    ] {
+        let chat = format!("{text}{said}\n");
+        quiet("chat that quotes NCCL", &[("a.log", &chat)]);
+    }
     let ended = format!(
         "{text}llm-0:200:200 [0] NCCL INFO comm 0x55aa0010 rank 0 nranks 2 cudaDev 0 busId b000 - Destroy COMPLETE\nllm-0:201:201 [1] NCCL INFO comm 0x55aa0010 rank 1 nranks 2 cudaDev 1 busId 1b000 - Destroy COMPLETE\n"
     );
     quiet("destroyed in order", &[("a.log", &ended)]);
-    assert!(n >= 20, "{n}");
+    // Whole starts over two hosts, in the words of vLLM's versions; whole, and one pod's log of it alone.
+    for vllm in ["0.11.1", "0.12.0", "0.14.0", "0.17.0", "0.19.0", "0.20.0"] {
+        let logs = start(&[("vllm: 0.11.2", &format!("vllm: {vllm}"))]);
+        let all: Vec<(&str, &str)> = logs.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+        quiet(vllm, &all);
+        for one in all {
+            quiet(vllm, &[one]);
+        }
+    }
+    let logs = start(&[
+        (", rdma: IB, nics: 4", ""),
+        ("NCCL_IB_HCA: mlx5", "NCCL_IB_DISABLE: \"1\""),
+    ]);
+    let all: Vec<(&str, &str)> = logs.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+    assert!(
+        logs.iter()
+            .any(|(_, t)| t.contains("NCCL_IB_DISABLE set by environment to 1"))
+    );
+    quiet("RDMA off on purpose, over two hosts", &all);
+    assert!(told.len() >= 40, "{}", told.len());
+}
+
+/// The logs of the healthy scenario after some edits of its file, by source.
+fn start(edits: &[(&str, &str)]) -> Vec<(String, String)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/scenarios/healthy.yaml");
+    let mut text = std::fs::read_to_string(path).unwrap();
+    for (from, to) in edits {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    let scenario = sim::parse("healthy", &text).unwrap();
+    let mut out: BTreeMap<u32, (String, String)> = BTreeMap::new();
+    for (_, event) in sim::events(&scenario) {
+        match event {
+            Event::Source(SourceEvent::Opened(id, info)) => {
+                out.insert(id.0, (info.name, String::new()));
+            }
+            Event::Log(l) => {
+                let text = &mut out.get_mut(&l.source.0).unwrap().1;
+                text.push_str(&String::from_utf8_lossy(&l.block.text));
+            }
+            _ => {}
+        }
+    }
+    out.into_values().collect()
 }
 
 /// A healthy job inside one host as a version prints it.

@@ -6,13 +6,17 @@ use ncclscope::rules::scene::{Evidence, Severity, Verdict};
 use super::{NCCL, ids, scene};
 
 const WORKER: &str = "(Worker_TP1 pid=212) ERROR 11-20 08:06:00 [multiproc_executor.py:703] ";
+/// A worker of v0.6.
+const OLDER: &str =
+    "(VllmWorkerProcess pid=912) ERROR 12-02 08:06:00 multiproc_worker_utils.py:236] ";
 const LOADING: &str = "(Worker_TP1 pid=212) INFO 11-20 08:05:00 [gpu_model_runner.py:2602] Starting to load model /models/q...\n";
 const GRAPHS: &str = "(Worker_TP1 pid=212) Capturing CUDA graphs (decode, FULL):   3%|▎         | 1/35 [00:00<00:12,  2.71it/s]\n";
 
 /// Id, what stands before, and the line that must be its evidence, in up to three wordings each.
-fn cases() -> Vec<(&'static str, String, String)> {
+pub fn cases() -> Vec<(&'static str, String, String)> {
     let nccl = |t: &str| format!("{NCCL}{t}");
     let worker = |t: &str| format!("{WORKER}{t}");
+    let older = |t: &str| format!("{OLDER}{t}");
     let mut all = Vec::new();
     let mut add = |id, before: &str, list: Vec<String>| {
         for line in list {
@@ -94,6 +98,9 @@ fn cases() -> Vec<(&'static str, String, String)> {
             worker(
                 "RuntimeError: Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cuda:1!",
             ),
+            older(
+                "AssertionError: this nccl communicator is created to work on cuda:3, but the input tensor is on cuda:0",
+            ),
         ],
     );
     add(
@@ -109,6 +116,8 @@ fn cases() -> Vec<(&'static str, String, String)> {
     );
     add("vllm.wrong-host-ip", "", vec![
         "RuntimeError: Every node should have a unique IP address. Got 2 nodes with node ids ['8a', '41'] and 1 unique IP addresses {'10.42.3.7'}. Please check".into(),
+        "(Worker pid=212) INFO 11-20 08:05:00 [parallel_state.py:1203] world_size=32 rank=1 local_rank=1 distributed_init_method=tcp://127.0.0.1:29501 backend=nccl".into(),
+        "(Worker_TP1 pid=212) INFO 05-20 08:05:00 [parallel_state.py:1325] world_size=64 rank=9 local_rank=1 distributed_init_method=tcp://localhost:29500 backend=nccl".into(),
     ]);
     add("vllm.rendezvous-timeout", "", vec![
         worker("torch.distributed.DistStoreError: Timed out after 601 seconds waiting for clients. 8/16 clients joined."),
@@ -118,6 +127,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
     add("vllm.gloo-mesh", "", vec![
         worker("RuntimeError: Gloo connectFullMesh failed with [../third_party/gloo/gloo/transport/tcp/pair.cc:144] no error"),
         "RuntimeError: Gloo connectFullMesh failed with [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:150] timeout".into(),
+        "(RayWorkerWrapper pid=733, ip=10.42.0.7) RuntimeError: Gloo connectFullMesh failed with [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:152] Connection refused".into(),
     ]);
     add("vllm.worker-died", "", vec![
         "(EngineCore pid=150) ERROR 08-10 09:37:41 [multiproc_executor.py:314] Worker proc VllmWorker-3 died unexpectedly (exit code: -9), shutting down executor.".into(),
@@ -128,6 +138,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
     add("vllm.port-variable", "", vec![
         "ValueError: VLLM_PORT 'tcp://10.96.4.4:8000' appears to be a URI. This may be caused by a Kubernetes service discovery issue,".into(),
         "ValueError: VLLM_PORT 'tcp://[fd00::4]:8000' appears to be a URI. This may be caused by".into(),
+        "(APIServer pid=1) ValueError: VLLM_PORT 'tcp://172.20.11.9:80' must be a valid integer".into(),
     ]);
     add(
         "nccl.shm-too-small",
@@ -155,6 +166,9 @@ fn cases() -> Vec<(&'static str, String, String)> {
             ),
             nccl(
                 "misc/ibvwrap.cc:217 NCCL WARN Call to ibv_create_cq failed with error Cannot allocate memory errno 12",
+            ),
+            nccl(
+                "misc/ibvwrap.cc:190 NCCL WARN Call to ibv_reg_mr failed with error Cannot allocate memory",
             ),
         ],
     );
@@ -207,6 +221,9 @@ fn cases() -> Vec<(&'static str, String, String)> {
             nccl(
                 "NCCL INFO P2P is disabled between connected GPUs 0 and 1. You can repress this message with NCCL_IGNORE_DISABLED_P2P=1.",
             ),
+            nccl(
+                "graph/paths.cc:331 NCCL WARN P2P is disabled between NVLINK connected GPUs 3 and 2. This should not be the case given their connectivity, and is probably due to a hardware issue. If you still want to proceed, you can set NCCL_IGNORE_DISABLED_P2P=1.",
+            ),
         ],
     );
     add(
@@ -218,6 +235,9 @@ fn cases() -> Vec<(&'static str, String, String)> {
             ),
             nccl(
                 "NCCL INFO Failed to bind NVLink SHARP (NVLS) Multicast memory of size 2097152 : CUDA error 401 'the operation cannot be performed in the present state'. Proceeding without NVLS support.",
+            ),
+            nccl(
+                "transport/nvls.cc:247 NCCL WARN Failed to bind NVLink SHARP (NVLS) Multicast memory of size 4194304 : CUDA error 1 'invalid argument'.  Usually caused by a system or configuration error in the Fabric Manager or NVSwitches.",
             ),
         ],
     );
@@ -251,6 +271,9 @@ fn cases() -> Vec<(&'static str, String, String)> {
                 "transport/p2p.cc:210 NCCL WARN failed to peer with device 8(=8b000): 711 peer mapping resources exhausted",
             ),
             nccl("transport/p2p.cc:275 NCCL WARN Cuda failure 'peer mapping resources exhausted'"),
+            nccl(
+                "transport/p2p.cc:346 NCCL WARN Cuda failure 711 'peer mapping resources exhausted'",
+            ),
         ],
     );
     add(
@@ -263,15 +286,20 @@ fn cases() -> Vec<(&'static str, String, String)> {
             nccl(
                 "transport/net_socket.cc:480 NCCL WARN NET/Socket : peer 10.42.1.9<48213> message truncated : receiving 1024 bytes instead of 512. If you believe your socket network is in a healthy state",
             ),
+            nccl(
+                "transport/net_ib/p2p.cc:301 NCCL WARN NET/IB : req 1/4 tag 9 peer 10.42.3.7<52100> collective mismatch error, local size 1048576 remote size 524288",
+            ),
         ],
     );
     add("nccl.library-not-loaded", "", vec![
         "ERROR 09-03 02:21:36 pynccl_wrapper.py:196] Failed to load NCCL library from libnccl.so.2 .It is expected if you are not running on NVIDIA GPUs".into(),
         worker("Failed to load NCCL library from /opt/nccl/libnccl.so.2. It is expected if you are not running on NVIDIA/AMD GPUs."),
+        older("Failed to load NCCL library from /usr/lib/x86_64-linux-gnu/libnccl.so.2 .It is expected if you are not running on NVIDIA/AMD GPUs.Otherwise, the nccl library might not exist"),
     ]);
     add("nccl.watchdog-timeout", "", vec![
         "[rank5]:[E118 07:41:30.120394556 ProcessGroupNCCL.cpp:685] [Rank 5] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=88, OpType=GATHER, NumelIn=16032, NumelOut=0, Timeout(ms)=600000) ran for 600089 milliseconds before timing out.".into(),
         "[rank2]:[E912 04:10:07.110022334 ProcessGroupNCCL.cpp:621] [PG ID 0 PG GUID 0(default_pg) Rank 2] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=4, OpType=ALLREDUCE, NumelIn=1, NumelOut=1, Timeout(ms)=600000) ran for 600012 milliseconds before timing out.".into(),
+        "[rank0]:[E520 11:02:17.330024871 ProcessGroupNCCL.cpp:690] [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1201, OpType=_ALLGATHER_BASE, NumelIn=4096, NumelOut=32768, Timeout(ms)=1800000) ran for 1800034 milliseconds before timing out.".into(),
     ]);
     add(
         "gpu.foreign-memory",
@@ -282,6 +310,30 @@ fn cases() -> Vec<(&'static str, String, String)> {
             ),
             worker(
                 "ValueError: Free memory on device (19.77/79.10 GiB) on startup is less than desired GPU memory utilization (0.9, 71.19 GiB). Decrease GPU memory utilization",
+            ),
+            "(EngineCore_DP0 pid=271) ERROR 05-20 08:06:00 [core.py:708] ValueError: Free memory on device cuda:0 (2.1/139.8 GiB) on startup is less than desired GPU memory utilization (0.92, 128.6 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes.".into(),
+        ],
+    );
+    add("gpu.xid", "", vec![
+        "[Mon Mar  2 03:10:11 2026] NVRM: Xid (PCI:0000:9b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.".into(),
+        worker("torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered"),
+        worker("torch.AcceleratorError: CUDA error: uncorrectable NVLink error detected during the execution"),
+    ]);
+    add(
+        "nccl.connect-timeout",
+        "",
+        vec![
+            nccl(
+                "misc/socket.cc:561 NCCL WARN socketPollConnect: connect to 10.42.3.7<41873> returned Connection timed out, exceeded error retry count after 35 attempts",
+            ),
+            nccl(
+                "misc/socket.cc:424 NCCL WARN Connect to 10.42.3.7<41873> failed : Connection timed out",
+            ),
+            nccl(
+                "misc/socket.cc:483 NCCL WARN socketStartConnect: Connect to 10.42.3.7<41873> failed : No route to host",
+            ),
+            nccl(
+                "include/socket.h:403 NCCL WARN Net : Connect to 10.42.3.7<41873> failed : Connection refused",
             ),
         ],
     );

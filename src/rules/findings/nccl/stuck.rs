@@ -151,6 +151,7 @@ pub(super) fn stuck_init(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
     let Some(now) = view.scene.now.filter(|a| a.exact) else {
         return;
     };
+    let grace = i64::from(view.model.limits.seconds("nccl-init"));
     let late: Vec<_> = c
         .ranks
         .iter()
@@ -166,7 +167,7 @@ pub(super) fn stuck_init(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
             let further = view
                 .process(m.process)
                 .is_some_and(|p| p.stage > Some(Stage::NcclInit));
-            now.ns.saturating_sub(began.max(done)) > 90 * 1_000_000_000 && reaches && !further
+            now.ns.saturating_sub(began.max(done)) > grace * 1_000_000_000 && reaches && !further
         })
         .collect();
     if late.is_empty()
@@ -193,7 +194,9 @@ pub(super) fn stuck_init(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
     (f.hosts, f.pods) = (who.hosts, who.pods);
     let who = view.called(c, &f.ranks);
     f.title = format!("{who} did not finish the init that others have");
-    f.cause = "Other ranks of this communicator printed Init COMPLETE more than 90 s ago; these printed START and nothing since.".into();
+    f.cause = format!(
+        "Other ranks of this communicator printed Init COMPLETE more than {grace} s ago; these printed START and nothing since."
+    );
     f.fix = vec![
         Target::of(view.model).env("NCCL_DEBUG_FILE", Some("/dev/stdout"))
             + "   # lines come at once instead of in blocks of 4 KiB",

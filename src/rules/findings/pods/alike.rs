@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::event::{PodKey, PodView};
 use crate::model::pods::Place;
 use crate::rules::findings::View;
-use crate::rules::findings::fix::{Target, sh};
+use crate::rules::findings::fix::{Target, sh, yaml};
 use crate::rules::probes::main_container;
 use crate::rules::scene::{Class, Evidence, Finding, Severity};
 
@@ -81,7 +81,7 @@ pub fn skew(view: &View<'_>, out: &mut Vec<Finding>) {
         f.fix = vec![
             Target::of(view.model).yaml(&match sides.last() {
                 Some((n, _)) if n.starts_with("sha256:") => format!("image: <repository>@{n}"),
-                Some((n, _)) => format!("image: {n}"),
+                Some((n, _)) => format!("image: {}", yaml(n)),
                 None => "image: <one digest for all>".into(),
             }),
             Target::of(view.model).kubectl(&format!(

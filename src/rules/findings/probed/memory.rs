@@ -6,7 +6,9 @@ use crate::rules::devices;
 use crate::rules::findings::View;
 use crate::rules::findings::fix::{Target, sh};
 use crate::rules::probes::Member;
-use crate::rules::scene::{Class, Confidence, Evidence, Finding, GpuView, Severity, Stage};
+use crate::rules::scene::{
+    Class, Confidence, Evidence, Finding, GpuView, ProcessView, Severity, Stage,
+};
 
 /// Memory that somebody else holds.
 pub fn foreign(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
@@ -24,7 +26,7 @@ pub fn foreign(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
         since = when;
     }
     let sampled = |g: &&GpuView| {
-        g.pod.as_deref() == Some(m.pod.name.as_str()) && g.other.is_some_and(|b| b > OTHERS)
+        g.other.is_some_and(|b| b > OTHERS) && g.pod.as_deref() == Some(m.pod.name.as_str())
     };
     let sample = view.scene.gpus.iter().find(sampled);
     let proof = match (bad.first(), sample) {
@@ -71,11 +73,12 @@ const OTHERS: u64 = 2 << 30;
 
 /// GPUs that differ from those of their group, at rest: every rank serves, and none has ended.
 pub fn imbalance(view: &View<'_>, out: &mut Vec<Finding>) {
-    let mut told = view.scene.processes.iter().filter(|p| p.stage.is_some());
+    // An engine core serves when its ranks do, and does not say so.
+    let rank = |p: &&ProcessView| p.global_rank.is_some() && p.stage.is_some();
+    let mut told = view.scene.processes.iter().filter(rank);
     let first = told.next();
-    let serves = |p: &crate::rules::scene::ProcessView| {
-        p.alive != Some(false) && (p.stage == Some(Stage::Serving) || p.quiet)
-    };
+    let serves =
+        |p: &ProcessView| p.alive != Some(false) && (p.stage == Some(Stage::Serving) || p.quiet);
     let dead = view.scene.processes.iter().any(|p| p.alive == Some(false));
     if dead || !first.is_some_and(serves) || !told.all(serves) {
         return;

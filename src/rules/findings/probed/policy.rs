@@ -79,13 +79,8 @@ pub fn network_policy(view: &View<'_>, all: &Members<'_>, out: &mut Vec<Finding>
             (true, true) => Confidence::Likely,
             (false, _) => Confidence::Possible,
         };
-        let pods: BTreeSet<String> = all
-            .list
-            .iter()
-            .filter(|m| m.place.group.number == 0 || pairs.iter().any(|b| b.from == m.pod.name))
-            .map(|m| m.pod.name.clone())
-            .collect();
-        f.pods = pods.into_iter().collect();
+        let pods: BTreeSet<&String> = pairs.iter().flat_map(|b| [&b.from, &b.to]).collect();
+        f.pods = pods.into_iter().cloned().collect();
         f.title = format!(
             "network policy {} keeps the pods from talking to each other",
             names.join(", ")
