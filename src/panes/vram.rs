@@ -78,6 +78,9 @@ fn place(g: &GpuView) -> &str {
 
 /// It needs eyes: trouble of its own, or it differs from its group.
 fn bad(g: &GpuView, now: Nanos) -> Option<Role> {
+    if g.ended && g.xids.is_empty() {
+        return None;
+    }
     if g.state.is_some() || !g.xids.is_empty() || g.ecc_uncorrected.is_some_and(|n| n > 0) {
         return Some(Role::Fail);
     }
@@ -100,6 +103,10 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
     }
     if let Some((_, code)) = g.xids.last() {
         return (format!("Xid {code}"), Role::Fail);
+    }
+    if let (true, Some(at)) = (g.ended, g.at) {
+        let ago = parts::duration(now.saturating_sub(at.ns));
+        return (format!("container ended; read {ago} ago"), Role::Quiet);
     }
     if let Some(n) = g.ecc_uncorrected.filter(|n| *n > 0) {
         return (format!("{n} uncorrectable ECC"), Role::Fail);
