@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::pairs;
+use super::scene::Glyph;
 use crate::model::testrun::{Ending, TestRun};
 use crate::parse::perf::Row;
 
@@ -87,7 +88,7 @@ fn nearest(rows: &[Net], rate: f64) -> Option<&Net> {
 }
 
 /// How good it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
     /// 0.9 of what is expected and more, and correct.
@@ -145,6 +146,8 @@ pub struct Verdict {
     pub expected: Option<f64>,
     /// Where that number comes from.
     pub source: Option<String>,
+    /// What the transports that the workload itself chose between its hosts can give at best, GB/s.
+    pub workload: Option<f64>,
 }
 
 /// What is expected, from what the ranks told of GPUs and networks.
@@ -167,6 +170,7 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         bytes: largest.map(|r| r.bytes),
         expected: None,
         source: None,
+        workload: None,
     };
     let expected = expected(run, table);
     if let Ok(e) = &expected {
@@ -284,6 +288,58 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         e.limit
     );
     verdict
+}
+
+/// Holds what was measured against the transports that the workload chose between its hosts: `workload` and `test` are
+/// the worst of either. Nothing where one of them, or the rate of the network, is not known.
+pub fn beside(verdict: &mut Verdict, run: &TestRun, table: &Table, workload: Glyph, test: Glyph) {
+    let (_, per_host) = run.shape();
+    let own = network(workload, run, per_host);
+    let Some((what, rate, rows)) = own.and_then(|(what, rate)| {
+        let rows = if what == "TCP" {
+            &table.tcp
+        } else {
+            &table.rdma
+        };
+        Some((what, rate?, rows))
+    }) else {
+        return;
+    };
+    let Some(row) = nearest(rows, rate) else {
+        return;
+    };
+    verdict.workload = Some(row.expect);
+    let Some(measured) = verdict
+        .measured
+        .filter(|m| *m > 0.0 && verdict.grade <= Grade::Below)
+    else {
+        return;
+    };
+    let gives = format!("{what} between hosts at {:.0} Gb/s", rate * 8.0);
+    let most = row.expect;
+    let percent = measured / most * 100.0;
+    let sentence = match network(test, run, per_host) {
+        Some((other, _)) if other != what && what == "TCP" => format!(
+            " The workload itself goes over {gives}: {most:.1} GB/s is all it can give; the test went over {other}."
+        ),
+        Some((other, _)) if other != what => format!(
+            " The workload itself goes over {gives}, which gives {most:.1} GB/s; the test went over {other} and says nothing of that."
+        ),
+        Some(_) => format!(
+            " The workload goes the same way, {gives}: {percent:.0} % of the {most:.1} GB/s that it can give."
+        ),
+        None => return,
+    };
+    verdict.sentence.push_str(&sentence);
+}
+
+/// The network that a transport between hosts uses, and its rate for so many GPUs, GB/s, where known.
+fn network(glyph: Glyph, run: &TestRun, per_host: u32) -> Option<(&'static str, Option<f64>)> {
+    match glyph {
+        Glyph::Tcp => Some(("TCP", run.tcp())),
+        Glyph::Net | Glyph::NetGdr => Some(("RDMA", run.rdma(per_host))),
+        _ => None,
+    }
 }
 
 /// Sockets between hosts that have something better: what they can give at all.

@@ -11,6 +11,9 @@ use crate::model::testrun::{Failure, Phase, Planned, TestRun};
 use crate::parse::Nanos;
 use crate::parse::perf::{Half, Row};
 
+/// Connections that leave their host.
+const BETWEEN: &str = "between hosts";
+
 /// A phase that was reached.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PhaseView {
@@ -140,16 +143,22 @@ pub fn of(scene: &Scene, model: &Model) -> Option<Box<TestView>> {
     // A table that can't be read was refused before the test began.
     let user = user.and_then(|text| Table::read(text).ok());
     let table = user.as_ref().unwrap_or_else(|| Table::shared());
-    let graded = busbw::grade(run, table);
+    let mut graded = busbw::grade(run, table);
+    let compared = match (scene.matrices.first(), inner.matrices.first()) {
+        (Some(workload), Some(test)) => compare(workload, test),
+        _ => Vec::new(),
+    };
+    let worst = |all: &[(Glyph, usize)]| all.last().map(|(g, _)| *g);
+    if let Some(c) = compared.iter().find(|c| c.place == BETWEEN)
+        && let (Some(workload), Some(test)) = (worst(&c.workload), worst(&c.test))
+    {
+        busbw::beside(&mut graded, run, table, workload, test);
+    }
     let running = run.ending.is_none();
     let sentence = if running {
         progress(run, model.now)
     } else {
         graded.sentence.clone()
-    };
-    let compared = match (scene.matrices.first(), inner.matrices.first()) {
-        (Some(workload), Some(test)) => compare(workload, test),
-        _ => Vec::new(),
     };
     let skipped = run.skipped.iter();
     let mut failures = run.failures.clone();
@@ -276,7 +285,7 @@ fn compare(workload: &Matrix, test: &Matrix) -> Vec<Compared> {
         return Vec::new();
     }
     let mut out = Vec::new();
-    for (place, inside) in [("inside hosts", true), ("between hosts", false)] {
+    for (place, inside) in [("inside hosts", true), (BETWEEN, false)] {
         let (w, t) = (transports(workload, inside), transports(test, inside));
         if w.is_empty() && t.is_empty() {
             continue;

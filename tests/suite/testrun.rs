@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ncclscope::model::event::SourceId;
 use ncclscope::model::testrun::{Ending, Phase, Planned, TestEvent, TestRun};
 use ncclscope::parse::Block;
-use ncclscope::rules::busbw::{Grade, Table, grade};
+use ncclscope::rules::busbw::{Grade, Table, beside, grade};
+use ncclscope::rules::scene::Glyph;
 
 pub const RUN: &str = "r1";
 
@@ -128,6 +129,44 @@ fn measured_against_the_weaker_of_host_and_network() {
     ranks(&mut one, 1, 8, "NVIDIA H200", 400);
     say(&mut one, &[row("sweep", 1 << 30, 8, 470.0, 0)]);
     assert_eq!(ended(one).0, Grade::Good);
+}
+
+/// What the workload's own transports can give stands beside what the test's gave.
+#[test]
+fn held_against_the_transports_of_the_workload() {
+    let told = |busbw: f64, workload: Glyph, test: Glyph| {
+        let mut run = start();
+        ranks(&mut run, 2, 8, "NVIDIA H100 80GB HBM3", 400);
+        say(&mut run, &[row("sweep", 1 << 30, 16, busbw, 0)]);
+        run.apply(TestEvent::Ended(Ending::Complete), 3);
+        let table = Table::bundled();
+        let mut verdict = grade(&run, &table);
+        beside(&mut verdict, &run, &table, workload, test);
+        (verdict.workload, verdict.sentence)
+    };
+    let (gives, sentence) = told(440.0, Glyph::Tcp, Glyph::NetGdr);
+    assert_eq!(gives, Some(1.1));
+    assert!(
+        sentence.ends_with("The workload itself goes over TCP between hosts at 10 Gb/s: 1.1 GB/s is all it can give; the test went over RDMA."),
+        "{sentence}"
+    );
+    let (gives, sentence) = told(220.0, Glyph::NetGdr, Glyph::Net);
+    assert_eq!(gives, Some(440.0));
+    assert!(
+        sentence.ends_with("The workload goes the same way, RDMA between hosts at 3200 Gb/s: 50 % of the 440.0 GB/s that it can give."),
+        "{sentence}"
+    );
+    let (_, sentence) = told(1.0, Glyph::NetGdr, Glyph::Tcp);
+    assert!(
+        sentence.contains("the test went over TCP and says nothing of that"),
+        "{sentence}"
+    );
+    // A transport between hosts that is no network leaves the sentence alone.
+    let (gives, sentence) = told(440.0, Glyph::Mnnvl, Glyph::NetGdr);
+    assert!(
+        gives.is_none() && !sentence.contains("workload"),
+        "{sentence}"
+    );
 }
 
 #[test]
