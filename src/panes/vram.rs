@@ -78,22 +78,19 @@ fn place(g: &GpuView) -> &str {
 
 /// It needs eyes: trouble of its own, or it differs from its group.
 fn bad(g: &GpuView, now: Nanos) -> Option<Role> {
-    if g.ended && g.xids.is_empty() {
-        return None;
-    }
     if g.state.is_some() || !g.xids.is_empty() || g.ecc_uncorrected.is_some_and(|n| n > 0) {
         return Some(Role::Fail);
     }
     let other = g.other.is_some_and(|o| o > 0);
-    (g.odd.is_some() || other || g.throttled_badly || stalled(g, now).is_some())
-        .then_some(Role::Warn)
+    let throttled = g.throttled_badly && !g.ended;
+    (g.odd.is_some() || other || throttled || stalled(g, now).is_some()).then_some(Role::Warn)
 }
 
 /// Since when a load adds nothing.
 fn stalled(g: &GpuView, now: Nanos) -> Option<Nanos> {
     let complete = g.filled.is_some() && g.filled == g.expected_weights;
     let still = now - g.still_since?;
-    (g.loading && !complete && still >= STILL).then_some(still)
+    (g.loading && !g.ended && !complete && still >= STILL).then_some(still)
 }
 
 /// One thing to say of a GPU: the worst first.
@@ -104,10 +101,6 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
     if let Some((_, code)) = g.xids.last() {
         return (format!("Xid {code}"), Role::Fail);
     }
-    if let (true, Some(at)) = (g.ended, g.at) {
-        let ago = parts::duration(now.saturating_sub(at.ns));
-        return (format!("container ended; read {ago} ago"), Role::Quiet);
-    }
     if let Some(n) = g.ecc_uncorrected.filter(|n| *n > 0) {
         return (format!("{n} uncorrectable ECC"), Role::Fail);
     }
@@ -116,6 +109,10 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
     }
     if let Some(o) = g.other.filter(|o| *o > 0) {
         return (format!("{} GB of others", gb(o)), Role::Warn);
+    }
+    if let (true, Some(at)) = (g.ended, g.at) {
+        let age = parts::duration(now.saturating_sub(at.ns));
+        return (format!("ended; {age} old"), Role::Quiet);
     }
     if let Some(odd) = &g.odd {
         return (odd.clone(), Role::Warn);
