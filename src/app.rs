@@ -272,7 +272,7 @@ fn open(args: OpenArgs) -> anyhow::Result<ExitCode> {
         runtime()?,
         &args.screen,
         session,
-        Clock::Lines,
+        Clock::Events(0),
         move |bus, _| {
             for skipped in &inputs.skipped {
                 tracing::info!(skipped, "not a log");
@@ -341,7 +341,7 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
         }
     } else {
         // What comes at once brings its own time with it.
-        Clock::Lines
+        Clock::Events(scenario.start_ns())
     };
     let session = sim::session(&scenario);
     let kiosk = args.screen.kiosk;
@@ -391,7 +391,7 @@ fn screen(
         // It is set below, not sent; who reads the recording has no other way to it.
         recorder.keep(&Stamped {
             seq: 0,
-            at: 0,
+            at: clock.began(),
             event: Event::Session(session.clone()),
         });
     }

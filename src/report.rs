@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::parse::{At, Nanos};
+use crate::rules::findings;
 use crate::rules::scene::{self, Evidence, Scene, Severity, Verdict};
 
 pub use layout::{EngineEntry, SeatEntry, ToldEntry};
@@ -201,6 +202,8 @@ pub struct FindingEntry<'a> {
     pub title: &'a str,
     pub since: Option<String>,
     pub ranks: &'a [u32],
+    /// Their global numbers, where all of them are known.
+    pub global_ranks: Option<Vec<u32>>,
     pub hosts: &'a [String],
     pub pods: &'a [String],
     pub gpus: &'a [String],
@@ -341,6 +344,7 @@ impl<'a> Names<'a> {
             title: &f.title,
             since: stamp(f.since),
             ranks: &f.ranks,
+            global_ranks: findings::global_ranks(self.0, f),
             hosts: &f.hosts,
             pods: &f.pods,
             gpus: &f.gpus,

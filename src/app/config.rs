@@ -219,6 +219,12 @@ impl Config {
         with_defaults(command, &known)
     }
 
+    /// What the file says of a setting, in general and for single contexts.
+    pub fn every<'a>(&'a self, setting: &'a str) -> impl Iterator<Item = &'a str> {
+        let all = std::iter::once(&self.settings).chain(self.contexts.values());
+        all.filter_map(|s| s.get(setting)).map(String::as_str)
+    }
+
     /// Every setting with where it comes from, for a person.
     #[must_use]
     pub fn print(&self, context: Option<&str>) -> String {

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 
 use super::config::{self, Config};
+use super::themes::Themes;
+use crate::theme::Terminal;
 
 /// What to do with it.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -46,9 +48,24 @@ pub fn run(verb: &ConfigVerb) -> anyhow::Result<ExitCode> {
                 Some(file) => file.clone(),
                 None => config::path().ok_or_else(|| anyhow!("there is no home folder"))?,
             };
-            let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-            Config::at(&path, &bytes).map_err(|all| anyhow!(all.join("\n")))?;
-            super::print(format!("{}: nothing is wrong\n", path.display()).as_bytes())
+            let place = path.display();
+            let bytes = match std::fs::read(&path) {
+                Err(e) if file.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
+                    let said = format!("{place}: there is no such file, and none is needed\n");
+                    return super::print(said.as_bytes());
+                }
+                read => read.with_context(|| place.to_string())?,
+            };
+            let config = Config::at(&path, &bytes).map_err(|all| anyhow!(all.join("\n")))?;
+            // Whether there is such a theme depends on the folder beside the file, too.
+            let themes = Themes::of_user(Terminal::default()).names();
+            let unknown = config
+                .every("theme")
+                .find(|t| !themes.iter().any(|n| n == t));
+            if let Some(name) = unknown {
+                bail!("{place}: no theme {name}: {}", themes.join(", "));
+            }
+            super::print(format!("{place}: nothing is wrong\n").as_bytes())
         }
     }
 }

@@ -221,7 +221,7 @@ fn to_be_named(model: &Model, options: &ClusterOptions) -> String {
 }
 
 /// What there was and could not be read.
-fn unreached(model: &Model) -> Vec<String> {
+pub fn unreached(model: &Model) -> Vec<String> {
     let mut notes = Vec::new();
     for (edge, state) in &model.edges {
         let why = match state {

@@ -15,8 +15,9 @@ use crate::sources::recording::{self, Reader};
 pub fn run(path: &Path, speed: f64, screen: &ScreenArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: what can't be read is said on a line, not on a screen.
     let mut reader = Reader::open(path)?;
-    let first = reader.next().map(|entry| entry.event);
-    let session = match first {
+    let first = reader.next();
+    let began = first.as_ref().map_or(0, |entry| entry.t);
+    let session = match first.map(|entry| entry.event) {
         Some(Event::Session(session)) => session,
         _ => Session {
             feed: Feed::Replay,
@@ -30,7 +31,7 @@ pub fn run(path: &Path, speed: f64, screen: &ScreenArgs) -> anyhow::Result<ExitC
         super::runtime()?,
         screen,
         session,
-        Clock::Lines,
+        Clock::Events(began),
         move |bus, errands| {
             recording::play(&path, speed, bus, errands)?;
             Ok(Box::new(()))

@@ -53,9 +53,10 @@ pub enum Format {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
     /// Log files, folders, gzip or zstd compressed or not; `-` for standard input
-    #[arg(value_name = "PATH", required_unless_present_any = ["workload", "selector"])]
+    #[arg(value_name = "PATH", required_unless_present_any = ["workload", "selector", "namespace", "context"])]
     pub paths: Vec<PathBuf>,
-    /// Instead of paths: a workload of a cluster, as NAME or KIND/NAME. `-l` does the same for a selector
+    /// Instead of paths: a workload of a cluster, as NAME or KIND/NAME. `-l` does the same for a selector, and `-n` alone
+    /// where there is only one
     #[arg(long, value_name = "[KIND/]NAME", conflicts_with = "paths")]
     pub workload: Option<String>,
     /// Look at a cluster for so long at most: 20s, 2m. It is less where nothing new comes for two seconds

@@ -32,8 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Where time comes from.
 #[derive(Debug, Clone, Copy)]
 pub enum Clock {
-    /// From the lines: files.
-    Lines,
+    /// From what comes: lines of files, events of a recording. It may be known when they began; 0 where it isn't.
+    Events(Nanos),
     /// From the system: a cluster.
     Wall,
     /// From a scenario that began at `start` and runs `speed` times as fast as the world.
@@ -48,9 +48,18 @@ pub enum Clock {
 }
 
 impl Clock {
+    /// When the first of what will be seen happened: where the time axis of a recording begins.
+    #[must_use]
+    pub fn began(&self) -> Nanos {
+        match self {
+            Self::Events(began) => *began,
+            Self::Wall | Self::Scenario { .. } => self.now(),
+        }
+    }
+
     fn now(&self) -> Nanos {
         match self {
-            Self::Lines => 0,
+            Self::Events(_) => 0,
             Self::Wall => {
                 let since = SystemTime::now()
                     .duration_since(UNIX_EPOCH)

@@ -268,7 +268,13 @@ pub async fn until(
         } else {
             failed = None;
         }
-        let text = census(&scene);
+        let mut text = census(&scene);
+        // Where nothing is seen, why.
+        if scene.processes.is_empty()
+            && let Some(why) = headless::unreached(&model).first()
+        {
+            text = format!("{text}; {why}");
+        }
         if text != said {
             // Whoever reads it may have gone; waiting goes on.
             let _ = writeln!(out, "{text}");

@@ -31,6 +31,8 @@ pub struct Pods {
     /// Events by UID, in order of arrival.
     events: BTreeMap<String, KubeEvent>,
     order: VecDeque<String>,
+    /// Those about pods, by pod, in order of arrival: every rule asks for them, pod by pod.
+    by_pod: BTreeMap<PodKey, VecDeque<String>>,
     dropped_events: u64,
     /// Workload on screen.
     workload: Option<WorkloadView>,
@@ -112,12 +114,24 @@ impl Pods {
             event.uid.clone()
         };
         if self.events.insert(key.clone(), event.clone()).is_none() {
+            if let Some(pod) = about(event) {
+                self.by_pod.entry(pod).or_default().push_back(key.clone());
+            }
             self.order.push_back(key);
         }
         while self.order.len() > EVENTS {
             if let Some(k) = self.order.pop_front() {
-                self.events.remove(&k);
+                let gone = self.events.remove(&k);
                 self.dropped_events += 1;
+                let Some(pod) = gone.as_ref().and_then(about) else {
+                    continue;
+                };
+                if let Some(keys) = self.by_pod.get_mut(&pod) {
+                    keys.retain(|x| *x != k);
+                    if keys.is_empty() {
+                        self.by_pod.remove(&pod);
+                    }
+                }
             }
         }
     }
@@ -193,8 +207,8 @@ impl Pods {
         &'a self,
         key: &'a PodKey,
     ) -> impl DoubleEndedIterator<Item = &'a KubeEvent> {
-        self.events()
-            .filter(|e| e.kind == "Pod" && e.object == key.name && e.namespace == key.namespace)
+        let keys = self.by_pod.get(key).into_iter().flatten();
+        keys.filter_map(|k| self.events.get(k))
     }
 
     /// Events dropped because there were too many.
@@ -259,4 +273,12 @@ impl Pods {
             *kept = first;
         }
     }
+}
+
+/// The pod that an event is about, if it is about one.
+fn about(event: &KubeEvent) -> Option<PodKey> {
+    (event.kind == "Pod").then(|| PodKey {
+        namespace: event.namespace.clone(),
+        name: event.object.clone(),
+    })
 }

@@ -118,13 +118,8 @@ impl View<'_> {
 fn called(scene: &Scene, c: &Communicator, ranks: &[u32]) -> String {
     let word = if let [_] = ranks { "rank" } else { "ranks" };
     let own = ranges(ranks);
-    let global = |rank: &u32| {
-        let at = c.ranks.binary_search_by_key(rank, |m| m.rank).ok()?;
-        let process = scene.processes.get(c.ranks.get(at)?.process as usize)?;
-        process.global_rank
-    };
     let whose = c.group.as_deref().unwrap_or(&c.key);
-    match ranks.iter().map(global).collect::<Option<Vec<u32>>>() {
+    match global(scene, c, ranks) {
         Some(all) if all == ranks => format!("{word} {own}"),
         Some(mut all) => {
             all.sort_unstable();
@@ -138,6 +133,31 @@ fn called(scene: &Scene, c: &Communicator, ranks: &[u32]) -> String {
     }
 }
 
+/// The global numbers of a communicator's ranks, in their order, where all are known.
+fn global(scene: &Scene, c: &Communicator, ranks: &[u32]) -> Option<Vec<u32>> {
+    let of = |rank: &u32| {
+        let at = c.ranks.binary_search_by_key(rank, |m| m.rank).ok()?;
+        let process = scene.processes.get(c.ranks.get(at)?.process as usize)?;
+        process.global_rank
+    };
+    ranks.iter().map(of).collect()
+}
+
+fn communicator<'a>(scene: &'a Scene, finding: &Finding) -> Option<&'a Communicator> {
+    let key = finding.communicator.as_ref()?;
+    scene.communicators.iter().find(|c| c.key == *key)
+}
+
+/// The global numbers of the ranks that a finding is about, where all are known.
+#[must_use]
+pub fn global_ranks(scene: &Scene, finding: &Finding) -> Option<Vec<u32>> {
+    match communicator(scene, finding) {
+        Some(c) => global(scene, c, &finding.ranks),
+        None if finding.communicator.is_some() => None,
+        None => Some(finding.ranks.clone()),
+    }
+}
+
 /// The ranks that a finding is about, as people call them; those of its communicator where it names one.
 #[must_use]
 pub fn whom(scene: &Scene, finding: &Finding) -> Option<String> {
@@ -145,9 +165,7 @@ pub fn whom(scene: &Scene, finding: &Finding) -> Option<String> {
     if ranks.is_empty() {
         return None;
     }
-    let key = finding.communicator.as_ref();
-    let comm = key.and_then(|key| scene.communicators.iter().find(|c| c.key == *key));
-    Some(match (comm, ranks) {
+    Some(match (communicator(scene, finding), ranks) {
         (Some(c), _) => called(scene, c, ranks),
         (None, [one]) => format!("rank {one}"),
         (None, many) => format!("ranks {}", ranges(many)),

@@ -71,19 +71,16 @@ pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>) {
             ..GpuView::default()
         });
     }
-    gpus.sort_by(|a, b| {
-        let place = |g: &GpuView| {
-            let bus = g.bus_id.as_deref().and_then(bus_id);
-            (
-                g.global_rank.is_none(),
-                g.global_rank,
-                g.node.clone(),
-                g.pod.clone(),
-                bus,
-                g.uuid.clone(),
-            )
-        };
-        place(a).cmp(&place(b))
+    gpus.sort_by_cached_key(|g| {
+        let bus = g.bus_id.as_deref().and_then(bus_id);
+        (
+            g.global_rank.is_none(),
+            g.global_rank,
+            g.node.clone(),
+            g.pod.clone(),
+            bus,
+            g.uuid.clone(),
+        )
     });
     compare(&mut gpus, &scene.groups, now);
     scene.gpus = gpus;

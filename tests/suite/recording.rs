@@ -76,6 +76,31 @@ fn every_scenario_replays_to_the_same_scene_and_report() {
     }
 }
 
+/// The clock of whoever records a demo or a recording is years away from what is recorded.
+#[test]
+fn the_time_axis_is_that_of_what_was_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    let now = 1_900_000_000_000_000_000;
+    let header = Header::new("t", now, true);
+    let mut recorder = Recorder::start(create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    let (first, last) = (1_700_000_000_000_000_000, 1_700_000_060_000_000_000);
+    for at in [first, last] {
+        let event = Event::Tick;
+        recorder.keep_all(&Stamped { seq: 1, at, event });
+    }
+    // What brings no time happened when the event before it did.
+    let event = Event::At(last, Box::new(Event::Tick));
+    recorder.keep_all(&Stamped {
+        seq: 1,
+        at: 0,
+        event,
+    });
+    recorder.close().unwrap();
+    let (ends, loss) = Reader::open(&path).unwrap().end();
+    assert_eq!((ends, loss.sentence()), (Some((first, last)), None));
+}
+
 #[test]
 fn a_recording_that_broke_off_is_read_to_where_it_ends() {
     let dir = tempfile::tempdir().unwrap();

@@ -284,7 +284,8 @@ fn json_has_exactly_the_fields_of_the_contract() {
     fields(
         &report["findings"][0],
         "key id severity class confidence title since ranks hosts pods gpus communicator evidence cause fix \
-         consequence_of",
+         consequence_of \
+         global_ranks",
     );
     fields(&report["findings"][0]["evidence"][0], "source line at text");
     fields(&report["findings"][0]["evidence"][1], "object");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ncclscope::model::event::{Errand, Event, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::rules::KNOWN;
+use ncclscope::rules::findings::global_ranks;
 use ncclscope::rules::scene::{Scene, Severity};
 use ncclscope::sources::sim::{self, Scenario, ScenarioError};
 
@@ -517,6 +518,7 @@ fn a_rank_in_a_title_is_the_one_that_everybody_means() {
         .global_rank
         .unwrap();
     assert_ne!(global, *own, "a rank whose two numbers differ");
+    assert_eq!(global_ranks(&scene, stuck), Some(vec![global]));
     let group = comm.group.as_deref().unwrap();
     assert!(
         stuck

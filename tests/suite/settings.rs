@@ -202,6 +202,14 @@ fn a_wrong_file_is_said_with_its_place_and_stops_nothing_that_mends_it() {
     );
     let out = ncclscope(home.path(), &["config", "validate"], &[]);
     assert_eq!(out.status.code(), Some(2));
+    write(home.path(), "contexts: {wall: {theme: drak}}\n");
+    let out = ncclscope(home.path(), &["config", "validate"], &[]);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        said.contains("no theme drak") && said.contains("dark"),
+        "{said}"
+    );
     let out = ncclscope(home.path(), &["config", "path"], &[]);
     assert_eq!(out.status.code(), Some(0));
     assert!(text(&out.stdout).trim().ends_with("ncclscope/config.yaml"));
@@ -217,6 +225,8 @@ fn a_wrong_file_is_said_with_its_place_and_stops_nothing_that_mends_it() {
 #[test]
 fn doctor_speaks_where_nothing_is_there() {
     let home = tempfile::tempdir().unwrap();
+    let out = ncclscope(home.path(), &["config", "validate"], &[]);
+    assert_eq!(out.status.code(), Some(0), "no file is no mistake");
     let missing = home.path().join("nowhere");
     let args = [
         "doctor",

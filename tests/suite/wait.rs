@@ -6,7 +6,7 @@ use ncclscope::app::record::{Recorder, create};
 use ncclscope::app::wait_cmd::{Goal, Outcome, Wish, until};
 use ncclscope::model::Model;
 use ncclscope::model::event::Session;
-use ncclscope::model::event::{Event, Stamped};
+use ncclscope::model::event::{EdgeEvent, EdgeState, Event, Stamped};
 use ncclscope::model::update;
 use ncclscope::report::redact::Redactor;
 use ncclscope::rules::scene::{Scene, Stage};
@@ -101,6 +101,31 @@ async fn what_cannot_be_watched_is_not_waited_for() {
     let mut out = Vec::new();
     let outcome = until(wish, bus, &mut None, broken, || 0, &mut out).await;
     assert_eq!(outcome.code(), 2, "{outcome:?}");
+}
+
+/// A time-out over a cluster that never answered says so.
+#[tokio::test(start_paused = true)]
+async fn a_time_out_says_what_was_not_reached() {
+    let (tx, bus) = tokio::sync::mpsc::channel(1);
+    let why = "the API server refuses the connection".to_owned();
+    let state = EdgeState::Retrying { why, in_ms: 500 };
+    let edge = "pods".into();
+    tx.send(Event::Edge(EdgeEvent { edge, state }))
+        .await
+        .unwrap();
+    let wish = Wish {
+        goal: Goal::Serving,
+        timeout: Duration::from_secs(5),
+        session: Session::default(),
+        stall: Default::default(),
+    };
+    let mut out = Vec::new();
+    let outcome = until(wish, bus, &mut None, |_| None, || 0, &mut out).await;
+    drop(tx);
+    assert!(
+        matches!(&outcome, Outcome::TimedOut(text) if text.contains("refuses the connection")),
+        "{outcome:?}"
+    );
 }
 
 /// `--record`: what was waited for can be looked at again.

@@ -140,6 +140,10 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
         if let Some((_, odd)) = sides.first().filter(|_| sides.len() > 1) {
             f.ranks = odd.iter().map(|(r, _)| *r).collect();
             f.ranks.dedup();
+            // Their hosts, too: every communicator that they are in tells of the same image.
+            let odd = c.ranks.iter().filter(|m| f.ranks.contains(&m.rank));
+            let who = view.who(&odd.map(|m| m.process).collect());
+            (f.hosts, f.pods) = (who.hosts, who.pods);
         }
         f.title = match sides.as_slice() {
             [(a, _), .., (b, _)] => format!("ranks of one communicator run NCCL {a} and {b}"),

@@ -22,6 +22,9 @@ pub struct Writer<W: Write> {
     /// Bytes of JSON so far.
     bytes: u64,
     events: u64,
+    /// Where the time axis stands, once an event brought a time of its own: the clock of whoever writes is another
+    /// one where a scenario or a recording is what is recorded.
+    axis: Option<Nanos>,
 }
 
 impl<W: Write> Writer<W> {
@@ -36,6 +39,7 @@ impl<W: Write> Writer<W> {
             line: Vec::new(),
             bytes: 0,
             events: 0,
+            axis: None,
         };
         serde_json::to_writer(&mut this.line, header)?;
         this.put()?;
@@ -56,6 +60,12 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What the file says.
     pub fn event(&mut self, stamped: &Stamped, clock: Nanos) -> io::Result<()> {
+        let clock = self.axis.unwrap_or(clock);
+        let own = match &stamped.event {
+            Event::At(at, _) => *at,
+            _ => stamped.at,
+        };
+        self.axis = Some(own).filter(|at| *at > 0).or(self.axis);
         if encode(stamped, clock, &mut self.redactor, &mut self.line)? {
             self.events += 1;
             self.put()?;
@@ -68,6 +78,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What the file says.
     pub fn lost(&mut self, lost: Lost, clock: Nanos) -> io::Result<()> {
+        let clock = self.axis.unwrap_or(clock);
         line(clock, clock, "lost", &lost, &mut self.line)?;
         self.put()
     }
@@ -85,6 +96,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What the file says.
     pub fn finish(mut self, clock: Nanos) -> io::Result<(W, Redactor)> {
+        let clock = self.axis.unwrap_or(clock);
         line(clock, clock, "end", &self.events, &mut self.line)?;
         self.put()?;
         Ok((self.out.finish()?, self.redactor))

@@ -238,8 +238,9 @@ pub(super) fn shm_despite_p2p(
     f.confidence = Confidence::Likely;
     ends(&mut f, view, c, &bad);
     f.title = format!(
-        "{} connections inside a host use shared memory although the GPUs can reach each other",
-        bad.len()
+        "{} connections inside {} use shared memory although the GPUs can reach each other",
+        bad.len(),
+        f.hosts.join(" and inside ")
     );
     f.cause = "The same GPUs are connected directly elsewhere, or NCCL says that NVLink stands between them. Containers without a common IPC namespace, or with another set of visible GPUs, fall back like this.".into();
     f.fix = vec![

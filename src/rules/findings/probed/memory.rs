@@ -26,7 +26,7 @@ pub fn foreign(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
         since = when;
     }
     let sampled = |g: &&GpuView| {
-        g.pod.as_deref() == Some(m.pod.name.as_str()) && g.other.is_some_and(|b| b > OTHERS)
+        g.other.is_some_and(|b| b > OTHERS) && g.pod.as_deref() == Some(m.pod.name.as_str())
     };
     let sample = view.scene.gpus.iter().find(sampled);
     let proof = match (bad.first(), sample) {

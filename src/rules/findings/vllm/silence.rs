@@ -99,6 +99,12 @@ pub(super) fn find(view: &View<'_>, out: &mut Vec<Finding>) {
     let Some(now) = view.scene.now.filter(|a| a.exact) else {
         return;
     };
+    let mut on: BTreeMap<u32, &GpuView> = BTreeMap::new();
+    for g in &view.scene.gpus {
+        if let Some(unit) = g.process {
+            on.entry(unit).or_insert(g);
+        }
+    }
     for w in &view.scene.workloads {
         let ranks = || {
             w.processes.iter().filter_map(|u| {
@@ -109,7 +115,7 @@ pub(super) fn find(view: &View<'_>, out: &mut Vec<Finding>) {
         };
         let seen: Vec<Seen<'_>> = ranks()
             .filter_map(|(unit, process)| {
-                let gpu = view.scene.gpus.iter().find(|g| g.process == Some(unit))?;
+                let gpu = *on.get(&unit)?;
                 Some(Seen {
                     unit,
                     process,
