@@ -112,6 +112,8 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/sentences.rs"]
+mod sentences;
 #[path = "suite/serving.rs"]
 mod serving;
 #[path = "suite/settings.rs"]

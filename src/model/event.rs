@@ -262,6 +262,19 @@ pub struct PodView {
     pub yaml: Option<Arc<str>>,
 }
 
+impl PodView {
+    /// Whether nothing runs in this container any more: it is terminated, or waits to be started anew.
+    #[must_use]
+    pub fn has_ended(&self, container: &str) -> bool {
+        let ended = |s: &ContainerState| matches!(s, ContainerState::Terminated { .. });
+        let here = self.containers.iter().find(|c| c.name == container);
+        here.is_some_and(|c| match &c.state {
+            ContainerState::Waiting { .. } => ended(&c.last_state),
+            state => ended(state),
+        })
+    }
+}
+
 /// A pod or node condition.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "Kubernetes names")]

@@ -35,7 +35,7 @@ fn badge(scene: &Scene) -> Option<(usize, Role)> {
     let still = scene
         .processes
         .iter()
-        .filter(|p| p.still.is_some_and(|s| !s.waits))
+        .filter(|p| p.accused.is_some() || p.still.is_some_and(|s| !s.waits))
         .count();
     match (ended, still) {
         (0, 0) => None,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::redact::Redactor;
-use super::text::{count, letter, meaning};
+use super::text::{count, letter, meaning, undecided};
 use super::{check, confidence, parts, severity, verdict};
 use crate::parse::clean;
 use crate::rules::findings::{followers, whom};
@@ -273,10 +273,13 @@ impl<W: Write> Page<'_, W> {
         let mut used: Vec<Glyph> = m.cells.iter().map(|c| c.glyph).collect();
         used.sort_unstable();
         used.dedup();
-        let legend: Vec<String> = used
+        let mut legend: Vec<String> = used
             .iter()
             .map(|g| format!("{} {}", letter(*g), meaning(*g)))
             .collect();
+        if !m.undecided.is_empty() {
+            legend.push(undecided());
+        }
         writeln!(self.out, "{}\n", legend.join(" · "))
     }
 }
@@ -296,6 +299,9 @@ fn grid(m: &Matrix) -> String {
                     if cell.downgraded { '!' } else { ' ' }
                 )),
                 None if i == j => out.push_str("  / "),
+                None if m.is_undecided(i, j) => {
+                    out.push_str(&format!("  {} ", letter(Glyph::Doubt)));
+                }
                 None => out.push_str("    "),
             }
         }

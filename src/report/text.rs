@@ -450,6 +450,9 @@ impl<W: Write> Page<'_, W> {
             .iter()
             .map(|g| format!("{} {}", letter(*g), meaning(*g)))
             .collect();
+        if merged.slots.len() <= MATRIX_SIDE && !merged.undecided.is_empty() {
+            legend.push(undecided());
+        }
         if merged.cells.iter().any(|c| c.downgraded) {
             legend.push("! worse than its place allows".to_owned());
         }
@@ -475,6 +478,7 @@ impl<W: Write> Page<'_, W> {
                 let (glyph, mark) = match m.cell(i, j) {
                     Some(cell) => (letter(cell.glyph), if cell.downgraded { '!' } else { ' ' }),
                     None if i == j => ('/', ' '),
+                    None if m.is_undecided(i, j) => (letter(Glyph::Doubt), ' '),
                     None => (' ', ' '),
                 };
                 line.push_str(&format!("{glyph:>wide$}{mark}"));
@@ -635,6 +639,14 @@ pub(super) fn letter(g: Glyph) -> char {
         Glyph::Doubt => '?',
         Glyph::Missing => '·',
     }
+}
+
+/// What `?` stands for where no cell is.
+pub(super) fn undecided() -> String {
+    format!(
+        "{} not known: the communicator has not come up",
+        letter(Glyph::Doubt)
+    )
 }
 
 pub(super) fn meaning(g: Glyph) -> &'static str {

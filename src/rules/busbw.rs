@@ -313,6 +313,10 @@ pub fn beside(verdict: &mut Verdict, run: &TestRun, table: &Table, workload: Gly
         return;
     };
     verdict.workload = Some(row.expect);
+    // Where a pod or a link is guilty, that is the sentence.
+    if pairs::judge(&run.pairs).convicts() {
+        return;
+    }
     let Some(measured) = verdict
         .measured
         .filter(|m| *m > 0.0 && verdict.grade <= Grade::Below)

@@ -410,6 +410,7 @@ fn pair_matrix(test: &TestView) -> Matrix {
         slots: slots.collect(),
         cells,
         groups: Vec::new(),
+        undecided: Vec::new(),
         headline: pairs::sentence(&test.judged, &name),
     }
 }

@@ -24,6 +24,10 @@ pub fn sentence(rungs: &[Rung], now: Option<At>) -> (String, Role) {
     let name = |r: &Rung| parts::ranks(&r.ranks);
     match rungs {
         [] => ("no rank has said where it is".into(), Role::Unknown),
+        [first, ..] if let (false, Some(id)) = (first.ended, first.accused) => (
+            format!("{} named by {id}: the others wait for it", name(first)),
+            Role::Fail,
+        ),
         [first, rest @ ..] if !first.ended && first.still.is_some() => {
             let quiet = first
                 .silent(now)
@@ -202,7 +206,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             y,
             who,
             ranks,
-            if slowest || rung.ended || rung.still.is_some() {
+            if slowest || rung.ended || rung.accused.is_some() || rung.still.is_some() {
                 Role::Strong
             } else {
                 Role::Text
@@ -242,7 +246,9 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         }
         said.extend(rung.amount());
         said.extend(rung.quiet(view.scene.now));
-        if rung.quiet {
+        if let Some(id) = rung.accused {
+            said.push(format!("named by {id}"));
+        } else if rung.quiet {
             said.push("silent by their version until they serve".into());
         }
         if slowest && !rung.ended {
@@ -260,7 +266,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             y,
             room,
             &said.join("   "),
-            if slowest || rung.still.is_some() {
+            if slowest || rung.accused.is_some() || rung.still.is_some() {
                 role
             } else {
                 Role::Text

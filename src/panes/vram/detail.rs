@@ -144,7 +144,14 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         (
             "measured",
             match (&g.tool, g.at) {
-                (Some(tool), Some(at)) => format!("by {tool}, {}", ago(at.ns)),
+                (Some(tool), Some(at)) => {
+                    let old = if g.ended {
+                        "; its container has ended since"
+                    } else {
+                        ""
+                    };
+                    format!("by {tool}, {}{old}", ago(at.ns))
+                }
                 _ => "not measured".into(),
             },
         ),
