@@ -60,6 +60,8 @@ mod kiosk;
 mod layout;
 #[path = "suite/leaks.rs"]
 mod leaks;
+#[path = "suite/mend.rs"]
+mod mend;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]
@@ -110,6 +112,8 @@ mod scenarios;
 mod screen;
 #[path = "suite/screens.rs"]
 mod screens;
+#[path = "suite/sentences.rs"]
+mod sentences;
 #[path = "suite/serving.rs"]
 mod serving;
 #[path = "suite/settings.rs"]

@@ -130,6 +130,9 @@ pub struct Session {
     pub level: Level,
     /// `--read-only`: the level can't be raised.
     pub locked: bool,
+    /// When an all-reduce test begins that nobody has to ask for: some scenarios of the embedded cluster have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_at: Option<Nanos>,
 }
 
 /// Identity of a log source, unique in one run, given by whoever opens it.
@@ -257,6 +260,19 @@ pub struct PodView {
     pub containers: Vec<ContainerView>,
     /// The object as YAML, managed fields removed, for the drill-down and the test job's plan.
     pub yaml: Option<Arc<str>>,
+}
+
+impl PodView {
+    /// Whether nothing runs in this container any more: it is terminated, or waits to be started anew.
+    #[must_use]
+    pub fn has_ended(&self, container: &str) -> bool {
+        let ended = |s: &ContainerState| matches!(s, ContainerState::Terminated { .. });
+        let here = self.containers.iter().find(|c| c.name == container);
+        here.is_some_and(|c| match &c.state {
+            ContainerState::Waiting { .. } => ended(&c.last_state),
+            state => ended(state),
+        })
+    }
 }
 
 /// A pod or node condition.

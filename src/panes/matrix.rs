@@ -333,6 +333,9 @@ fn draw_legend(matrix: &Matrix, area: Rect, pen: &mut Pen<'_>) {
         worse |= cell.downgraded;
         disagree |= cell.disagree;
     }
+    if let (false, Some(doubt)) = (matrix.undecided.is_empty(), seen.last_mut()) {
+        *doubt = true;
+    }
     let mut spans: Vec<(String, Role)> = Vec::new();
     for ((glyph, words), _) in SHORT.iter().zip(seen).filter(|(_, s)| *s) {
         let (c, role) = sign(*glyph);

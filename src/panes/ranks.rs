@@ -35,7 +35,7 @@ fn badge(scene: &Scene) -> Option<(usize, Role)> {
     let still = scene
         .processes
         .iter()
-        .filter(|p| p.still.is_some_and(|s| !s.waits))
+        .filter(|p| p.accused.is_some() || p.still.is_some_and(|s| !s.waits))
         .count();
     match (ended, still) {
         (0, 0) => None,
@@ -76,7 +76,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         grid::draw(view, area, pen);
         return;
     }
-    let (sentence, role) = overview::where_they_are(view.scene);
+    let (sentence, role) = overview::where_they_are(view);
     pen.text(x, area.y, width, &sentence, role);
     let table = Rect {
         y: area.y + 1,

@@ -82,15 +82,15 @@ fn bad(g: &GpuView, now: Nanos) -> Option<Role> {
         return Some(Role::Fail);
     }
     let other = g.other.is_some_and(|o| o > 0);
-    (g.odd.is_some() || other || g.throttled_badly || stalled(g, now).is_some())
-        .then_some(Role::Warn)
+    let throttled = g.throttled_badly && !g.ended;
+    (g.odd.is_some() || other || throttled || stalled(g, now).is_some()).then_some(Role::Warn)
 }
 
 /// Since when a load adds nothing.
 fn stalled(g: &GpuView, now: Nanos) -> Option<Nanos> {
     let complete = g.filled.is_some() && g.filled == g.expected_weights;
     let still = now - g.still_since?;
-    (g.loading && !complete && still >= STILL).then_some(still)
+    (g.loading && !g.ended && !complete && still >= STILL).then_some(still)
 }
 
 /// One thing to say of a GPU: the worst first.
@@ -109,6 +109,10 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
     }
     if let Some(o) = g.other.filter(|o| *o > 0) {
         return (format!("{} GB of others", gb(o)), Role::Warn);
+    }
+    if let (true, Some(at)) = (g.ended, g.at) {
+        let age = parts::duration(now.saturating_sub(at.ns));
+        return (format!("ended; {age} old"), Role::Quiet);
     }
     if let Some(odd) = &g.odd {
         return (odd.clone(), Role::Warn);

@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 
 use super::redact::Redactor;
-use super::text::{count, letter, meaning};
+use super::text::{count, letter, meaning, undecided};
 use super::{check, confidence, parts, severity, verdict};
 use crate::parse::clean;
 use crate::rules::findings::{followers, whom};
 use crate::rules::scene::{Evidence, Finding, Glyph, Matrix, Scene};
+use crate::rules::testing::state;
 
 /// Evidence lines of a finding; the JSON report has all.
 const EVIDENCE: usize = 6;
@@ -97,6 +98,7 @@ impl<W: Write> Page<'_, W> {
                 self.finding(i + 1, finding)?;
             }
         }
+        self.test()?;
         self.ranks()?;
         self.matrix()?;
         if !scene.pods.is_empty() {
@@ -196,6 +198,28 @@ impl<W: Write> Page<'_, W> {
         Ok(())
     }
 
+    /// What an all-reduce test came to; its rows are in the JSON report.
+    fn test(&mut self) -> io::Result<()> {
+        let Some(test) = self.scene.test.as_deref() else {
+            return Ok(());
+        };
+        let (word, _) = state(test);
+        let id = self.text(super::tests::id(test));
+        let said = self.text(&test.sentence);
+        writeln!(self.out, "## All-reduce test: {word}\n")?;
+        writeln!(self.out, "{id}: {said}\n")?;
+        let failures = test.failures.iter().filter(|f| !f.echo);
+        for failure in failures.take(EVIDENCE) {
+            let failure = self.text(&failure.to_string());
+            writeln!(self.out, "- {failure}")?;
+        }
+        if let Some(next) = test.next() {
+            let next = self.text(next);
+            writeln!(self.out, "{next}\n")?;
+        }
+        Ok(())
+    }
+
     fn ranks(&mut self) -> io::Result<()> {
         let scene = self.scene;
         if scene.processes.iter().all(|p| p.stage.is_none()) {
@@ -249,10 +273,13 @@ impl<W: Write> Page<'_, W> {
         let mut used: Vec<Glyph> = m.cells.iter().map(|c| c.glyph).collect();
         used.sort_unstable();
         used.dedup();
-        let legend: Vec<String> = used
+        let mut legend: Vec<String> = used
             .iter()
             .map(|g| format!("{} {}", letter(*g), meaning(*g)))
             .collect();
+        if !m.undecided.is_empty() {
+            legend.push(undecided());
+        }
         writeln!(self.out, "{}\n", legend.join(" · "))
     }
 }
@@ -272,6 +299,9 @@ fn grid(m: &Matrix) -> String {
                     if cell.downgraded { '!' } else { ' ' }
                 )),
                 None if i == j => out.push_str("  / "),
+                None if m.is_undecided(i, j) => {
+                    out.push_str(&format!("  {} ", letter(Glyph::Doubt)));
+                }
                 None => out.push_str("    "),
             }
         }

@@ -66,6 +66,7 @@ impl Scene {
         scene.variables = super::variables::values(&members, &model.probes);
         scene.layout = super::layout::told::of(&scene, model, &members, sizes);
         findings::find(&mut scene, model, &joined, &order);
+        super::still::accuse(&mut scene);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
         scene.pods = super::pods::rows(&model.pods, scene.now.map(|a| a.ns));
@@ -283,6 +284,10 @@ fn place(view: &mut ProcessView, model: &Model) {
     if let Some(pod) = model.pods.get(&c.pod) {
         view.node.clone_from(&pod.node);
         view.ip.clone_from(&pod.pod_ip);
+        // No process outlives its container, whatever its last line said.
+        if pod.has_ended(&c.container) {
+            view.alive = Some(false);
+        }
     }
 }
 

@@ -41,6 +41,11 @@ pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>) {
     let mut gpus: Vec<GpuView> = Vec::new();
     for (key, gpu) in model.gpus.iter().filter(|(_, g)| ours(g, model)) {
         let mut view = sampled(key, gpu);
+        view.ended = !gpu.containers.is_empty()
+            && gpu.containers.iter().all(|c| {
+                let pod = model.pods.get(&c.pod);
+                pod.is_some_and(|pod| pod.has_ended(&c.container))
+            });
         view.process = seats.find(scene, gpu, model);
         taken.extend(view.process);
         if let Some(p) = view.process.and_then(|i| scene.processes.get(i as usize)) {
@@ -295,7 +300,11 @@ fn compare(gpus: &mut [GpuView], layout: &[GroupView], now: Nanos) {
         }
     }
     let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (i, g) in gpus.iter().enumerate().filter(|(_, g)| g.used.is_some()) {
+    for (i, g) in gpus
+        .iter()
+        .enumerate()
+        .filter(|(_, g)| g.used.is_some() && !g.ended)
+    {
         if let Some(group) = g.global_rank.and_then(|r| group_of.get(&r)) {
             groups.entry(*group).or_default().push(i);
         }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::rating::is_socket;
 use super::scene::{
-    Attribution, Cell, Communicator, Edge, Family, Glyph, Matrix, Rating, Scene, Slot,
+    Attribution, Cell, CommState, Communicator, Edge, Family, Glyph, Matrix, NcclStep, Rating,
+    Scene, Slot,
 };
 use crate::parse::fact::{P2pKind, Via};
 
@@ -121,6 +122,22 @@ fn blank(from: u32, to: u32, glyph: Glyph) -> Cell {
     }
 }
 
+/// Ranks of a communicator between which edges are not known: it has not come up, and they are not through. Where
+/// one rank of a pair is through, its lines tell of its edges.
+fn undecided(c: &Communicator) -> Vec<u32> {
+    if matches!(c.state, CommState::Complete | CommState::Destroyed) {
+        return Vec::new();
+    }
+    let through = |rank: u32| {
+        c.ranks
+            .binary_search_by_key(&rank, |m| m.rank)
+            .ok()
+            .and_then(|i| c.ranks.get(i))
+            .is_some_and(|m| m.step == NcclStep::Completion)
+    };
+    (0..c.nranks.min(16_384)).filter(|r| !through(*r)).collect()
+}
+
 fn merged(scene: &Scene) -> Matrix {
     // Global ranks where vLLM told them; otherwise processes in order of place, which is said on screen.
     let members: BTreeSet<u32> = scene
@@ -175,6 +192,7 @@ fn merged(scene: &Scene) -> Matrix {
         .collect();
     let mut cells = Cells(BTreeMap::new());
     let mut groups = Vec::new();
+    let mut open = Vec::new();
     for (ci, c) in scene.communicators.iter().enumerate() {
         let ci = u32::try_from(ci).unwrap_or(0);
         let slot = |rank: Option<u32>| slot_of.get(&process_of(c, rank?)?).copied();
@@ -192,6 +210,14 @@ fn merged(scene: &Scene) -> Matrix {
         group.dedup();
         if group.len() > 1 && !groups.contains(&group) {
             groups.push(group);
+        }
+        let mut list: Vec<u32> = self::undecided(c)
+            .into_iter()
+            .filter_map(|r| slot(Some(r)))
+            .collect();
+        list.sort_unstable();
+        if list.len() > 1 && !open.contains(&list) {
+            open.push(list);
         }
     }
     for (ui, u) in scene.unattributed.iter().enumerate() {
@@ -211,7 +237,12 @@ fn merged(scene: &Scene) -> Matrix {
             cells.open(*a, *b, u32::try_from(ui).unwrap_or(0));
         }
     }
-    finish(scene, "all".into(), "all".into(), slots, cells, groups)
+    let axes = Axes {
+        slots,
+        groups,
+        undecided: open,
+    };
+    finish(scene, "all".into(), "all".into(), axes, cells)
 }
 
 /// A communicator that holds every process of the axis gives the order.
@@ -258,7 +289,15 @@ fn one(scene: &Scene, ci: u32, c: &Communicator) -> Matrix {
         }
     }
     let label = c.group.clone().unwrap_or_else(|| short(&c.key));
-    finish(scene, c.key.clone(), label, slots, cells, Vec::new())
+    let axes = Axes {
+        slots,
+        groups: Vec::new(),
+        undecided: Some(undecided(c))
+            .filter(|l| l.len() > 1)
+            .into_iter()
+            .collect(),
+    };
+    finish(scene, c.key.clone(), label, axes, cells)
 }
 
 /// A key that fits a tab: the first eight digits of the id.
@@ -281,14 +320,19 @@ fn short(key: &str) -> String {
     }
 }
 
-fn finish(
-    scene: &Scene,
-    name: String,
-    label: String,
+/// What stands along the edges of a matrix.
+struct Axes {
     slots: Vec<Slot>,
-    cells: Cells,
     groups: Vec<Vec<u32>>,
-) -> Matrix {
+    undecided: Vec<Vec<u32>>,
+}
+
+fn finish(scene: &Scene, name: String, label: String, axes: Axes, cells: Cells) -> Matrix {
+    let Axes {
+        slots,
+        groups,
+        undecided,
+    } = axes;
     let cells: Vec<Cell> = cells.0.into_values().collect();
     let host = |i: u32| slots.get(i as usize).map_or("?", |s| s.host.as_str());
     let mut inside: BTreeMap<&str, usize> = BTreeMap::new();
@@ -326,6 +370,16 @@ fn finish(
         )
     } else if doubtful > 0 {
         format!("{doubtful} cells in doubt: their lines fit several communicators")
+    } else if !undecided.is_empty() {
+        // What is seen may be fine; whether it is all, nobody can say yet.
+        format!(
+            "{} connections seen; {} not known: their communicators have not come up",
+            cells.len(),
+            match open_pairs(&undecided, &cells) {
+                1 => "1 pair is".to_owned(),
+                n => format!("{n} pairs are"),
+            }
+        )
     } else {
         format!(
             "{} connections seen, none worse than its place allows",
@@ -338,6 +392,25 @@ fn finish(
         slots,
         cells,
         groups,
+        undecided,
         headline,
     }
+}
+
+/// Pairs, each counted once whichever way it runs, that stand in one of the lists and have no cell. Lists of one
+/// communicator each overlap only where two ranks share several.
+fn open_pairs(lists: &[Vec<u32>], cells: &[Cell]) -> usize {
+    let have: BTreeSet<(u32, u32)> = cells
+        .iter()
+        .map(|c| (c.from.min(c.to), c.from.max(c.to)))
+        .collect();
+    let of = |list: &Vec<u32>| {
+        let inside = |r: u32| list.binary_search(&r).is_ok();
+        let known = have
+            .iter()
+            .filter(|(a, b)| inside(*a) && inside(*b))
+            .count();
+        (list.len() * (list.len() - 1) / 2).saturating_sub(known)
+    };
+    lists.iter().map(of).sum()
 }

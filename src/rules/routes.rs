@@ -7,7 +7,7 @@
 mod known;
 
 use super::comms::Unit;
-use super::scene::{RouteView, Scene};
+use super::scene::{CommState, GroupView, NcclStep, RouteView, Scene};
 use crate::model::Model;
 use crate::parse::vllm::ProcKind;
 
@@ -287,6 +287,14 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// The communicator of a group ended before every rank was through its init: nothing goes any way.
+fn failed(scene: &Scene, group: &GroupView) -> bool {
+    let comm = |key: &String| scene.communicators.iter().find(|c| &c.key == key);
+    group.communicator.as_ref().and_then(comm).is_some_and(|c| {
+        c.state >= CommState::Revoked && c.ranks.iter().any(|m| m.step < NcclStep::Completion)
+    })
+}
+
 /// Fills the routes of every group.
 pub fn fill(scene: &mut Scene, model: &Model, units: &[Unit]) {
     let speaks = model
@@ -301,6 +309,7 @@ pub fn fill(scene: &mut Scene, model: &Model, units: &[Unit]) {
         .groups
         .iter()
         .map(|g| match g.kind {
+            _ if failed(scene, g) => Err("its communicator did not come up".into()),
             // Its all-reduces are barriers on the host.
             "world" => Ok(Vec::new()),
             "tp" => tensor_parallel(&known::conditions(scene, model, units, g)),

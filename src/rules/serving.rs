@@ -15,30 +15,44 @@ pub fn fill(scene: &mut Scene, model: &Model) {
     scene.serving = model
         .serving
         .iter()
-        .map(|(container, s)| ServingView {
-            pod: container.pod.name.clone(),
-            asked: s.asked.clone(),
-            ready: match &s.health {
-                Some((_, Ok(200))) => Some(true),
-                Some((_, Ok(_))) => Some(false),
-                _ => None,
+        .map(|(container, s)| match model.pods.get(&container.pod) {
+            Some(pod) if pod.has_ended(&container.container) => ServingView {
+                pod: container.pod.name.clone(),
+                asked: s.asked.clone(),
+                ready: Some(false),
+                why: Some("its container has ended".into()),
+                version: s.version.clone(),
+                models: s.models.iter().map(|m| m.id.clone()).collect(),
+                ended: true,
+                at: s.health.as_ref().map(|(at, _)| stamp(*at)),
+                ..ServingView::default()
             },
-            why: match &s.health {
-                Some((_, Ok(200))) | None => None,
-                Some((_, Ok(code))) => Some(format!("/health answers {code}")),
-                Some((_, Err(why))) => Some(why.clone()),
+            _ => ServingView {
+                pod: container.pod.name.clone(),
+                asked: s.asked.clone(),
+                ready: match &s.health {
+                    Some((_, Ok(200))) => Some(true),
+                    Some((_, Ok(_))) => Some(false),
+                    _ => None,
+                },
+                why: match &s.health {
+                    Some((_, Ok(200))) | None => None,
+                    Some((_, Ok(code))) => Some(format!("/health answers {code}")),
+                    Some((_, Err(why))) => Some(why.clone()),
+                },
+                version: s.version.clone(),
+                models: s.models.iter().map(|m| m.id.clone()).collect(),
+                running: s.metrics.as_ref().and_then(|(_, m)| m.running),
+                waiting: s.metrics.as_ref().and_then(|(_, m)| m.waiting),
+                kv_usage: s.metrics.as_ref().and_then(|(_, m)| m.kv_usage),
+                stuck_since: s
+                    .stuck_since
+                    .filter(|since| now - since >= STUCK)
+                    .map(stamp),
+                generated: s.generated.clone().map(|(at, answer)| (stamp(at), answer)),
+                at: s.health.as_ref().map(|(at, _)| stamp(*at)),
+                ended: false,
             },
-            version: s.version.clone(),
-            models: s.models.iter().map(|m| m.id.clone()).collect(),
-            running: s.metrics.as_ref().and_then(|(_, m)| m.running),
-            waiting: s.metrics.as_ref().and_then(|(_, m)| m.waiting),
-            kv_usage: s.metrics.as_ref().and_then(|(_, m)| m.kv_usage),
-            stuck_since: s
-                .stuck_since
-                .filter(|since| now - since >= STUCK)
-                .map(stamp),
-            generated: s.generated.clone().map(|(at, answer)| (stamp(at), answer)),
-            at: s.health.as_ref().map(|(at, _)| stamp(*at)),
         })
         .collect();
 }

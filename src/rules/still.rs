@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::comms::Unit;
-use super::scene::{CommState, NcclStep, ProcessView, Scene, Silence, Stage, Still};
+use super::scene::{
+    CommState, Finding, NcclStep, ProcessView, Scene, Severity, Silence, Stage, Still,
+};
 use crate::model::Model;
 use crate::model::limits::Limits;
 use crate::model::speakers::Speaker;
@@ -48,6 +50,55 @@ fn place(p: &ProcessView) -> (Option<Stage>, Option<NcclStep>) {
 fn heard(p: &ProcessView) -> bool {
     let is_rank = p.global_rank.is_some() || p.nccl_step.is_some();
     is_rank && !p.quiet && p.alive != Some(false)
+}
+
+/// Findings that single out whom the others wait for.
+const ACCUSE: &[&str] = &["nccl.rank-stuck", "nccl.watchdog-timeout", "vllm.hung"];
+
+/// Marks the processes that an error proves to hold the others up. The others of their workload stand still
+/// because they wait for these, whatever their own last sign is.
+pub fn accuse(scene: &mut Scene) {
+    let mut accused: BTreeMap<u32, &'static str> = BTreeMap::new();
+    let proves = |f: &&Finding| f.severity == Severity::Error && ACCUSE.contains(&f.id);
+    for f in scene.findings.iter().filter(proves) {
+        let comm = f.communicator.as_ref();
+        let comm = comm.and_then(|key| scene.communicators.iter().find(|c| &c.key == key));
+        let (named, of): (Vec<u32>, usize) = match comm {
+            Some(c) => {
+                let members = c.ranks.iter().filter(|m| f.ranks.contains(&m.rank));
+                (members.map(|m| m.process).collect(), c.ranks.len())
+            }
+            None => {
+                let ranks = || {
+                    (0u32..)
+                        .zip(&scene.processes)
+                        .filter_map(|(i, p)| Some((i, p.global_rank?)))
+                };
+                let named = ranks().filter(|(_, r)| f.ranks.contains(r)).map(|(i, _)| i);
+                (named.collect(), ranks().count())
+            }
+        };
+        // Who names most of them singles nobody out.
+        if named.len() * 2 <= of {
+            for process in named {
+                accused.entry(process).or_insert(f.id);
+            }
+        }
+    }
+    for w in &scene.workloads {
+        if !w.processes.iter().any(|i| accused.contains_key(i)) {
+            continue;
+        }
+        for i in &w.processes {
+            let Some(p) = scene.processes.get_mut(*i as usize) else {
+                continue;
+            };
+            p.accused = accused.get(i).copied();
+            if let (None, Some(still)) = (p.accused, p.still.as_mut()) {
+                still.waits = true;
+            }
+        }
+    }
 }
 
 /// Fills what time makes of the processes: stalls, warm-ups, time left.
@@ -91,7 +142,8 @@ pub fn judge(scene: &mut Scene, model: &Model, units: &[Unit]) {
     }
 }
 
-/// The newest communicator that a process has begun and not finished: how far that one is.
+/// The newest communicator that a process has begun and not finished: how far that one is; and whether the newest
+/// of all failed before it was complete.
 fn open_steps(scene: &mut Scene) {
     let mut open: BTreeMap<u32, (u64, NcclStep)> = BTreeMap::new();
     for m in scene.communicators.iter().flat_map(|c| &c.ranks) {
@@ -100,9 +152,20 @@ fn open_steps(scene: &mut Scene) {
             *slot = (*slot).max((m.line.number, m.step));
         }
     }
+    let mut newest: BTreeMap<u32, (u64, bool)> = BTreeMap::new();
+    for m in scene.communicators.iter().flat_map(|c| &c.ranks) {
+        let failed = m.state >= CommState::Revoked && m.step < NcclStep::Completion;
+        let slot = newest.entry(m.process).or_insert((m.line.number, failed));
+        *slot = (*slot).max((m.line.number, failed));
+    }
     for (p, (_, step)) in open {
         if let Some(p) = scene.processes.get_mut(p as usize) {
             p.nccl_open = Some(step);
+        }
+    }
+    for (p, (_, failed)) in newest {
+        if let Some(p) = scene.processes.get_mut(p as usize) {
+            p.nccl_failed = failed;
         }
     }
 }

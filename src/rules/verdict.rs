@@ -199,6 +199,18 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             (Verdict::Healthy, "the server answers".into())
         } else if all > 0 && serving >= all {
             (Verdict::Healthy, format!("all {all} ranks serve"))
+        } else if answers && ranks > 0 && serving == ranks {
+            // It answers only when every rank is there, those too whose lines nobody gave us.
+            let unseen = match all - ranks {
+                1 => "the log of 1 rank is".to_owned(),
+                n => format!("the logs of {n} ranks are"),
+            };
+            (
+                Verdict::Healthy,
+                format!(
+                    "the server answers and {ranks} of {all} ranks serve, as far as these logs show: {unseen} not here"
+                ),
+            )
         } else if ranks == 0 && processes().any(|p| p.stage == Some(Stage::Serving)) {
             // A server serves only when its ranks do; their own lines may have been rotated away.
             (

@@ -245,6 +245,7 @@ impl Job {
                     .collect(),
                 cells: own,
                 groups: Vec::new(),
+                undecided: Vec::new(),
                 headline: "every connection is as its place allows".into(),
             });
         }
@@ -267,6 +268,7 @@ impl Job {
                 .iter()
                 .map(|c| c.ranks.iter().map(|m| m.process).collect())
                 .collect(),
+            undecided: Vec::new(),
             headline: match self.broken {
                 Some(p) => format!(
                     "{bad} edges inside mixtral-0-{p} use TCP; everything else is as the hardware allows"

@@ -184,6 +184,9 @@ pub(super) fn under_cursor(
             )
         } else if from.number == to.number && !grid.folded() {
             whereabouts(view.scene, grid, from)
+        } else if undecided(view, from, to) {
+            "not known: their communicator has not come up, so no connection can be told from none"
+                .into()
         } else if share(view, from, to) {
             "same communicator, no connection seen: none was needed, or none was made yet".into()
         } else {
@@ -242,6 +245,17 @@ fn share(view: &View<'_>, a: &Entry, b: &Entry) -> bool {
     };
     let has = |g: &[u32], e: &Entry| e.slots.iter().any(|s| g.contains(s));
     matrix.groups.is_empty() || matrix.groups.iter().any(|g| has(g, a) && has(g, b))
+}
+
+/// Their communicator has not come up, so that no line tells nothing.
+fn undecided(view: &View<'_>, a: &Entry, b: &Entry) -> bool {
+    open(view).is_some_and(|matrix| {
+        let mut pairs = a
+            .slots
+            .iter()
+            .flat_map(|x| b.slots.iter().map(move |y| (x, y)));
+        pairs.any(|(x, y)| matrix.is_undecided(*x, *y))
+    })
 }
 
 /// Where a rank runs: `mixtral-0-1 pid 211, GPU 0 (bus 3b000)`.
@@ -614,6 +628,7 @@ pub(super) fn explain(view: &View<'_>, width: u16) -> Option<Page> {
     page.gap();
     match glyph {
         Some(g) => page.prose(text(g), width.saturating_sub(4), 0, Role::Text),
+        None if undecided(view, from, to) => page.prose("Their communicator failed, was aborted or is not through its connections yet: which of them it would have made, or will still make, no line tells.", width.saturating_sub(4), 0, Role::Text),
         None => page.prose(text(Glyph::Missing), width.saturating_sub(4), 0, Role::Text),
     }
     if cells.iter().any(|c| c.downgraded) {

@@ -58,6 +58,8 @@ pub struct Grid<'a> {
     entry_of: Vec<u32>,
     /// Groups of each slot.
     groups_of: Vec<Vec<u32>>,
+    /// Indices into the matrix's lists of slots whose communicator has not come up, by slot.
+    open_of: Vec<Vec<u32>>,
     /// What is pointed at, by numbers.
     mark: Option<(u32, u32)>,
 }
@@ -166,14 +168,18 @@ impl<'a> Grid<'a> {
                 }
             }
         }
-        let mut groups_of = vec![Vec::new(); matrix.slots.len()];
-        for (g, group) in matrix.groups.iter().enumerate() {
-            for slot in group {
-                if let Some(of) = groups_of.get_mut(*slot as usize) {
-                    of.push(u32::try_from(g).unwrap_or(u32::MAX));
+        let by_slot = |lists: &[Vec<u32>]| {
+            let mut by = vec![Vec::new(); matrix.slots.len()];
+            for (i, list) in lists.iter().enumerate() {
+                for slot in list {
+                    if let Some(of) = by.get_mut(*slot as usize) {
+                        of.push(u32::try_from(i).unwrap_or(u32::MAX));
+                    }
                 }
             }
-        }
+            by
+        };
+        let (groups_of, open_of) = (by_slot(&matrix.groups), by_slot(&matrix.undecided));
         let names = [
             hosts.clone(),
             parts::endings(&hosts, 2),
@@ -201,6 +207,7 @@ impl<'a> Grid<'a> {
             folded,
             entry_of,
             groups_of,
+            open_of,
             mark: None,
         };
         if folded {
@@ -362,6 +369,18 @@ impl<'a> Grid<'a> {
             {
                 if let Some(look) = looks.get_mut(at(*member)) {
                     look.glyph = look.glyph.or(Some(Glyph::Missing));
+                }
+            }
+            let open = self.open_of.get(*slot as usize);
+            for member in open
+                .into_iter()
+                .flatten()
+                .filter_map(|l| self.matrix.undecided.get(*l as usize))
+                .flatten()
+                .filter(|member| *member != slot)
+            {
+                if let Some(look) = looks.get_mut(at(*member)) {
+                    look.glyph = Some(worse(look.glyph, Glyph::Doubt));
                 }
             }
             for cell in self.cells_from(*slot) {

@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 use super::rungs::Rung;
 use crate::panes::View;
 use crate::panes::parts::{self, Pen};
+use crate::panes::reach;
 use crate::parse::At;
 use crate::theme::Role;
 
@@ -23,6 +24,10 @@ pub fn sentence(rungs: &[Rung], now: Option<At>) -> (String, Role) {
     let name = |r: &Rung| parts::ranks(&r.ranks);
     match rungs {
         [] => ("no rank has said where it is".into(), Role::Unknown),
+        [first, ..] if let (false, Some(id)) = (first.ended, first.accused) => (
+            format!("{} named by {id}: the others wait for it", name(first)),
+            Role::Fail,
+        ),
         [first, rest @ ..] if !first.ended && first.still.is_some() => {
             let quiet = first
                 .silent(now)
@@ -176,8 +181,12 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         pen.right(end - left, area.y, left, "left", Role::Label);
     }
     if rungs.is_empty() {
-        let text =
-            "no rank has said where it is: neither vLLM stages nor NCCL steps in these lines";
+        let text = match reach::unreached(view) {
+            Some(_) => "no line was read: where the ranks are comes from their logs",
+            None => {
+                "no rank has said where it is: neither vLLM stages nor NCCL steps in these lines"
+            }
+        };
         pen.text(x, area.y + 1, width, text, Role::Quiet);
         return 2;
     }
@@ -197,7 +206,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             y,
             who,
             ranks,
-            if slowest || rung.ended || rung.still.is_some() {
+            if slowest || rung.ended || rung.accused.is_some() || rung.still.is_some() {
                 Role::Strong
             } else {
                 Role::Text
@@ -237,7 +246,9 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         }
         said.extend(rung.amount());
         said.extend(rung.quiet(view.scene.now));
-        if rung.quiet {
+        if let Some(id) = rung.accused {
+            said.push(format!("named by {id}"));
+        } else if rung.quiet {
             said.push("silent by their version until they serve".into());
         }
         if slowest && !rung.ended {
@@ -255,7 +266,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             y,
             room,
             &said.join("   "),
-            if slowest || rung.still.is_some() {
+            if slowest || rung.accused.is_some() || rung.still.is_some() {
                 role
             } else {
                 Role::Text

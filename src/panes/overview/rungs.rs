@@ -33,6 +33,8 @@ pub struct Rung {
     pub ended: bool,
     /// They say nothing from here on, whatever they do.
     pub quiet: bool,
+    /// The finding that singles them out as those whom the others wait for.
+    pub accused: Option<&'static str>,
     /// No sign of getting on since then, and nobody is further behind.
     pub still: Option<At>,
     /// The longest silence among them, and how long it may be.
@@ -67,6 +69,9 @@ pub fn step(p: &ProcessView) -> Option<&'static str> {
     if p.stage != Some(Stage::NcclInit) || p.quiet {
         return None;
     }
+    if p.nccl_failed {
+        return Some("failed");
+    }
     match (p.nccl_open.or(p.nccl_step)?, p.warmed_up) {
         (NcclStep::Initialization, _) => Some("initialization"),
         (NcclStep::Topology, _) => Some("topology"),
@@ -92,9 +97,11 @@ impl Rung {
             of,
             ended: p.alive == Some(false),
             quiet: p.quiet,
+            accused: p.accused,
             still: p.still.filter(|s| !s.waits).map(|s| s.since),
             silence: p.silence.filter(|_| p.alive != Some(false)),
-            since: p.stage_since,
+            // Who has ended is in no stage any more.
+            since: p.stage_since.filter(|_| p.alive != Some(false)),
             progress: p
                 .progress
                 .as_ref()
@@ -113,7 +120,7 @@ impl Rung {
             (None, None) => true,
             _ => false,
         };
-        let key = |r: &Self| (r.word, r.step, r.of, r.ended, r.still.is_some());
+        let key = |r: &Self| (r.word, r.step, r.of, r.ended, r.accused, r.still.is_some());
         match (self.part, other.part) {
             // Their stage is not one of the start-up that people wait for.
             (Some(a), Some(b)) => a == b && self.ended == other.ended,
@@ -186,7 +193,7 @@ impl Rung {
     /// What the place means: how loud it is drawn.
     pub fn role(&self, slowest: bool) -> Role {
         match (
-            self.ended,
+            self.ended || self.accused.is_some(),
             self.still.is_some() || slowest,
             self.at == self.of,
         ) {
@@ -248,12 +255,20 @@ pub fn fold(one_by_one: impl IntoIterator<Item = Rung>) -> Vec<Rung> {
     rungs
 }
 
-/// Ended first, then by place; of one place those that stand still first; who says nothing comes last.
+/// Ended first, then those that a finding singles out, then by place; of one place those that stand still first; who says nothing comes last.
 pub fn order(r: &Rung) -> impl Ord + use<'_> {
     let done = r.progress.map_or(0, |(low, _, total, _)| {
         low.saturating_mul(1000) / total.max(1)
     });
-    (!r.ended, r.quiet, r.at, r.still.is_none(), done, &r.ranks)
+    (
+        !r.ended,
+        r.accused.is_none(),
+        r.quiet,
+        r.at,
+        r.still.is_none(),
+        done,
+        &r.ranks,
+    )
 }
 
 /// The ladder, slowest first.

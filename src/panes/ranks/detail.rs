@@ -170,6 +170,9 @@ fn process(view: &View<'_>, row: &Rung, index: u32, width: u16) -> Page {
 /// NCCL's four steps, and the all-reduce that warms a communicator up behind them.
 fn nccl(p: &ProcessView) -> String {
     let step = list::step(p).0;
+    if p.nccl_failed {
+        return "the newest communicator failed before it was complete".into();
+    }
     match (p.nccl_step, p.warmed_up) {
         (Some(NcclStep::Completion), Some(true)) => format!("{step}, warm-up all-reduce done"),
         (Some(NcclStep::Completion), Some(false)) => {

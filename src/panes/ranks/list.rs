@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 
 use crate::model::screen::{Counts, PaneId};
 use crate::panes::View;
+use crate::panes::logs::body;
 use crate::panes::overview::{
     self,
     rungs::{self, Rung},
@@ -123,7 +124,11 @@ fn columns() -> [Column<Rung>; 15] {
                     .next()
                     .map_or(("-".into(), Role::Unknown), |p| {
                         let (text, role) = stage(p);
-                        (text, if r.still.is_some() { Role::Warn } else { role })
+                        match (r.accused, r.still) {
+                            (Some(_), _) => (text, Role::Fail),
+                            (None, Some(_)) => (text, Role::Warn),
+                            (None, None) => (text, role),
+                        }
                     })
             },
         },
@@ -201,6 +206,9 @@ pub fn stage(p: &ProcessView) -> (String, Role) {
 
 /// NCCL's step in the communicator that is being made, else the furthest.
 pub fn step(p: &ProcessView) -> (String, Role) {
+    if p.nccl_failed {
+        return ("failed".into(), Role::Fail);
+    }
     match p.nccl_open.or(p.nccl_step) {
         None => ("-".into(), Role::Unknown),
         Some(NcclStep::Initialization) => ("initialization".into(), Role::Waiting),
@@ -216,7 +224,7 @@ pub fn step(p: &ProcessView) -> (String, Role) {
 /// What a process says of itself beyond its stage: its first error, its progress.
 pub fn said(p: &ProcessView) -> (String, Role) {
     if let Some(error) = &p.first_error {
-        return (error.text.to_string(), Role::Fail);
+        return (body(&error.text, false), Role::Fail);
     }
     let text = p.progress.as_ref().map_or(String::new(), rungs::progress);
     (text, Role::Text)
@@ -224,10 +232,14 @@ pub fn said(p: &ProcessView) -> (String, Role) {
 
 fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {
     if let Some(error) = members(r, v.scene).find_map(|p| p.first_error.as_ref()) {
-        return (error.text.to_string(), Role::Fail);
+        return (body(&error.text, false), Role::Fail);
     }
     let mut said: Vec<String> = r.amount().into_iter().collect();
     said.extend(r.quiet(v.scene.now).filter(|_| r.part.is_none()));
+    if let Some(id) = r.accused {
+        said.insert(0, format!("named by {id}"));
+        return (said.join("   "), Role::Fail);
+    }
     let role = if r.still.is_some() {
         Role::Warn
     } else {
@@ -240,6 +252,7 @@ fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {
 pub fn in_stage(p: &ProcessView, scene: &Scene) -> String {
     let ns = p
         .stage_since
+        .filter(|_| p.alive != Some(false))
         .zip(scene.now)
         .map(|(since, now)| now.ns.saturating_sub(since.ns));
     table::or_dash(ns.map(parts::duration).as_deref())
@@ -309,7 +322,10 @@ fn passes(p: &ProcessView, number: Option<u32>, filter: &str) -> bool {
 pub fn counts(view: &View<'_>, body: Rect) -> Counts {
     let rows = rows(view);
     let bad = |r: &Rung| {
-        r.ended || r.still.is_some() || members(r, view.scene).any(|p| p.first_error.is_some())
+        r.ended
+            || r.accused.is_some()
+            || r.still.is_some()
+            || members(r, view.scene).any(|p| p.first_error.is_some())
     };
     let copy = |r: &Rung| r.places.join(", ");
     table::counts(view, PaneId::Ranks, &rows, body, copy, bad)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::look::{Asked, Look, Seen, Tally, some};
 use crate::parse::probe::{Answer, Gpus, Link, Topology};
 use crate::rules::devices as judge;
-use crate::rules::scene::CheckVerdict;
+use crate::rules::scene::{CheckVerdict, GpuView};
 
 pub(super) fn gpu_answers<'l, 'a>(look: &'l Look<'a>) -> Asked<'l, 'a, Gpus> {
     look.asked("gpus", |a| match a {
@@ -103,7 +103,9 @@ pub(super) fn memory(look: &Look<'_>) -> Seen {
             }
         }
     }
-    for g in look.scene.gpus.iter().filter(|g| !g.loading) {
+    // Less than the group is no pressure; `gpu.memory-imbalance` speaks of it.
+    let more = |g: &&GpuView| !g.loading && g.off_by.is_some_and(|off| off > 0);
+    for g in look.scene.gpus.iter().filter(more) {
         if let (Some(odd), Some(pod)) = (&g.odd, &g.pod) {
             let which = g.index.map_or_else(String::new, |i| format!("GPU {i}: "));
             tally.warn(pod, format!("{which}{odd}"));

@@ -98,7 +98,7 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
         f.cause =
             "Its log ends without a word about it: killed by a signal, or from outside.".into();
         let target = super::fix::Target::of(view.model);
-        f.fix = vec![target.previous(&k.name), target.describe(&k.name)];
+        f.fix = vec![target.log(&k.name), target.describe(&k.name)];
         found.push(f);
     }
     out.extend(found);
@@ -190,7 +190,7 @@ fn one(
         None => format!("Its log tells of no failure before.{rest}"),
     };
     let pod = f.pods.first().cloned().unwrap_or_else(|| place.to_owned());
-    f.fix = vec![case.target.previous(&pod), case.target.describe(&pod)];
+    f.fix = vec![case.target.log(&pod), case.target.describe(&pod)];
     match code {
         Some(-9 | 137) => f.fix.push(
             case.target.yaml("resources: {limits: {memory: 256Gi}}")

@@ -95,6 +95,17 @@ fn first_line(f: &Finding) -> Option<(u32, u64)> {
     })
 }
 
+/// A line that proves `cause` names the variable that `skew` is about.
+fn proves(cause: &Finding, skew: &Finding) -> bool {
+    let name = skew.key.split_once('@').map_or("", |(_, name)| name);
+    let family = ["NCCL_P2P_", "NCCL_SHM_"];
+    family.iter().any(|f| name.starts_with(f))
+        && cause
+            .evidence()
+            .iter()
+            .any(|e| matches!(e, Evidence::Line(l) if l.text.contains(name)))
+}
+
 /// Whether `a` began no later than `b`, as far as that can be told.
 fn no_later(a: &Finding, b: &Finding, slack: i64) -> bool {
     match (a.since, b.since) {
@@ -156,6 +167,10 @@ fn explains(view: &View<'_>, cause: &Finding, effect: &Finding) -> bool {
     // A policy of which it is open whether it closes anything hides nothing.
     if cause.id == "pod.network-policy" && cause.confidence == Confidence::Possible {
         return false;
+    }
+    // The variable that keeps a host's GPUs from talking directly is one mistake, however many pods lack it.
+    if (cause.id, effect.id) == ("nccl.same-host-net", "pod.env-skew") {
+        return proves(cause, effect);
     }
     if PAIRS.contains(&(cause.id, effect.id)) && shares(cause, effect) {
         return no_later(cause, effect, SLACK);

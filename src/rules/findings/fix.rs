@@ -1,5 +1,7 @@
 //! Fixes that can be pasted: names filled in, values quoted, the right words for the workload's kind.
 
+use std::collections::BTreeSet;
+
 use crate::model::Model;
 use crate::parse::is_unseen;
 
@@ -42,6 +44,10 @@ pub struct Target {
     kind: String,
     name: Option<String>,
     selector: Option<String>,
+    /// Pods of which a container has been started anew.
+    restarted: BTreeSet<String>,
+    /// The pods are known, and with them how often each restarted.
+    pods_known: bool,
 }
 
 impl Target {
@@ -53,17 +59,26 @@ impl Target {
             .namespace
             .clone()
             .or_else(|| model.pods.iter().next().map(|(k, _)| k.namespace.clone()));
+        let known = Self {
+            namespace,
+            restarted: model
+                .pods
+                .iter()
+                .filter(|(_, pod)| pod.containers.iter().any(|c| c.restarts > 0))
+                .map(|(k, _)| k.name.clone())
+                .collect(),
+            pods_known: !model.pods.is_empty(),
+            ..Self::default()
+        };
         match model.pods.workload() {
             Some(w) => Self {
                 namespace: Some(w.namespace.clone()),
                 kind: w.kind.clone(),
                 name: Some(w.name.clone()),
                 selector: Some(w.selector.clone()).filter(|s| !s.is_empty()),
+                ..known
             },
-            None => Self {
-                namespace,
-                ..Self::default()
-            },
+            None => known,
         }
     }
 
@@ -85,10 +100,19 @@ impl Target {
         }
     }
 
-    /// The log of the container that ran before.
+    /// The log of the container that ended: the one before where the pod has been restarted, else the one that
+    /// is there; a pod that never restarted has none before.
     #[must_use]
-    pub fn previous(&self, pod: &str) -> String {
-        self.kubectl(&format!("logs --previous {}", sh(pod)))
+    pub fn log(&self, pod: &str) -> String {
+        if self.restarted.contains(pod) {
+            return self.kubectl(&format!("logs --previous {}", sh(pod)));
+        }
+        let open = if self.pods_known {
+            ""
+        } else {
+            "   # with --previous once it has been restarted"
+        };
+        self.kubectl(&format!("logs {}{open}", sh(pod)))
     }
 
     /// `kubectl describe pod …`.

@@ -1,7 +1,8 @@
 //! Transports that are worse than their place allows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::fix::Target;
 use super::{View, earlier, first_lines};
 use crate::rules::comms::line_ref;
 use crate::rules::rating::is_socket;
@@ -62,14 +63,25 @@ pub fn same_host_net(view: &View<'_>, out: &mut Vec<Finding>) {
         }
         for (host, edges) in by_host {
             let sockets = edges.iter().any(|e| is_socket(e));
-            let first = edges
+            let here: BTreeSet<u32> = edges
                 .iter()
-                .find_map(|e| process(view, c, e.from))
-                .map_or(0, |(p, _)| p);
-            let p2p = env_line(view, first, "NCCL_P2P_DISABLE", &["1"])
-                .or_else(|| env_line(view, first, "NCCL_P2P_LEVEL", &["LOC", "0"]));
-            let shm = env_line(view, first, "NCCL_SHM_DISABLE", &["1"]);
-            let refused = p2p.is_some() && shm.is_some();
+                .flat_map(|e| [e.from, e.to])
+                .filter_map(|rank| process(view, c, rank))
+                .map(|(p, _)| p)
+                .collect();
+            let set = |name: &'static str, values: &[&str]| {
+                let line = here.iter().find_map(|p| env_line(view, *p, name, values))?;
+                Some((name, line))
+            };
+            let p2p: Vec<(&str, LineRef)> = [
+                set("NCCL_P2P_DISABLE", &["1"]),
+                set("NCCL_P2P_LEVEL", &["LOC", "0"]),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let shm = set("NCCL_SHM_DISABLE", &["1"]);
+            let refused = !p2p.is_empty() && shm.is_some();
             let severity = if sockets || refused {
                 Severity::Error
             } else {
@@ -94,8 +106,7 @@ pub fn same_host_net(view: &View<'_>, out: &mut Vec<Finding>) {
             for l in lines
                 .into_iter()
                 .skip(1)
-                .chain(p2p.clone())
-                .chain(shm.clone())
+                .chain(p2p.iter().chain(&shm).map(|(_, l)| l.clone()))
             {
                 f.prove(Evidence::Line(l));
             }
@@ -109,7 +120,7 @@ pub fn same_host_net(view: &View<'_>, out: &mut Vec<Finding>) {
                 edges.len(),
                 edges.first().map_or("NET", |e| &e.transport)
             );
-            f.cause = match (&p2p, &shm) {
+            f.cause = match (p2p.first(), &shm) {
                 (Some(_), Some(_)) => format!(
                     "{count}: P2P and shared memory are both switched off in this host's environment."
                 ),
@@ -126,16 +137,10 @@ pub fn same_host_net(view: &View<'_>, out: &mut Vec<Finding>) {
                     "{count}: the topology search preferred the NIC, which can be right on this machine."
                 ),
             };
-            if p2p.is_some() {
-                f.fix.push(format!(
-                    "unset NCCL_P2P_DISABLE and NCCL_P2P_LEVEL in the environment of {host}"
-                ));
-            }
-            if shm.is_some() {
-                f.fix.push(format!(
-                    "unset NCCL_SHM_DISABLE in the environment of {host}"
-                ));
-            }
+            let target = Target::of(view.model);
+            let switches = p2p.iter().chain(&shm);
+            f.fix
+                .extend(switches.map(|(name, _)| target.env(name, None)));
             if f.fix.is_empty() && sockets {
                 f.fix.push("run the ranks of one node in one pod, with an emptyDir of medium Memory mounted at /dev/shm".into());
                 f.fix.push("NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=INIT,P2P,SHM,GRAPH shows which of them was refused, and why".into());

@@ -136,9 +136,27 @@ fn env_skew(view: &View<'_>, out: &mut Vec<Finding>) {
             |d| format!("{} It must be equal in every pod of one job.", d.means),
         );
         let target = Target::of(view.model);
-        let most = sides.last().and_then(|(value, _)| *value);
-        f.fix = vec![target.env(name, most.map(String::as_str)), target.pods()];
+        f.fix = align(&target, name, &sides);
+        f.fix.push(target.pods());
         out.push(f);
+    }
+}
+
+/// How to make a variable equal everywhere; `sides` with the value of most pods last. A value that somebody meant
+/// is set in all of them; a switch that is a mistake wherever it stands goes.
+fn align(target: &Target, name: &str, sides: &[(Option<&String>, &Vec<String>)]) -> Vec<String> {
+    let unset = sides.iter().any(|(value, _)| value.is_none());
+    let Some(value) = sides.iter().rev().find_map(|(value, _)| *value) else {
+        return Vec::new();
+    };
+    let unwanted = name.ends_with("_DISABLE") || variables::mistake(name, value).is_some();
+    match (unset, unwanted) {
+        (true, true) => vec![target.env(name, None)],
+        (true, false) => vec![
+            target.env(name, Some(value)) + "   # either this, the same value in every pod,",
+            target.env(name, None) + "   # or this, in no pod",
+        ],
+        (false, _) => vec![target.env(name, Some(value))],
     }
 }
 

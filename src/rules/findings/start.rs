@@ -64,7 +64,7 @@ pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
         );
         f.fix.push("look at the processes of the missing ranks first: not started, crashed, or unable to reach the others".into());
         f.fix.push(
-            "kubectl get pods -o wide, then kubectl logs --previous of the pod that holds them"
+            "kubectl get pods -o wide, then kubectl logs of the pod that holds them, with --previous where it restarted"
                 .into(),
         );
         out.push(f);
@@ -269,7 +269,7 @@ pub fn connect_timeout(view: &View<'_>, out: &mut Vec<Finding>) {
             "Packets to the peer are dropped or have no route: a NetworkPolicy or firewall (NCCL's ports are ephemeral), the wrong interface, or a dead peer.".into()
         };
         if refused {
-            f.fix.push("look at the peer's pod first: kubectl get pods -o wide, then its log and kubectl logs --previous".into());
+            f.fix.push("look at the peer's pod first: kubectl get pods -o wide, then its log, with --previous where it restarted".into());
         } else {
             f.fix
                 .push("allow all TCP between the pods of this workload in NetworkPolicies".into());

@@ -44,6 +44,8 @@ pub struct PodRow {
 /// A GPU: what it holds, what it should hold, and whose it is. Bytes, percent, watts, Celsius.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GpuView {
+    /// The container that held it has ended: what was measured is old, and says nothing of now.
+    pub ended: bool,
     /// Key in the model, where it was sampled: the curve is there.
     pub key: Option<String>,
     /// UUID.
@@ -193,6 +195,8 @@ pub struct ServingView {
     pub stuck_since: Option<At>,
     /// A try to make a token: when, and tokens and milliseconds, or why there is none.
     pub generated: Option<(At, Generated)>,
+    /// Its container has ended: what it answered before is no longer so.
+    pub ended: bool,
     /// When `/health` was asked.
     pub at: Option<At>,
 }

@@ -72,6 +72,9 @@ pub struct Matrix {
     pub cells: Vec<Cell>,
     /// Pairs of slots that share a communicator but have no edge are `·`; others stay blank. Empty = all share.
     pub groups: Vec<Vec<u32>>,
+    /// Slots of communicators that have not come up: an edge between two of one list that no cell shows is not
+    /// known, `?`; it failed, or can still come.
+    pub undecided: Vec<Vec<u32>>,
     /// A sentence that says what stands out.
     pub headline: String,
 }
@@ -84,5 +87,12 @@ impl Matrix {
             .binary_search_by(|c| (c.from, c.to).cmp(&(from, to)))
             .ok()
             .and_then(|i| self.cells.get(i))
+    }
+
+    /// Whether nothing is known of (from, to): no cell, and their communicator has not come up.
+    #[must_use]
+    pub fn is_undecided(&self, from: u32, to: u32) -> bool {
+        let both = |list: &Vec<u32>| list.contains(&from) && list.contains(&to);
+        from != to && self.cell(from, to).is_none() && self.undecided.iter().any(both)
     }
 }

@@ -186,8 +186,14 @@ fn words(place: &str, n: Option<u32>, node: Option<&str>) -> (String, String, Ve
         Some(n) => format!("the driver of {place} reported Xid {n}: {means}"),
         None => format!("the driver of {place} reported broken hardware: {means}"),
     };
-    let mut fix = vec![action.to_owned()];
-    fix.extend(drain(node));
+    // Nobody's pods may run on a node whose GPU is reset, replaced or rebooted.
+    let empties = ["reboot", "reset", "replace the GPU"];
+    let mut fix = drain(node);
+    if empties.iter().any(|w| action.contains(w)) {
+        fix.push(action.to_owned());
+    } else {
+        fix.insert(0, action.to_owned());
+    }
     (
         title,
         "The driver itself says so; what ranks say afterwards follows from it.".into(),

@@ -117,7 +117,7 @@ pub(super) fn rendezvous(c: &Case<'_, '_>) -> Words {
             sh(port)
         )));
     }
-    fix.push("read the log of the ranks that did not come, and of the container before (kubectl logs --previous)".into());
+    fix.push("read the log of the ranks that did not come, and where their pod restarted that of the container before (kubectl logs --previous)".into());
     (title, cause, fix)
 }
 

@@ -106,10 +106,11 @@ impl Book<'_> {
             return;
         };
         let ranks: Vec<Rank> = self.plan.ranks_of(self.pod.index).cloned().collect();
+        // A rank that hung before did not die then: the executor notices the first that ends.
         let first = ranks
             .iter()
             .filter_map(|r| Some((r.stop?, r)))
-            .min_by_key(|(t, _)| *t);
+            .min_by_key(|(t, _)| (exit.at - *t > 10 * SEC, *t));
         let (Some((stop, first)), Some(met)) = (first, self.plan.begins(Phase::Rendezvous)) else {
             return;
         };

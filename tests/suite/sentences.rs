@@ -1,0 +1,236 @@
+//! What is said of the embedded cluster's accidents is true and does not contradict itself.
+
+use ncclscope::model::event::Stamped;
+use ncclscope::model::{Model, update};
+use ncclscope::rules::scene::{CheckVerdict, CommState, Finding, Glyph, Scene, Verdict};
+use ncclscope::sources::sim;
+use ncclscope::theme::{Depth, Terminal, Theme};
+
+use crate::stage;
+
+/// The scene at the end of a scenario.
+fn scene(name: &str) -> Scene {
+    let mut model = Model::default();
+    for (seq, (at, event)) in (1..).zip(sim::events(&sim::load(name).unwrap())) {
+        update(&mut model, Stamped { seq, at, event });
+    }
+    Scene::of(&model)
+}
+
+fn find<'a>(s: &'a Scene, id: &str) -> &'a Finding {
+    s.findings.iter().find(|f| f.id == id).unwrap()
+}
+
+fn roots(s: &Scene) -> Vec<&str> {
+    let own = s.findings.iter().filter(|f| f.consequence_of.is_none());
+    own.map(|f| f.id).collect()
+}
+
+/// Between ranks whose communicator failed no line proves that no connection was needed.
+#[test]
+fn what_could_not_connect_is_not_known() {
+    let s = scene("network-policy");
+    let all = &s.matrices[0];
+    assert!(all.is_undecided(0, 4) && all.is_undecided(4, 0) && all.is_undecided(3, 7));
+    assert!(
+        !all.is_undecided(0, 0) && !all.is_undecided(0, 5),
+        "no communicator in common"
+    );
+    assert!(
+        !all.is_undecided(0, 2),
+        "theirs is complete and needed no edge"
+    );
+    assert_eq!(
+        all.headline,
+        "14 connections seen; 4 pairs are not known: their communicators have not come up"
+    );
+    let failed = s
+        .communicators
+        .iter()
+        .filter(|c| c.state == CommState::Failed);
+    for c in failed {
+        let own = s.matrices.iter().find(|m| m.name == c.key).unwrap();
+        assert!(own.is_undecided(0, 1));
+        let group = s
+            .groups
+            .iter()
+            .find(|g| g.communicator.as_ref() == Some(&c.key));
+        let group = group.unwrap();
+        assert!(
+            group.routes.is_empty(),
+            "{}: nothing goes any way",
+            group.name
+        );
+        assert_eq!(
+            group.routes_open.as_deref(),
+            Some("its communicator did not come up")
+        );
+    }
+    for p in s.processes.iter().filter(|p| p.global_rank >= Some(4)) {
+        assert!(p.nccl_failed, "rank {:?}", p.global_rank);
+    }
+    let healthy = scene("healthy");
+    assert!(healthy.matrices.iter().all(|m| m.undecided.is_empty()));
+    assert!(healthy.processes.iter().all(|p| !p.nccl_failed));
+    let cells = healthy.matrices.iter().flat_map(|m| &m.cells);
+    assert!(cells.into_iter().all(|c| c.glyph != Glyph::Doubt));
+}
+
+/// Nothing outlives its container: no process, no server, no sample.
+#[test]
+fn what_a_container_held_ends_with_it() {
+    let s = scene("dead-rank-cascade");
+    assert!(s.pods.len() == 2 && !s.processes.is_empty());
+    for p in &s.processes {
+        assert_eq!(p.alive, Some(false), "{} {:?}", p.place(), p.global_rank);
+    }
+    for server in &s.serving {
+        assert_eq!((server.ready, server.running), (Some(false), None));
+        assert_eq!(server.why.as_deref(), Some("its container has ended"));
+    }
+    assert!(!s.serving.is_empty() && s.gpus.iter().any(|g| g.used.is_some()));
+    for g in s.gpus.iter().filter(|g| g.used.is_some()) {
+        assert!(g.ended && g.odd.is_none(), "{:?}", g.global_rank);
+    }
+    let memory = s.checks.iter().find(|c| c.id == "check.gpu-memory");
+    assert_ne!(memory.unwrap().verdict, CheckVerdict::Warn);
+}
+
+/// The log before is there only where a container has been started anew.
+#[test]
+fn the_previous_log_is_asked_for_only_where_there_is_one() {
+    let s = scene("dead-rank-cascade");
+    let fix = find(&s, "vllm.worker-died").fix.join("\n");
+    assert!(fix.contains("kubectl -n prod logs mixtral-0"), "{fix}");
+    assert!(!fix.contains("--previous"), "{fix}");
+    let s = scene("crashloop");
+    let fix = find(&s, "pod.crashloop").fix.join("\n");
+    assert!(fix.contains("logs --previous"), "{fix}");
+}
+
+/// A value that somebody meant is set everywhere, or nowhere; a switch that is a mistake goes.
+#[test]
+fn a_variable_is_made_equal_either_way() {
+    let s = scene("env-skew");
+    let fix = &find(&s, "pod.env-skew").fix;
+    assert!(fix[0].contains("NCCL_IB_TC, value: \"106\"") && fix[0].contains("every pod"));
+    assert!(fix[1].starts_with("remove NCCL_IB_TC") && fix[1].contains("in no pod"));
+    let s = scene("sockets-inside-host");
+    let fix = &find(&s, "pod.env-skew").fix;
+    assert!(fix[0].starts_with("remove NCCL_P2P_DISABLE"), "{fix:?}");
+    assert!(!fix.iter().any(|f| f.contains("every pod")));
+}
+
+/// One mistake in the environment is one cause, and each fix names a variable that is set.
+#[test]
+fn switches_that_send_a_host_to_the_network_are_one_cause() {
+    let s = scene("sockets-inside-host");
+    assert!(
+        roots(&s).iter().all(|id| *id != "pod.env-skew"),
+        "{:?}",
+        roots(&s)
+    );
+    let f = find(&s, "nccl.same-host-net");
+    let [p2p, shm] = f.fix.as_slice() else {
+        panic!("{:?}", f.fix)
+    };
+    for (fix, name) in [(p2p, "NCCL_P2P_DISABLE"), (shm, "NCCL_SHM_DISABLE")] {
+        assert!(fix.starts_with(&format!("remove {name} from containers[*].env in ")));
+    }
+}
+
+/// The headline is what a person must mend, never the raw line of what follows from it.
+#[test]
+fn the_headline_is_the_root_cause() {
+    for name in [
+        "xid",
+        "leftover-memory",
+        "no-interface",
+        "rank-config",
+        "ib-completion-error",
+        "watchdog-timeout",
+    ] {
+        let s = scene(name);
+        let f = &s.findings[0];
+        assert_eq!(f.consequence_of, None);
+        assert!(s.summary.ends_with(&f.title), "{name}: {}", s.summary);
+        assert_ne!(f.id, "vllm.worker-died", "{name}");
+    }
+}
+
+/// No pod may run on a node that is rebooted.
+#[test]
+fn a_node_is_emptied_before_it_is_rebooted() {
+    let s = scene("xid");
+    let fix = &find(&s, "gpu.xid").fix;
+    let at = |word: &str| fix.iter().position(|f| f.contains(word)).unwrap();
+    assert!(
+        at("cordon") < at("drain") && at("drain") < at("reboot"),
+        "{fix:?}"
+    );
+}
+
+/// Who the watchdog ended died of it, after it, and the rank that hung has not died before.
+#[test]
+fn the_watchdog_explains_whom_it_ends() {
+    let s = scene("watchdog-timeout");
+    assert_eq!(roots(&s), ["nccl.watchdog-timeout"]);
+    let dog = find(&s, "nccl.watchdog-timeout");
+    assert_eq!(dog.ranks, [5]);
+    for f in s.findings.iter().filter(|f| f.id == "vllm.worker-died") {
+        assert!(f.since.unwrap().ns >= dog.since.unwrap().ns, "{}", f.title);
+        assert!(!f.title.starts_with("rank 5 "), "{}", f.title);
+    }
+}
+
+/// One pod's log of two: what it shows is healthy, and it says what is missing.
+#[test]
+fn half_the_logs_of_a_healthy_job_are_healthy_as_far_as_they_go() {
+    let mut model = Model::default();
+    let s = sim::load("healthy").unwrap();
+    let first = sim::events(&s).into_iter().find_map(|(_, e)| match e {
+        ncclscope::model::event::Event::Log(l) => Some(l.source),
+        _ => None,
+    });
+    for (seq, (at, event)) in (1..).zip(sim::events(&s)) {
+        use ncclscope::model::event::{Event, SourceEvent};
+        let ours = match &event {
+            Event::Log(l) => Some(l.source) == first,
+            Event::Source(SourceEvent::Opened(id, _)) => Some(*id) == first,
+            _ => false,
+        };
+        if ours {
+            update(&mut model, Stamped { seq, at, event });
+        }
+    }
+    let s = Scene::of(&model);
+    assert_eq!(s.verdict, Verdict::Healthy, "{}", s.summary);
+    assert_eq!(
+        s.summary,
+        "the server answers and 4 of 8 ranks serve, as far as these logs show: the logs of 4 ranks are not here"
+    );
+}
+
+/// The ladder puts whom the finding proves on top, not those who merely wait for it.
+#[test]
+fn the_ladder_and_the_finding_name_the_same_rank() {
+    let s = scene("hang-after-init");
+    assert_eq!(find(&s, "vllm.hung").ranks, [5]);
+    for p in s.processes.iter().filter(|p| p.global_rank.is_some()) {
+        let accused = (p.global_rank == Some(5)).then_some("vllm.hung");
+        assert_eq!(p.accused, accused);
+        assert!(accused.is_some() || p.still.is_none_or(|s| s.waits));
+    }
+    let can = Terminal {
+        depth: Depth::Indexed,
+        ascii: false,
+    };
+    let text = stage::text(&stage::draw(
+        &s,
+        &stage::model(200, 50),
+        &Theme::standard(can),
+    ));
+    let at = |word: &str| text.iter().position(|l| l.contains(word));
+    let head = at("START-UP").unwrap();
+    assert!(text[head + 1].contains("rank 5") && text[head + 1].contains("named by vllm.hung"));
+}
