@@ -23,6 +23,7 @@ impl Process {
                 let stranger = || edge.is_none_or(|edge| !r.has(&edge));
                 r.comm == comm && r.takes(local, index) && !(thread.resumed && stranger())
             });
+        let mut run = thread.run.filter(|_| current);
         if !current {
             let known = u32::try_from(self.comms.len()).unwrap_or(u32::MAX);
             // The same connection after the same call: what was concluded then holds again.
@@ -37,25 +38,32 @@ impl Process {
                 });
             thread.resumed = again.is_some();
             thread.run = again;
-            if again.is_none() {
-                if self.runs.len() >= RUNS_KEPT {
-                    self.runs_dropped += 1;
-                    return None;
-                }
-                thread.run = u32::try_from(self.runs.len()).ok();
-                self.runs.push(Run {
-                    tid,
-                    comm,
-                    window: named.is_none() && comm.is_some(),
-                    known,
-                    hint: self.last_coll,
-                    first_line: line,
-                    ..Run::default()
-                });
-            }
+            run = again;
         }
-        let run = thread.run?;
-        self.runs.get_mut(run as usize)
+        if run.is_none() {
+            run = self.begin(tid, comm, named.is_none() && comm.is_some(), line);
+        }
+        self.runs.get_mut(run? as usize)
+    }
+
+    /// Begins a run of a thread; none where too many are kept. `window`: an init window names its communicator.
+    fn begin(&mut self, tid: u64, comm: Option<u32>, window: bool, line: u64) -> Option<u32> {
+        if self.runs.len() >= RUNS_KEPT {
+            self.runs_dropped += 1;
+            return None;
+        }
+        let run = u32::try_from(self.runs.len()).ok();
+        self.threads.made(tid).run = run;
+        self.runs.push(Run {
+            tid,
+            comm,
+            window,
+            known: u32::try_from(self.comms.len()).unwrap_or(u32::MAX),
+            hint: self.last_coll,
+            first_line: line,
+            ..Run::default()
+        });
+        run
     }
 
     /// Ends a run at a collective call. Connections printed again between calls would otherwise make a new
@@ -116,20 +124,7 @@ impl Process {
         if let Some(at) = latest {
             return self.runs.get_mut(at as usize);
         }
-        if self.runs.len() >= RUNS_KEPT {
-            self.runs_dropped += 1;
-            return None;
-        }
-        thread.run = u32::try_from(self.runs.len()).ok();
-        self.runs.push(Run {
-            tid,
-            comm,
-            window: comm.is_some(),
-            known: u32::try_from(self.comms.len()).unwrap_or(u32::MAX),
-            hint: self.last_coll,
-            first_line: line,
-            ..Run::default()
-        });
-        self.runs.last_mut()
+        let run = self.begin(tid, comm, comm.is_some(), line)?;
+        self.runs.get_mut(run as usize)
     }
 }
