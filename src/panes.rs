@@ -17,6 +17,7 @@ pub mod parts;
 pub mod pods;
 pub mod present;
 pub mod ranks;
+mod reach;
 pub mod table;
 pub mod test;
 pub mod vram;

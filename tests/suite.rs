@@ -60,6 +60,8 @@ mod kiosk;
 mod layout;
 #[path = "suite/leaks.rs"]
 mod leaks;
+#[path = "suite/mend.rs"]
+mod mend;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]

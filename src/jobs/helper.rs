@@ -15,7 +15,7 @@ use super::{inside, prepare, submit};
 use crate::model::event::{Errand, Event, PodKey};
 use crate::model::screen::{ALLREDUCE, CANCEL};
 use crate::model::testrun::TestEvent;
-use crate::sources::cluster::{Access, Connection, Helper, Shown};
+use crate::sources::cluster::{Access, Helper, Shown};
 use crate::sources::gate::Action;
 
 /// Who runs tests for a screen; tests under way are in `chores`.
@@ -23,6 +23,9 @@ use crate::sources::gate::Action;
 pub fn helper(chores: TaskTracker) -> Helper {
     Box::new(move |access| serve(access, chores.clone()).boxed())
 }
+
+/// What ending a test does.
+pub const ENDS: &str = "The test ends before its time, and everything that it created is removed.";
 
 /// A test under way.
 struct Running {
@@ -68,7 +71,7 @@ async fn end(access: &Access, running: &Running) {
         object: running.object.clone(),
     };
     let shown = Shown {
-        body: "The test ends before its time, and everything that it created is removed.".into(),
+        body: ENDS.into(),
         word: None,
     };
     tokio::select! {
@@ -122,7 +125,11 @@ async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Ru
     }
     let room = prepare::room(&link, &plan).await;
     let shown = Shown {
-        body: body(&link, &plan, &room),
+        body: body(
+            &link.context().unwrap_or_else(|| link.server()),
+            &plan,
+            &room,
+        ),
         word: None,
     };
     let leave = access.ask(submit::action(&plan), shown).await;
@@ -206,8 +213,8 @@ async fn pass_on(access: &Access, mut rx: mpsc::Receiver<TestEvent>, cancel: &Ca
 }
 
 /// What is shown before the answer: where, what is in the way, what could hurt, the objects.
-fn body(link: &Connection, plan: &Plan, room: &[String]) -> String {
-    let cluster = link.context().unwrap_or_else(|| link.server());
+#[must_use]
+pub fn body(cluster: &str, plan: &Plan, room: &[String]) -> String {
     let nodes = if plan.nodes.is_empty() {
         "any node that suits".to_owned()
     } else {

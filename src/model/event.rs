@@ -130,6 +130,9 @@ pub struct Session {
     pub level: Level,
     /// `--read-only`: the level can't be raised.
     pub locked: bool,
+    /// When an all-reduce test begins that nobody has to ask for: some scenarios of the embedded cluster have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_at: Option<Nanos>,
 }
 
 /// Identity of a log source, unique in one run, given by whoever opens it.

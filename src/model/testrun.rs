@@ -210,6 +210,8 @@ pub struct TestRun {
     pub ending: Option<Ending>,
     /// What is left in the cluster; `None` while nothing was cleaned up.
     pub left: Option<Vec<String>>,
+    /// When that was known: from then on nothing goes on.
+    pub cleaned: Option<Nanos>,
     /// The script spoke: its rows are read from its JSON alone.
     scripted: bool,
     wrong: u64,
@@ -236,7 +238,10 @@ impl TestRun {
             TestEvent::Source(event) => self.tell(Event::Source(event), now),
             TestEvent::Log { source, block } => self.log(source, &block, now),
             TestEvent::Ended(ending) => self.ending = Some(ending),
-            TestEvent::Cleaned(left) => self.left = Some(left),
+            TestEvent::Cleaned(left) => {
+                self.left = Some(left);
+                self.cleaned = self.cleaned.or(Some(now));
+            }
         }
     }
 

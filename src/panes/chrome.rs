@@ -9,7 +9,7 @@ use super::{PANES, Page, View, matrix, present};
 use crate::model::event::{EdgeState, Feed, Level, Position, Question, Session};
 use crate::model::keys;
 use crate::model::screen::Mode;
-use crate::parse::At;
+use crate::parse::Nanos;
 use crate::rules::scene::Scene;
 use crate::theme::Role;
 
@@ -148,8 +148,8 @@ fn standing(view: &View<'_>, width: u16) -> Vec<(String, Role)> {
     if let Some(kept) = recording(view) {
         out.push((format!("{gap}{}", kept.0), kept.1));
     }
-    if let Some(age) = freshness(view) {
-        out.push((format!("{gap}{age}"), Role::Quiet));
+    if let Some((age, role)) = freshness(view) {
+        out.push((format!("{gap}{age}"), role));
     }
     if let Some(position) = &view.screen.replay {
         let text = place(position, wide);
@@ -220,20 +220,32 @@ fn place(position: &Position, wide: bool) -> String {
     text
 }
 
-/// How old the newest fact is; for files, where it ends.
-pub(super) fn freshness(view: &View<'_>) -> Option<String> {
-    let newest: Option<At> = view.scene.sources.iter().filter_map(|s| s.last_stamp).max();
-    let newest = newest.or(view.scene.now)?;
-    match view.session.feed {
-        Feed::Files => Some(format!("until {}", parts::clock(newest))),
-        _ => {
-            let now = view.scene.now?;
-            Some(format!(
-                "facts {}",
-                parts::duration(now.ns.saturating_sub(newest.ns))
-            ))
-        }
+/// Facts older than this are no news of what is.
+const OLD: Nanos = 10 * 60 * 1_000_000_000;
+
+/// How old the newest fact is, whoever told it; for files, where it ends.
+pub(super) fn freshness(view: &View<'_>) -> Option<(String, Role)> {
+    let scene = view.scene;
+    let logs = scene.sources.iter().filter_map(|s| s.last_stamp);
+    let gpus = scene.gpus.iter().filter_map(|g| g.at);
+    let servers = scene.serving.iter().filter_map(|s| s.at);
+    let feed = view.session.feed;
+    if feed == Feed::Files {
+        let newest = logs.max().or(scene.now)?;
+        return Some((format!("until {}", parts::clock(newest)), Role::Quiet));
     }
+    let newest = logs.chain(gpus).chain(servers).max();
+    if newest.is_none() && scene.pods.is_empty() && scene.gpus.is_empty() {
+        return Some(("no facts yet".into(), Role::Quiet));
+    }
+    let now = scene.now?;
+    let age = now.ns.saturating_sub(newest.unwrap_or(now).ns);
+    // A recording is old by nature.
+    Some(if age >= OLD && feed != Feed::Replay {
+        (format!("facts {} old", parts::age(age)), Role::Warn)
+    } else {
+        (format!("facts {}", parts::duration(age)), Role::Quiet)
+    })
 }
 
 /// What keeps the cluster from telling more, in the rule: one sentence, each reason once, with what it holds back.
@@ -328,13 +340,12 @@ pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         let role = if *open { Role::Tab } else { Role::Quiet };
         x += pen.text(x, area.y, end.saturating_sub(x), text.trim_end(), role);
         if let Some((n, role)) = badge {
-            x += pen.text(
-                x + 1,
-                area.y,
-                end.saturating_sub(x + 1),
-                &n.to_string(),
-                *role,
-            ) + 1;
+            // Without a name between them two numbers would be one list: 3:7 is seven in pane 3.
+            if text.ends_with(' ') {
+                pen.text(x, area.y, end.saturating_sub(x), ":", Role::Quiet);
+            }
+            x += 1;
+            x += pen.text(x, area.y, end.saturating_sub(x), &n.to_string(), *role);
         }
         x += gap;
     }

@@ -3,7 +3,7 @@
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
-use super::{View, chrome, findings};
+use super::{View, chrome, findings, reach};
 use crate::model::kiosk::{Bad, Kiosk};
 use crate::model::screen::PaneId;
 use crate::parse::At;
@@ -234,7 +234,9 @@ fn facts(view: &View<'_>, area: &Rect, used: u16, pen: &mut Pen<'_>) {
 
 /// The verdict's sentence; where nothing is seen, why, and what was last known.
 fn sentence(view: &View<'_>, blind: &[String], area: Rect, pen: &mut Pen<'_>) {
-    let said = if blind.is_empty() {
+    let said = if let Some(why) = reach::unreached(view) {
+        why
+    } else if blind.is_empty() {
         view.scene.summary.clone()
     } else {
         let last = parts::verdict(view.scene.verdict).0.to_lowercase();

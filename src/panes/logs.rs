@@ -1,5 +1,7 @@
 //! All containers merged by time, or those that the filter asks for: fields understood, repeats folded, gaps counted.
 
+use std::collections::BTreeMap;
+
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
@@ -213,6 +215,8 @@ fn status(view: &View<'_>, logs: &Logs, follows: bool, area: Rect, pen: &mut Pen
 
 /// Where the fields of a row go.
 struct Columns {
+    /// What the sources of the rows are called.
+    names: BTreeMap<u32, String>,
     time: u16,
     source: u16,
     rank: u16,
@@ -222,12 +226,15 @@ struct Columns {
 
 impl Columns {
     fn of(scene: &Scene, rows: &[Row<'_>], width: u16, raw: bool) -> Self {
-        let names = rows
-            .iter()
-            .map(|r| parts::columns(short(source_name(scene, r.source))));
+        let mut names = BTreeMap::new();
+        for row in rows {
+            let name = || label(scene, source_name(scene, row.source)).to_owned();
+            names.entry(row.source.0).or_insert_with(name);
+        }
+        let widest = names.values().map(|n| parts::columns(n)).max();
         let many = scene.sources.len() > 1;
         let source = if many && width >= 50 {
-            names.max().unwrap_or(0).min(width / 6).min(24) + 1
+            widest.unwrap_or(0).min(width / 6).min(24) + 1
         } else {
             0
         };
@@ -239,6 +246,7 @@ impl Columns {
         let ranked = scene.processes.iter().any(|p| p.global_rank.is_some());
         let rank = if ranked && width >= 70 { 5 } else { 0 };
         Self {
+            names,
             time,
             source,
             rank,
@@ -279,7 +287,8 @@ impl Columns {
             } else {
                 Role::LogSource
             };
-            let name = parts::tail(short(source_name(scene, row.source)), self.source - 1);
+            let name = self.names.get(&row.source.0).map_or("?", String::as_str);
+            let name = parts::tail(name, self.source - 1);
             pen.text(x, area.y, self.source - 1, &name, role);
             x += self.source;
         }
@@ -354,6 +363,27 @@ fn source_name(scene: &Scene, id: SourceId) -> &str {
         .sources
         .get(id.0 as usize)
         .map_or("?", |s| s.name.as_str())
+}
+
+/// [`short`]; of two files with one name as much of the path as tells them apart: `a/vllm.log`, `b/vllm.log`.
+fn label<'a>(scene: &Scene, name: &'a str) -> &'a str {
+    let own = short(name);
+    if !name.ends_with(own) {
+        return own;
+    }
+    let all = scene.sources.iter().map(|s| s.name.as_str());
+    let alike: Vec<&str> = all.filter(|n| *n != name && short(n) == own).collect();
+    let taken = |end: &str| {
+        let under = |n: &&str| {
+            n.strip_suffix(end)
+                .is_some_and(|r| r.is_empty() || r.ends_with('/'))
+        };
+        alike.iter().any(under)
+    };
+    let ends = name
+        .rmatch_indices('/')
+        .filter_map(|(at, _)| name.get(at + 1..));
+    ends.chain([name]).find(|end| !taken(end)).unwrap_or(name)
 }
 
 /// `prod/mixtral-0-1/vllm` is said `mixtral-0-1`; a path by its file.

@@ -9,9 +9,10 @@ use ratatui::layout::Rect;
 
 use super::matrix::Grid;
 use super::parts::{self, Pen};
-use super::{Pane, View, findings, present, vram};
+use super::{Pane, View, findings, present, reach, vram};
 use crate::model::screen::PaneId;
 use crate::rules::scene::{Finding, Scene, Severity, Verdict};
+use crate::rules::testing::state;
 use crate::theme::Role;
 
 /// The pane.
@@ -48,6 +49,15 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         Rect {
             y,
             height: (bottom - y).min(area.height / 2),
+            ..inner
+        },
+        pen,
+    );
+    y += tested(
+        view,
+        Rect {
+            y,
+            height: bottom - y,
             ..inner
         },
         pen,
@@ -120,11 +130,42 @@ fn sentence(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     } else {
         role
     };
-    let text = match scene.summary.as_str() {
-        "" => "Nothing has been seen yet that allows a verdict.",
-        said => said,
+    let unreached = reach::unreached(view);
+    let text = match (&unreached, scene.summary.as_str()) {
+        (Some(why), _) => why.as_str(),
+        (None, "") => "Nothing has been seen yet that allows a verdict.",
+        (None, said) => said,
+    };
+    let role = if unreached.is_some() {
+        Role::Fail
+    } else {
+        role
     };
     pen.wrapped(area.x, area.y, area.width, 2.min(area.height), text, role)
+}
+
+/// The all-reduce test in a line: the workload's verdict is its own, and a bad test must not be silent beside it.
+fn tested(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
+    let Some(test) = view.scene.test.as_deref().filter(|_| area.height > 0) else {
+        return 0;
+    };
+    let (word, grade) = state(test);
+    let where_ = "7 shows it";
+    let right = parts::columns(where_) + 2;
+    let n = pen.text(area.x, area.y, area.width, "ALL-REDUCE TEST  ", Role::Label);
+    let at = area.x + n;
+    let n =
+        n + pen.text(
+            at,
+            area.y,
+            area.width.saturating_sub(n),
+            word,
+            super::test::role(grade),
+        ) + 2;
+    let room = area.width.saturating_sub(n + right);
+    pen.text(area.x + n, area.y, room, &test.sentence, Role::Text);
+    pen.right(area.x, area.y, area.width, where_, Role::Quiet);
+    1
 }
 
 /// The findings: the selected one with its cause and its fix, the others a line each.
@@ -310,7 +351,10 @@ pub(super) fn numbers(scene: &Scene) -> Vec<Option<u32>> {
 }
 
 /// Where the ranks are in one sentence, for the panes that list them.
-pub(super) fn where_they_are(scene: &Scene) -> (String, Role) {
-    let rungs = rungs::rungs(scene);
-    ladder::sentence(&rungs, scene.now)
+pub(super) fn where_they_are(view: &View<'_>) -> (String, Role) {
+    let rungs = rungs::rungs(view.scene);
+    match reach::unreached(view).filter(|_| rungs.is_empty()) {
+        Some(why) => (why, Role::Fail),
+        None => ladder::sentence(&rungs, view.scene.now),
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ratatui::layout::Rect;
 
+use super::logs::body;
 use super::parts::{self, Pen};
 use super::table::{self, Column};
 use super::{Page, Pane, View};
@@ -334,7 +335,10 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
             (gone, Role::Fail),
         ]);
         if let Some(error) = &p.first_error {
-            page.line(&[("  first error  ", Role::Label), (&error.text, Role::Fail)]);
+            page.line(&[
+                ("  first error  ", Role::Label),
+                (&body(&error.text, false), Role::Fail),
+            ]);
         }
     }
     let sources: Vec<_> = view

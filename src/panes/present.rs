@@ -96,7 +96,7 @@ pub fn spread(small: &Buffer, body: Rect, buf: &mut Buffer) {
 /// The verdict, what it is about, how old.
 pub fn header(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let (word, role) = parts::verdict(view.scene.verdict);
-    let age = chrome::freshness(view).unwrap_or_default();
+    let age = chrome::freshness(view).map_or_else(String::new, |(age, _)| age);
     let right = parts::columns(&age);
     let what = chrome::subject(view.session);
     let n = pen.text(area.x + 1, area.y, area.width, word, role) + 4;

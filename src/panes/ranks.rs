@@ -76,7 +76,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         grid::draw(view, area, pen);
         return;
     }
-    let (sentence, role) = overview::where_they_are(view.scene);
+    let (sentence, role) = overview::where_they_are(view);
     pen.text(x, area.y, width, &sentence, role);
     let table = Rect {
         y: area.y + 1,

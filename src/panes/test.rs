@@ -109,6 +109,16 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             Role::Strong,
         )
         .max(1);
+    if let Some(next) = test.next().filter(|_| area.height >= 9) {
+        y += pen.wrapped(
+            x,
+            y,
+            width,
+            2.min(end.saturating_sub(y)),
+            next,
+            Role::Notice,
+        );
+    }
     if y < end && area.height >= 9 {
         pen.text(x, y, width, &whose(test), Role::Quiet);
         y += 1;
@@ -249,10 +259,19 @@ fn ribbon(test: &TestView, x: u16, y: u16, width: u16, rows: u16, pen: &mut Pen<
 }
 
 fn told(v: &PhaseView, running: bool) -> String {
+    let word = word(v);
     if v.phase == Phase::Done || v.took == 0 || (v.open && !running) {
-        return v.phase.word().to_owned();
+        return word.to_owned();
     }
-    format!("{} {}", v.phase.word(), parts::duration(v.took))
+    format!("{word} {}", parts::duration(v.took))
+}
+
+/// Its word; what is not open any more was cleaned up.
+fn word(v: &PhaseView) -> &'static str {
+    match v.phase {
+        Phase::Cleaning if !v.open => "cleaned up",
+        phase => phase.word(),
+    }
 }
 
 fn compared(c: &Compared, x: u16, y: u16, width: u16, pen: &mut Pen<'_>) {

@@ -1,13 +1,16 @@
 //! The report for a pipeline: checks and findings as test cases of JUnit's XML.
 //!
-//! A case fails where the report would end with exit code 1; what could not be decided is skipped, with the reason.
+//! A case fails where the report would end with exit code 1; what could not be decided is skipped, with
+//! the reason; a warning passes and says its text in `system-out`.
 
 use std::io::{self, Write};
 
 use super::redact::Redactor;
 use super::{FailOn, check, confidence, severity, verdict};
 use crate::parse::is_unseen;
+use crate::rules::busbw::Grade;
 use crate::rules::scene::{CheckVerdict, Evidence, Finding, Scene, Severity, Verdict};
+use crate::rules::testing::state;
 
 /// Evidence lines of a case.
 const EVIDENCE: usize = 12;
@@ -47,6 +50,8 @@ struct Case {
 
 enum Outcome {
     Passed,
+    /// Passed, with something to say.
+    Warned(String),
     Skipped(String),
     Failed {
         kind: String,
@@ -127,18 +132,48 @@ impl<W: Write> Suite<'_, W> {
         }
     }
 
+    /// The all-reduce test: it fails where numbers or elements are bad, whatever the workload's verdict is.
+    fn test(&self) -> Option<Case> {
+        let test = self.scene.test.as_deref()?;
+        let (word, grade) = state(test);
+        let said = || format!("{word}: {}", test.sentence);
+        Some(Case {
+            class: "allreduce".to_owned(),
+            name: super::tests::id(test).to_owned(),
+            outcome: match grade {
+                Some(Grade::Good) => Outcome::Passed,
+                Some(Grade::Warn) => Outcome::Warned(said()),
+                Some(Grade::Below | Grade::Wrong) => {
+                    let failures = test.failures.iter().map(ToString::to_string);
+                    let next = test.next().map(str::to_owned);
+                    let body: Vec<String> = failures.take(EVIDENCE).chain(next).collect();
+                    Outcome::Failed {
+                        kind: word.to_owned(),
+                        message: test.sentence.clone(),
+                        body: body.join("\n"),
+                    }
+                }
+                Some(Grade::Failed | Grade::Undecided) | None => Outcome::Skipped(said()),
+            },
+        })
+    }
+
     fn all(&mut self) -> io::Result<()> {
         let mut cases = vec![self.verdict()];
+        cases.extend(self.test());
         for c in &self.scene.checks {
             let word = check(c).verdict;
             let outcome = match c.verdict {
-                CheckVerdict::Pass | CheckVerdict::NotApplicable => Outcome::Passed,
+                CheckVerdict::Pass => Outcome::Passed,
+                CheckVerdict::Warn => {
+                    Outcome::Warned([&[c.output.clone()][..], &c.fix].concat().join("\n"))
+                }
                 CheckVerdict::Fail => Outcome::Failed {
                     kind: word.to_owned(),
                     message: c.output.lines().next().unwrap_or(word).to_owned(),
                     body: [&[c.output.clone()][..], &c.fix].concat().join("\n"),
                 },
-                CheckVerdict::Warn
+                CheckVerdict::NotApplicable
                 | CheckVerdict::Waiting
                 | CheckVerdict::Unknown
                 | CheckVerdict::Forbidden => Outcome::Skipped(format!("{word}: {}", c.output)),
@@ -178,6 +213,10 @@ impl<W: Write> Suite<'_, W> {
             write!(self.out, "<testcase classname=\"{class}\" name=\"{name}\"")?;
             match case.outcome {
                 Outcome::Passed => writeln!(self.out, "/>")?,
+                Outcome::Warned(said) => {
+                    let said = self.text(&said);
+                    writeln!(self.out, "><system-out>{said}</system-out></testcase>")?;
+                }
                 Outcome::Skipped(why) => {
                     let why = self.text(&why);
                     writeln!(self.out, "><skipped message=\"{why}\"/></testcase>")?;

@@ -8,6 +8,7 @@ use super::{check, confidence, parts, severity, verdict};
 use crate::parse::clean;
 use crate::rules::findings::{followers, whom};
 use crate::rules::scene::{Evidence, Finding, Glyph, Matrix, Scene};
+use crate::rules::testing::state;
 
 /// Evidence lines of a finding; the JSON report has all.
 const EVIDENCE: usize = 6;
@@ -97,6 +98,7 @@ impl<W: Write> Page<'_, W> {
                 self.finding(i + 1, finding)?;
             }
         }
+        self.test()?;
         self.ranks()?;
         self.matrix()?;
         if !scene.pods.is_empty() {
@@ -192,6 +194,28 @@ impl<W: Write> Page<'_, W> {
                 )?;
             }
             writeln!(self.out)?;
+        }
+        Ok(())
+    }
+
+    /// What an all-reduce test came to; its rows are in the JSON report.
+    fn test(&mut self) -> io::Result<()> {
+        let Some(test) = self.scene.test.as_deref() else {
+            return Ok(());
+        };
+        let (word, _) = state(test);
+        let id = self.text(super::tests::id(test));
+        let said = self.text(&test.sentence);
+        writeln!(self.out, "## All-reduce test: {word}\n")?;
+        writeln!(self.out, "{id}: {said}\n")?;
+        let failures = test.failures.iter().filter(|f| !f.echo);
+        for failure in failures.take(EVIDENCE) {
+            let failure = self.text(&failure.to_string());
+            writeln!(self.out, "- {failure}")?;
+        }
+        if let Some(next) = test.next() {
+            let next = self.text(next);
+            writeln!(self.out, "{next}\n")?;
         }
         Ok(())
     }

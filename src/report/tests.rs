@@ -32,6 +32,11 @@ pub struct TestRow<'a> {
     pub wrong: Option<u64>,
 }
 
+/// Name of the test's Job.
+pub(super) fn id(test: &TestView) -> &str {
+    test.planned.as_ref().map_or("", |p| p.job.as_str())
+}
+
 /// The entry of a test.
 pub(super) fn of(test: &TestView) -> TestEntry<'_> {
     let rows = test.series.iter().flat_map(|s| {
@@ -50,8 +55,8 @@ pub(super) fn of(test: &TestView) -> TestEntry<'_> {
         })
     });
     TestEntry {
-        id: test.planned.as_ref().map_or("", |p| p.job.as_str()),
-        phase: test.phases.last().map(|p| p.phase.word()),
+        id: id(test),
+        phase: test.phase(),
         verdict: match test.verdict.as_ref().map(|v| v.grade) {
             Some(Grade::Good) => "good",
             Some(Grade::Warn) => "warn",

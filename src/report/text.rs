@@ -6,11 +6,13 @@ use std::io::{self, Write};
 use super::parts::{comm_state, family, nccl_step, stage};
 use super::{confidence, severity, verdict};
 use crate::parse::clean;
+use crate::rules::busbw::Grade;
 use crate::rules::findings::{followers, ranges, whom};
 use crate::rules::scene::{
     Communicator, Evidence, Finding, Glyph, Matrix, ProcessView, Scene, Severity, SourceView,
     Verdict,
 };
+use crate::rules::testing::state;
 
 /// Longest matrix side that is printed cell by cell: with its margin it fits 80 columns.
 const MATRIX_SIDE: usize = 32;
@@ -40,6 +42,7 @@ pub fn write(mut out: impl Write, scene: &Scene, style: Style) -> io::Result<()>
     };
     page.answer()?;
     page.findings()?;
+    page.test()?;
     page.workloads()?;
     page.processes()?;
     page.communicators()?;
@@ -184,6 +187,30 @@ impl<W: Write> Page<'_, W> {
                 echo.id,
                 tame(&whom)
             )?;
+        }
+        Ok(())
+    }
+
+    /// What an all-reduce test came to; its rows are in the JSON report.
+    fn test(&mut self) -> io::Result<()> {
+        let Some(test) = self.scene.test.as_deref() else {
+            return Ok(());
+        };
+        let (word, grade) = state(test);
+        let code = match grade {
+            Some(Grade::Good) => "1;32",
+            Some(Grade::Warn) => "1;33",
+            Some(Grade::Below | Grade::Wrong | Grade::Failed) => "1;31",
+            Some(Grade::Undecided) | None => "1",
+        };
+        let word = self.paint(code, word);
+        self.heading("ALL-REDUCE TEST", &tame(super::tests::id(test)))?;
+        writeln!(self.out, "  {word}  {}", tame(&test.sentence))?;
+        for failure in test.failures.iter().filter(|f| !f.echo).take(EVIDENCE) {
+            writeln!(self.out, "  {}", tame(&failure.to_string()))?;
+        }
+        if let Some(next) = test.next() {
+            writeln!(self.out, "  {next}")?;
         }
         Ok(())
     }

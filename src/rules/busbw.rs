@@ -142,6 +142,8 @@ pub struct Verdict {
     pub measured: Option<f64>,
     /// Its size, bytes.
     pub bytes: Option<u64>,
+    /// Its type.
+    pub kind: Option<String>,
     /// Expected bus bandwidth, GB/s.
     pub expected: Option<f64>,
     /// Where that number comes from.
@@ -168,6 +170,7 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         sentence: String::new(),
         measured: best.map(|h| h.busbw),
         bytes: largest.map(|r| r.bytes),
+        kind: largest.map(|r| r.kind.clone()),
         expected: None,
         source: None,
         workload: None,
@@ -281,8 +284,9 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         format!(" {of_pairs}")
     };
     verdict.sentence = format!(
-        "{:.1} GB/s at {size}, {:.0} % of the {:.1} GB/s that {} gives.{hint}{slow}{more}",
+        "{:.1} GB/s at {size} of {}, {:.0} % of the {:.1} GB/s that {} gives.{hint}{slow}{more}",
         half.busbw,
+        row.kind,
         ratio * 100.0,
         e.busbw,
         e.limit

@@ -99,6 +99,28 @@ pub struct TestView {
 }
 
 impl TestView {
+    /// How far it is, in a word: what was cleaned up is done.
+    #[must_use]
+    pub fn phase(&self) -> Option<&'static str> {
+        let last = self.phases.last()?;
+        let over = self.left.is_some() && last.phase == Phase::Cleaning;
+        Some(if over { Phase::Done } else { last.phase }.word())
+    }
+
+    /// What to do next where it is slow and nobody is named: with two pods there is but one pair.
+    #[must_use]
+    pub fn next(&self) -> Option<&'static str> {
+        let slow = self
+            .verdict
+            .as_ref()
+            .is_some_and(|v| matches!(v.grade, Grade::Below | Grade::Warn));
+        (slow && self.pairs.is_empty() && self.pods.len() > 1).then(|| match self.pods.len() {
+            2 => "Next: it is the link between these two pods or one of their nodes: a test over three pods or more \
+                  with --pairs names which.",
+            _ => "Next: :allreduce --pairs measures every two pods alone and names the slow node or link.",
+        })
+    }
+
     /// Sizes measured, smallest first.
     #[must_use]
     pub fn sizes(&self) -> Vec<u64> {
@@ -112,12 +134,24 @@ impl TestView {
         all
     }
 
-    /// Highest bus bandwidth that GPUs reached at a size.
+    /// What the grade is about: its type over NCCL; before there is one, the first that goes over GPUs, else gloo.
     #[must_use]
-    pub fn best(&self, bytes: u64) -> Option<f64> {
-        let all = self.series.iter().filter(|s| s.on_gpus());
-        all.filter_map(|s| s.points.get(&bytes).map(|(h, _)| h.busbw))
-            .max_by(f64::total_cmp)
+    pub fn graded(&self) -> Option<&Series> {
+        let kind = self.verdict.as_ref().and_then(|v| v.kind.as_deref());
+        let sweeps = || {
+            self.series
+                .iter()
+                .filter(|s| s.on_gpus() && s.by != "pynccl")
+        };
+        let of_kind = sweeps().find(|s| kind == Some(s.kind.as_str()));
+        of_kind.or(sweeps().next()).or(self.series.first())
+    }
+
+    /// Bus bandwidth of [`Self::graded`] at a size, where it went over GPUs.
+    #[must_use]
+    pub fn busbw(&self, bytes: u64) -> Option<f64> {
+        let series = self.graded().filter(|s| s.on_gpus())?;
+        series.points.get(&bytes).map(|(half, _)| half.busbw)
     }
 
     /// Wrong elements at a size; `None` where nothing was checked.
@@ -195,12 +229,12 @@ pub fn state(test: &TestView) -> (&'static str, Option<Grade>) {
 }
 
 fn phases(run: &TestRun, now: Nanos) -> Vec<PhaseView> {
-    let over = run.left.is_some();
+    let over = run.cleaned.is_some();
     let ends = run.phases.iter().skip(1).map(|(_, at, _)| *at);
     let last = run.phases.len().saturating_sub(1);
     run.phases
         .iter()
-        .zip(ends.chain([now]))
+        .zip(ends.chain([run.cleaned.unwrap_or(now)]))
         .enumerate()
         .map(|(i, ((phase, at, note), end))| PhaseView {
             phase: *phase,

@@ -101,6 +101,7 @@ impl ClusterOptions {
             workload,
             level,
             locked,
+            test_at: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! The clock of a scenario begins at [`Scenario::start_ns`], a fixed date: whoever plays one stamps its events
 //! with that clock and not with the wall's.
 
+mod desk;
 pub mod forever;
 pub mod load;
 pub mod plan;
@@ -34,6 +35,7 @@ use crate::model::event::{
 use crate::parse::{Block, Nanos};
 
 use super::simlog;
+use desk::Desk;
 pub use load::{ScenarioError, list, load, parse};
 use plan::{Plan, Pod};
 pub use scenario::{Expect, Scenario};
@@ -62,9 +64,10 @@ pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
     }
     samples::write(s, &plan, &mut out);
     samples::endpoints(s, &plan, &mut out);
-    if let Some(after) = s.test.at {
-        let begun = test::play(s, plan.start + plan::secs(after), "");
-        out.extend(begun.unwrap_or_default());
+    if let Some(at) = test_at(s)
+        && let Ok(wanted) = test::want(s, at, "")
+    {
+        out.extend(test::play(s, at, wanted));
     }
     out.retain(|(at, _)| *at <= plan.end);
     // Stable: what happens at one moment keeps the order of writing.
@@ -84,7 +87,13 @@ pub fn session(s: &Scenario) -> Session {
         // Its pods may be looked into: nobody is harmed.
         level: Level::Probe,
         locked: false,
+        test_at: test_at(s),
     }
+}
+
+/// When the scenario's own test begins.
+fn test_at(s: &Scenario) -> Option<Nanos> {
+    Some(s.origin_ns() + plan::secs(s.test.at?))
 }
 
 /// Plays a scenario into a channel at `speed` times its own pace, until it is over and nobody can ask for anything
@@ -103,6 +112,7 @@ pub async fn play(
     let paced = speed > 0.0 && speed.is_finite();
     let mut queue: VecDeque<(Nanos, Event)> = events(&scenario).into();
     let (mut asked, mut last) = (true, start);
+    let mut desk = Desk::default();
     loop {
         let next = queue.front().map(|(at, _)| *at);
         if next.is_none() && !asked {
@@ -131,13 +141,14 @@ pub async fn play(
                     let passed = (begun.elapsed().as_secs_f64() * speed * 1e9) as Nanos;
                     // At once, where there is no pace: after all that was told.
                     let now = if paced { start + passed } else { last };
-                    match obey(&scenario, &mut queue, now, &errand) {
-                        Ok(()) => {}
-                        Err(text) => {
-                            if tx.send(Event::Note { text, bad: true }).await.is_err() {
-                                return;
-                            }
-                        }
+                    let said = match desk.obey(&scenario, &mut queue, now, &errand) {
+                        Ok(said) => said,
+                        Err(text) => Some(Event::Note { text, bad: true }),
+                    };
+                    if let Some(event) = said
+                        && tx.send(event).await.is_err()
+                    {
+                        return;
                     }
                 }
             },
@@ -154,53 +165,14 @@ pub async fn play(
                         return;
                     }
                 }
+                if let Some(number) = desk.moot(&queue)
+                    && tx.send(Event::Unask(number)).await.is_err()
+                {
+                    return;
+                }
             }
         }
     }
-}
-
-/// Does what the person asked of the embedded cluster; the error is a sentence.
-fn obey(
-    s: &Scenario,
-    queue: &mut VecDeque<(Nanos, Event)>,
-    now: Nanos,
-    errand: &Errand,
-) -> Result<(), String> {
-    let line = match errand {
-        Errand::Line(line) => line,
-        Errand::Recheck(what) => {
-            let plan = Plan::new(s);
-            let names = what.as_deref().map(crate::rules::checks::probes_of);
-            let again = probes::round(s, &plan, now, |p| {
-                names.as_ref().is_none_or(|n| n.contains(&p.name))
-            });
-            queue.extend(again);
-            queue.make_contiguous().sort_by_key(|(at, _)| *at);
-            return Ok(());
-        }
-        _ => return Err("the demo can't do that".into()),
-    };
-    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    if verb != "allreduce" {
-        return Err(format!("the demo can't do that: {verb}"));
-    }
-    let is_test = |(_, e): &(Nanos, Event)| matches!(e, Event::Test(_));
-    let more = if rest.trim() == "cancel" {
-        if !queue.iter().any(is_test) {
-            return Err("no test runs".into());
-        }
-        queue.retain(|e| !is_test(e));
-        test::cancel(now)
-    } else {
-        if queue.iter().any(is_test) {
-            return Err("a test runs already; :allreduce cancel ends it".into());
-        }
-        test::play(s, now, rest)?
-    };
-    queue.extend(more);
-    // Stable: what happens at one moment keeps its order.
-    queue.make_contiguous().sort_by_key(|(at, _)| *at);
-    Ok(())
 }
 
 /// One container's stream: opened when it starts, blocks of lines, ended with it.

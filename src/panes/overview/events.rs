@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 
 use super::numbers;
 use crate::model::event::KubeEvent;
+use crate::panes::logs::body;
 use crate::panes::parts::{self, Pen};
 use crate::parse::At;
 use crate::rules::scene::{CommState, Scene, Severity};
@@ -45,7 +46,11 @@ pub fn of<'a>(scene: &Scene, kube: impl Iterator<Item = &'a KubeEvent>) -> Vec<H
             entry.1.push(number);
         }
         if let Some((at, error)) = p.first_error.as_ref().and_then(|e| Some((e.at?, e))) {
-            out.push((at, format!("{}: {}", p.place(), error.text), Role::Fail));
+            out.push((
+                at,
+                format!("{}: {}", p.place(), body(&error.text, false)),
+                Role::Fail,
+            ));
         }
     }
     for ((_, word), (at, mut ranks)) in stages {

@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 use super::rungs::Rung;
 use crate::panes::View;
 use crate::panes::parts::{self, Pen};
+use crate::panes::reach;
 use crate::parse::At;
 use crate::theme::Role;
 
@@ -180,8 +181,12 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         pen.right(end - left, area.y, left, "left", Role::Label);
     }
     if rungs.is_empty() {
-        let text =
-            "no rank has said where it is: neither vLLM stages nor NCCL steps in these lines";
+        let text = match reach::unreached(view) {
+            Some(_) => "no line was read: where the ranks are comes from their logs",
+            None => {
+                "no rank has said where it is: neither vLLM stages nor NCCL steps in these lines"
+            }
+        };
         pen.text(x, area.y + 1, width, text, Role::Quiet);
         return 2;
     }

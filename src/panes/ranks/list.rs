@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 
 use crate::model::screen::{Counts, PaneId};
 use crate::panes::View;
+use crate::panes::logs::body;
 use crate::panes::overview::{
     self,
     rungs::{self, Rung},
@@ -223,7 +224,7 @@ pub fn step(p: &ProcessView) -> (String, Role) {
 /// What a process says of itself beyond its stage: its first error, its progress.
 pub fn said(p: &ProcessView) -> (String, Role) {
     if let Some(error) = &p.first_error {
-        return (error.text.to_string(), Role::Fail);
+        return (body(&error.text, false), Role::Fail);
     }
     let text = p.progress.as_ref().map_or(String::new(), rungs::progress);
     (text, Role::Text)
@@ -231,7 +232,7 @@ pub fn said(p: &ProcessView) -> (String, Role) {
 
 fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {
     if let Some(error) = members(r, v.scene).find_map(|p| p.first_error.as_ref()) {
-        return (error.text.to_string(), Role::Fail);
+        return (body(&error.text, false), Role::Fail);
     }
     let mut said: Vec<String> = r.amount().into_iter().collect();
     said.extend(r.quiet(v.scene.now).filter(|_| r.part.is_none()));

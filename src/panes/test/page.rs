@@ -3,7 +3,9 @@
 use super::super::parts;
 use super::super::{Page, View};
 use super::{can_launch, role, table};
-use crate::model::screen::PaneId;
+use crate::model::event::Feed;
+use crate::model::screen::{CANCEL, PaneId};
+use crate::parse::At;
 use crate::rules::busbw::size;
 use crate::rules::testing::{TestView, state};
 use crate::theme::Role;
@@ -12,6 +14,18 @@ use crate::theme::Role;
 pub(super) fn before(view: &View<'_>, width: u16) -> Page {
     let mut page = Page::about("all-reduce test");
     page.line(&[("No test has run.", Role::Strong)]);
+    let own = view
+        .session
+        .test_at
+        .filter(|_| view.session.feed == Feed::Demo);
+    let foretold = own.is_some();
+    if let Some(ns) = own {
+        let at = parts::clock(At { ns, exact: true });
+        let text = format!(
+            "One begins by itself at {at}: this scenario has a test of its own, and nobody is asked. :{CANCEL} takes it back."
+        );
+        page.prose(&text, width, 0, Role::Notice);
+    }
     page.prose(
         "When the logs don't say whether hardware, network or configuration is at fault, a small job that runs as the \
          workload runs is the proof: same image, network and nodes, and nothing of it touched.",
@@ -61,6 +75,9 @@ pub(super) fn before(view: &View<'_>, width: u16) -> Page {
             }
         }
         page.gap();
+        if foretold {
+            return page;
+        }
         page.line(&[
             ("a", Role::Key),
             (" or ", Role::Text),
@@ -92,6 +109,9 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     let mut page = Page::about("all-reduce test");
     page.line(&[(word, role(grade))]);
     page.prose(&test.sentence, width.saturating_sub(2), 2, Role::Text);
+    if let Some(next) = test.next() {
+        page.prose(next, width.saturating_sub(2), 2, Role::Notice);
+    }
     if let Some(source) = test.verdict.as_ref().and_then(|v| v.source.as_ref()) {
         page.prose(
             &format!("expected after: {source}"),
@@ -127,7 +147,7 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         let note = v.note.as_deref().unwrap_or_default();
         page.line(&[
             (
-                &format!("  {:<22} {:>8}   ", v.phase.word(), parts::duration(v.took)),
+                &format!("  {:<22} {:>8}   ", super::word(v), parts::duration(v.took)),
                 Role::Text,
             ),
             (note, Role::Quiet),

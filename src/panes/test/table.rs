@@ -11,6 +11,8 @@ use crate::theme::Role;
 
 /// Columns of a number.
 const NUMBER: u16 = 10;
+/// Columns of the time with its type in the head.
+const TIME: u16 = 13;
 
 /// Sizes in the list, smallest first; the filter takes a part of how they are written.
 pub(super) fn listed(view: &View<'_>, test: &TestView) -> Vec<u64> {
@@ -62,22 +64,25 @@ pub(super) fn draw(view: &View<'_>, test: &TestView, area: Rect, pen: &mut Pen<'
         return;
     }
     // The ways of measuring that fit beside size, time and wrong elements; the bar takes what is left.
-    let fixed = 9 + NUMBER + 7;
+    let fixed = 9 + TIME + 7;
     let room = usize::from(width.saturating_sub(fixed + 8) / NUMBER);
     let series: Vec<_> = test.series.iter().take(room.max(1)).collect();
     let shown = u16::try_from(series.len()).unwrap_or(1);
-    let at = |column: u16| x + 9 + NUMBER * column;
+    let at = |column: u16| x + 9 + TIME + NUMBER * column;
     pen.right(x, area.y, 9, "SIZE", Role::Label);
-    pen.right(at(0), area.y, NUMBER, "TIME us", Role::Label);
-    for (i, s) in (1..).zip(&series) {
+    // The time is that of the type which is graded, and no other's.
+    let timed = test.graded();
+    let head = timed.map_or_else(String::new, |s| format!("{} us", s.label));
+    pen.right(x + 9, area.y, TIME, &head, Role::Label);
+    for (i, s) in (0..).zip(&series) {
         pen.right(at(i), area.y, NUMBER, &s.label, Role::Label);
     }
-    pen.right(at(shown + 1), area.y, 7, "WRONG", Role::Label);
-    let bar = at(shown + 1) + 9;
+    pen.right(at(shown), area.y, 7, "WRONG", Role::Label);
+    let bar = at(shown) + 9;
     let bar_width = (x + width).saturating_sub(bar);
     let highest = sizes
         .iter()
-        .filter_map(|b| test.best(*b))
+        .filter_map(|b| test.busbw(*b))
         .fold(0.0, f64::max);
     let scale = test.expected.unwrap_or(0.0).max(highest);
     let column = |rate: f64| columns(rate, scale, bar_width);
@@ -103,15 +108,10 @@ pub(super) fn draw(view: &View<'_>, test: &TestView, area: Rect, pen: &mut Pen<'
         let y = area.y + 1 + u16::try_from(i - top).unwrap_or(0);
         let wrong = test.wrong(*bytes);
         pen.right(x, y, 9, &size(*bytes), Role::Text);
-        let time = series.iter().rev().find_map(|s| {
-            let fits = s.on_gpus() || test.best(*bytes).is_none();
-            fits.then(|| s.points.get(bytes))
-                .flatten()
-                .map(|(h, _)| h.us)
-        });
-        let time = time.map_or_else(|| "-".into(), |us| format!("{us:.1}"));
-        pen.right(at(0), y, NUMBER, &time, Role::Quiet);
-        for (column, s) in (1..).zip(&series) {
+        let time = timed.and_then(|s| s.points.get(bytes));
+        let time = time.map_or_else(|| "-".into(), |(half, _)| format!("{:.1}", half.us));
+        pen.right(x + 9, y, TIME, &time, Role::Quiet);
+        for (column, s) in (0..).zip(&series) {
             let (text, role) = match s.points.get(bytes) {
                 Some((half, _)) => (
                     rate(half.busbw),
@@ -130,12 +130,12 @@ pub(super) fn draw(view: &View<'_>, test: &TestView, area: Rect, pen: &mut Pen<'
             Some(0) => ("0".to_owned(), Role::Quiet),
             Some(n) => (n.to_string(), Role::Fail),
         };
-        pen.right(at(shown + 1), y, 7, &text, role);
-        if let Some(best) = test.best(*bytes) {
+        pen.right(at(shown), y, 7, &text, role);
+        if let Some(busbw) = test.busbw(*bytes) {
             pen.fill(
                 bar,
                 y,
-                column(best).max(1).min(bar_width),
+                column(busbw).max(1).min(bar_width),
                 '█',
                 Role::BarDone,
             );

@@ -38,18 +38,23 @@ pub(super) fn below(
     while top / 2 >= most.max(goal).max(1) {
         top = top.div_ceil(2);
     }
+    let room = match g.total {
+        Some(total) if top < total => format!(" of {} GB, drawn up to {}", gb(total), gb(top)),
+        Some(total) => format!(" of {} GB", gb(total)),
+        None => String::new(),
+    };
     let caption = match (points.first(), points.last()) {
         (Some((from, low)), Some((_, high))) => format!(
-            "   since {}: {} to {} GB{}, top {} GB",
+            "   since {}: {} to {} GB{}{}",
             parts::clock(At {
                 ns: *from,
                 exact: true
             }),
             gb(*low),
             gb(*high),
+            room,
             g.rate
-                .map_or(String::new(), |r| format!(", now {}", rate(r))),
-            gb(top)
+                .map_or(String::new(), |r| format!(", now {}", rate(r)))
         ),
         _ => String::new(),
     };

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{Scenario, events, play};
 use crate::model::event::{Errand, Event, WorkloadView};
 use crate::parse::Nanos;
+use crate::sources::gate::Refusal;
 
 /// How long a scenario that is over stays on screen before it begins again: this many times its own length.
 const REST: f64 = 4.0;
@@ -64,6 +65,12 @@ pub async fn play_forever(
                     Some(Errand::Choose) => {
                         choosing = list.len() > 1;
                         break;
+                    }
+                    Some(Errand::Line(_)) => {
+                        let text = Refusal::UnattendedAct.to_string();
+                        if tx.send(Event::Note { text, bad: true }).await.is_err() {
+                            return;
+                        }
                     }
                     Some(_) => {}
                     None => return,

@@ -1,5 +1,5 @@
 //! An all-reduce test in the embedded cluster: planned by the planner of real ones, played as its script and NCCL would
-//! speak. The demo never asks.
+//! speak.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,10 +16,12 @@ use super::rng::Rng;
 use super::scenario::{Fault, Kind, Layout, Phases, Rdma, SEC, Scenario, Test};
 use super::source;
 use crate::jobs::options::TestArgs;
-use crate::jobs::plan::plan as job;
+use crate::jobs::plan::{Plan as Job, plan as job};
+use crate::jobs::{helper, submit};
 use crate::model::event::Event;
-use crate::model::testrun::{Ending, Phase, TestEvent};
+use crate::model::testrun::{Ending, Phase, Planned, TestEvent};
 use crate::parse::Nanos;
+use crate::sources::gate::Action;
 use crate::sources::simlog::{self, Pen};
 
 /// Rate of an RDMA port, Gb/s.
@@ -31,8 +33,17 @@ const LARGEST: u64 = 1 << 30;
 /// How long NCCL may stand still before the script's watchdog ends it, seconds.
 const STALL: f64 = 180.0;
 
-/// What happens when a test is asked for at a moment; the error is a sentence.
-pub(super) fn play(s: &Scenario, at: Nanos, typed: &str) -> Result<Vec<(Nanos, Event)>, String> {
+/// A test that is planned, and not begun.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    plan: Job,
+    planned: Planned,
+    largest: u64,
+    pairs: bool,
+}
+
+/// Plans the test that is typed; the error is a sentence.
+pub(super) fn want(s: &Scenario, at: Nanos, typed: &str) -> Result<Wanted, String> {
     let args = TestArgs::typed(typed)?;
     if args.inside || args.nccl_tests || args.worker || args.worker_image.is_some() {
         return Err("the demo plays the script in pods of its own, and nothing else".into());
@@ -52,8 +63,36 @@ pub(super) fn play(s: &Scenario, at: Nanos, typed: &str) -> Result<Vec<(Nanos, E
     } else {
         args.max_bytes
     };
+    Ok(Wanted {
+        plan,
+        planned,
+        largest,
+        pairs: args.pairs,
+    })
+}
+
+impl Wanted {
+    /// What is asked before it begins: what a real cluster's gate would be asked.
+    pub(super) fn action(&self) -> Action {
+        submit::action(&self.plan)
+    }
+
+    /// What is shown with the question.
+    pub(super) fn body(&self, s: &Scenario) -> String {
+        helper::body(&format!("demo {}", s.name), &self.plan, &[])
+    }
+}
+
+/// What happens when a planned test begins at a moment.
+pub(super) fn play(s: &Scenario, at: Nanos, wanted: Wanted) -> Vec<(Nanos, Event)> {
+    let Wanted {
+        plan,
+        planned,
+        largest,
+        pairs,
+    } = wanted;
     let mut cast = Cast::new(s, at, &planned.job, plan.pods, plan.gpus);
-    cast.paired = args.pairs;
+    cast.paired = pairs;
     cast.run.clone_from(&planned.run);
     let mut out: Vec<(Nanos, TestEvent)> = vec![(at, TestEvent::Planned(Arc::new(planned)))];
     let of = |n: u32| format!("{n} of {}", plan.pods);
@@ -93,10 +132,9 @@ pub(super) fn play(s: &Scenario, at: Nanos, typed: &str) -> Result<Vec<(Nanos, E
     out.push((end + SEC / 10, TestEvent::Phase(Phase::Cleaning, None)));
     out.push((end + 2 * SEC, TestEvent::Cleaned(Vec::new())));
     out.sort_by_key(|(at, _)| *at);
-    Ok(out
-        .into_iter()
+    out.into_iter()
         .map(|(at, e)| (at, Event::Test(e)))
-        .collect())
+        .collect()
 }
 
 /// What is told when a test is ended before its time.
