@@ -126,7 +126,7 @@ async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Ru
     let room = prepare::room(&link, &plan).await;
     let shown = Shown {
         body: body(
-            &link.context().unwrap_or_else(|| link.server()),
+            link.context().unwrap_or_else(|| link.server()),
             &plan,
             &room,
         ),

@@ -114,7 +114,7 @@ impl TestView {
             .verdict
             .as_ref()
             .is_some_and(|v| matches!(v.grade, Grade::Below | Grade::Warn));
-        (slow && self.pairs.is_empty() && self.pods.len() > 1).then(|| match self.pods.len() {
+        (slow && self.pairs.is_empty() && self.pods.len() > 1).then_some(match self.pods.len() {
             2 => "Next: it is the link between these two pods or one of their nodes: a test over three pods or more \
                   with --pairs names which.",
             _ => "Next: :allreduce --pairs measures every two pods alone and names the slow node or link.",
