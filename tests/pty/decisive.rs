@@ -101,8 +101,9 @@ fn moments(name: &str) -> (i64, i64) {
         {
             loads.get_or_insert(at);
         }
-        let suspects = scene.processes.iter().filter_map(|p| p.still);
-        if let Some(s) = suspects.filter(|s| !s.waits).min_by_key(|s| s.since.ns) {
+        // Whoever is quiet too long, also those who turn out to wait for the one that hangs.
+        let quiet = scene.processes.iter().filter_map(|p| p.still);
+        if let Some(s) = quiet.min_by_key(|s| s.since.ns) {
             ends = Some(s.since.ns + i64::from(s.limit_s) * 1_000_000_000);
             break;
         }
