@@ -6,6 +6,7 @@
 //! and go. A selected row is an absolute number: panes that forget old rows raise [`Counts::first`] and the
 //! selection stays on its row. [`LAST`] is the last row, whatever comes: that is how logs are followed.
 
+mod asked;
 mod cell;
 mod counts;
 mod cursor;
@@ -251,40 +252,6 @@ impl Screen {
         let mut below = self.clone();
         below.layers.retain(|l| l.mode != Mode::Help);
         below
-    }
-
-    /// The question that waits for an answer, if one is on screen.
-    #[must_use]
-    pub fn question(&self) -> Option<&Question> {
-        let shown = |m| matches!(m, Mode::Confirm(Ask::Errand) | Mode::Word);
-        self.modes().any(shown).then(|| self.questions.front())?
-    }
-
-    /// Puts a question, after those that wait.
-    pub fn ask(&mut self, question: Question) {
-        self.questions.push_back(question);
-        self.put();
-    }
-
-    /// Takes a question back.
-    pub fn unask(&mut self, number: u64) {
-        if self.question().is_some_and(|q| q.number == number) {
-            self.layers
-                .retain(|l| !matches!(l.mode, Mode::Confirm(Ask::Errand) | Mode::Word));
-        }
-        self.questions.retain(|q| q.number != number);
-        self.put();
-    }
-
-    /// Shows the next question, unless somebody types: what is typed must never become an answer.
-    fn put(&mut self) {
-        let busy = matches!(
-            self.mode(),
-            Mode::Filter | Mode::CommandLine | Mode::Word | Mode::Confirm(_)
-        );
-        if !busy && !self.questions.is_empty() {
-            self.open(Mode::Confirm(Ask::Errand));
-        }
     }
 
     /// Another workload is on screen: nothing of the one before is selected, filtered or open.
@@ -629,33 +596,6 @@ impl Screen {
         };
         cursor.selected = row;
         cursor.keep_visible(&self.counts);
-    }
-
-    fn confirm(&mut self, yes: bool) -> Vec<Effect> {
-        let Mode::Confirm(ask) = self.mode() else {
-            return Vec::new();
-        };
-        if let (Ask::Errand, true, Some(q)) = (ask, yes, self.questions.front())
-            && q.word.is_some()
-        {
-            self.typed = Typed::default();
-            self.open(Mode::Word);
-            return Vec::new();
-        }
-        self.layers.pop();
-        match (ask, yes) {
-            (Ask::Quit, true) => vec![Effect::Quit],
-            (Ask::Quit, false) => Vec::new(),
-            (Ask::Errand, yes) => self.answer(yes),
-        }
-    }
-
-    fn answer(&mut self, yes: bool) -> Vec<Effect> {
-        let Some(question) = self.questions.pop_front() else {
-            return Vec::new();
-        };
-        let number = question.number;
-        vec![Effect::Errand(Errand::Answer { number, yes })]
     }
 
     fn set_filter(&mut self, filter: String) {

@@ -3,6 +3,7 @@
 
 mod detail;
 mod grid;
+mod words;
 
 use ratatui::layout::Rect;
 
@@ -22,7 +23,7 @@ pub static PANE: Pane = Pane {
     draw,
     counts,
     drill: detail::drill,
-    explain: detail::explain,
+    explain: words::explain,
     badge,
 };
 
@@ -169,7 +170,7 @@ fn badge(scene: &Scene) -> Option<(usize, Role)> {
 
 fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let (Some(matrix), Some(grid)) = (open(view), shown(view)) else {
-        detail::why_empty(view, area, pen);
+        words::why_empty(view, area, pen);
         return;
     };
     let bad = grid.problems();

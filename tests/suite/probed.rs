@@ -1,175 +1,16 @@
 //! Findings from probes, objects and samples: raised by what proves them, silent otherwise, gone when it is.
 
-use ncclscope::model::event::{
-    Condition, ContainerKey, ContainerState, ContainerView, Event, Feed, KubeEvent, LogBlock,
-    NodeView, PodEvent, PodKey, PodView, ProbeEvent, ProbeOutcome, Session, SourceEvent, SourceId,
-    SourceInfo, Stamped, WorkloadView,
-};
-use ncclscope::model::{Model, update};
-use ncclscope::parse::Block;
+#[path = "probed/cluster.rs"]
+mod cluster;
+
+pub use cluster::*;
+use ncclscope::model::event::{Condition, Event, KubeEvent, NodeView, ProbeEvent, ProbeOutcome};
 use ncclscope::rules::advice;
 use ncclscope::rules::checks;
 use ncclscope::rules::explain;
 use ncclscope::rules::probes::{PROBES, Schedule, members};
-use ncclscope::rules::scene::{CheckVerdict, Confidence, Evidence, Finding, Scene, Severity};
+use ncclscope::rules::scene::{CheckVerdict, Confidence, Severity};
 use ncclscope::rules::variables;
-
-const SECOND: i64 = 1_000_000_000;
-
-pub struct Cluster {
-    pub model: Model,
-    at: i64,
-    seq: u64,
-    kind: &'static str,
-}
-
-impl Cluster {
-    pub fn new(pods: &[PodView]) -> Self {
-        Self::of("lws", pods)
-    }
-
-    pub fn of(kind: &'static str, pods: &[PodView]) -> Self {
-        let mut c = Self {
-            model: Model::default(),
-            at: 1_000 * SECOND,
-            seq: 0,
-            kind,
-        };
-        c.send(Event::Session(Session {
-            feed: Feed::Cluster,
-            namespace: Some("prod".into()),
-            workload: Some(format!("{kind}/llm")),
-            ..Session::default()
-        }));
-        c.send(Event::Workloads(vec![WorkloadView {
-            namespace: "prod".into(),
-            kind: kind.into(),
-            name: "llm".into(),
-            expected: u32::try_from(pods.len()).ok(),
-            ..WorkloadView::default()
-        }]));
-        c.send(Event::Pod(PodEvent::Resync));
-        for p in pods {
-            c.send(Event::Pod(PodEvent::Upsert(Box::new(p.clone()))));
-        }
-        c.send(Event::Pod(PodEvent::Synced));
-        c
-    }
-
-    pub fn send(&mut self, event: Event) {
-        self.seq += 1;
-        self.at += SECOND;
-        update(
-            &mut self.model,
-            Stamped {
-                seq: self.seq,
-                at: self.at,
-                event,
-            },
-        );
-    }
-
-    fn tell(&mut self, probe: &str, pod: Option<&str>, outcome: ProbeOutcome) {
-        self.send(Event::Probe(ProbeEvent {
-            probe: probe.into(),
-            container: pod.map(key),
-            ran: format!("ran {probe}"),
-            outcome,
-        }));
-    }
-
-    pub fn answer(&mut self, probe: &str, pod: Option<&str>, out: &str) {
-        let code = if pod.is_some() { 0 } else { 200 };
-        let outcome = ProbeOutcome::Answered {
-            code,
-            out: out.replace(" | ", "\t"),
-            err: String::new(),
-            cut: false,
-            ms: 20,
-        };
-        self.tell(probe, pod, outcome);
-    }
-
-    pub fn scene(&self) -> Scene {
-        Scene::of(&self.model)
-    }
-
-    pub fn finding(&self, id: &str) -> Option<Finding> {
-        self.scene().findings.into_iter().find(|f| f.id == id)
-    }
-
-    fn verdict(&self, id: &str) -> CheckVerdict {
-        let checks = self.scene().checks;
-        checks.iter().find(|c| c.id == id).unwrap().verdict
-    }
-}
-
-fn key(pod: &str) -> ContainerKey {
-    ContainerKey {
-        pod: PodKey {
-            namespace: "prod".into(),
-            name: pod.into(),
-        },
-        container: "vllm".into(),
-    }
-}
-
-pub fn pod(index: u32, env: &[(&str, &str)], args: &str) -> PodView {
-    let name = format!("llm-{index}");
-    PodView {
-        namespace: "prod".into(),
-        name: name.clone(),
-        uid: name.clone(),
-        node: Some(format!("node-{index}")),
-        phase: "Running".into(),
-        pod_ip: Some(format!("10.42.0.{}", 10 + index)),
-        labels: [
-            (
-                "leaderworkerset.sigs.k8s.io/name".to_owned(),
-                "llm".to_owned(),
-            ),
-            (
-                "leaderworkerset.sigs.k8s.io/worker-index".to_owned(),
-                index.to_string(),
-            ),
-            ("app".to_owned(), "llm".to_owned()),
-        ]
-        .into(),
-        containers: vec![ContainerView {
-            name: "vllm".into(),
-            gpus: 4,
-            command: vec!["vllm".into(), "serve".into()],
-            args: args.split_whitespace().map(str::to_owned).collect(),
-            env: env
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), Some((*v).to_owned())))
-                .collect(),
-            ready: true,
-            state: ContainerState::Running {
-                since: Some(900 * SECOND),
-            },
-            ..ContainerView::default()
-        }],
-        ..PodView::default()
-    }
-}
-
-pub const ARGS: &str = "/models/q --tensor-parallel-size=4 --pipeline-parallel-size=2 --nnodes=2";
-
-fn two(a: &[(&str, &str)], b: &[(&str, &str)]) -> Cluster {
-    Cluster::new(&[pod(0, a, ARGS), pod(1, b, ARGS)])
-}
-
-pub fn text(f: &Finding) -> String {
-    f.evidence()
-        .iter()
-        .map(|e| match e {
-            Evidence::Line(l) => l.text.to_string(),
-            Evidence::Object(t) | Evidence::Sample(t) | Evidence::Check(t) => t.clone(),
-        })
-        .collect::<Vec<_>>()
-        .join("\n")
-}
 
 #[test]
 fn variables_that_must_be_equal_and_differ_are_named() {
@@ -276,16 +117,7 @@ fn shared_memory_between_linked_gpus_is_found_by_the_topology() {
     };
     for (link, found) in [("NV18", true), ("SYS", false)] {
         let mut c = two(&[], &[]);
-        let info = SourceInfo {
-            name: "prod/llm-0/vllm".into(),
-            container: Some(key("llm-0")),
-            previous: false,
-            started: None,
-        };
-        let source = SourceId(0);
-        c.send(Event::Source(SourceEvent::Opened(source, info)));
-        let block = Block::new(1, log(0, 1).into_bytes()).into();
-        c.send(Event::Log(LogBlock { source, block }));
+        c.log("llm-0", &log(0, 1));
         assert_eq!(
             c.finding("nccl.shm-despite-p2p"),
             None,
@@ -317,16 +149,7 @@ fn a_missing_debug_variable_is_proven_by_the_process() {
         "(Worker_TP0 pid=211) INFO 11-20 08:05:00 [pynccl.py:103] vLLM is using nccl==2.27.5\n";
     let quiet = |env: &[(&str, &str)]| {
         let mut c = two(env, env);
-        let info = SourceInfo {
-            name: "prod/llm-0/vllm".into(),
-            container: Some(key("llm-0")),
-            previous: false,
-            started: None,
-        };
-        let source = SourceId(0);
-        c.send(Event::Source(SourceEvent::Opened(source, info)));
-        let block = Block::new(1, loaded.as_bytes().to_vec()).into();
-        c.send(Event::Log(LogBlock { source, block }));
+        c.log("llm-0", loaded);
         c
     };
     assert_eq!(

@@ -48,7 +48,7 @@ fn cluster(pods: Vec<PodView>, events: Vec<KubeEvent>) -> Scene {
     Scene::of(&model)
 }
 
-fn terminated(code: i32, reason: &str) -> ContainerState {
+pub fn terminated(code: i32, reason: &str) -> ContainerState {
     ContainerState::Terminated {
         exit_code: code,
         signal: None,
@@ -59,7 +59,7 @@ fn terminated(code: i32, reason: &str) -> ContainerState {
     }
 }
 
-fn waiting(reason: &str, message: &str) -> ContainerState {
+pub fn waiting(reason: &str, message: &str) -> ContainerState {
     ContainerState::Waiting {
         reason: reason.into(),
         message: Some(message.into()),

@@ -2,6 +2,7 @@
 
 use ncclscope::model::event::{Condition, ContainerState, Event, KubeEvent, PodView, WorkloadView};
 
+use super::cluster::{terminated, waiting};
 use crate::probed::{ARGS, Cluster, SMI, pod, policy, text};
 
 /// An id, a cluster that raises it, and what its evidence says.
@@ -44,24 +45,6 @@ fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Condition
         reason: Some(reason.into()),
         message: Some(message.into()),
         since: None,
-    }
-}
-
-fn waiting(reason: &str, message: &str) -> ContainerState {
-    ContainerState::Waiting {
-        reason: reason.into(),
-        message: Some(message.into()),
-    }
-}
-
-fn ended(code: i32, reason: &str) -> ContainerState {
-    ContainerState::Terminated {
-        exit_code: code,
-        signal: None,
-        reason: Some(reason.into()),
-        message: None,
-        started: Some(1),
-        finished: Some(2),
     }
 }
 
@@ -211,7 +194,7 @@ pub fn shapes() -> Vec<Shape> {
             "pod.crashloop",
             changed(|p| {
                 p.containers[0].state = waiting("CrashLoopBackOff", "back-off 40s");
-                p.containers[0].last_state = ended(1, "Error");
+                p.containers[0].last_state = terminated(1, "Error");
                 p.containers[0].restarts = 3;
             }),
             "3 restarts",
@@ -219,7 +202,7 @@ pub fn shapes() -> Vec<Shape> {
         (
             "pod.crashloop",
             changed(|p| {
-                p.containers[0].state = ended(134, "Error");
+                p.containers[0].state = terminated(134, "Error");
                 p.containers[0].restarts = 2;
             }),
             "exit code 134",
@@ -230,7 +213,7 @@ pub fn shapes() -> Vec<Shape> {
                 init(
                     p,
                     waiting("CrashLoopBackOff", "back-off 10s"),
-                    ended(2, "Error"),
+                    terminated(2, "Error"),
                     1,
                 )
             }),
@@ -239,19 +222,19 @@ pub fn shapes() -> Vec<Shape> {
         (
             "pod.oom-killed",
             changed(|p| {
-                p.containers[0].last_state = ended(137, "OOMKilled");
+                p.containers[0].last_state = terminated(137, "OOMKilled");
                 p.containers[0].restarts = 1;
             }),
             "OOMKilled",
         ),
         (
             "pod.oom-killed",
-            changed(|p| p.containers[0].state = ended(137, "OOMKilled")),
+            changed(|p| p.containers[0].state = terminated(137, "OOMKilled")),
             "vllm: terminated: OOMKilled",
         ),
         (
             "pod.oom-killed",
-            changed(|p| init(p, ended(137, "OOMKilled"), ContainerState::None, 0)),
+            changed(|p| init(p, terminated(137, "OOMKilled"), ContainerState::None, 0)),
             "fetch: terminated: OOMKilled",
         ),
         (
