@@ -400,7 +400,7 @@ fn screen(
         args,
         session.feed == Feed::Cluster && session.workload.is_none(),
     )?;
-    let (code, kept) = runtime.block_on(async {
+    let shown = runtime.block_on(async {
         let crashed = CancellationToken::new();
         let signals = terminal::signals(crashed.clone())?;
         let terminal = Terminal::take(&crashed)?;
@@ -443,7 +443,15 @@ fn screen(
         tracing::info!(?stats, code, "left");
         leave(source).await;
         anyhow::Ok((code, kept))
-    })?;
+    });
+    let (code, kept) = match (shown, &args.keep.record) {
+        (Err(e), Some(path)) => {
+            // Nothing was seen; the file is ours and would stand in the way of the next try.
+            let _ = std::fs::remove_file(path);
+            return Err(e);
+        }
+        (shown, _) => shown?,
+    };
     if let Some(kept) = kept {
         record::tell(&args.keep, kept)?;
     }

@@ -492,8 +492,18 @@ fn what_cannot_be_read_is_one_sentence_and_no_screen() {
 
 #[test]
 fn without_a_terminal_it_says_so() {
-    let out = Command::new(PROGRAM).arg("demo").output().expect("runs");
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("run.rec");
+    let out = Command::new(PROGRAM)
+        .args(["demo", "--record"])
+        .arg(&file)
+        .output()
+        .expect("runs");
     assert_eq!(out.status.code(), Some(2));
+    assert!(
+        !file.exists(),
+        "nothing was seen, and the next try would fail"
+    );
     assert!(String::from_utf8_lossy(&out.stderr).contains("not a terminal"));
     assert!(out.stdout.is_empty());
 }

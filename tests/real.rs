@@ -51,6 +51,8 @@ mod sampler;
 mod screen;
 #[path = "real/storms.rs"]
 mod storms;
+#[path = "real/typed.rs"]
+mod typed;
 #[path = "real/verbs.rs"]
 mod verbs;
 

@@ -200,7 +200,7 @@ impl Inside {
         };
         let body = format!(
             "The test runs inside the workload's own pods, beside what runs there: {}.\n\
-             {} ranks, sizes up to {} MiB; each GPU has at least {ROOM_MIB} MiB free by a sample of this moment.\n\
+             Ranks: {}. Sizes up to {} MiB; each GPU has at least {ROOM_MIB} MiB free by a sample of this moment.\n\
              It takes GPU time and memory from the workload while it runs, at most {} minutes; nothing is created in \
              the cluster, and the script ends when this program does.\n",
             names.join(", "),

@@ -385,8 +385,14 @@ pub fn footer(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         };
         let wide = pen.text(at, y, (x + room).saturating_sub(at), after, Role::Input);
         pen.overlay(at, y, 1.min(wide), Role::Cursor);
-        at += wide;
-        hints(view, at + 2, y, (x + room).saturating_sub(at + 2), pen);
+        at += wide + 2;
+        // Another word is no yes, and who typed it is told.
+        let refused = screen.note.as_ref().filter(|n| n.bad);
+        if let (Mode::Word, Some(note)) = (screen.mode(), refused) {
+            let left = (x + room).saturating_sub(at);
+            at += pen.text(at, y, left, &note.text, Role::Fail) + 3;
+        }
+        hints(view, at, y, (x + room).saturating_sub(at), pen);
         let (lines, chosen) = screen.completions();
         if lines.len() > 1 && y > 0 {
             completions(lines, chosen, Rect { y: y - 1, ..area }, pen);
@@ -621,8 +627,15 @@ pub fn question(question: &Question, width: u16) -> Page {
         ]),
     }
     page.gap();
+    let room = width.saturating_sub(2);
     for line in question.body.lines() {
-        page.line(&[(line, Role::Text)]);
+        if parts::columns(line) <= room {
+            page.line(&[(line, Role::Text)]);
+            continue;
+        }
+        let text = line.trim_start();
+        let indent = parts::columns(line).saturating_sub(parts::columns(text));
+        page.prose(text, room, indent, Role::Text);
     }
     page
 }

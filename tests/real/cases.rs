@@ -38,6 +38,7 @@ use crate::storms::{
     five_hundred_pods_are_followed_in_bounded_memory,
     watches_survive_restarts_compaction_and_cut_connections,
 };
+use crate::typed::a_test_inside_the_pods_wants_the_name_typed;
 use crate::verbs::{
     a_bundle_keeps_what_is_deleted_with_the_pods, doctor_says_what_is_missing,
     wait_blocks_until_it_is_so,
@@ -84,5 +85,6 @@ cases![
     a_test_is_what_was_shown_and_leaves_nothing,
     a_test_is_removed_however_it_ends,
     a_test_needs_leave,
+    a_test_inside_the_pods_wants_the_name_typed,
     a_test_from_the_screen_asks_and_cleans_up,
 ];

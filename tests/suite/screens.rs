@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ncclscope::model::event::{Command, SourceEvent, SourceId, SourceInfo, Stamped};
-use ncclscope::model::event::{Event, LogBlock};
+use ncclscope::model::event::{Event, Level, LogBlock, Question};
 use ncclscope::model::screen::PaneId;
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
@@ -179,6 +179,35 @@ fn what_follows_from_a_finding_is_folded_under_it() {
     stage::act(&scene, &mut model, &look);
     let found = stage::photograph(&scene, &model);
     assert!(found.contains(row), "{found}");
+}
+
+#[test]
+fn another_word_than_the_one_asked_for_is_answered() {
+    let scene = stage::sockets();
+    let mut model = stage::model(80, 24);
+    let long = "beside what runs there ".repeat(8);
+    model.screen.ask(Question {
+        number: 1,
+        level: Level::Act,
+        text: "Run it?".into(),
+        body: format!("{long}to the last word"),
+        word: Some("mixtral".into()),
+    });
+    let typed = [
+        Command::Confirm(true),
+        Command::Paste("mixtra".into()),
+        Command::Submit,
+    ];
+    stage::act(&scene, &mut model, &typed);
+    let page = stage::photograph(&scene, &model);
+    assert!(
+        page.contains("type mixtral to go on, or press esc"),
+        "{page}"
+    );
+    assert!(
+        page.contains("last word"),
+        "a long line is read whole: {page}"
+    );
 }
 
 #[test]
