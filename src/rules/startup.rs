@@ -117,8 +117,14 @@ fn rank(view: &mut ProcessView, s: &Speaker) {
 pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
     let list = &model.speakers.list;
     let whole = |n: u64| u32::try_from(n).ok().filter(|n| *n > 0);
+    // Few of many print any.
+    let settled: Vec<&Speaker> = list
+        .iter()
+        .filter(|s| !s.settings.pairs.is_empty())
+        .collect();
     let logged = |name: &str| {
-        list.iter()
+        settled
+            .iter()
             .filter_map(|s| s.settings.num(name))
             .max()
             .and_then(whole)
@@ -127,7 +133,7 @@ pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
         members
             .list
             .iter()
-            .filter_map(|m| m.settings.num(name))
+            .filter_map(|m| m.command.settings.num(name))
             .max()
             .and_then(whole)
     };
@@ -152,12 +158,12 @@ pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
     }) || members
         .list
         .iter()
-        .any(|m| m.settings.flag("enable_expert_parallel") == Some(true));
+        .any(|m| m.command.settings.flag("enable_expert_parallel") == Some(true));
     // A command line that is whole has the defaults for what it does not name.
     let defaults = members
         .list
         .iter()
-        .any(|m| m.serves && whole_line(&m.settings));
+        .any(|m| m.command.vllm && whole_line(&m.command.settings));
     let known = tp.is_some() || pp.is_some() || world.is_some() || defaults;
     if !known {
         return None;
