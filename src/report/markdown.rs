@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::redact::Redactor;
-use super::text::{count, letter, meaning, undecided};
+use super::text::{count, letter, undecided};
 use super::{check, confidence, parts, severity, verdict};
 use crate::parse::clean;
 use crate::rules::findings::{followers, whom};
@@ -275,7 +275,7 @@ impl<W: Write> Page<'_, W> {
         used.dedup();
         let mut legend: Vec<String> = used
             .iter()
-            .map(|g| format!("{} {}", letter(*g), meaning(*g)))
+            .map(|g| format!("{} {}", letter(*g), g.words()))
             .collect();
         if !m.undecided.is_empty() {
             legend.push(undecided());

@@ -448,7 +448,7 @@ impl<W: Write> Page<'_, W> {
         used.dedup();
         let mut legend: Vec<String> = used
             .iter()
-            .map(|g| format!("{} {}", letter(*g), meaning(*g)))
+            .map(|g| format!("{} {}", letter(*g), g.words()))
             .collect();
         if merged.slots.len() <= MATRIX_SIDE && !merged.undecided.is_empty() {
             legend.push(undecided());
@@ -647,21 +647,6 @@ pub(super) fn undecided() -> String {
         "{} not known: the communicator has not come up",
         letter(Glyph::Doubt)
     )
-}
-
-pub(super) fn meaning(g: Glyph) -> &'static str {
-    match g {
-        Glyph::Mnnvl => "P2P over multi-node NVLink",
-        Glyph::P2p => "P2P",
-        Glyph::P2pWeak => "P2P, indirect or by copy engine",
-        Glyph::CollNet => "CollNet",
-        Glyph::NetGdr => "network with GPUDirect RDMA",
-        Glyph::Shm => "shared memory",
-        Glyph::Net => "network through host memory",
-        Glyph::Tcp => "TCP sockets",
-        Glyph::Doubt => "in doubt",
-        Glyph::Missing => "no edge",
-    }
 }
 
 pub(super) fn count(n: usize, one: &str, many: &str) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Page, curves};
-use crate::report::text::{fold_hosts, letter, meaning};
+use crate::report::text::{fold_hosts, letter};
 use crate::rules::scene::{Glyph, Matrix};
 
 /// Longest matrix side that is drawn rank by rank.
@@ -88,7 +88,7 @@ impl Page<'_> {
                 "<li><span class=\"g g{}\">{}</span> {}</li>",
                 class_of(glyph),
                 letter(glyph),
-                meaning(glyph)
+                glyph.words()
             ));
         }
         if shown.cells.iter().any(|c| c.downgraded) {
@@ -129,7 +129,7 @@ impl Page<'_> {
                         if cell.downgraded { " down" } else { "" },
                         from.number,
                         to.number,
-                        meaning(cell.glyph),
+                        cell.glyph.words(),
                         letter(cell.glyph),
                         if cell.downgraded { "!" } else { "" }
                     )),

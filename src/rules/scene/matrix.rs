@@ -25,6 +25,25 @@ pub enum Glyph {
     Missing,
 }
 
+impl Glyph {
+    /// The transport in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Mnnvl => "P2P over multi-node NVLink",
+            Self::P2p => "P2P",
+            Self::P2pWeak => "P2P, indirect or by copy engine",
+            Self::CollNet => "CollNet",
+            Self::NetGdr => "network with GPUDirect RDMA",
+            Self::Shm => "shared memory",
+            Self::Net => "network through host memory",
+            Self::Tcp => "TCP sockets",
+            Self::Doubt => "in doubt",
+            Self::Missing => "no edge",
+        }
+    }
+}
+
 /// A cell of a matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
