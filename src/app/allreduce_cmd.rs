@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{ClusterArgs, Format};
-use super::record::{self, KeepArgs, Recorder};
+use super::record::{self, KeepArgs, Keeper};
 use crate::jobs::drive::drive;
 use crate::jobs::options::TestArgs;
 use crate::jobs::plan::{Plan, plan};
@@ -117,14 +117,14 @@ async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> an
         };
     }
     // Before somebody says yes to what could not be kept.
-    let mut recorder = args.keep.recorder("allreduce")?;
+    let mut keeper = args.keep.keeper("allreduce")?;
     let options = ClusterOptions {
         chosen: Some(workload.clone()),
         ..options
     };
     let session = options.session(&link, Level::Act, args.read_only);
-    keep(&mut recorder, Event::Session(session));
-    keep(&mut recorder, Event::Workloads(vec![workload]));
+    keep(&mut keeper, Event::Session(session));
+    keep(&mut keeper, Event::Workloads(vec![workload]));
     let asked = Asked {
         args,
         link: &link,
@@ -133,10 +133,8 @@ async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> an
         own,
         table,
     };
-    let code = asked.run(&mut gate, &mut recorder).await;
-    if let Some(recorder) = recorder {
-        record::tell(&args.keep, recorder.close())?;
-    }
+    let code = asked.run(&mut gate, &mut keeper).await;
+    keeper.close(&args.keep)?;
     code
 }
 
@@ -154,7 +152,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// Asks, and runs the test; the exit code.
-    async fn run(self, gate: &mut Gate, recorder: &mut Option<Recorder>) -> anyhow::Result<u8> {
+    async fn run(self, gate: &mut Gate, keeper: &mut Keeper) -> anyhow::Result<u8> {
         let (link, plan) = (self.link, self.plan);
         let room = room::room(link, plan).await;
         let Some(permit) = allowed(self.args, link, plan, &room, gate).await? else {
@@ -176,7 +174,7 @@ impl Asked<'_> {
             permit: &permit,
         };
         let (run, ending, interrupted) =
-            measure(driving, &mut workload, &mut printer, recorder).await?;
+            measure(driving, &mut workload, &mut printer, keeper).await?;
         gate.done(&permit, &format!("{ending:?}"));
         let scene = workload.scene();
         let (verdict, compared) = judge(&scene, &Scene::of(&run.world), &run, self.table);
@@ -189,9 +187,9 @@ impl Asked<'_> {
     }
 }
 
-fn keep(recorder: &mut Option<Recorder>, event: Event) {
+fn keep(keeper: &mut Keeper, event: Event) {
     let at = record::now();
-    record::keep(recorder, &Stamped { seq: 0, at, event });
+    keeper.keep(&Stamped { seq: 0, at, event });
 }
 
 /// Shows what will be created, and asks. `None` where the answer is no.
@@ -274,7 +272,7 @@ async fn measure(
     driving: Driving<'_>,
     workload: &mut Workload,
     printer: &mut Printer,
-    recorder: &mut Option<Recorder>,
+    keeper: &mut Keeper,
 ) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
     let Driving {
         link,
@@ -304,11 +302,11 @@ async fn measure(
     };
     let (tx, mut rx) = mpsc::channel(64);
     let mut driving = std::pin::pin!(drive(link, plan, planned, permit, &tx, &cancel));
-    let mut see = |event: TestEvent, run: &mut TestRun, recorder: &mut Option<Recorder>| {
+    let mut see = |event: TestEvent, run: &mut TestRun, keeper: &mut Keeper| {
         if let TestEvent::Cleaned(left) = &event {
             printer.cleaned(plan, left);
         }
-        keep(recorder, Event::Test(event.clone()));
+        keep(keeper, Event::Test(event.clone()));
         run.apply(event, record::now());
         // Whoever read the rows has gone: there is nobody to measure for.
         if !printer.news(run) {
@@ -318,20 +316,20 @@ async fn measure(
     let ending = loop {
         tokio::select! {
             biased;
-            Some(event) = rx.recv() => see(event, &mut run, recorder),
+            Some(event) = rx.recv() => see(event, &mut run, keeper),
             ending = &mut driving => break ending,
             said = workload.next() => if let Some(event) = said {
-                workload.take(event, recorder);
+                workload.take(event, keeper);
             },
         }
     };
     while let Ok(event) = rx.try_recv() {
-        see(event, &mut run, recorder);
+        see(event, &mut run, keeper);
     }
     // Everything is removed by now: a short test waits for no more than what it is held against.
     tokio::select! {
         () = cancel.cancelled() => {}
-        () = workload.finish(recorder) => {}
+        () = workload.finish(keeper) => {}
     }
     let ending = match ending {
         Ok(ending) => ending,

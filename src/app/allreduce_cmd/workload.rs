@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::app::headless::is_news;
-use crate::app::record::{self, Recorder};
+use crate::app::record::{self, Keeper};
 use crate::model::event::{Event, Stamped};
 use crate::model::{Model, update};
 use crate::rules::scene::Scene;
@@ -86,7 +86,7 @@ impl Workload {
     }
 
     /// Takes what it said.
-    pub(super) fn take(&mut self, event: Event, recorder: &mut Option<Recorder>) {
+    pub(super) fn take(&mut self, event: Event, keeper: &mut Keeper) {
         if is_news(&event) {
             self.last = Instant::now();
         }
@@ -96,15 +96,15 @@ impl Workload {
             at: record::now(),
             event,
         };
-        record::keep(recorder, &stamped);
+        keeper.keep(&stamped);
         update(&mut self.model, stamped);
     }
 
     /// Reads what is left of it; at most until [`LONGEST`] after it began.
-    pub(super) async fn finish(&mut self, recorder: &mut Option<Recorder>) {
+    pub(super) async fn finish(&mut self, keeper: &mut Keeper) {
         while self.reading.is_some() {
             if let Some(event) = self.next().await {
-                self.take(event, recorder);
+                self.take(event, keeper);
             }
         }
     }
