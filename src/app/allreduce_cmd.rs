@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{ClusterArgs, Format};
-use super::record::{self, KeepArgs, Recorder};
+use super::record::{self, KeepArgs, Keeper};
 use crate::jobs::drive::drive;
 use crate::jobs::options::TestArgs;
 use crate::jobs::plan::{Plan, plan};
@@ -112,18 +112,16 @@ async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> an
         };
     }
     // Before somebody says yes to what could not be kept.
-    let mut recorder = args.keep.recorder("allreduce")?;
+    let mut keeper = args.keep.keeper("allreduce")?;
     let options = ClusterOptions {
         chosen: Some(workload.clone()),
         ..options
     };
     let session = options.session(&link, Level::Act, args.read_only);
-    keep(&mut recorder, Event::Session(session));
-    keep(&mut recorder, Event::Workloads(vec![workload]));
-    let code = asked(args, &link, &plan, &mut gate, own, table, &mut recorder).await;
-    if let Some(recorder) = recorder {
-        record::tell(&args.keep, recorder.close())?;
-    }
+    keep(&mut keeper, Event::Session(session));
+    keep(&mut keeper, Event::Workloads(vec![workload]));
+    let code = asked(args, &link, &plan, &mut gate, own, table, &mut keeper).await;
+    keeper.close(&args.keep)?;
     code
 }
 
@@ -135,7 +133,7 @@ async fn asked(
     gate: &mut Gate,
     own: Option<Arc<str>>,
     table: &Table,
-    recorder: &mut Option<Recorder>,
+    keeper: &mut Keeper,
 ) -> anyhow::Result<u8> {
     let room = prepare::room(link, plan).await;
     let Some(permit) = allowed(args, link, plan, &room, gate).await? else {
@@ -143,16 +141,16 @@ async fn asked(
     };
     let mut printer = Printer::new(args.format);
     let (run, ending, interrupted) =
-        measure(link, plan, &permit, own, &mut printer, recorder).await?;
+        measure(link, plan, &permit, own, &mut printer, keeper).await?;
     gate.done(&permit, &format!("{ending:?}"));
     let verdict = grade(&run, table);
     printer.verdict(plan, &run, &verdict);
     Ok(interrupted.unwrap_or(verdict.grade.code()))
 }
 
-fn keep(recorder: &mut Option<Recorder>, event: Event) {
+fn keep(keeper: &mut Keeper, event: Event) {
     let at = record::now();
-    record::keep(recorder, &Stamped { seq: 0, at, event });
+    keeper.keep(&Stamped { seq: 0, at, event });
 }
 
 /// Shows what will be created, and asks. `None` where the answer is no.
@@ -229,7 +227,7 @@ async fn measure(
     permit: &Permit,
     table: Option<Arc<str>>,
     printer: &mut Printer,
-    recorder: &mut Option<Recorder>,
+    keeper: &mut Keeper,
 ) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
     let mut run = TestRun::default();
     // Signals first: from here on there may be something to remove.
@@ -259,7 +257,7 @@ async fn measure(
         if let TestEvent::Cleaned(left) = &event {
             printer.cleaned(plan, left);
         }
-        keep(recorder, Event::Test(event.clone()));
+        keep(keeper, Event::Test(event.clone()));
         run.apply(event, record::now());
         // Whoever read the rows has gone: there is nobody to measure for.
         if !printer.news(run) {

@@ -2,7 +2,7 @@
 //! the rest will take.
 
 #[path = "stages/eras.rs"]
-mod eras;
+pub mod eras;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ type Proof = (u64, Stage);
 const ALL: u64 = u64::MAX;
 
 /// One era: its lines with what each of them proves beyond what was proven before.
-type Era = (&'static str, &'static [(&'static str, &'static [Proof])]);
+pub type Era = (&'static str, &'static [(&'static str, &'static [Proof])]);
 
 use Stage::{Download, Serving, Weights};
 use eras::ERAS;
