@@ -93,6 +93,18 @@ pub fn mistake(name: &str, value: &str) -> Option<&'static str> {
     get(name)?.mistakes.get(value).map(String::as_str)
 }
 
+/// Whether a name smells of a secret: that it is set is all that is shown of it, wherever its value was found.
+#[must_use]
+pub fn secret(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASS", "AUTH", "CREDENTIAL"];
+    // Numbers of tokens, tokenizers, and the partition key of InfiniBand hide nothing.
+    let name = name.to_ascii_uppercase();
+    let name = ["TOKENS", "TOKENIZER", "PKEY"]
+        .iter()
+        .fold(name, |name, plain| name.replace(plain, ""));
+    WORDS.iter().any(|w| name.contains(w))
+}
+
 /// One variable over the pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Values {
@@ -138,11 +150,17 @@ pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values
             .at("env", Some(&m.key))
             .and_then(|p| p.answer.as_deref());
         // A value with a reference in it is not what the process gets.
-        let whole = |v: &'_ &String| !v.contains("$(");
+        let told = |k: &str, v: &String| !v.contains("$(") && !secret(k);
         let env = m.container.env.iter();
         let mut vars: BTreeMap<&str, Option<&str>> = env
-            .map(|(k, v)| (k.as_str(), v.as_ref().filter(whole).map(String::as_str)))
+            .map(|(k, v)| {
+                let value = v.as_ref().filter(|v| told(k, v));
+                (k.as_str(), value.map(String::as_str))
+            })
             .collect();
+        for (name, _) in m.container.env.iter().filter(|(k, _)| secret(k)) {
+            out.entry(name.clone()).or_default();
+        }
         let mut read = false;
         if let Some(Answer::Environment(e)) = answer {
             for name in &e.secrets {
