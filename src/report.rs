@@ -10,6 +10,7 @@ pub mod json;
 pub mod junit;
 mod layout;
 pub mod markdown;
+mod matrix;
 mod parts;
 pub mod redact;
 pub mod tar;

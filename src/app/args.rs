@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use super::record::{self, Recorder};
+use super::record::Recorder;
 use crate::model::event::{Event, Stamped};
 use crate::model::limits::Limits;
 use crate::model::{Model, update};
@@ -48,7 +48,9 @@ impl StallArgs {
             at: 0,
             event: Event::Limits(self.stall.clone()),
         };
-        record::keep(recorder, &stamped);
+        if let Some(recorder) = recorder {
+            recorder.keep_all(&stamped);
+        }
         update(model, stamped);
     }
 }

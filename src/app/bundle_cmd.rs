@@ -15,7 +15,7 @@ use super::args::{AccessArgs, ClusterArgs, StallArgs};
 use super::bundle::{Spool, pack};
 use super::cli::{Cli, Verb};
 use super::headless;
-use super::record::{KeepArgs, Recorder, create};
+use super::record::{KeepArgs, Keeper, Recorder, create};
 use crate::model::event::{Event, Feed, Level, Session, Stamped};
 use crate::report::redact::Redactor;
 use crate::sources::files::{Inputs, Progress, read_all};
@@ -159,16 +159,22 @@ fn of_demo(name: &str, mut recorder: Recorder) -> anyhow::Result<Recorder> {
 
 async fn of_cluster(args: &BundleArgs, recorder: Recorder) -> anyhow::Result<Recorder> {
     let options = args.cluster.options(args.workload.clone());
-    let mut recorder = Some(recorder);
+    // What is recorded is read again before it is written anywhere: nobody has to listen here.
+    let mut keeper = Keeper {
+        recorder: Some(recorder),
+        redactor: Redactor::off(),
+    };
     let setup = args.access.setup(false);
     let usual = StallArgs::default();
-    let seen = headless::observe(options, setup, args.timeout, &usual, &mut recorder);
+    let seen = headless::observe(options, setup, args.timeout, &usual, &mut keeper);
     let (_, _, notes) = seen.await.map_err(|e| anyhow!(e))?;
     for note in notes {
         let note = crate::parse::clean(note.as_bytes());
         let _ = writeln!(io::stderr(), "ncclscope: {note}");
     }
-    recorder.ok_or_else(|| anyhow!("nothing was recorded"))
+    keeper
+        .recorder
+        .ok_or_else(|| anyhow!("nothing was recorded"))
 }
 
 /// Arguments that make a bundle of what this process shows: of its recording if it makes one, else of the same

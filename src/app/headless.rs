@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::args::StallArgs;
-use super::record::{self, Recorder, now};
+use super::record::{Keeper, now};
 use crate::model::event::{EdgeState, Event, Stamped};
 use crate::model::sources::Flow;
 use crate::model::{Model, update};
@@ -42,7 +42,7 @@ pub async fn session<T>(
     setup: Setup,
     helpers: Vec<Helper>,
     model: &mut Model,
-    recorder: &mut Option<Recorder>,
+    keeper: &mut Keeper,
     mut look: impl FnMut(&Model, News) -> ControlFlow<T>,
 ) -> Option<T> {
     let setup = Setup {
@@ -74,14 +74,14 @@ pub async fn session<T>(
                     seq += 1;
                     // What the model wants done is for a screen.
                     let stamped = Stamped { seq, at, event };
-                    record::keep(recorder, &stamped);
+                    keeper.keep(&stamped);
                     update(model, stamped);
                 }
             }
             _ = clock.tick() => {
                 seq += 1;
                 let stamped = Stamped { seq, at: now(), event: Event::Tick };
-                record::keep(recorder, &stamped);
+                keeper.keep(&stamped);
                 update(model, stamped);
             }
         }
@@ -96,7 +96,7 @@ pub async fn session<T>(
 }
 
 /// Attempts that fail again and again are none.
-fn is_news(event: &Event) -> bool {
+pub(super) fn is_news(event: &Event) -> bool {
     use crate::model::event::{EdgeState, SourceEvent};
     match event {
         // Samples never end.
@@ -134,7 +134,7 @@ pub async fn observe(
     setup: Setup,
     limit: Duration,
     stall: &StallArgs,
-    recorder: &mut Option<Recorder>,
+    keeper: &mut Keeper,
 ) -> Result<(Model, Nanos, Vec<String>), String> {
     let link = cluster::connect(&options)
         .await
@@ -144,7 +144,7 @@ pub async fn observe(
         Err(_) => return Err("the API server does not answer".into()),
     }
     let mut model = Model::default();
-    stall.set(&mut model, recorder);
+    stall.set(&mut model, &mut keeper.recorder);
     let helpers = helpers(&setup);
     let settle = if helpers.is_empty() { QUIET } else { PROBED };
     let look = |model: &Model, news: News| {
@@ -179,7 +179,7 @@ pub async fn observe(
         setup,
         helpers,
         &mut model,
-        recorder,
+        keeper,
         look,
     )
     .await;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 
+use super::veil;
 use crate::model::event::{Event, Recording, Stamped};
 use crate::parse::Nanos;
 use crate::report::redact::{Redactor, Taken};
@@ -33,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Kept")]
 pub struct KeepArgs {
-    /// Record what is seen to a new file, for `replay`, `open` and `report`; secrets are taken out
+    /// Record what is seen to a new file, for `replay`, `open` and `report`; secrets are taken out, one that is named
+    /// late from there on
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Leave secrets in what is saved, copied, recorded and reported
@@ -55,6 +57,17 @@ impl KeepArgs {
             }
         }
         redactor
+    }
+
+    /// What listens to all that comes in, and records it where that is asked for.
+    ///
+    /// # Errors
+    /// The file exists or can't be made.
+    pub fn keeper(&self, verb: &str) -> anyhow::Result<Keeper> {
+        Ok(Keeper {
+            recorder: self.recorder(verb)?,
+            redactor: self.redactor(),
+        })
     }
 
     /// Opens the recording, if one is asked for.
@@ -118,10 +131,33 @@ pub fn create(path: &Path) -> anyhow::Result<File> {
     })
 }
 
-/// Keeps an event where a recording is made; waits for the disk, as verbs without a screen may.
-pub fn keep(recorder: &mut Option<Recorder>, stamped: &Stamped) {
-    if let Some(recorder) = recorder {
-        recorder.keep_all(stamped);
+/// What is kept of all that comes in: the recording, where one is made, and the values that must not go out.
+#[derive(Debug, Default)]
+pub struct Keeper {
+    /// To a file.
+    pub recorder: Option<Recorder>,
+    /// Knows every secret that was named so far.
+    pub redactor: Redactor,
+}
+
+impl Keeper {
+    /// Listens to an event, and records it where that is asked for; waits for the disk, as verbs without a screen may.
+    pub fn keep(&mut self, stamped: &Stamped) {
+        veil::hear(&stamped.event, &mut self.redactor);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.keep_all(stamped);
+        }
+    }
+
+    /// Ends the recording and says what it came to; gives what knows the secrets.
+    ///
+    /// # Errors
+    /// What the file said.
+    pub fn close(self, args: &KeepArgs) -> anyhow::Result<Redactor> {
+        if let Some(recorder) = self.recorder {
+            tell(args, recorder.close())?;
+        }
+        Ok(self.redactor)
     }
 }
 

@@ -14,11 +14,11 @@ use anyhow::anyhow;
 
 use super::args::{AccessArgs, ClusterArgs, StallArgs};
 use super::headless;
-use super::record::{self, KeepArgs, Recorder};
-use super::veil;
+use super::record::{KeepArgs, Keeper};
 use crate::model::event::{Event, Feed, Session, Stamped};
 use crate::model::{Model, update};
 use crate::parse::Nanos;
+use crate::report::redact::Redactor;
 use crate::report::{FailOn, Report, exit_code, html, json, junit, markdown, text};
 use crate::rules::scene::Scene;
 use crate::sources::files::{Inputs, Progress, read_all};
@@ -89,7 +89,7 @@ pub struct ReportArgs {
 #[must_use]
 pub fn run(args: &ReportArgs) -> ExitCode {
     end_on_interrupt();
-    let (model, at) = match recorded(args) {
+    let (model, at, redactor) = match recorded(args) {
         Ok(observed) => observed,
         Err(e) => {
             complain(&format!("ncclscope: {e:#}"));
@@ -97,7 +97,7 @@ pub fn run(args: &ReportArgs) -> ExitCode {
         }
     };
     let scene = Scene::of(&model);
-    match print(args, &model, &scene, at) {
+    match print(args, &model, &scene, at, redactor) {
         Ok(()) => ExitCode::from(exit_code(&scene, args.fail_on)),
         // Whoever read it has seen enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -108,39 +108,37 @@ pub fn run(args: &ReportArgs) -> ExitCode {
     }
 }
 
-/// What was seen and when, and the recording of it.
-fn recorded(args: &ReportArgs) -> anyhow::Result<(Model, Option<Nanos>)> {
-    let mut recorder = args.keep.recorder("report")?;
+/// What was seen and when, the recording of it, and what knows every secret that was named in it.
+fn recorded(args: &ReportArgs) -> anyhow::Result<(Model, Option<Nanos>, Redactor)> {
+    let mut keeper = args.keep.keeper("report")?;
     let seen = if args.paths.is_empty() {
-        ask(args, &mut recorder).map(|(model, at)| (model, Some(at)))
+        ask(args, &mut keeper).map(|(model, at)| (model, Some(at)))
     } else {
-        observe(args, &mut recorder).map(|model| (model, None))
+        observe(args, &mut keeper).map(|model| (model, None))
     };
-    if let Some(recorder) = recorder {
-        record::tell(&args.keep, recorder.close())?;
-    }
-    seen
+    let redactor = keeper.close(&args.keep)?;
+    seen.map(|(model, at)| (model, at, redactor))
 }
 
 /// Folds all sources into a model; notes go to standard error.
-fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Model> {
+fn observe(args: &ReportArgs, keeper: &mut Keeper) -> anyhow::Result<Model> {
     if let [path] = args.paths.as_slice()
         && recording::is_recording(path)
     {
-        return replayed(path, args, recorder);
+        return replayed(path, args, keeper);
     }
     let inputs = Inputs::find(&args.paths)?;
     for skipped in &inputs.skipped {
         complain(&format!("skipped {skipped}"));
     }
     let mut model = Model::default();
-    args.stall.set(&mut model, recorder);
+    args.stall.set(&mut model, &mut keeper.recorder);
     let mut seq = 0;
     let mut fold = |event: Event| {
         seq += 1;
         // Time comes from the lines.
         let stamped = Stamped { seq, at: 0, event };
-        record::keep(recorder, &stamped);
+        keeper.keep(&stamped);
         update(&mut model, stamped);
         ControlFlow::Continue(())
     };
@@ -184,21 +182,17 @@ fn observe(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result
 }
 
 /// Folds a recording: with its own times, to its end.
-fn replayed(
-    path: &Path,
-    args: &ReportArgs,
-    recorder: &mut Option<Recorder>,
-) -> anyhow::Result<Model> {
+fn replayed(path: &Path, args: &ReportArgs, keeper: &mut Keeper) -> anyhow::Result<Model> {
     let mut reader = Reader::open(path)?;
     let mut model = Model::default();
-    args.stall.set(&mut model, recorder);
+    args.stall.set(&mut model, &mut keeper.recorder);
     for (seq, entry) in (1..).zip(&mut reader) {
         let stamped = Stamped {
             seq,
             at: entry.at,
             event: entry.event,
         };
-        record::keep(recorder, &stamped);
+        keeper.keep(&stamped);
         update(&mut model, stamped);
     }
     if let Some(missing) = reader.loss().sentence() {
@@ -208,11 +202,11 @@ fn replayed(
 }
 
 /// Asks a cluster; what was not reached goes to standard error.
-fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Model, Nanos)> {
+fn ask(args: &ReportArgs, keeper: &mut Keeper) -> anyhow::Result<(Model, Nanos)> {
     let runtime = super::runtime()?;
     let options = args.cluster.options(args.workload.clone());
     let setup = args.access.setup(false);
-    let seen = headless::observe(options, setup, args.timeout, &args.stall, recorder);
+    let seen = headless::observe(options, setup, args.timeout, &args.stall, keeper);
     let (model, at, notes) = runtime.block_on(seen).map_err(|e| anyhow!(e))?;
     for note in &notes {
         complain(note);
@@ -222,15 +216,19 @@ fn ask(args: &ReportArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<(Mo
     Ok((model, at))
 }
 
-fn print(args: &ReportArgs, model: &Model, scene: &Scene, at: Option<Nanos>) -> io::Result<()> {
+fn print(
+    args: &ReportArgs,
+    model: &Model,
+    scene: &Scene,
+    at: Option<Nanos>,
+    redactor: Redactor,
+) -> io::Result<()> {
     let stdout = io::stdout();
     let colour = stdout.is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
-    let mut redactor = RefCell::new(args.keep.redactor());
-    // What specifications name is found in lines that don't name it.
-    veil::learn(model, redactor.get_mut());
+    let mut redactor = RefCell::new(redactor);
     match args.format {
         Format::Json => json::write(&mut out, &Report::of(scene, at), &redactor)?,
         Format::Text => {

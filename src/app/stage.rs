@@ -240,7 +240,6 @@ impl Stage for RealStage {
                 let area = Rect::new(0, 0, model.screen.size.0, model.screen.size.1);
                 let mut frame = Buffer::empty(area);
                 panes::view(&self.scene, model, &self.theme, area, &mut frame);
-                veil::learn(model, &mut self.doors.redactor);
                 veil::draw(&mut frame, &mut self.doors.redactor);
                 let ending = path.as_deref().and_then(Path::extension);
                 let format = Format::of(ending.and_then(OsStr::to_str));
@@ -293,6 +292,7 @@ impl Stage for RealStage {
     }
 
     fn observe(&mut self, stamped: &Stamped) {
+        veil::hear(&stamped.event, &mut self.doors.redactor);
         if let Some(recorder) = &mut self.doors.recorder {
             recorder.keep(stamped);
         }

@@ -1,21 +1,35 @@
-//! The redactor over a drawn screen: secrets are painted over, so that everything else stays in its place.
+//! The redactor before what is shown: it listens to all that comes in, so that a value that was named once is known
+//! wherever it stands, and paints over secrets on a drawn screen, so that everything else stays in its place.
 
 use ratatui::buffer::Buffer;
 use unicode_width::UnicodeWidthStr;
 
-use crate::model::Model;
+use crate::model::event::{Event, PodEvent, PodView};
+use crate::model::testrun::TestEvent;
 use crate::report::redact::Redactor;
 
-/// Most text of the kept lines that is read for values that were named once.
-const LEARNED: usize = 8 << 20;
+/// Remembers the values that an event names: what is shown, copied or written later may hold them without a name.
+pub fn hear(event: &Event, redactor: &mut Redactor) {
+    match event {
+        Event::At(_, event) => hear(event, redactor),
+        Event::Log(log) => redactor.hear(log.source.0, &log.block.text),
+        Event::Test(TestEvent::Log { source, block }) => {
+            redactor.hear(OF_TESTS | source.0, &block.text);
+        }
+        Event::Pod(PodEvent::Upsert(pod)) => learn(pod, redactor),
+        Event::KubeEvent(event) => redactor.hear(OF_OBJECTS, event.message.as_bytes()),
+        _ => {}
+    }
+}
 
-/// Remembers what the model knows by its name: a screen may show the value of a variable without the name.
-pub fn learn(model: &Model, redactor: &mut Redactor) {
-    let containers = model
-        .pods
-        .iter()
-        .flat_map(|(_, p)| p.containers.iter().chain(&p.init_containers));
-    for container in containers {
+/// Streams of a test have numbers of their own.
+const OF_TESTS: u32 = 1 << 31;
+/// What is no stream.
+const OF_OBJECTS: u32 = u32::MAX;
+
+/// What a pod's specification names.
+fn learn(pod: &PodView, redactor: &mut Redactor) {
+    for container in pod.containers.iter().chain(&pod.init_containers) {
         for (name, value) in &container.env {
             redactor.learn(name, value.as_deref().unwrap_or_default());
         }
@@ -25,17 +39,7 @@ pub fn learn(model: &Model, redactor: &mut Redactor) {
             .chain(&container.args)
             .map(String::as_str)
             .collect();
-        redactor.text(&command.join(" "));
-    }
-    let mut read = 0;
-    for (_, ring) in model.logs.iter().flat_map(|logs| logs.iter()) {
-        for line in ring.lines.iter().rev() {
-            read += line.text.len();
-            if read > LEARNED {
-                return;
-            }
-            redactor.text(&line.text);
-        }
+        redactor.hear(OF_OBJECTS, command.join(" ").as_bytes());
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{ClusterArgs, StallArgs};
 use super::headless;
-use super::record::{self, KeepArgs, Recorder};
+use super::record::{self, KeepArgs, Keeper};
 use crate::model::event::{Event, Level, Session, Stamped};
 use crate::model::{Model, update};
 use crate::parse::Nanos;
@@ -201,16 +201,16 @@ const LOOK: Duration = Duration::from_millis(500);
 pub async fn until(
     wish: Wish,
     mut bus: mpsc::Receiver<Event>,
-    recorder: &mut Option<Recorder>,
+    keeper: &mut Keeper,
     broken: impl Fn(&Model) -> Option<String>,
     now: impl Fn() -> Nanos,
     out: &mut impl Write,
 ) -> Outcome {
     let goal = wish.goal;
     let mut model = Model::default();
-    wish.stall.set(&mut model, recorder);
-    let mut fold = |model: &mut Model, stamped: Stamped| {
-        record::keep(recorder, &stamped);
+    wish.stall.set(&mut model, &mut keeper.recorder);
+    let fold = |model: &mut Model, keeper: &mut Keeper, stamped: Stamped| {
+        keeper.keep(&stamped);
         update(model, stamped);
     };
     let stamped = Stamped {
@@ -218,7 +218,7 @@ pub async fn until(
         at: now(),
         event: Event::Session(wish.session),
     };
-    fold(&mut model, stamped);
+    fold(&mut model, keeper, stamped);
     let end = Instant::now() + wish.timeout;
     let (mut seq, mut seen, mut said) = (0, 0, String::new());
     let mut failed: Option<Instant> = None;
@@ -232,7 +232,7 @@ pub async fn until(
                 event = bus.recv(), if fed => match event {
                     Some(event) => {
                         seq += 1;
-                        fold(&mut model, Stamped { seq, at: now(), event });
+                        fold(&mut model, keeper, Stamped { seq, at: now(), event });
                     }
                     None => fed = false,
                 },
@@ -245,7 +245,7 @@ pub async fn until(
             at: now(),
             event: Event::Tick,
         };
-        fold(&mut model, tick);
+        fold(&mut model, keeper, tick);
         if let Some(why) = broken(&model) {
             return Outcome::Unfed(why);
         }
@@ -277,7 +277,7 @@ pub async fn until(
         }
         if text != said {
             // Whoever reads it may have gone; waiting goes on.
-            let _ = writeln!(out, "{text}");
+            let _ = writeln!(out, "{}", keeper.redactor.text(&text));
             said.clone_from(&text);
         }
         if Instant::now() >= end {
@@ -299,18 +299,16 @@ pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("no runtime")?;
-    let mut recorder = args.keep.recorder("wait")?;
+    let mut keeper = args.keep.keeper("wait")?;
     let outcome = runtime.block_on(async {
         tokio::select! {
             biased;
             Ok(()) = tokio::signal::ctrl_c() => Ok(None),
-            outcome = over_cluster(args, &mut recorder) => outcome.map(Some),
+            outcome = over_cluster(args, &mut keeper) => outcome.map(Some),
         }
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
-    if let Some(recorder) = recorder {
-        record::tell(&args.keep, recorder.close())?;
-    }
+    let mut redactor = keeper.close(&args.keep)?;
     let Some(outcome) = outcome? else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
@@ -320,11 +318,11 @@ pub fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
         Outcome::TimedOut(t) => format!("not within the time-out: {t}"),
         Outcome::Unfed(t) => t.clone(),
     };
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", redactor.text(&text));
     Ok(ExitCode::from(outcome.code()))
 }
 
-async fn over_cluster(args: &WaitArgs, recorder: &mut Option<Recorder>) -> anyhow::Result<Outcome> {
+async fn over_cluster(args: &WaitArgs, keeper: &mut Keeper) -> anyhow::Result<Outcome> {
     let options: ClusterOptions = args.cluster.options(args.workload.clone());
     let link = cluster::connect(&options).await?;
     let wish = Wish {
@@ -339,5 +337,5 @@ async fn over_cluster(args: &WaitArgs, recorder: &mut Option<Recorder>) -> anyho
     tokio::spawn(cluster::run(link, options.clone(), tx, cancel));
     let broken = |model: &Model| headless::unwatchable(model, &options);
     let mut out = std::io::stderr();
-    Ok(until(wish, bus, recorder, broken, record::now, &mut out).await)
+    Ok(until(wish, bus, keeper, broken, record::now, &mut out).await)
 }

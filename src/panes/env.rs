@@ -222,6 +222,9 @@ fn known(scene: &Scene) -> Vec<Variable> {
                 .collect();
             let has = |n: &u32| values.iter().any(|(_, r)| r.binary_search(n).is_ok());
             let without: Vec<u32> = speak.iter().copied().filter(|n| !has(n)).collect();
+            if variables::secret(name) {
+                return Variable::new(name, Vec::new(), None);
+            }
             let told = values
                 .iter()
                 .map(|(v, r)| ((*v).to_owned(), r.len(), parts::ranks(r)));

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use super::redact::Redactor;
-use super::text::{count, letter, meaning, undecided};
-use super::{check, confidence, parts, severity, verdict};
+use super::text::count;
+use super::{check, confidence, matrix, parts, severity, verdict};
 use crate::parse::clean;
 use crate::rules::findings::{followers, whom};
-use crate::rules::scene::{Evidence, Finding, Glyph, Matrix, Scene};
+use crate::rules::scene::{Evidence, Finding, Scene};
 use crate::rules::testing::state;
 
 /// Evidence lines of a finding; the JSON report has all.
@@ -268,44 +268,8 @@ impl<W: Write> Page<'_, W> {
         if m.slots.len() > MATRIX_SIDE {
             return Ok(());
         }
-        let page = grid(m);
+        let page = matrix::grid(m).join("\n") + "\n";
         self.code("", &page)?;
-        let mut used: Vec<Glyph> = m.cells.iter().map(|c| c.glyph).collect();
-        used.sort_unstable();
-        used.dedup();
-        let mut legend: Vec<String> = used
-            .iter()
-            .map(|g| format!("{} {}", letter(*g), meaning(*g)))
-            .collect();
-        if !m.undecided.is_empty() {
-            legend.push(undecided());
-        }
-        writeln!(self.out, "{}\n", legend.join(" · "))
+        writeln!(self.out, "{}\n", matrix::legend(m))
     }
-}
-
-fn grid(m: &Matrix) -> String {
-    let mut out = String::from("    ");
-    for slot in &m.slots {
-        out.push_str(&format!("{:>3} ", slot.number));
-    }
-    for (i, from) in (0_u32..).zip(&m.slots) {
-        out.push_str(&format!("\n{:>4}", from.number));
-        for (j, _) in (0_u32..).zip(&m.slots) {
-            match m.cell(i, j) {
-                Some(cell) => out.push_str(&format!(
-                    "  {}{}",
-                    letter(cell.glyph),
-                    if cell.downgraded { '!' } else { ' ' }
-                )),
-                None if i == j => out.push_str("  / "),
-                None if m.is_undecided(i, j) => {
-                    out.push_str(&format!("  {} ", letter(Glyph::Doubt)));
-                }
-                None => out.push_str("    "),
-            }
-        }
-    }
-    out.push('\n');
-    out
 }

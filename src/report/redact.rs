@@ -103,6 +103,8 @@ pub struct Redactor {
     taken: BTreeMap<(Rule, String), u64>,
     /// Streams in the middle of a private key, with the lines it may still have.
     keys: BTreeMap<u32, u32>,
+    /// Streams whose last lines name a secret that may stand on the next one.
+    open: BTreeMap<u32, Vec<u8>>,
 }
 
 impl Redactor {
@@ -143,6 +145,56 @@ impl Redactor {
             // The data of a Secret object is base64.
             if let Some(plain) = views::base64(value).filter(|plain| views::printable(plain)) {
                 self.remember(&plain);
+            }
+        }
+    }
+
+    /// Remembers the values that whole lines of a stream name, and takes nothing out: for what is not written as it
+    /// comes, so that a value named further down is known by the time that something is. Costs little more than a
+    /// search for the words that name secrets; names behind an encoding are not looked for.
+    pub fn hear(&mut self, stream: u32, text: &[u8]) {
+        if self.off {
+            return;
+        }
+        self.go_on(stream, text);
+        let mut from = 0;
+        while let Some(named) = find::next_named(text, from) {
+            from = named.line.1;
+            let (start, end) = named.with_value(text);
+            self.note(text.get(start..end).unwrap_or_default());
+        }
+    }
+
+    /// A name at the end of what came before, its value at the beginning of this.
+    fn go_on(&mut self, stream: u32, text: &[u8]) {
+        if let Some(mut open) = self.open.remove(&stream) {
+            open.extend_from_slice(find::first_lines(text));
+            self.note(&open);
+        }
+        if let Some(open) = find::open_end(text) {
+            self.open.insert(stream, open.to_vec());
+        }
+    }
+
+    /// Remembers the values that a text names.
+    fn note(&mut self, text: &[u8]) {
+        let nothing = BTreeSet::new();
+        let known = views::Known {
+            searcher: None,
+            values: &nothing,
+        };
+        let mut spans = Vec::new();
+        views::look(text, known, &mut spans);
+        self.learn_from(text, &apart(spans));
+    }
+
+    fn learn_from(&mut self, text: &[u8], spans: &[Span]) {
+        for span in spans {
+            if span.rule == Rule::Name
+                && find::strong(span.name.as_bytes())
+                && let Some(value) = text.get(span.start..span.end)
+            {
+                self.remember(value);
             }
         }
     }
@@ -209,6 +261,7 @@ impl Redactor {
         if self.off {
             return Cow::Borrowed(text);
         }
+        self.go_on(stream, text);
         let open = self.keys.remove(&stream).unwrap_or(0);
         let (head, left) = find::rest_of_key(text, open);
         if left > 0 {
@@ -254,26 +307,9 @@ impl Redactor {
             values: &self.known,
         };
         views::look(text, known, &mut spans);
-        if spans.is_empty() {
-            return spans;
-        }
-        spans.sort_by_key(|s| (s.start, std::cmp::Reverse(s.end)));
-        let mut apart: Vec<Span> = Vec::with_capacity(spans.len());
-        for span in spans {
-            match apart.last_mut() {
-                Some(last) if span.start < last.end => last.end = last.end.max(span.end),
-                _ => apart.push(span),
-            }
-        }
-        for span in &apart {
-            if span.rule == Rule::Name
-                && find::strong(span.name.as_bytes())
-                && let Some(value) = text.get(span.start..span.end)
-            {
-                self.remember(value);
-            }
-        }
-        apart
+        let spans = apart(spans);
+        self.learn_from(text, &spans);
+        spans
     }
 
     fn count(&mut self, rule: Rule, name: &str) {
@@ -372,4 +408,17 @@ impl Redactor {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
+}
+
+/// Spans in order, those that overlap made one.
+fn apart(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|s| (s.start, std::cmp::Reverse(s.end)));
+    let mut apart: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match apart.last_mut() {
+            Some(last) if span.start < last.end => last.end = last.end.max(span.end),
+            _ => apart.push(span),
+        }
+    }
+    apart
 }

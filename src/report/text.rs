@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::parts::{comm_state, family, nccl_step, stage};
-use super::{confidence, severity, verdict};
+use super::{confidence, matrix, severity, verdict};
 use crate::parse::clean;
 use crate::rules::busbw::Grade;
 use crate::rules::findings::{followers, ranges, whom};
 use crate::rules::scene::{
-    Communicator, Evidence, Finding, Glyph, Matrix, ProcessView, Scene, Severity, SourceView,
-    Verdict,
+    Communicator, Evidence, Finding, ProcessView, Scene, Severity, SourceView, Verdict,
 };
 use crate::rules::testing::state;
 
@@ -422,11 +421,12 @@ impl<W: Write> Page<'_, W> {
         if merged.cells.is_empty() {
             return Ok(());
         }
-        if merged.slots.len() <= MATRIX_SIDE {
+        let by_host;
+        let shown = if merged.slots.len() <= MATRIX_SIDE {
             self.heading("MATRIX", "row sends to column")?;
-            self.grid(merged)?;
+            merged
         } else {
-            let by_host = fold_hosts(merged);
+            by_host = merged.by_host();
             if by_host.slots.len() > MATRIX_SIDE {
                 self.heading("MATRIX", &tame(&merged.headline))?;
                 return Ok(());
@@ -435,57 +435,20 @@ impl<W: Write> Page<'_, W> {
                 "MATRIX",
                 "by host, the worst transport; row sends to column",
             )?;
-            self.grid(&by_host)?;
-            for slot in &by_host.slots {
+            &by_host
+        };
+        for line in matrix::grid(shown) {
+            writeln!(self.out, "  {line}")?;
+        }
+        if merged.slots.len() > MATRIX_SIDE {
+            for slot in &shown.slots {
                 writeln!(self.out, "  {:>3}  {}", slot.number, tame(&slot.host))?;
             }
         }
         if !merged.headline.is_empty() {
             writeln!(self.out, "  {}", tame(&merged.headline))?;
         }
-        let mut used: Vec<Glyph> = merged.cells.iter().map(|c| c.glyph).collect();
-        used.sort_unstable();
-        used.dedup();
-        let mut legend: Vec<String> = used
-            .iter()
-            .map(|g| format!("{} {}", letter(*g), meaning(*g)))
-            .collect();
-        if merged.slots.len() <= MATRIX_SIDE && !merged.undecided.is_empty() {
-            legend.push(undecided());
-        }
-        if merged.cells.iter().any(|c| c.downgraded) {
-            legend.push("! worse than its place allows".to_owned());
-        }
-        writeln!(self.out, "  {}", legend.join(" · "))
-    }
-
-    fn grid(&mut self, m: &Matrix) -> io::Result<()> {
-        let wide = m
-            .slots
-            .iter()
-            .map(|s| s.number.to_string().len())
-            .max()
-            .unwrap_or(1)
-            .max(2);
-        let mut head = " ".repeat(wide + 2);
-        for to in &m.slots {
-            head.push_str(&format!("{:>wide$} ", to.number));
-        }
-        writeln!(self.out, "{}", head.trim_end())?;
-        for (i, from) in (0u32..).zip(&m.slots) {
-            let mut line = format!("  {:>wide$}", from.number);
-            for (j, _) in (0u32..).zip(&m.slots) {
-                let (glyph, mark) = match m.cell(i, j) {
-                    Some(cell) => (letter(cell.glyph), if cell.downgraded { '!' } else { ' ' }),
-                    None if i == j => ('/', ' '),
-                    None if m.is_undecided(i, j) => (letter(Glyph::Doubt), ' '),
-                    None => (' ', ' '),
-                };
-                line.push_str(&format!("{glyph:>wide$}{mark}"));
-            }
-            writeln!(self.out, "{}", line.trim_end())?;
-        }
-        Ok(())
+        writeln!(self.out, "  {}", matrix::legend(shown))
     }
 
     fn open_lines(&mut self) -> io::Result<()> {
@@ -571,96 +534,6 @@ fn drop_empty_columns(rows: &mut [Vec<String>]) {
                 row.remove(column);
             }
         }
-    }
-}
-
-/// One slot per host, the worst cell between two hosts; the diagonal is what runs inside a host.
-pub(super) fn fold_hosts(m: &Matrix) -> Matrix {
-    let mut hosts: Vec<&str> = Vec::new();
-    let mut of_slot: Vec<u32> = Vec::new();
-    for slot in &m.slots {
-        let at = hosts
-            .iter()
-            .position(|host| *host == slot.host)
-            .unwrap_or_else(|| {
-                hosts.push(&slot.host);
-                hosts.len() - 1
-            });
-        of_slot.push(u32::try_from(at).unwrap_or(u32::MAX));
-    }
-    let mut cells: BTreeMap<(u32, u32), crate::rules::scene::Cell> = BTreeMap::new();
-    for cell in &m.cells {
-        let host = |slot: u32| of_slot.get(slot as usize).copied();
-        let (Some(from), Some(to)) = (host(cell.from), host(cell.to)) else {
-            continue;
-        };
-        if cell.glyph == Glyph::Missing {
-            continue;
-        }
-        let worst = cells.entry((from, to)).or_insert_with(|| {
-            let (edges, open) = (Vec::new(), Vec::new());
-            crate::rules::scene::Cell {
-                from,
-                to,
-                edges,
-                open,
-                ..cell.clone()
-            }
-        });
-        worst.glyph = worst.glyph.max(cell.glyph);
-        worst.downgraded |= cell.downgraded;
-    }
-    let slots = (0u32..)
-        .zip(&hosts)
-        .map(|(number, host)| crate::rules::scene::Slot {
-            number,
-            proven: true,
-            process: None,
-            host: (*host).to_owned(),
-        })
-        .collect();
-    Matrix {
-        slots,
-        cells: cells.into_values().collect(),
-        ..Matrix::default()
-    }
-}
-
-pub(super) fn letter(g: Glyph) -> char {
-    match g {
-        Glyph::Mnnvl => 'M',
-        Glyph::P2p => 'P',
-        Glyph::P2pWeak => 'p',
-        Glyph::CollNet => 'C',
-        Glyph::NetGdr => 'R',
-        Glyph::Shm => 'S',
-        Glyph::Net => 'I',
-        Glyph::Tcp => 'T',
-        Glyph::Doubt => '?',
-        Glyph::Missing => '·',
-    }
-}
-
-/// What `?` stands for where no cell is.
-pub(super) fn undecided() -> String {
-    format!(
-        "{} not known: the communicator has not come up",
-        letter(Glyph::Doubt)
-    )
-}
-
-pub(super) fn meaning(g: Glyph) -> &'static str {
-    match g {
-        Glyph::Mnnvl => "P2P over multi-node NVLink",
-        Glyph::P2p => "P2P",
-        Glyph::P2pWeak => "P2P, indirect or by copy engine",
-        Glyph::CollNet => "CollNet",
-        Glyph::NetGdr => "network with GPUDirect RDMA",
-        Glyph::Shm => "shared memory",
-        Glyph::Net => "network through host memory",
-        Glyph::Tcp => "TCP sockets",
-        Glyph::Doubt => "in doubt",
-        Glyph::Missing => "no edge",
     }
 }
 

@@ -88,7 +88,7 @@ impl Cells {
         let cell = self
             .0
             .entry((from, to))
-            .or_insert_with(|| blank(from, to, g));
+            .or_insert_with(|| Cell::blank(from, to, g));
         cell.glyph = if cell.edges.is_empty() {
             g
         } else {
@@ -104,21 +104,8 @@ impl Cells {
         let cell = self
             .0
             .entry((from, to))
-            .or_insert_with(|| blank(from, to, Glyph::Doubt));
+            .or_insert_with(|| Cell::blank(from, to, Glyph::Doubt));
         cell.open.push(at);
-    }
-}
-
-fn blank(from: u32, to: u32, glyph: Glyph) -> Cell {
-    Cell {
-        from,
-        to,
-        glyph,
-        downgraded: false,
-        disagree: false,
-        inferred: false,
-        edges: Vec::new(),
-        open: Vec::new(),
     }
 }
 

@@ -16,7 +16,7 @@ pub use self::comm::{
     TreeView, Unattributed,
 };
 pub use self::live::{Generated, GpuView, PodRow, ServingView, UsageView};
-pub use self::matrix::{Cell, Glyph, Matrix, Slot};
+pub use self::matrix::{Cell, Glyph, Mark, Matrix, Slot};
 pub use self::process::{NcclStep, ProcessView, Progress, Silence, Still};
 pub use self::verdicts::{CheckVerdict, CheckView, Class, Confidence, Evidence, Finding, Severity};
 use super::variables::Values;

@@ -93,6 +93,18 @@ pub fn mistake(name: &str, value: &str) -> Option<&'static str> {
     get(name)?.mistakes.get(value).map(String::as_str)
 }
 
+/// Whether a name smells of a secret: that it is set is all that is shown of it, wherever its value was found.
+#[must_use]
+pub fn secret(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASS", "AUTH", "CREDENTIAL"];
+    // Numbers of tokens, tokenizers, and the partition key of InfiniBand hide nothing.
+    let name = name.to_ascii_uppercase();
+    let name = ["TOKENS", "TOKENIZER", "PKEY"]
+        .iter()
+        .fold(name, |name, plain| name.replace(plain, ""));
+    WORDS.iter().any(|w| name.contains(w))
+}
+
 /// One variable over the pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Values {
@@ -135,7 +147,10 @@ pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values
             .env
             .iter()
             // A value with a reference in it is not what the process gets.
-            .map(|(k, v)| (k.clone(), v.clone().filter(|v| !v.contains("$("))))
+            .map(|(k, v)| {
+                let told = |v: &String| !v.contains("$(") && !secret(k);
+                (k.clone(), v.clone().filter(told))
+            })
             .collect();
         let read = match answer {
             Some(Answer::Environment(e)) if !e.denied && !e.vars.is_empty() => {
@@ -153,17 +168,21 @@ pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values
         known.push((m.pod.name.clone(), mine, read));
     }
     // That a secret is set is all that is known of it.
-    let mut out: BTreeMap<String, Values> = members
+    let in_processes = members.list.iter().filter_map(|m| {
+        let place = m.key();
+        match probes.at("env", Some(&place))?.answer.as_deref()? {
+            Answer::Environment(e) => Some(e.secrets.iter()),
+            _ => None,
+        }
+    });
+    let in_specifications = members
         .list
         .iter()
-        .filter_map(|m| {
-            let place = m.key();
-            match probes.at("env", Some(&place))?.answer.as_deref()? {
-                Answer::Environment(e) => Some(e.secrets.iter()),
-                _ => None,
-            }
-        })
+        .flat_map(|m| m.container.env.iter().map(|(k, _)| k))
+        .filter(|name| secret(name));
+    let mut out: BTreeMap<String, Values> = in_processes
         .flatten()
+        .chain(in_specifications)
         .map(|name| (name.clone(), Values::default()))
         .collect();
     let names: BTreeSet<&String> = known

@@ -1,17 +1,30 @@
 //! The Kubernetes edge against scripted API servers: watches, refusals, cuts and what is said of them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ncclscope::model::event::{EdgeState, Event, PodEvent, SourceEvent, SourceId};
+use ncclscope::app::headless;
+use ncclscope::app::record::{Keeper, Recorder, create};
+use ncclscope::model::event::{
+    Command, EdgeState, Event, PodEvent, SourceEvent, SourceId, Stamped,
+};
+use ncclscope::model::screen::{PaneId, Screen};
+use ncclscope::model::{Model, update};
+use ncclscope::report::redact::Redactor;
+use ncclscope::report::{self, Report};
+use ncclscope::rules::scene::Scene;
 use ncclscope::sources::cluster::{ClusterOptions, Connection, connect, run};
+use ncclscope::sources::recording::{Header, Reader};
+use ncclscope::theme::Theme;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clusterlogs::{ended, lines};
 use crate::fakeapi::{Answer, Asked, FakeApi, Piece, kubeconfig};
+use crate::stage;
 
 const PODS: &str = "/api/v1/namespaces/prod/pods";
 const EVENTS: &str = "/api/v1/namespaces/prod/events";
@@ -572,12 +585,12 @@ async fn observed(server: &FakeApi, limit: u64) -> Result<(usize, u64, Vec<Strin
         ..ClusterOptions::default()
     };
     let limit = Duration::from_secs(limit);
-    let seen = ncclscope::app::headless::observe(
+    let seen = headless::observe(
         options,
         Default::default(),
         limit,
         &Default::default(),
-        &mut None,
+        &mut Keeper::default(),
     )
     .await;
     seen.map(|(model, at, notes)| {
@@ -635,4 +648,71 @@ async fn a_live_report_that_can_see_nothing_says_why() {
     let server = FakeApi::start(|_| Answer::Nothing).await;
     let said = observed(&server, 3).await.unwrap_err();
     assert!(said.contains("API server"), "{said}");
+}
+
+/// A cluster that is looked at and recorded: the recording shows the same screens and gives the same report.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_live_look_saw_replays_to_the_same_screens_and_report() {
+    let log = "llm-0:1:1 [0] NCCL INFO Bootstrap : Using eth0:10.0.0.1<0>\n\
+         llm-0:1:1 [0] NCCL INFO ncclCommInitRank comm 0x55 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0xabc - Init START\n\
+         llm-0:1:1 [0] misc/socket.cc:1 NCCL WARN socketPollConnect: connect to 10.0.0.2<1234> returned Connection refused, exceeded error retry count after 3 attempts\n";
+    let open = Arc::new(Mutex::new(Vec::new()));
+    let server = api(
+        Turns::new([list("PodList", 5, &[pod("a", 3), ended("b", 4)])]),
+        Turns::default(),
+        move |a| match a.path.contains("/a/") {
+            true => {
+                let (tx, answer) = Answer::stream();
+                let stamped = log.lines().map(|l| format!("2026-01-01T00:00:01Z {l}\n"));
+                tx.send(Piece::Bytes(stamped.collect::<String>().into_bytes()))
+                    .unwrap();
+                open.lock().unwrap().push(tx);
+                answer
+            }
+            false => Answer::Text(lines(1, 5).into_bytes()),
+        },
+    )
+    .await;
+    let options = ClusterOptions {
+        kubeconfig: Some(server.kubeconfig("{token: t}")),
+        selector: Some("app=llm".into()),
+        ..ClusterOptions::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("live.rec");
+    let header = Header::new("report", 1, true);
+    let recorder = Recorder::start(create(&path).unwrap(), &header, Redactor::new()).unwrap();
+    let mut keeper = Keeper {
+        recorder: Some(recorder),
+        ..Keeper::default()
+    };
+    let limit = Duration::from_secs(20);
+    let (setup, stall) = (Default::default(), Default::default());
+    let seen = headless::observe(options, setup, limit, &stall, &mut keeper).await;
+    let (mut live, ..) = seen.unwrap();
+    let summary = keeper.recorder.unwrap().close().unwrap();
+    assert_eq!(summary.lost, 0);
+    let mut again = Model::default();
+    for (seq, entry) in (1..).zip(Reader::open(&path).unwrap()) {
+        let (at, event) = (entry.at, entry.event);
+        update(&mut again, Stamped { seq, at, event });
+    }
+    let printed = |model: &Model| {
+        let mut out = Vec::new();
+        let scene = Scene::of(model);
+        report::json::write(&mut out, &Report::of(&scene, None), &RefCell::default()).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let told = printed(&live);
+    assert!(told.contains("nccl.connect-timeout"), "{told}");
+    assert_eq!(told, printed(&again));
+    for id in PaneId::ALL {
+        let draw = |model: &mut Model| {
+            model.screen = Screen::new(120, 40);
+            let scene = Scene::of(model);
+            stage::act(&scene, model, &[Command::Pane(id.id().into())]);
+            stage::text(&stage::draw(&scene, model, &Theme::probe(false)))
+        };
+        assert_eq!(draw(&mut live), draw(&mut again), "{}", id.id());
+    }
 }

@@ -58,7 +58,7 @@ fn feed(model: &mut Model, seq: &mut u64, sources: &[(&str, &str)]) {
     }
 }
 
-fn scene(sources: &[(&str, &str)]) -> Scene {
+pub fn scene(sources: &[(&str, &str)]) -> Scene {
     let (mut model, mut seq) = (Model::default(), 0);
     feed(&mut model, &mut seq, sources);
     Scene::of(&model)

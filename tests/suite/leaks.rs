@@ -2,9 +2,15 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use ncclscope::model::event::Command as Typed;
+use ncclscope::model::screen::PaneId;
 use ncclscope::report::tar;
+use ncclscope::theme::Theme;
+
+use crate::probed::{ARGS, Cluster, pod};
+use crate::stage;
 
 const SECRET: &str = "q7Wm2Lx9Tz4RbK3v";
 
@@ -66,10 +72,15 @@ fn log() -> String {
 }
 
 fn run(folder: &Path, args: &[&str]) -> Vec<u8> {
+    fed(folder, args, Stdio::null())
+}
+
+fn fed(folder: &Path, args: &[&str], input: impl Into<Stdio>) -> Vec<u8> {
     let out = Command::new(env!("CARGO_BIN_EXE_ncclscope"))
         .args(args)
         .current_dir(folder)
         .env("NCCLSCOPE_CONFIG", "/nonexistent")
+        .stdin(input)
         .output()
         .expect("runs");
     assert!(out.status.code() < Some(2), "{args:?}: {out:?}");
@@ -133,5 +144,102 @@ fn no_file_that_is_written_has_a_secret_in_it() {
     for format in ["text", "html"] {
         let page = run(dir.path(), &["report", "b.tar.zst", "--format", format]);
         clean(&format!("{format} of the bundle"), &page);
+    }
+}
+
+/// A name that stands only in a line that no report quotes, before or behind the lines in which the value is bare.
+#[test]
+fn a_value_named_in_a_line_that_nobody_quotes_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = [
+        format!("export HF_TOKEN={SECRET}"),
+        format!("- name: HF_TOKEN\n  value: {SECRET}"),
+        format!("  \"api_key\": \"{SECRET}\","),
+        format!("args:\n- --api-key\n- {SECRET}"),
+        format!("  client-secret: |\n    {SECRET}"),
+        format!("+ curl -H 'X-Auth-Token: {SECRET}' http://hub"),
+    ];
+    let bare = [
+        "llm-0:1:1 [0] NCCL INFO Bootstrap : Using eth0:10.0.0.1<0>".to_owned(),
+        "llm-0:1:1 [0] NCCL INFO ncclCommInitRank comm 0x55 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0xabc - Init START".to_owned(),
+        format!(
+            "llm-0:1:1 [0] misc/socket.cc:1 NCCL WARN socketPollConnect: connect to 10.0.0.2<1234> returned \
+             Connection refused, exceeded error retry count after 3 attempts with {SECRET}"
+        ),
+        format!("ERROR 11-21 03:12:07 [core.py:1] EngineCore failed: PermissionError: [Errno 13] Permission denied: '/m/{SECRET}'"),
+    ]
+    .join("\n");
+    for (n, named) in named.iter().enumerate() {
+        for (order, text) in [
+            ("before", format!("{named}\n{bare}\n")),
+            ("behind", format!("{bare}\n{named}\n")),
+        ] {
+            std::fs::write(dir.path().join("llm-0.log"), &text).unwrap();
+            for format in ["text", "markdown", "json", "junit", "html"] {
+                let page = run(dir.path(), &["report", "llm-0.log", "--format", format]);
+                assert!(memchr::memmem::find(&page, b"Connection refused").is_some());
+                clean(&format!("{format}, named {order} by {named}"), &page);
+            }
+            let file = std::fs::File::open(dir.path().join("llm-0.log")).unwrap();
+            let page = fed(dir.path(), &["report", "-"], file);
+            clean(&format!("a pipe, named {order} by {named}"), &page);
+            // Through a recording, whose redactor could not know it in time where it was named behind.
+            let record = format!("{n}-{order}.rec");
+            run(
+                dir.path(),
+                &["report", "llm-0.log", "--no-redact", "--record", &record],
+            );
+            clean(
+                "a recording's report",
+                &run(dir.path(), &["report", &record]),
+            );
+        }
+    }
+    // In another file, read before it.
+    std::fs::create_dir(dir.path().join("logs")).unwrap();
+    std::fs::write(dir.path().join("logs/a.log"), format!("{}\n", named[0])).unwrap();
+    std::fs::write(dir.path().join("logs/b.log"), format!("{bare}\n")).unwrap();
+    clean("two files", &run(dir.path(), &["report", "logs"]));
+}
+
+/// Somebody wrote a token into the specification, and NCCL echoes another: that they are set is all that is shown.
+#[test]
+fn of_a_variable_that_smells_of_a_secret_only_that_it_is_set_is_on_screen() {
+    let env = [
+        ("HF_TOKEN", SECRET),
+        ("VLLM_API_KEY", SECRET),
+        ("NCCL_DEBUG", "INFO"),
+        ("VLLM_MAX_TOKENS_PER_EXPERT_FUSED_MOE", "4711"),
+    ];
+    let cluster = Cluster::new(&[pod(0, &env, ARGS), pod(1, &env, ARGS)]);
+    let told = crate::findings::scene(&[("llm-0.log", &log())]);
+    // What a line of a log says is the log's; what the environment is said to be is not.
+    let (all, few) = (PaneId::ALL.to_vec(), vec![PaneId::Env]);
+    for (scene, shown, panes) in [
+        (cluster.scene(), "HF_TOKEN", all),
+        (told, "NCCL_TOKEN", few),
+    ] {
+        for id in panes {
+            let mut model = stage::model(160, 60);
+            let mut seen = String::new();
+            stage::act(&scene, &mut model, &[Typed::Pane(id.id().into())]);
+            for _ in 0..12 {
+                for open in [Typed::Enter, Typed::Back] {
+                    seen.push_str(
+                        &stage::text(&stage::draw(&scene, &model, &Theme::probe(false))).join("\n"),
+                    );
+                    stage::act(&scene, &mut model, &[open]);
+                }
+                stage::act(&scene, &mut model, &[Typed::Down]);
+            }
+            assert!(!seen.contains(SECRET), "{}: {seen}", id.id());
+            if id == PaneId::Env {
+                assert!(
+                    seen.contains(shown) && seen.contains("set, not shown"),
+                    "{seen}"
+                );
+                assert!(shown != "HF_TOKEN" || seen.contains("4711"), "{seen}");
+            }
+        }
     }
 }

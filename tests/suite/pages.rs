@@ -1,12 +1,17 @@
 //! The report as a page, as Markdown and as JUnit: whole, and harmless whatever the log says.
 
-use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped};
+use ncclscope::model::event::{
+    Command, Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped,
+};
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
 use ncclscope::report::redact::Redactor;
 use ncclscope::report::{FailOn, html, junit, markdown, text};
 use ncclscope::rules::scene::Scene;
 use ncclscope::sources::sim;
+use ncclscope::theme::Theme;
+
+use crate::stage::{self, Job};
 
 fn scenario(name: &str) -> Scene {
     Scene::of(&lived(name))
@@ -140,6 +145,80 @@ fn the_page_has_everything_and_asks_for_nothing() {
 }
 
 /// Memory over time and bandwidth over size are pictures with numbers on their axes.
+/// What the screen draws of a job with communicators that have not come up, host by host, and what the reports print.
+#[test]
+fn a_doubt_on_screen_is_a_doubt_on_paper() {
+    let mut scene = Job {
+        pods: 5,
+        gpus: 16,
+        tp: 16,
+        broken: Some(1),
+    }
+    .scene();
+    let all = &mut scene.matrices[0];
+    // Nothing is seen inside the last pod, and not everything inside the one before; two pods have not met.
+    all.cells.retain(|c| {
+        !(c.from >= 64 && c.to >= 64 || c.from < 16 && c.to >= 64 || c.from >= 64 && c.to < 16)
+    });
+    all.undecided = vec![(48..64).collect(), (64..80).collect(), vec![0, 64]];
+    if let Some(cell) = all.cells.iter_mut().find(|c| (c.from, c.to) == (16, 32)) {
+        cell.disagree = true;
+    }
+    let mut model = stage::model(200, 50);
+    let nodes = [Command::Pane("matrix".into())];
+    stage::act(&scene, &mut model, &nodes);
+    let screen = stage::text(&stage::draw(&scene, &model, &Theme::probe(false)));
+    // A row: some words, then a sign for each of five hosts, each with its mark.
+    let signs = |line: &str, words: usize| -> Vec<String> {
+        let row = line.split_whitespace().skip(words).flat_map(str::chars);
+        let mut out: Vec<String> = Vec::new();
+        for c in row.filter(|c| *c != '│') {
+            match out.last_mut() {
+                Some(sign) if matches!(c, '!' | '≠') => sign.push(c),
+                _ => out.push(c.to_string()),
+            }
+        }
+        out
+    };
+    let rows = |lines: &[&str], begins: &dyn Fn(usize) -> String, words: usize| {
+        let row = |host: usize| {
+            let begins = begins(host);
+            let line = lines.iter().find(|l| l.trim_start().starts_with(&begins));
+            signs(
+                line.unwrap_or_else(|| panic!("no row {host}: {lines:#?}")),
+                words,
+            )
+        };
+        (0..5).map(row).collect::<Vec<_>>()
+    };
+    let screen: Vec<&str> = screen.iter().map(String::as_str).collect();
+    let drawn = rows(&screen, &|host| format!("mixtral-0-{host} "), 3);
+    let mut out = Vec::new();
+    text::write(&mut out, &scene, text::Style::default()).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    let at = out.find("MATRIX").expect("a matrix");
+    let below: Vec<&str> = out[at..].lines().skip(2).collect();
+    let printed = rows(&below, &|host| format!("{host} "), 1);
+    assert_eq!(drawn, printed, "{screen:#?}\n{out}");
+    for (from, to, sign) in [
+        (4, 4, "?"),
+        (3, 3, "P"),
+        (0, 4, "?"),
+        (4, 0, "?"),
+        (1, 1, "T!"),
+        (1, 2, "R≠"),
+        (0, 2, "·"),
+    ] {
+        assert_eq!(printed[from][to], sign, "{from} to {to}: {out}");
+    }
+    let page = page(&scene);
+    let doubts = page.matches(">?</td>").count();
+    assert_eq!(doubts, 3, "the page has as many");
+    for said in ["? not known", "≠ behind it", "· no connection"] {
+        assert!(out.contains(said), "{said}: {out}");
+    }
+}
+
 #[test]
 fn the_page_has_its_curves() {
     let draw = |name: &str| {

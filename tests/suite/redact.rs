@@ -307,6 +307,58 @@ fn switched_off_it_lets_everything_pass() {
     assert!(!r.is_on());
 }
 
+#[test]
+fn what_is_heard_is_known_wherever_blocks_are_cut() {
+    let value = "q7Wm2Lx9Tz4Rb";
+    let named = [
+        format!("HF_TOKEN={value}\n"),
+        format!("- name: HF_TOKEN\n  value: {value}\n"),
+        format!("args:\n- --api-key\n- {value}\n"),
+        format!("vllm serve m --api-key {value} --port 80\n"),
+        format!("Passphrase: {value}\n"),
+        format!("x-authorization: {value}\n"),
+        format!("set-cookie: {value}\n"),
+    ];
+    for text in &named {
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        for cut in 0..lines.len() {
+            let (a, b) = lines.split_at(cut);
+            let filler = "Avg prompt throughput: 12.3 tokens/s\n".repeat(3);
+            let (a, b) = (
+                format!("{filler}{}", a.concat()),
+                format!("{}{filler}", b.concat()),
+            );
+            let mut heard = Redactor::new();
+            heard.hear(1, a.as_bytes());
+            heard.hear(2, b"another stream\n");
+            heard.hear(1, b.as_bytes());
+            let out = heard.text(&format!("then {value} alone")).into_owned();
+            assert_eq!(out, format!("then {MARK} alone"), "{a}|{b}");
+            assert!(heard.taken().iter().all(|t| t.rule == "known-value"));
+            // Who writes as it reads is no wiser where a name stands at the end of a block.
+            let mut written = Redactor::new();
+            let mut out = written.lines(1, a.as_bytes()).into_owned();
+            out.extend_from_slice(&written.lines(1, b.as_bytes()));
+            let out = String::from_utf8(out).unwrap();
+            assert!(!out.contains(value), "{out}");
+        }
+    }
+    // What only looks like it is forgotten: a stream of such lines costs no memory.
+    let mut heard = Redactor::new();
+    for _ in 0..3 {
+        heard.hear(
+            0,
+            "max_num_batched_tokens=8192 stop_token_ids=[] monkey business authored\n"
+                .repeat(50)
+                .as_bytes(),
+        );
+    }
+    assert_eq!(
+        heard.text("8192 business authored"),
+        "8192 business authored"
+    );
+}
+
 fn percent(bytes: &[u8], all: bool) -> String {
     bytes
         .iter()

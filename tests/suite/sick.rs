@@ -267,6 +267,17 @@ fn sick() -> Vec<(&'static str, Cluster, CheckVerdict, &'static str)> {
             "550.90.07",
         ),
         (
+            "check.driver",
+            answered(
+                &[],
+                "versions",
+                &versions("2.9.0+cu130", "570.124.06"),
+                &versions("2.9.0+cu130", "570.124.06"),
+            ),
+            Warn,
+            "driver branch 570 is older than CUDA 13 of this image takes (580)",
+        ),
+        (
             "check.image",
             {
                 let mut pods = [pod(0, &[], ARGS), pod(1, &[], ARGS)];
@@ -463,4 +474,26 @@ fn every_row_that_must_be_there_is() {
             .all(|c| !c.probes.iter().any(|p| p.contains("ras"))),
         "the port for status of NCCL is never asked"
     );
+}
+
+/// A GPU that holds less than its group is one that differs where every rank serves, and what a dead rank left elsewhere.
+#[test]
+fn a_gpu_that_holds_less_is_told_where_all_is_at_rest() {
+    let (mut scene, model) = crate::glyphs::at_its_end("memory-imbalance", (80, 24));
+    let odd = scene.gpus.iter_mut().find(|g| g.odd.is_some()).unwrap();
+    odd.off_by = odd.off_by.map(|off| -off.abs());
+    odd.odd = Some("5.0 GB less than its group".into());
+    let told = |scene: &ncclscope::rules::scene::Scene| {
+        let all = checks::run(scene, &model);
+        all.into_iter()
+            .find(|k| k.id == "check.gpu-memory")
+            .unwrap()
+    };
+    let k = told(&scene);
+    assert!(
+        k.verdict == Warn && k.output.contains("less than its group"),
+        "{k:?}"
+    );
+    scene.findings.clear();
+    assert!(!told(&scene).output.contains("less than its group"));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ncclscope::app::record::{Recorder, create};
+use ncclscope::app::record::{Keeper, Recorder, create};
 use ncclscope::app::wait_cmd::{Goal, Outcome, Wish, until};
 use ncclscope::model::Model;
 use ncclscope::model::event::Session;
@@ -15,16 +15,11 @@ use ncclscope::sources::sim;
 
 /// Waits on a scenario; what came of it, how long it took on the scenario's clock, and what was said.
 async fn wait(name: &str, goal: Goal, timeout: u64) -> (Outcome, f64, String) {
-    kept(name, goal, timeout, &mut None).await
+    kept(name, goal, timeout, &mut Keeper::default()).await
 }
 
 /// The same, with what was seen kept.
-async fn kept(
-    name: &str,
-    goal: Goal,
-    timeout: u64,
-    recorder: &mut Option<Recorder>,
-) -> (Outcome, f64, String) {
+async fn kept(name: &str, goal: Goal, timeout: u64, keeper: &mut Keeper) -> (Outcome, f64, String) {
     let s = sim::load(name).unwrap();
     let (start, session) = (s.start_ns(), sim::session(&s));
     let begun = tokio::time::Instant::now();
@@ -39,7 +34,7 @@ async fn kept(
         session,
         stall: Default::default(),
     };
-    let outcome = until(wish, bus, recorder, |_| None, now, &mut out).await;
+    let outcome = until(wish, bus, keeper, |_| None, now, &mut out).await;
     player.abort();
     (
         outcome,
@@ -99,7 +94,7 @@ async fn what_cannot_be_watched_is_not_waited_for() {
         stall: Default::default(),
     };
     let mut out = Vec::new();
-    let outcome = until(wish, bus, &mut None, broken, || 0, &mut out).await;
+    let outcome = until(wish, bus, &mut Keeper::default(), broken, || 0, &mut out).await;
     assert_eq!(outcome.code(), 2, "{outcome:?}");
 }
 
@@ -120,7 +115,7 @@ async fn a_time_out_says_what_was_not_reached() {
         stall: Default::default(),
     };
     let mut out = Vec::new();
-    let outcome = until(wish, bus, &mut None, |_| None, || 0, &mut out).await;
+    let outcome = until(wish, bus, &mut Keeper::default(), |_| None, || 0, &mut out).await;
     drop(tx);
     assert!(
         matches!(&outcome, Outcome::TimedOut(text) if text.contains("refuses the connection")),
@@ -135,12 +130,15 @@ async fn what_was_waited_for_is_kept() {
     let path = dir.path().join("wait.rec");
     let header = Header::new("wait", 1, true);
     let recorder = Recorder::start(create(&path).unwrap(), &header, Redactor::new()).unwrap();
-    let mut recorder = Some(recorder);
-    let (outcome, ..) = kept("healthy", Goal::Serving, 300, &mut recorder).await;
+    let mut keeper = Keeper {
+        recorder: Some(recorder),
+        ..Keeper::default()
+    };
+    let (outcome, ..) = kept("healthy", Goal::Serving, 300, &mut keeper).await;
     let Outcome::Reached(summary) = outcome else {
         panic!("{outcome:?}");
     };
-    let summary_of_file = recorder.unwrap().close().unwrap();
+    let summary_of_file = keeper.recorder.unwrap().close().unwrap();
     assert_eq!(summary_of_file.lost, 0);
     let mut model = Model::default();
     let mut reader = Reader::open(&path).unwrap();

@@ -380,14 +380,14 @@ impl<'a> Grid<'a> {
                 .filter(|member| *member != slot)
             {
                 if let Some(look) = looks.get_mut(at(*member)) {
-                    look.glyph = Some(worse(look.glyph, Glyph::Doubt));
+                    look.glyph = Some(Glyph::or_worse(look.glyph, Glyph::Doubt));
                 }
             }
             for cell in self.cells_from(*slot) {
                 let Some(look) = looks.get_mut(at(cell.to)) else {
                     continue;
                 };
-                look.glyph = Some(worse(look.glyph, cell.glyph));
+                look.glyph = Some(Glyph::or_worse(look.glyph, cell.glyph));
                 look.downgraded |= cell.downgraded;
                 look.disagree |= cell.disagree;
                 look.open |= !cell.open.is_empty() && cell.glyph != Glyph::Doubt;
@@ -434,19 +434,6 @@ fn matches(matrix: &Matrix, slot: usize, filter: &str) -> bool {
         || matrix.slots.get(slot).is_some_and(|s| {
             s.host.to_lowercase().contains(&filter.to_lowercase()) || s.number.to_string() == filter
         })
-}
-
-/// The one to show of two: a transport before a doubt, a doubt before nothing, then the worse transport.
-fn worse(a: Option<Glyph>, b: Glyph) -> Glyph {
-    let rank = |g: Glyph| match g {
-        Glyph::Missing => (0, g),
-        Glyph::Doubt => (1, g),
-        g => (2, g),
-    };
-    match a {
-        Some(a) if rank(a) >= rank(b) => a,
-        _ => b,
-    }
 }
 
 /// How many times the host changes along the axis.

@@ -6,6 +6,7 @@ use crate::panes::parts;
 use crate::panes::{Line, Page, View, table};
 use crate::parse::At;
 use crate::rules::scene::{CommState, NcclStep, ProcessView, Scene};
+use crate::rules::variables;
 use crate::theme::Role;
 
 /// A process, or the processes of a folded row.
@@ -153,6 +154,11 @@ fn process(view: &View<'_>, row: &Rung, index: u32, width: u16) -> Page {
     if !p.env.is_empty() {
         page.head("ENVIRONMENT THAT THE LOG PROVES");
         for (name, value) in &p.env {
+            let value = if variables::secret(name) {
+                "set, not shown"
+            } else {
+                value.as_str()
+            };
             page.line(&[(&format!("  {name}="), Role::Label), (value, Role::Text)]);
         }
     }

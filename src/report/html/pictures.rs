@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Page, curves};
-use crate::report::text::{fold_hosts, letter, meaning};
-use crate::rules::scene::{Glyph, Matrix};
+use crate::report::matrix::{letter, mark, mark_meaning, signs};
+use crate::rules::scene::{Glyph, Mark, Matrix};
 
 /// Longest matrix side that is drawn rank by rank.
 const MATRIX_SIDE: usize = 64;
@@ -61,7 +61,7 @@ impl Page<'_> {
         let (shown, about) = if merged.slots.len() <= MATRIX_SIDE {
             (merged, "rank by rank: the row sends to the column")
         } else {
-            folded = fold_hosts(merged);
+            folded = merged.by_host();
             if folded.slots.len() > MATRIX_SIDE {
                 let headline = self.text(&merged.headline);
                 self.section("matrix", "Transports", "");
@@ -79,20 +79,22 @@ impl Page<'_> {
             self.put(&format!("<p>{headline}</p>\n"));
         }
         self.grid(shown);
-        let mut used: Vec<Glyph> = shown.cells.iter().map(|c| c.glyph).collect();
-        used.sort_unstable();
-        used.dedup();
+        let (glyphs, marks) = signs(shown);
         self.put("<ul class=\"legend\">");
-        for glyph in used {
+        for glyph in glyphs {
             self.put(&format!(
                 "<li><span class=\"g g{}\">{}</span> {}</li>",
                 class_of(glyph),
                 letter(glyph),
-                meaning(glyph)
+                glyph.words()
             ));
         }
-        if shown.cells.iter().any(|c| c.downgraded) {
-            self.put("<li><span class=\"g down\">!</span> worse than its place allows</li>");
+        for sign in marks {
+            self.put(&format!(
+                "<li><span class=\"g down\">{}</span> {}</li>",
+                mark(sign),
+                mark_meaning(sign)
+            ));
         }
         self.put("</ul></section>\n");
     }
@@ -122,20 +124,30 @@ impl Page<'_> {
                 let edge = left.is_some_and(|host| host != to.host);
                 left = Some(&to.host);
                 let host = if edge { " host" } else { "" };
-                match m.cell(i, j) {
-                    Some(cell) => self.put(&format!(
-                        "<td class=\"g g{}{}{host}\" title=\"{} to {}: {}\">{}{}</td>",
-                        class_of(cell.glyph),
-                        if cell.downgraded { " down" } else { "" },
-                        from.number,
-                        to.number,
-                        meaning(cell.glyph),
-                        letter(cell.glyph),
-                        if cell.downgraded { "!" } else { "" }
-                    )),
-                    None if i == j => self.put(&format!("<td class=\"self{host}\">╲</td>")),
-                    None => self.put(&format!("<td class=\"{}\"></td>", host.trim())),
-                }
+                let Some(glyph) = m.shown(i, j) else {
+                    self.put(&if i == j {
+                        format!("<td class=\"self{host}\">╲</td>")
+                    } else {
+                        format!("<td class=\"{}\"></td>", host.trim())
+                    });
+                    continue;
+                };
+                let cell = m.cell(i, j);
+                let behind = cell.and_then(|c| c.mark());
+                let also = behind.map_or(String::new(), |b| format!(", {}", mark_meaning(b)));
+                self.put(&format!(
+                    "<td class=\"g g{}{}{host}\" title=\"{} to {}: {}{also}\">{}{}</td>",
+                    class_of(glyph),
+                    match behind {
+                        Some(Mark::Downgraded | Mark::Disagree) => " down",
+                        Some(Mark::Open) | None => "",
+                    },
+                    from.number,
+                    to.number,
+                    glyph.words(),
+                    letter(glyph),
+                    behind.map(mark).map(String::from).unwrap_or_default()
+                ));
             }
             self.put(&format!("<td class=\"name\">{host}</td></tr>\n"));
         }
@@ -260,6 +272,7 @@ fn class_of(glyph: Glyph) -> &'static str {
         Glyph::P2pWeak | Glyph::CollNet | Glyph::NetGdr => "2",
         Glyph::Shm | Glyph::Net => "3",
         Glyph::Tcp => "4",
-        Glyph::Doubt | Glyph::Missing => "0",
+        Glyph::Doubt => "0",
+        Glyph::Missing => "none",
     }
 }

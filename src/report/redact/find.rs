@@ -1,5 +1,6 @@
 //! Secrets in plain text: names with their values, and shapes.
 
+mod heard;
 mod names;
 mod shapes;
 
@@ -8,6 +9,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 
 use super::{MARK, Rule, Span};
+pub(super) use heard::{first_lines, next_named, open_end};
 use names::is_word;
 pub(super) use names::{harmless, is_variable, smells, strong};
 use shapes::{aws, jwt, private_key, scheme, token, url};

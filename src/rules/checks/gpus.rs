@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::look::{Asked, Look, Seen, Tally, some};
-use crate::parse::probe::{Answer, Gpus, Link, Topology};
+use crate::parse::probe::{Answer, Gpus, Link, Topology, Versions};
 use crate::rules::devices as judge;
 use crate::rules::scene::{CheckVerdict, GpuView};
 
@@ -103,9 +103,14 @@ pub(super) fn memory(look: &Look<'_>) -> Seen {
             }
         }
     }
-    // Less than the group is no pressure; `gpu.memory-imbalance` speaks of it.
-    let more = |g: &&GpuView| !g.loading && g.off_by.is_some_and(|off| off > 0);
-    for g in look.scene.gpus.iter().filter(more) {
+    // Less than the group is no pressure, and what a dead rank leaves; it counts where the whole job is at rest.
+    let at_rest = look
+        .scene
+        .findings
+        .iter()
+        .any(|f| f.id == "gpu.memory-imbalance");
+    let unlike = |g: &&GpuView| !g.loading && g.off_by.is_some_and(|off| off > 0 || at_rest);
+    for g in look.scene.gpus.iter().filter(unlike) {
         if let (Some(odd), Some(pod)) = (&g.odd, &g.pod) {
             let which = g.index.map_or_else(String::new, |i| format!("GPU {i}: "));
             tally.warn(pod, format!("{which}{odd}"));
@@ -224,8 +229,45 @@ pub(super) fn driver(look: &Look<'_>) -> Seen {
             tally.warn(odd, format!("drivers differ: {text}"));
         }
     }
+    for g in &asked.got {
+        let cuda = cuda_of(g.answer);
+        let branch = g.answer.driver.as_deref().and_then(|d| d.split('.').next());
+        let branch = branch.and_then(|b| b.parse::<u32>().ok());
+        if let (Some(cuda), Some(branch)) = (cuda, branch)
+            && let Some((_, least)) = OLDEST.iter().find(|(c, _)| *c == cuda)
+            && branch < *least
+        {
+            tally.warn(
+                &g.pod(),
+                format!("driver branch {branch} is older than CUDA {cuda} of this image takes ({least}), unless the image brings its compatibility libraries"),
+            );
+        }
+    }
     let names: Vec<String> = by.keys().map(|d| (*d).to_owned()).collect();
     asked.conclude(tally, format!("driver {} everywhere", some(&names)))
+}
+
+/// The oldest driver branch that takes each major version of CUDA (release notes of CUDA, minor version compatibility).
+const OLDEST: &[(u32, u32)] = &[(11, 450), (12, 525), (13, 580)];
+
+/// Major version of the CUDA of a container's Python packages: torch `2.9.0+cu128`, or its runtime beside it.
+fn cuda_of(v: &Versions) -> Option<u32> {
+    let first = |text: &str, most: usize| {
+        let digits: String = text
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .take(most)
+            .collect();
+        digits.parse::<u32>().ok()
+    };
+    let package = |name: &str| v.packages.get(name).map(String::as_str);
+    let torch = package("torch")
+        .and_then(|t| t.split_once("+cu"))
+        .and_then(|(_, cuda)| first(cuda, 2));
+    let runtime = || package("nvidia-cuda-runtime").and_then(|version| first(version, 2));
+    torch
+        .or_else(|| package("nvidia-cuda-runtime-cu12").map(|_| 12))
+        .or_else(runtime)
 }
 
 /// GPUs of a pod connected alike, all links up.

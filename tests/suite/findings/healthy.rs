@@ -7,6 +7,7 @@ use ncclscope::rules::scene::Severity;
 use ncclscope::sources::sim;
 
 use super::{lines, scene};
+use crate::stages::eras::ERAS;
 
 /// Healthy logs: every version range and prefix, a part of a bigger job, RDMA off on purpose.
 #[test]
@@ -30,6 +31,15 @@ fn healthy_logs_raise_nothing_above_info() {
     ] {
         let text = healthy(version, 4, "");
         quiet(version, &[("a.log", &text)]);
+    }
+    for version in ["2.10.3", "2.12.12", "2.14.3", "2.15.5", "2.16.5", "2.17.1"] {
+        let text = before_start(version, 4);
+        quiet(version, &[("a.log", &text)]);
+    }
+    // vLLM's starts from 0.5 on, as its own lines tell them.
+    for (era, lines) in ERAS {
+        let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
+        quiet(era, &[("a.log", &text)]);
     }
     for prefix in [
         "2026-03-02T03:10:11.000000000Z ",
@@ -111,6 +121,31 @@ fn start(edits: &[(&str, &str)]) -> Vec<(String, String)> {
         }
     }
     out.into_values().collect()
+}
+
+/// The same as versions before 2.18 print it: no id, and nothing at the start.
+fn before_start(version: &str, n: u32) -> String {
+    let mut out = String::new();
+    for r in 0..n {
+        let next = (r + 1) % n;
+        for line in [
+            format!("NCCL version {version}+cuda11.8"),
+            "Bootstrap : Using eth0:10.42.0.17<0>".into(),
+            "NET/Plugin : No plugin found (libnccl-net.so), using internal implementation".into(),
+            "Failed to open libibverbs.so[.1]".into(),
+            "NET/Socket : Using [0]eth0:10.42.0.17<0>".into(),
+            "Using network Socket".into(),
+            format!("Channel 00 : {r}[{r}b000] -> {next}[{next}b000] via P2P/IPC"),
+            "Connected all rings".into(),
+            "Connected all trees".into(),
+            format!(
+                "comm 0x55aa{r}010 rank {r} nranks {n} cudaDev {r} busId {r}b000 - Init COMPLETE"
+            ),
+        ] {
+            out.push_str(&format!("llm-0:{0}:{0} [{r}] NCCL INFO {line}\n", 200 + r));
+        }
+    }
+    out
 }
 
 /// A healthy job inside one host as a version prints it.
