@@ -13,6 +13,7 @@ pub mod gpus;
 pub mod layout;
 pub mod matrix;
 pub mod modelfiles;
+pub mod modelsize;
 pub mod pairs;
 pub mod pods;
 pub mod policy;

@@ -138,5 +138,7 @@ mod vllm;
 mod vram;
 #[path = "suite/wait.rs"]
 mod wait;
+#[path = "suite/weights.rs"]
+mod weights;
 #[path = "suite/worker.rs"]
 mod worker;

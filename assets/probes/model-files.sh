@@ -1,5 +1,10 @@
 # $1 the model: a folder, a file, or a name in the hub's cache. What is there, and does it fit its index?
 model=$1
+# What of config.json tells how much the weights weigh; nothing else of it leaves the pod.
+cut="hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim vocab_size \
+tie_word_embeddings hidden_act hidden_activation torch_dtype dtype num_local_experts n_routed_experts num_experts \
+moe_intermediate_size n_shared_experts shared_expert_intermediate_size first_k_dense_replace q_lora_rank kv_lora_rank \
+qk_nope_head_dim qk_rope_head_dim v_head_dim quant_method bits"
 if have python3; then
   exec python3 -I -S -c '
 import json, os, re, struct, sys
@@ -7,6 +12,7 @@ model = sys.argv[1]
 def say(*fields):
     line = "\t".join(re.sub("[\x00-\x1f\x7f]", "?", str(f)) for f in fields)
     sys.stdout.buffer.write(line.encode("utf-8", "replace") + b"\n")
+cut = set(sys.argv[2].split())
 def words(e): return (e.strerror or str(e)) if isinstance(e, OSError) else str(e)[:120]
 where = model
 if not os.path.isabs(model) and not os.path.exists(model):
@@ -59,17 +65,22 @@ for n in names[:4000]:
                 say("head", n, long, end)
             elif n.endswith(".json") and size < 20_000_000 and not n.endswith(".index.json"):
                 f.seek(0)
-                try: json.loads(f.read())
-                except ValueError as e: say("badjson", n, words(e))
+                try: whole = json.loads(f.read())
+                except ValueError as e: say("badjson", n, words(e)); continue
+                if n == "config.json" and isinstance(whole, dict):
+                    for part in (whole, whole.get("text_config"), whole.get("quantization_config")):
+                        for k in sorted(cut & set(part if isinstance(part, dict) else ())): say("config", k, part[k])
     except OSError as e:
         say("denied", n, words(e))
 for path in indexes:
     try:
-        with open(path, "rb") as f: shards = set(json.load(f)["weight_map"].values())
-        for s in sorted(map(str, shards)): say("shard", s)
+        with open(path, "rb") as f: index = json.load(f)
+        for s in sorted(map(str, set(index["weight_map"].values()))): say("shard", s)
+        total = (index.get("metadata") or {}).get("total_size")
+        if isinstance(total, (int, float)): say("total", int(total))
     except OSError as e: say("denied", os.path.basename(path), words(e))
     except (ValueError, KeyError, TypeError, AttributeError) as e: say("badjson", os.path.basename(path), words(e))
-' "$model"
+' "$model" "$cut"
 fi
 if [ ! -e "$model" ]; then
   case $model in
@@ -103,6 +114,13 @@ for f in "$model"/* "$model"/.[!.]*; do
         say head "$n" "$(head -c 8 <"$f" | od -A n -t u8 | tr -d ' \n')" ''
       fi ;;
     *.index.json)
-      grep -o '"[^"/]*\.\(safetensors\|bin\)"' <"$f" | sort -u | tr -d '"' | each shard ;;
+      grep -o '"[^"/]*\.\(safetensors\|bin\)"' <"$f" | sort -u | tr -d '"' | each shard
+      total=$(head -c 4096 <"$f" | tr -d ' \n' | sed -n 's/.*"total_size":\([0-9][0-9]*\).*/\1/p')
+      [ -z "$total" ] || say total "$total" ;;
+    config.json)
+      for k in $cut; do
+        v=$(grep -o "\"$k\" *: *[^],}]*" <"$f" | head -n 1 | sed 's/^[^:]*: *//' | tr -d '" ')
+        [ -z "$v" ] || say config "$k" "$v"
+      done ;;
   esac
 done

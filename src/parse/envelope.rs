@@ -208,6 +208,10 @@ fn process(p: &mut Peeled<'_>) {
     }) {
         return;
     }
+    // Ray's executor of v0.20+ prefixes an actor twice, by two names, and says only once where it runs.
+    if ip.is_none() && pid.is_some() && pid == p.prefix.pid {
+        ip = p.prefix.ip;
+    }
     p.prefix.label = (!name.is_empty()).then_some(name);
     p.prefix.pid = pid;
     p.prefix.ip = ip;

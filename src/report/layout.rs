@@ -11,6 +11,8 @@ pub struct EngineEntry<'a> {
     pub group: Option<&'a str>,
     /// What holds for all its pods.
     pub values: Vec<ToldEntry<'a>>,
+    /// Why the sizes are not known although a command line is.
+    pub open: Option<&'a str>,
     /// Its pods in rank order.
     pub pods: Vec<SeatEntry<'a>>,
 }
@@ -72,6 +74,7 @@ pub(super) fn of(e: &Engine) -> EngineEntry<'_> {
     EngineEntry {
         group: e.group.as_deref(),
         values: e.values.iter().map(told).collect(),
+        open: e.open.as_deref(),
         pods: e.seats.iter().map(seat).collect(),
     }
 }

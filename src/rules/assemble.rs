@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::comms::{Joined, Unit, line_ref};
 use super::edges::{Wiring, wire};
 use super::layout::Sizes;
-use super::probes::Members;
+use super::probes::{Members, main_container};
 use super::scene::{
     CommState, Communicator, Member, NcclStep, ProcessView, Scene, SourceView, Workload,
 };
 use super::{findings, matrix, rating, verdict};
 use crate::model::Model;
-use crate::model::event::{Feed, SourceId};
+use crate::model::event::{Feed, PodView, SourceId};
 use crate::model::procs::{Process, Procs};
 use crate::model::sources::{Flow, Source};
 use crate::parse::At;
@@ -201,6 +201,9 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
     view.incarnation = first.incarnation;
     view.host = first.host.as_deref().map(str::to_owned);
     view.pid = first.pid;
+    // Its own stream is that of its own pod; what a driver relays names the node in front.
+    let relayed = || first.outer.ip.as_deref().map(str::to_owned);
+    view.ip = view.ip.filter(|_| first.outer.depth > 0).or_else(relayed);
     place(&mut view, model);
     for p in tellers() {
         for (v, _) in &p.versions {
@@ -269,25 +272,48 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
     view
 }
 
-/// Pod, container, node and address, where the source is a container's.
+/// Pod, container, node and address: those of the source's container, or of the pod that has the address which
+/// Ray's driver puts in front of the lines of its workers elsewhere.
 fn place(view: &mut ProcessView, model: &Model) {
-    let Some(c) = model
-        .sources
-        .get(SourceId(view.source))
-        .and_then(|s| s.info.container.as_ref())
-    else {
+    let source = model.sources.get(SourceId(view.source));
+    let teller = source.and_then(|s| s.info.container.as_ref());
+    let told_by = teller.and_then(|c| model.pods.get(&c.pod));
+    let gone = |pod: Option<&PodView>, container: &str| pod.is_some_and(|p| p.has_ended(container));
+    let driver_gone = teller.is_some_and(|c| gone(told_by, &c.container));
+    // No process outlives its container, whatever its last line said, nor the driver whose actor it is.
+    if driver_gone {
+        view.alive = Some(false);
+    }
+    let elsewhere = view.ip.as_ref().filter(|ip| {
+        let known = told_by.and_then(|p| p.pod_ip.as_ref());
+        known.is_none_or(|own| own != *ip)
+    });
+    if let Some(ip) = elsewhere {
+        let at = |p: &&PodView| p.pod_ip.as_ref() == Some(ip);
+        let found = model.pods.iter().map(|(_, p)| p).filter(at);
+        // Pods in their node's network share its address: a worker is where the GPUs are.
+        let pod = found.max_by_key(|p| (p.deletion.is_none(), main_container(p).map(|c| c.gpus)));
+        if let Some(pod) = pod {
+            let container = main_container(pod).map(|c| c.name.clone());
+            if container.as_ref().is_some_and(|c| gone(Some(pod), c)) {
+                view.alive = Some(false);
+            }
+            view.pod = Some(pod.name.clone());
+            view.namespace = Some(pod.namespace.clone());
+            view.container = container;
+            view.node.clone_from(&pod.node);
+        }
+        return;
+    }
+    let Some(c) = teller else {
         return;
     };
     view.pod = Some(c.pod.name.clone());
     view.namespace = Some(c.pod.namespace.clone());
     view.container = Some(c.container.clone());
-    if let Some(pod) = model.pods.get(&c.pod) {
+    if let Some(pod) = told_by {
         view.node.clone_from(&pod.node);
         view.ip.clone_from(&pod.pod_ip);
-        // No process outlives its container, whatever its last line said.
-        if pod.has_ended(&c.container) {
-            view.alive = Some(false);
-        }
     }
 }
 

@@ -501,10 +501,14 @@ type Voice = (u32, u32);
 
 /// The unit that a vLLM process is, among those with its pid in its source.
 fn voice(procs: &Procs, speaker: &Speaker, there: &[Voice]) -> Option<u32> {
+    // Pids repeat over nodes: who has no address in front runs beside the driver, like the lines that have none.
     let by_ip = |p: &Process| {
-        speaker.ip.is_some()
-            && (p.outer.ip == speaker.ip
-                || p.bootstrap.as_ref().map(|b| &b.1) == speaker.ip.as_ref())
+        let known = p
+            .bootstrap
+            .as_ref()
+            .map(|b| &b.1)
+            .filter(|_| speaker.ip.is_some());
+        p.outer.ip == speaker.ip || (known.is_some() && known == speaker.ip.as_ref())
     };
     for strict in [true, false] {
         let found = || {

@@ -1,5 +1,6 @@
 //! How far each rank's start-up came, from what the vLLM processes print and what NCCL proves beside it.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::comms::{Unit, line_ref};
@@ -8,10 +9,11 @@ use super::probes::{Member, Members};
 use super::scene::{NcclStep, ProcessView, Progress, Scene, Stage};
 use crate::model::Model;
 use crate::model::edges::Quote;
+use crate::model::event::SourceId;
 use crate::model::pods::command;
 use crate::model::speakers::Speaker;
 use crate::parse::At;
-use crate::parse::vllm::{self, ProcKind, host_of, release};
+use crate::parse::vllm::{self, ProcKind, VllmFact, host_of, release};
 
 /// Fills what the speakers of a unit say about their process.
 pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
@@ -34,6 +36,7 @@ pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
     view.pid = first.pid;
     for s in speakers() {
         rank(view, s);
+        view.ip = view.ip.take().or_else(|| address(model, s));
         view.vllm_version = view.vllm_version.take().or_else(|| s.version.clone());
         view.last_at = view.last_at.max(s.last_at);
         if let Some((stage, quote)) = &s.stage
@@ -57,6 +60,19 @@ pub fn fill(view: &mut ProcessView, model: &Model, unit: &Unit) {
             }
         }
     }
+}
+
+/// Where Ray runs a worker: the address in front of its lines. One beside the driver has none: the ranks meet at
+/// the driver's address, which is all that names that node where no pod does.
+fn address(model: &Model, s: &Speaker) -> Option<String> {
+    let meeting = || {
+        let of_pod = model.sources.get(s.source)?.info.container.is_some();
+        let actor = s.label.as_ref()?.0.starts_with("RayWorker") && !of_pod;
+        let host = host_of(&s.rank_start.as_ref()?.0.init)?;
+        let number = host.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback());
+        (actor && number).then(|| host.to_owned())
+    };
+    s.ip.clone().or_else(meeting)
 }
 
 /// A bar with what it says about the time: by its own clock, else by the stamps of its lines.
@@ -157,9 +173,15 @@ pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
     let defaults = members
         .list
         .iter()
-        .any(|m| m.serves && whole_line(&m.settings));
+        .any(|m| m.serves && left_open(m).is_none());
     let known = tp.is_some() || pp.is_some() || world.is_some() || defaults;
-    if !known {
+    // What a file or a shell may say has no default, until a line tells what was made of it.
+    let open = members
+        .list
+        .iter()
+        .any(|m| m.serves && left_open(m).is_some());
+    let spoken = world.is_some() || logged("tensor_parallel_size").is_some();
+    if !known || (open && !spoken) {
         return None;
     }
     let times = |n: u32| n.saturating_mul(pcp).saturating_mul(dp).max(1);
@@ -192,13 +214,36 @@ pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
     }
 }
 
-/// Nothing of the sizes is left to a file or to a shell.
-fn whole_line(settings: &vllm::Settings) -> bool {
-    let open = |name: &str| settings.get(name).is_some_and(|v| !vllm::is_known(v));
-    settings.get("config").is_none()
-        && !["tensor_parallel_size", "pipeline_parallel_size"]
-            .into_iter()
-            .any(open)
+/// The settings that cut a job.
+const CUT: [&str; 3] = [
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+];
+
+/// The file that a command line leaves what it does not say to, unless it says all that cuts the job.
+fn file(settings: &vllm::Settings) -> Option<&str> {
+    let whole = CUT.into_iter().all(|name| settings.num(name).is_some());
+    settings.get("config").filter(|_| !whole)
+}
+
+/// Why the sizes can't be told from a command line: what stands in a file or is left to a shell is not known here,
+/// and has no default that could be taken for it.
+#[must_use]
+pub fn left_open(m: &Member<'_>) -> Option<String> {
+    let pod = &m.pod.name;
+    if let Some(file) = file(&m.settings).filter(|_| m.serves) {
+        return Some(format!(
+            "{pod}: the sizes are in {file}, which --config names and nothing here has read"
+        ));
+    }
+    let left = |name: &&str| m.settings.get(name).is_some_and(|v| !vllm::is_known(v));
+    let name = CUT.into_iter().find(|name| left(name))?;
+    Some(format!(
+        "{pod}: --{}={} is left to a shell",
+        name.replace('_', "-"),
+        m.settings.get(name)?
+    ))
 }
 
 /// Data parallelism of a script that starts its ranks by environment.
@@ -238,13 +283,24 @@ pub fn bonds(model: &Model, units: &[Unit], join: &mut dyn FnMut(usize, usize)) 
         {
             join(*by_source.entry(s.source.0).or_insert(u), u);
             if let Some((start, _)) = &s.rank_start
-                && host_of(&start.init)
-                    .is_some_and(|h| !h.starts_with("127.") && h != "localhost" && h != "[::1]")
+                && !is_loopback(&start.init)
             {
                 join(*by_meeting.entry(start.init.as_str()).or_insert(u), u);
             }
         }
     }
+}
+
+/// Whether ranks that meet there are all in one container, or the place is no address.
+fn is_loopback(init: &str) -> bool {
+    host_of(init).is_none_or(|h| h.starts_with("127.") || matches!(h, "localhost" | "::1"))
+}
+
+/// What the vLLM processes of a unit are.
+fn speakers<'a>(model: &'a Model, unit: &Unit) -> Vec<&'a Speaker> {
+    let list = unit.speakers.iter();
+    list.filter_map(|s| model.speakers.list.get(*s as usize))
+        .collect()
 }
 
 /// First stamp of what NCCL printed in a process.
@@ -274,6 +330,68 @@ fn part(model: &Model, unit: &Unit) -> Option<&'static str> {
     })
 }
 
+/// Worlds whose ranks have met: gloo's mesh comes before the first communicator and takes every rank, so that one
+/// who makes communicators proves that all of its world have left the rendezvous, whoever of them may print it.
+#[derive(Default)]
+struct Met<'a> {
+    /// The newest proof by world.
+    by_time: BTreeMap<(&'a str, u32), At>,
+    /// The last line of a proof by world and source: for logs without stamps.
+    by_line: BTreeMap<(&'a str, u32, SourceId), (u64, Option<At>)>,
+}
+
+impl<'a> Met<'a> {
+    fn of(processes: &[ProcessView], units: &[Unit], model: &'a Model) -> Self {
+        let mut out = Self::default();
+        for (p, unit) in processes.iter().zip(units) {
+            if p.alive == Some(false) {
+                continue;
+            }
+            for s in speakers(model, unit) {
+                let proof = s.stages.range(Stage::NcclInit..).next();
+                let (Some(world), Some((_, q))) = (world_of(s), proof) else {
+                    continue;
+                };
+                if let Some(at) = q.at.filter(|_| !is_loopback(world.0)) {
+                    let newest = out.by_time.entry(world).or_insert(at);
+                    if (newest.exact, newest.ns) < (at.exact, at.ns) {
+                        *newest = at;
+                    }
+                }
+                let last = out
+                    .by_line
+                    .entry((world.0, world.1, s.source))
+                    .or_insert((q.line, q.at));
+                if last.0 < q.line {
+                    *last = (q.line, q.at);
+                }
+            }
+        }
+        out
+    }
+
+    /// Since when a rank is known to be past the rendezvous of its world.
+    fn since(&self, s: &'a Speaker) -> Option<Option<At>> {
+        let (name, size) = world_of(s)?;
+        let (_, began) = s.rank_start.as_ref()?;
+        if let Some((line, at)) = self.by_line.get(&(name, size, s.source))
+            && *line > began.line
+        {
+            return Some(*at);
+        }
+        let (proof, began) = (self.by_time.get(&(name, size))?, began.at?);
+        // What came before it began is of an earlier life of the world.
+        (proof.exact == began.exact && proof.ns >= began.ns).then_some(Some(*proof))
+    }
+}
+
+/// The world that a rank entered: where it meets and how many it is; nothing where the place names no one world.
+fn world_of(s: &Speaker) -> Option<(&str, u32)> {
+    let (start, _) = s.rank_start.as_ref()?;
+    host_of(&start.init)?;
+    Some((start.init.as_str(), start.world?))
+}
+
 /// After the communicators are known: what NCCL and the engines prove about ranks that print nothing themselves.
 pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
     // An HTTP server that answers proves that every engine behind it is ready.
@@ -294,20 +412,25 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
     let all_ready = ready.len() >= engines;
     // Up to v0.11.0 every rank prints its stages; later, and where the version is not known, a rank that
     // prints none is not behind (vllm.md 1.6).
-    let every_rank_speaks = model
+    let version = model
         .speakers
         .list
         .iter()
         .filter_map(|s| release(s.version.as_deref()?))
-        .max()
-        .is_some_and(|v| v <= (0, 11, 0));
+        .max();
+    let every_rank_speaks = version.is_some_and(|v| v <= (0, 11, 0));
+    // Ray's driver shows one of many lines that differ only in their numbers.
+    let by_ray = |s: &Speaker| {
+        let label = s.label.as_ref().map(|(text, _)| text.as_str());
+        s.ip.is_some() || label.is_some_and(|l| l.starts_with("RayWorker"))
+    };
+    let all_say_their_place =
+        VllmFact::all_say_their_place(version) && !model.speakers.list.iter().any(by_ray);
     let furthest = scene.processes.iter().filter_map(|p| p.stage).max();
+    let met = Met::of(&scene.processes, units, model);
     for (p, unit) in scene.processes.iter_mut().zip(units) {
-        let speaks = unit
-            .speakers
-            .iter()
-            .filter_map(|s| model.speakers.list.get(*s as usize))
-            .any(Speaker::is_rank);
+        let own = speakers(model, unit);
+        let speaks = own.iter().any(|s| s.is_rank());
         let is_rank = speaks
             || (p.stage.is_none() && p.nccl_step.is_some() && !model.speakers.list.is_empty());
         if !is_rank {
@@ -317,6 +440,14 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
         if p.nccl_step.is_some() && p.stage.is_none_or(|s| s < Stage::NcclInit) {
             p.stage = Some(Stage::NcclInit);
             p.stage_since = began(model, unit);
+        }
+        // Where every rank says when it begins NCCL, one that has not said it has not.
+        if !every_rank_speaks
+            && p.stage.is_some_and(|s| s < Stage::NcclInit)
+            && let Some(since) = own.iter().find_map(|s| met.since(s))
+        {
+            p.stage = Some(Stage::NcclInit);
+            p.stage_since = since;
         }
         let same_engine = |s: &Speaker| {
             s.source.0 == p.source
@@ -338,7 +469,11 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
             p.stage_since = q.at;
             p.progress = None;
         }
+        let silent = own
+            .iter()
+            .any(|s| s.rank_start.is_some() && s.ranks.is_none());
         p.quiet = !every_rank_speaks
+            && !(all_say_their_place && silent)
             && p.stage == Some(Stage::NcclInit)
             && p.nccl_step.is_none_or(|s| s == NcclStep::Completion)
             && furthest > Some(Stage::NcclInit);

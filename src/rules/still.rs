@@ -13,7 +13,7 @@ use super::scene::{
 use crate::model::Model;
 use crate::model::limits::Limits;
 use crate::model::speakers::Speaker;
-use crate::parse::vllm::{Edge, Phase, Printer, VllmFact, release};
+use crate::parse::vllm::{Edge, Phase, VllmFact, release};
 use crate::parse::{At, Nanos};
 
 const SEC: Nanos = 1_000_000_000;
@@ -209,17 +209,7 @@ fn warmed_up(p: &ProcessView, model: &Model, unit: &Unit) -> Option<bool> {
     let version = speakers(model, unit)
         .chain(&model.speakers.list)
         .find_map(|s| release(s.version.as_deref()?));
-    let next_line = VllmFact::Assigned(crate::parse::vllm::Ranks {
-        rank: 0,
-        world: 0,
-        dp: 0,
-        pp: 0,
-        pcp: None,
-        tp: 0,
-        ep: None,
-        eplb: None,
-    });
-    (next_line.printer(version) == Printer::EveryRank).then_some(false)
+    VllmFact::all_say_their_place(version).then_some(false)
 }
 
 /// When a process last showed that it gets on.

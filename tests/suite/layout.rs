@@ -1,6 +1,8 @@
 //! How the job is cut, as pods are told it before they speak: command lines in all their spellings, environment,
 //! launchers (`vllm.md` 4); where each rank belongs; who says what, and who disagrees.
 
+#[path = "layout/ray.rs"]
+mod ray;
 #[path = "layout/words.rs"]
 mod words;
 
@@ -459,17 +461,74 @@ fn launchers_by_environment_and_ray() {
     assert_eq!(scene.workloads[0].expected_ranks, Some(16));
 }
 
-/// What is left to a file or a shell has no default.
+/// What is left to a file or a shell has no default, and it is said where the sizes stand; a line tells them.
 #[test]
 fn an_open_command_line_says_nothing() {
-    for argv in [
-        &["vllm", "serve", "/m", "--config", "/etc/vllm.yaml"][..],
-        &["vllm", "serve", "/m", "-tp", "$TP"],
-        &["python3", "/app/main.py"],
+    let file =
+        "llm-0: the sizes are in /etc/vllm.yaml, which --config names and nothing here has read";
+    let serve = ["vllm", "serve", "/m"];
+    for (more, why) in [
+        (&["--config", "/etc/vllm.yaml"][..], Some(file)),
+        // What the file says beside it is not known either.
+        (&["--config=/etc/vllm.yaml", "-tp", "8"], Some(file)),
+        (
+            &["-tp", "$TP"],
+            Some("llm-0: --tensor-parallel-size=$TP is left to a shell"),
+        ),
+        (
+            &["-tp", "8", "-dp=$DP"],
+            Some("llm-0: --data-parallel-size=$DP is left to a shell"),
+        ),
     ] {
-        let scene = Job::of(vec![pod("llm-0", &[], 8, argv, &[])]).scene();
-        assert_eq!(scene.layout.sizes, None, "{argv:?}");
+        let argv: Vec<&str> = serve.iter().chain(more).copied().collect();
+        let mut job = Job::of(vec![pod("llm-0", &[], 8, &argv, &[])]);
+        let scene = job.scene();
+        assert_eq!(scene.layout.sizes, None, "{more:?}");
+        assert_eq!(scene.layout.engines[0].open.as_deref(), why, "{more:?}");
+        assert_eq!(seats(&scene)[0].1, why.unwrap(), "{more:?}");
+        let mut out = Vec::new();
+        json::write(
+            &mut out,
+            &Report::of(&scene, None),
+            &std::cell::RefCell::default(),
+        )
+        .unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(report["layout"][0]["open"].as_str(), why, "{more:?}");
+        assert!(report["workloads"].as_array().unwrap().is_empty());
+        let mut model = stage::model(120, 40);
+        for key in [
+            Key::Pane(PaneId::Ranks.id().into()),
+            Key::Toggle("grid".into()),
+        ] {
+            stage::act(&scene, &mut model, &[key]);
+        }
+        let shot = stage::photograph(&scene, &model);
+        assert!(shot.contains(why.unwrap()), "{shot}");
+        job.says(
+            0,
+            "llm-0",
+            "(EngineCore pid=150) INFO 06-02 10:00:20 [core.py:115] Initializing a V1 LLM engine (v0.22.0) with config: model='/m', tensor_parallel_size=4, pipeline_parallel_size=2, data_parallel_size=1\n",
+        );
+        let scene = job.scene();
+        assert_eq!(scene.layout.sizes.map(|s| (s.tp, s.pp)), Some((4, 2)));
+        assert_eq!(scene.layout.engines[0].open, None);
     }
+    // A command line that says all of it needs no file.
+    let argv: Vec<&str> = "vllm serve /m --config f.yaml -tp 4 -pp 2 -dp 1"
+        .split(' ')
+        .collect();
+    let scene = Job::of(vec![pod("llm-0", &[], 8, &argv, &[])]).scene();
+    assert_eq!(scene.layout.sizes.map(Sizes::world), Some(8));
+    let scene = Job::of(vec![pod(
+        "llm-0",
+        &[],
+        8,
+        &["python3", "/app/main.py"],
+        &[],
+    )])
+    .scene();
+    assert_eq!(scene.layout.sizes, None);
     let scene = Job::of(vec![pod("llm-0", &[], 1, &["vllm", "serve", "/m"], &[])]).scene();
     assert_eq!(scene.layout.sizes.map(Sizes::world), Some(1));
 }

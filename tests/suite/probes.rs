@@ -270,6 +270,44 @@ fn a_model_is_compared_with_its_index() {
     }
 }
 
+/// What tells how much the weights weigh, and nothing else of the configuration.
+#[test]
+fn the_weights_are_told_by_index_files_and_config() {
+    use ncclscope::rules::modelsize::{Basis, weights};
+    const CONFIG: &str = r#"{"model_type": "mixtral", "hidden_act": "silu", "hidden_size": 4096, "head_dim": null,
+        "intermediate_size": 14336, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+        "num_local_experts": 8, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "vocab_size": 32000,
+        "auto_map": {"AutoConfig": "hidden--secret"}}"#;
+    let whole = INDEX.replace("{}", r#"{"total_size": 93405585408}"#);
+    for (index, shards, want) in [
+        (whole.as_str(), 1, (Basis::Index, 93_405_585_408)),
+        (INDEX, 2, (Basis::Files, 200)),
+        // A shard is missing: what the files weigh is not what the model weighs.
+        (INDEX, 1, (Basis::Config, 93_405_052_928)),
+    ] {
+        for (path, place) in [(SYSTEM, Place::new()), ("", Place::new())] {
+            if path.is_empty() {
+                place.only(BASICS);
+            }
+            place.file("m/config.json", CONFIG);
+            place.file("m/tokenizer.json", "{}");
+            place.file("m/model.safetensors.index.json", index);
+            for i in 1..=shards {
+                let name = format!("m/model-0000{i}-of-00002.safetensors");
+                place.file(&name, safetensors(100, 0));
+            }
+            for shell in shells() {
+                let out = place.run(shell, "model-files", &[&place.at("m")], path);
+                let Some(Answer::Model(m)) = answer("model-files", &out) else {
+                    panic!("{shell}: {out}")
+                };
+                assert_eq!(weights(&m), Some(want), "{shell} {path}: {out}");
+                assert!(!out.contains("secret") && !out.contains("mixtral"), "{out}");
+            }
+        }
+    }
+}
+
 #[test]
 fn broken_files_of_every_kind_are_told() {
     use ncclscope::rules::modelfiles::{Weight, problems};

@@ -257,6 +257,98 @@ const LOADING: &[(usize, &str)] = &[
     ),
 ];
 
+/// A start of which only the first rank tells more than where it meets; `assigned`: the other one says its place, too.
+fn first_rank_only(version: &str, assigned: bool) -> Vec<(usize, String)> {
+    let one = |at: usize, text: &str| (at, text.to_owned());
+    let place = |pid: u32, rank: u32| {
+        format!(
+            "(Worker pid={pid}) INFO 11-20 08:00:12 [parallel_state.py:1394] rank {rank} in world size 2 is assigned as DP rank 0, PP rank 0, TP rank {rank}, EP rank N/A"
+        )
+    };
+    let mut lines = vec![
+        (
+            0,
+            format!(
+                "(APIServer pid=1) INFO 11-20 08:00:00 [api_server.py:1977] vLLM API server version {version}"
+            ),
+        ),
+        one(1, RANK0),
+        one(1, RANK1),
+        one(
+            2,
+            "(Worker pid=410) INFO 11-20 08:00:10 [pynccl.py:111] vLLM is using nccl==2.27.5",
+        ),
+        (3, place(410, 0)),
+    ];
+    if assigned {
+        lines.push((3, place(411, 1)));
+    }
+    lines.extend([
+        one(
+            5,
+            "(Worker_TP0 pid=410) INFO 11-20 08:00:13 [gpu_model_runner.py:3259] Starting to load model /models/q...",
+        ),
+        one(
+            100,
+            "(Worker_TP0 pid=410) INFO 11-20 08:01:50 [backends.py:647] Dynamo bytecode transform time: 6.10 s",
+        ),
+    ]);
+    lines
+}
+
+/// What only the first rank of a node prints makes no other rank look dead (`vllm.md` 1.6), and what every rank of
+/// a version prints is missed.
+#[test]
+fn whom_the_version_keeps_silent_is_no_suspect() {
+    // Version, whether the second rank says its place, whether its silence means something.
+    for (version, assigned, suspect) in [
+        ("0.11.0", true, true),
+        ("0.11.1", true, false),
+        ("0.11.1", false, true),
+        ("0.14.0", true, false),
+        ("0.18.0", false, true),
+        ("0.19.0", false, false),
+        ("0.22.0", false, false),
+        // Nobody knows what a build of one's own prints.
+        ("dev", false, false),
+    ] {
+        let lines = first_rank_only(version, assigned);
+        let lines: Vec<(usize, &str)> = lines.iter().map(|(at, l)| (*at, l.as_str())).collect();
+        let s = scene(&lines, Some(250));
+        let (first, second) = (process(&s, 410), process(&s, 411));
+        let case = format!("{version}, assigned {assigned}");
+        // Who makes communicators proves that all have met.
+        assert_eq!(second.stage, Some(Stage::NcclInit), "{case}");
+        assert_eq!(second.still.is_some(), suspect, "{case}: {second:?}");
+        assert_eq!(second.quiet, !suspect, "{case}");
+        assert_eq!(first.still, None, "{case}: a cold compile takes its time");
+        let shot = crate::stage::photograph(&s, &crate::stage::model(200, 50));
+        assert_eq!(
+            shot.contains("silent by their version until they serve"),
+            !suspect,
+            "{case}: {shot}"
+        );
+        assert_eq!(shot.contains("no sign for"), suspect, "{case}: {shot}");
+    }
+}
+
+/// NCCL's init hangs in a version that lets only the first rank speak: nobody is behind anybody.
+#[test]
+fn a_hang_in_nccl_accuses_no_silent_rank() {
+    let lines = first_rank_only("0.19.0", false);
+    let lines: Vec<(usize, &str)> = lines.iter().map(|(at, l)| (*at, l.as_str())).collect();
+    let s = scene(lines.get(..4).unwrap(), Some(200));
+    for pid in [410, 411] {
+        let p = process(&s, pid);
+        assert_eq!(p.stage, Some(Stage::NcclInit));
+        assert!(!p.still.unwrap().waits, "{pid} waits for nobody");
+    }
+    // The line of an earlier life proves nothing of this one.
+    let again = [(0, lines[0].1), (1, RANK0), (2, lines[3].1), (50, RANK1)];
+    let s = scene(&again, Some(60));
+    assert_eq!(process(&s, 411).stage, Some(Stage::DistributedInit));
+}
+
 /// Only the first rank draws the bar: as long as it advances, the silent ones are not suspected.
 #[test]
 fn a_silent_rank_loads_as_long_as_the_bar_advances() {

@@ -4,8 +4,8 @@
 
 use ncclscope::parse::Outer;
 use ncclscope::parse::vllm::{
-    Counted, Edge, Fault, FaultKind, Label, Notice, Phase, Printer, ProcKind, Route, Settings,
-    Severity, Style, Torch, VllmFact, header, header_stamp, host_of, line, release,
+    Counted, Edge, Fault, FaultKind, Label, Notice, Phase, ProcKind, Route, Settings, Severity,
+    Style, Torch, VllmFact, header, header_stamp, host_of, line, release,
 };
 use proptest::prelude::*;
 
@@ -46,6 +46,10 @@ macro_rules! faults {
 
 #[path = "vllm/faults.rs"]
 mod faults;
+#[path = "vllm/phases.rs"]
+mod phases;
+#[path = "vllm/who.rs"]
+mod who;
 
 fn phases(cases: &[(&str, Phase, Edge)]) {
     for (text, phase, edge) in cases {
@@ -490,7 +494,7 @@ fn phases_of_v1() {
         (
             "INFO 11-20 08:10:20 [backends.py:631] Using cache directory: /root/.cache/vllm/torch_compile_cache/9fa1/rank_0_0/backbone for vLLM's torch.compile",
             Compile,
-            Edge::Progress,
+            Begin,
         ),
         (
             "INFO 11-20 08:10:30 [backends.py:647] Dynamo bytecode transform time: 9.71 s",
@@ -671,22 +675,6 @@ fn all_reduce_routes() {
         "WARNING 09-01 10:00:00 [quick_all_reduce.py:133] Custom quick allreduce is disabled due to an unsupported world size: 6. Supported world sizes: [2, 4, 8]." =>
             VllmFact::Route(Route::QuickReduceOff { .. }),
     }
-}
-
-#[test]
-fn who_prints_what_decides_what_silence_means() {
-    let assigned = read("INFO 04-20 10:00:07 [parallel_state.py:1] rank 0 in world size 8 is assigned as DP rank 0, PP rank 0, TP rank 0").unwrap();
-    assert_eq!(assigned.printer(Some((0, 18, 1))), Printer::EveryRank);
-    assert_eq!(assigned.printer(Some((0, 19, 0))), Printer::FirstOfNode);
-    assert_eq!(assigned.printer(None), Printer::FirstOfNode);
-    let weights =
-        read("INFO 11-20 08:09:40 [default_loader.py:314] Loading weights took 262.91 seconds")
-            .unwrap();
-    assert_eq!(weights.printer(Some((0, 11, 0))), Printer::EveryRank);
-    assert_eq!(weights.printer(Some((0, 11, 1))), Printer::FirstOfNode);
-    let start = read("INFO 05-03 11:20:07 [parallel_state.py:1400] world_size=16 rank=9 local_rank=1 distributed_init_method=tcp://10.42.3.7:29501 backend=nccl").unwrap();
-    assert_eq!(start.printer(Some((0, 11, 1))), Printer::EveryRank);
-    assert_eq!(start.printer(Some((0, 11, 0))), Printer::Anyone);
 }
 
 #[test]

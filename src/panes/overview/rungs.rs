@@ -85,11 +85,10 @@ impl Rung {
     /// The rung of one process alone.
     pub fn of(index: u32, number: Option<u32>, p: &ProcessView) -> Self {
         let (word, at, of) = place(p).unwrap_or(("-", 0, 10));
-        let here = p.pod.as_deref().or(p.host.as_deref()).unwrap_or("?");
         Self {
             processes: vec![index],
             ranks: number.into_iter().collect(),
-            places: vec![here.to_owned()],
+            places: vec![p.place()],
             word,
             part: p.part.filter(|_| number.is_none()),
             step: step(p),

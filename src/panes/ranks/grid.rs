@@ -274,6 +274,12 @@ fn sentence(scene: &Scene, rows: &[Row<'_>]) -> (String, Role) {
         );
     }
     let Some(w) = scene.workloads.iter().find(|w| w.sizes[0].is_some()) else {
+        if let Some(open) = scene.layout.engines.iter().find_map(|e| e.open.as_ref()) {
+            return (
+                format!("how the job is cut is not known: {open}"),
+                Role::Unknown,
+            );
+        }
         return (
             "how the job is cut is said nowhere yet: not in a line, not on a command line".into(),
             Role::Unknown,

@@ -240,6 +240,7 @@ pub fn page(page: &mut Page, scene: &Scene) {
         group,
         values,
         seats,
+        ..
     } in &scene.layout.engines
     {
         let own: Vec<&Told> = seats.iter().flat_map(|s| &s.told).collect();

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows;
 
+/// Values of a configuration that are kept.
+const KEYS: usize = 64;
+
 /// Head of a safetensors file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -26,6 +29,10 @@ pub struct Model {
     pub files: BTreeMap<String, u64>,
     /// Files that the index names.
     pub shards: BTreeSet<String>,
+    /// Bytes of all tensors, as the index says; the largest of several indexes.
+    pub total: Option<u64>,
+    /// What of its configuration tells how much the weights weigh.
+    pub config: BTreeMap<String, String>,
     /// Heads by file.
     pub heads: BTreeMap<String, Head>,
     /// Links that lead nowhere.
@@ -52,6 +59,11 @@ impl Model {
                 "absent" => v.absent = Some((name, row.text(1))),
                 "file" => v.files.extend(row.num(0).map(|n| (row.text(1), n))),
                 "shard" => drop(v.shards.insert(name)),
+                "total" => v.total = row.num(0).map(|n: u64| v.total.unwrap_or(0).max(n)),
+                // What the outer part says goes before what a part inside it says.
+                "config" if v.config.len() < KEYS => {
+                    v.config.entry(name).or_insert_with(|| row.text(1));
+                }
                 "head" => {
                     if let Some(length) = row.num(1) {
                         let head = Head {

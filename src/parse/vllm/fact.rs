@@ -433,6 +433,11 @@ impl VllmFact {
             | Self::Experts { .. }
             | Self::WeightsDone { .. } => (Phase::Load, Go),
             Self::ModelDone { .. } => (Phase::Load, End),
+            // Its cache is named before anything is compiled.
+            Self::CompileStep {
+                seconds: None,
+                cached: false,
+            } => (Phase::Compile, Begin),
             Self::CompileStep { .. } => (Phase::Compile, Go),
             Self::CompileDone { .. } => (Phase::Compile, End),
             Self::FirstPass { .. } | Self::ProfileDone { .. } | Self::MemorySplit { .. } => {
@@ -462,6 +467,12 @@ impl VllmFact {
         })
     }
 
+    /// Whether every rank of `version` prints where it stands in the layout (S28).
+    #[must_use]
+    pub fn all_say_their_place(version: Option<(u16, u16, u16)>) -> bool {
+        version.is_some_and(|v| v <= (0, 18, u16::MAX))
+    }
+
     /// Who prints this line in `version`; without a version the reading that accuses nobody.
     #[must_use]
     pub fn printer(&self, version: Option<(u16, u16, u16)>) -> Printer {
@@ -488,7 +499,8 @@ impl VllmFact {
                 _ => Printer::Anyone,
             },
             Self::Pynccl { .. } => every_until((0, 11, 0), Printer::FirstOfNode),
-            Self::Assigned(_) => every_until((0, 18, u16::MAX), Printer::FirstOfNode),
+            Self::Assigned(_) if Self::all_say_their_place(version) => Printer::EveryRank,
+            Self::Assigned(_) => Printer::FirstOfNode,
             Self::LoadBegin { .. } => every_until((0, 11, 0), Printer::GlobalFirst),
             Self::WeightsDone { .. }
             | Self::ModelDone { .. }

@@ -2,13 +2,14 @@
 
 use super::{CRAWL, SECOND, SMALL, WINDOW, loaded, loads};
 use crate::model::Model;
-use crate::model::event::ProbeOutcome;
 use crate::model::gpus::Gpu;
 use crate::model::pods::command;
 use crate::model::speakers::Speaker;
 use crate::parse::Nanos;
+use crate::parse::probe::Answer;
 use crate::parse::vllm::{Settings, release};
 use crate::rules::layout::Sizes;
+use crate::rules::modelsize::{self, Basis};
 use crate::rules::scene::{GpuView, ProcessView, Stage};
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -39,12 +40,13 @@ impl Plan {
     pub(super) fn of(model: &Model, sizes: Option<Sizes>, furthest: Option<Stage>) -> Self {
         let speakers = &model.speakers.list;
         let logged = speakers.iter().find_map(|s| s.checkpoint_gib).map(bytes);
-        let whole = model
-            .gpus
-            .model_bytes()
-            .or_else(|| probed(model))
-            .map(|b| (b, "the index"))
-            .or_else(|| logged.map(|b| (b, "the loader")));
+        let index = model.gpus.model_bytes().map(|b| (Basis::Index, b));
+        let looked = index.or_else(|| probed(model));
+        // What the loader measured goes before what numbers of a configuration come to.
+        let whole = match (looked, logged) {
+            (Some((Basis::Config, _)) | None, Some(b)) => Some((b, "the loader")),
+            (looked, _) => looked.map(|(basis, b)| (b, basis.words())),
+        };
         let share = whole.zip(sizes).and_then(|((whole, from), s)| {
             // Experts are spread over data-parallel ranks, the rest is not: the split is not known from outside.
             if s.dp > 1 && s.ep {
@@ -142,22 +144,13 @@ impl Plan {
     }
 }
 
-/// `"total_size": N` in what a look at the model's files brought back.
-fn probed(model: &Model) -> Option<u64> {
-    model
-        .probes
-        .iter()
-        .filter(|(probe, ..)| probe.starts_with("model"))
-        .filter_map(|(.., probed)| match &probed.outcome {
-            Some(ProbeOutcome::Answered { out, .. }) => {
-                let (_, tail) = out.split_once("\"total_size\"")?;
-                let digits: String = tail
-                    .chars()
-                    .skip_while(|c| matches!(c, ':' | ' '))
-                    .take_while(char::is_ascii_digit)
-                    .collect();
-                digits.parse::<u64>().ok()
-            }
+/// What a look at the model's files brought back: the most of what pods say, so that a copy that is still on its way
+/// to one of them hides nothing.
+fn probed(model: &Model) -> Option<(Basis, u64)> {
+    let answers = model.probes.of("model-files");
+    answers
+        .filter_map(|(_, probed)| match probed.answer.as_deref()? {
+            Answer::Model(files) => modelsize::weights(files),
             _ => None,
         })
         .max()

@@ -1,8 +1,13 @@
-//! Which ranks a pod holds by what it is told, before any of them says a word (`reference/vllm.md` 4.1 and 4.2).
+//! Which ranks a pod holds by what it is told, before any of them says a word (`reference/vllm.md` 4.1 and 4.2);
+//! where Ray deals them out, by what they say.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Sizes;
 use super::told::{Pod, Told};
+use crate::model::pods::place;
 use crate::parse::vllm::Ray;
+use crate::rules::scene::{ProcessView, Scene};
 
 /// Ranks of a world that are put on seats at most.
 const MOST: u32 = 1 << 16;
@@ -29,20 +34,66 @@ fn number(told: &[Told], name: &str) -> Option<u32> {
     told.iter().find(|t| t.name == name)?.value.parse().ok()
 }
 
+/// Where ranks turned out to run: by pod, and whether Ray started any of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Spoken {
+    by_pod: BTreeMap<(String, String), BTreeSet<u32>>,
+    by_ray: bool,
+}
+
+impl Spoken {
+    /// What the processes have said.
+    pub(super) fn of(scene: &Scene) -> Self {
+        let mut out = Self::default();
+        // Those that have died count where nobody lives.
+        for dead in [false, true] {
+            let mut here: BTreeMap<(String, String), BTreeSet<u32>> = BTreeMap::new();
+            let mine = |p: &&ProcessView| (p.alive == Some(false)) == dead;
+            for p in scene.processes.iter().filter(mine) {
+                let label = p.vllm_label.as_deref();
+                out.by_ray |= label.is_some_and(|l| l.starts_with("RayWorker"));
+                if let (Some(namespace), Some(pod), Some(rank)) =
+                    (&p.namespace, &p.pod, p.global_rank)
+                {
+                    let key = (namespace.clone(), pod.clone());
+                    if !out.by_pod.contains_key(&key) {
+                        here.entry(key).or_default().insert(rank);
+                    }
+                }
+            }
+            out.by_pod.extend(here);
+        }
+        out
+    }
+
+    fn ranks(&self, p: &Pod<'_>) -> Vec<u32> {
+        let key = (p.member.pod.namespace.clone(), p.member.pod.name.clone());
+        let ranks = self.by_pod.get(&key);
+        ranks.into_iter().flatten().copied().collect()
+    }
+}
+
 /// The pods of an engine on their seats.
 pub(super) fn of(
     pods: &[Pod<'_>],
     values: &[Told],
     mine: Vec<Vec<Told>>,
-    sizes: Option<Sizes>,
+    sizes: Result<Sizes, &str>,
+    spoken: &Spoken,
 ) -> Vec<Seat> {
     pods.iter()
         .zip(mine)
         .map(|(p, told)| {
-            let held = held(p, pods, values, &told, sizes);
-            let (ranks, open) = match held {
-                Ok(ranks) => (ranks, None),
-                Err(why) => (Vec::new(), Some(why)),
+            let (ranks, open) = match sizes {
+                Ok(sizes) if by_ray(pods, values, spoken) => {
+                    let world: usize = pods.iter().map(|p| spoken.ranks(p).len()).sum();
+                    dealt(p, spoken.ranks(p), world >= sizes.world() as usize)
+                }
+                Ok(sizes) => match held(p, pods, values, &told, sizes) {
+                    Ok(ranks) => (ranks, None),
+                    Err(why) => (Vec::new(), Some(why)),
+                },
+                Err(why) => (Vec::new(), Some(why.to_owned())),
             };
             Seat {
                 pod: p.member.pod.name.clone(),
@@ -56,15 +107,39 @@ pub(super) fn of(
         .collect()
 }
 
+/// Whether Ray deals the ranks out to several pods.
+fn by_ray(pods: &[Pod<'_>], values: &[Told], spoken: &Spoken) -> bool {
+    let executor = |t: &Told| t.name == "executor" && t.value == "ray";
+    let part =
+        |p: &Pod<'_>| p.command.ray.is_some() || p.member.pod.labels.contains_key(place::RAY);
+    pods.len() > 1 && (spoken.by_ray || values.iter().any(executor) || pods.iter().any(part))
+}
+
+/// The ranks that Ray gave to a pod, once they have said so: nobody can tell before (`reference/vllm.md` 4.2).
+fn dealt(p: &Pod<'_>, ranks: Vec<u32>, all: bool) -> (Vec<u32>, Option<String>) {
+    let gpus = p.member.container.gpus as usize;
+    let part = match &p.command.ray {
+        Some(Ray::Head { .. }) => "head of the Ray cluster: ",
+        Some(Ray::Worker { .. }) => "joins the Ray cluster: ",
+        None => "",
+    };
+    let open = match ranks.len() {
+        0 if all => format!("{part}no rank runs here"),
+        0 => format!("{part}Ray numbers the ranks when they start"),
+        n if all || n >= gpus => return (ranks, None),
+        n => format!("{part}{n} of {gpus} have said their rank so far"),
+    };
+    (ranks, Some(open))
+}
+
 /// Ranks of one pod, or why that can't be told.
 fn held(
     p: &Pod<'_>,
     pods: &[Pod<'_>],
     values: &[Told],
     told: &[Told],
-    sizes: Option<Sizes>,
+    sizes: Sizes,
 ) -> Result<Vec<u32>, String> {
-    let sizes = sizes.ok_or("how the job is cut is not known yet")?;
     let world = sizes.world();
     if world > MOST {
         return Err(format!("a world of {world} ranks"));
@@ -77,18 +152,6 @@ fn held(
         Ok((from..to).collect())
     };
     let several = pods.len() > 1;
-    let ray = values
-        .iter()
-        .any(|t| t.name == "executor" && t.value == "ray");
-    let in_ray = pods.iter().any(|p| p.command.ray.is_some());
-    if several && (ray || in_ray) {
-        let part = match &p.command.ray {
-            Some(Ray::Head { .. }) => "head of the Ray cluster: ",
-            Some(Ray::Worker { .. }) => "joins the Ray cluster: ",
-            None => "",
-        };
-        return Err(format!("{part}Ray numbers the ranks when they start"));
-    }
     // Whoever launches the processes says it for each pod.
     if let (Some(_), Some(per), Some(node)) = (
         &p.command.torchrun,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Sizes;
-use super::seats::{self, Seat};
+use super::seats::{self, Seat, Spoken};
 use crate::model::Model;
 use crate::model::pods::command;
 use crate::model::pods::place::{self, Group};
@@ -14,6 +14,7 @@ use crate::model::speakers::Speaker;
 use crate::parse::vllm::{Command, Ray, Torchrun, host_of, is_known};
 use crate::rules::probes::{Member, Members};
 use crate::rules::scene::Scene;
+use crate::rules::startup;
 use crate::rules::variables::Values;
 
 /// Others that say otherwise, named at most.
@@ -76,6 +77,8 @@ pub struct Engine {
     pub group: Option<String>,
     /// What holds for all its pods, in a fixed order.
     pub values: Vec<Told>,
+    /// Why the sizes are not known although a command line is: they stand where it points to.
+    pub open: Option<String>,
     /// Its pods in rank order.
     pub seats: Vec<Seat>,
 }
@@ -162,11 +165,11 @@ const ENGINE: [Source; 14] = [
         &["VLLM_DP_MASTER_PORT"],
     ),
     ("executor", "distributed_executor_backend", &[]),
-    ("Ray head", "", &["RAY_ADDRESS"]),
+    ("Ray head", "", &["RAY_ADDRESS", "FQ_RAY_IP"]),
 ];
 
 /// What each pod has for itself.
-const POD: [Source; 6] = [
+const POD: [Source; 7] = [
     (
         "node rank",
         "node_rank",
@@ -187,10 +190,12 @@ const POD: [Source; 6] = [
         &["LOCAL_WORLD_SIZE", "PET_NPROC_PER_NODE"],
     ),
     ("rank", "", &[]),
+    // Ray's and vLLM's must be one, or the placement group waits for ever.
+    ("node address", "", &["VLLM_HOST_IP", "RAY_NODE_IP_ADDRESS"]),
 ];
 
 /// Names whose values are addresses: a name and a number may mean one machine.
-const ADDRESSES: [&str; 3] = ["master", "DP head", "Ray head"];
+const ADDRESSES: [&str; 4] = ["master", "DP head", "Ray head", "node address"];
 
 /// Somebody says a value.
 #[derive(Debug, Clone)]
@@ -236,9 +241,10 @@ pub fn of(scene: &Scene, model: &Model, members: &Members<'_>, sizes: Option<Siz
             .map(|(g, pods)| (name(g).filter(|_| many), pods))
             .collect()
     };
+    let spoken = Spoken::of(scene);
     let mut engines: Vec<Engine> = merged
         .into_iter()
-        .map(|(group, pods)| engine(scene, model, group, &pods, sizes))
+        .map(|(group, pods)| engine(scene, model, group, &pods, sizes, &spoken))
         .collect();
     if engines.is_empty() {
         let said = logged(model, &|_| true);
@@ -246,6 +252,7 @@ pub fn of(scene: &Scene, model: &Model, members: &Members<'_>, sizes: Option<Siz
             engines.push(Engine {
                 group: None,
                 values: settled(&ENGINE, &said, &[]),
+                open: None,
                 seats: Vec::new(),
             });
         }
@@ -259,6 +266,7 @@ fn engine(
     group: Option<String>,
     pods: &[Pod<'_>],
     sizes: Option<Sizes>,
+    spoken: &Spoken,
 ) -> Engine {
     let names: BTreeSet<&str> = pods.iter().map(|p| p.member.pod.name.as_str()).collect();
     let mut said = logged(model, &|s| {
@@ -279,10 +287,15 @@ fn engine(
             settled(&POD, &own, pods)
         })
         .collect();
-    let seats = seats::of(pods, &values, mine, sizes);
+    let elsewhere = || pods.iter().find_map(|p| startup::left_open(p.member));
+    let open = sizes.is_none().then(elsewhere).flatten();
+    let why = open.as_deref();
+    let sizes = sizes.ok_or(why.unwrap_or("how the job is cut is not known yet"));
+    let seats = seats::of(pods, &values, mine, sizes, spoken);
     Engine {
         group,
         values,
+        open,
         seats,
     }
 }
@@ -324,6 +337,8 @@ fn logged(model: &Model, mine: &dyn Fn(&Speaker) -> bool) -> Vec<Statement> {
             say("node rank", rank.to_string(), format!("node_rank={rank}"));
             let at = &leader.master_addr;
             say("master", at.clone(), format!("master_addr={at}"));
+            let ip = &leader.connect_ip;
+            say("node address", ip.clone(), format!("mq_connect_ip={ip}"));
         }
         if let Some((ranks, _)) = &s.ranks {
             let world = ranks.world;

@@ -71,7 +71,7 @@ pub struct ProcessView {
     pub container: Option<String>,
     /// Node.
     pub node: Option<String>,
-    /// Pod IP.
+    /// Pod IP; for a worker whose lines Ray's driver relays, the address in front of them.
     pub ip: Option<String>,
     /// Host as NCCL prints it.
     pub host: Option<String>,
@@ -148,12 +148,13 @@ pub struct ProcessView {
 }
 
 impl ProcessView {
-    /// What a person calls it: pod or host, with pid.
+    /// What a person calls where it runs: pod or host, or the address where nothing else is known.
     #[must_use]
     pub fn place(&self) -> String {
         self.pod
             .clone()
             .or_else(|| self.host.clone())
+            .or_else(|| self.ip.clone())
             .unwrap_or_else(|| "?".into())
     }
 }

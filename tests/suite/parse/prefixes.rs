@@ -74,7 +74,7 @@ fn prefixes_come_off() {
         ("ESC[36m(RayWorkerWrapper pid=512)ESC[0m {}", "label RayWorkerWrapper pid 512 depth 1", None),
         ("←[36m(RayWorkerWrapper pid=512)←[0m {}", "label RayWorkerWrapper pid 512 depth 1", None),
         ("(EngineCore_DP0 pid=271) (RayWorkerWrapper pid=512, ip=10.42.1.9) {}", "label RayWorkerWrapper pid 512 ip 10.42.1.9 depth 2", None),
-        ("(ServeReplica:llm:LLMServer:q-4.5 pid=88) (EngineCore pid=120) (RayWorkerProc pid=340, ip=10.42.1.9) (Worker pid=340) {}", "label Worker pid 340 depth 4", None),
+        ("(ServeReplica:llm:LLMServer:q-4.5 pid=88) (EngineCore pid=120) (RayWorkerProc pid=340, ip=10.42.1.9) (Worker pid=340) {}", "label Worker pid 340 ip 10.42.1.9 depth 4", None),
         ("(RayWorkerWrapper pid=512) {} [repeated 7x across cluster]", "label RayWorkerWrapper pid 512 depth 1 repeated", None),
         ("(raylet, ip=10.42.1.9) {}", "label raylet ip 10.42.1.9 depth 1", None),
         ("(head, rank=0, pid=77) {}", "label head, rank=0 pid 77 depth 1", None),

@@ -269,11 +269,11 @@ pub const ERAS: &[Era] = &[
             ),
             (
                 "\u{1b}[0;36m(EngineCore_DP0 pid=271)\u{1b}[0m \u{1b}[36m(RayWorkerWrapper pid=381)\u{1b}[0m INFO 01-30 08:00:31 [pynccl.py:111] vLLM is using nccl==2.27.5",
-                &[(381, NcclInit)],
+                &[(381, NcclInit), (902, NcclInit)],
             ),
             (
                 "\u{1b}[0;36m(EngineCore_DP0 pid=271)\u{1b}[0m \u{1b}[36m(RayWorkerWrapper pid=902, ip=10.42.3.9)\u{1b}[0m WARNING 01-30 08:00:32 [custom_all_reduce.py:92] Custom allreduce is disabled because this process group spans across nodes. To silence",
-                &[(902, NcclInit)],
+                &[],
             ),
             (
                 "\u{1b}[0;36m(EngineCore_DP0 pid=271)\u{1b}[0m \u{1b}[36m(RayWorkerWrapper pid=381)\u{1b}[0m INFO 01-30 08:00:40 [gpu_model_runner.py:3259] Starting to load model /models/q...",
@@ -310,7 +310,8 @@ pub const ERAS: &[Era] = &[
             ),
             (
                 "(Worker pid=402) INFO 05-02 10:00:30 [pynccl.py:111] vLLM is using nccl==2.28.9",
-                &[(402, NcclInit)],
+                // The ranks have met, and from here on this version lets only the first of them speak.
+                &[(402, NcclInit), (403, NcclInit)],
             ),
             (
                 "(Worker pid=402) INFO 05-02 10:00:33 [parallel_state.py:1713] rank 0 in world size 2 is assigned as DP rank 0, PP rank 0, PCP rank 0, TP rank 0, EP rank N/A, EPLB rank N/A",
