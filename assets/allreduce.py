@@ -151,6 +151,8 @@ class Step:
     def __init__(self, name, control, limit=None, tell=True):
         self.name, self.control, self.more, self.tells = name, control, {}, tell
         self.limit = limit or LIMITS[name]
+        # Why it was left out after all.
+        self.skipped = None
 
     def __enter__(self):
         HERE.begin(self.name, self.limit)
@@ -160,6 +162,9 @@ class Step:
 
     def __exit__(self, kind, error, trace):
         ms = int((time.monotonic() - self.since) * 1000)
+        if error is None and self.skipped:
+            OUT.say(self.name, "skip", ms=ms, why=self.skipped)
+            return False
         if error is None:
             OUT.say(self.name, "ok", ms=ms, **self.more)
             return False
@@ -800,6 +805,15 @@ def pairs(torch, dist, rank, world, device, backend, control, args):
     return wrong
 
 
+def vllm_communicator():
+    """The class, or None and why it can't be loaded: the image's business, and no word about NCCL."""
+    try:
+        from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
+    except Exception as error:
+        return None, "vLLM's communicator can't be loaded: " + brief(error)
+    return PyNcclCommunicator, None
+
+
 def vllm_paths(torch, dist, rank, world, device, control, args):
     """vLLM's own communicator, and the same inside a CUDA graph: what the workload really calls."""
     why = None
@@ -814,25 +828,34 @@ def vllm_paths(torch, dist, rank, world, device, control, args):
         return 0
     wrong = 0
     with Step("pynccl", control) as step:
-        from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
+        kind, why = vllm_communicator()
+        # Whoever can't load it says why; without one rank the others would wait for it.
+        can = torch.tensor([0 if why else 1], dtype=torch.int64)
+        dist.all_reduce(can, op=dist.ReduceOp.MIN)
+        if not can.item():
+            step.skipped = why or "another rank can't load vLLM's communicator"
+        else:
+            communicator = kind(group=dist.group.WORLD, device=device)
+            communicator.disabled = False
+            stream = torch.cuda.Stream(device)
 
-        communicator = PyNcclCommunicator(group=dist.group.WORLD, device=device)
-        communicator.disabled = False
-        stream = torch.cuda.Stream(device)
+            def reduce(buffer):
+                with torch.cuda.stream(stream):
+                    stream.wait_stream(torch.cuda.default_stream(device))
+                    result = communicator.all_reduce(buffer, stream=stream)
+                stream.synchronize()
+                # Old versions work in place and answer nothing.
+                return buffer if result is None else result
 
-        def reduce(buffer):
-            with torch.cuda.stream(stream):
-                stream.wait_stream(torch.cuda.default_stream(device))
-                result = communicator.all_reduce(buffer, stream=stream)
-            stream.synchronize()
-            # Old versions work in place and answer nothing.
-            return buffer if result is None else result
-
-        bench = Bench("pynccl", torch, dist, rank, world, device, torch.bfloat16, reduce, lambda: torch.cuda.synchronize(device), args)
-        largest = min(16 << 20, args.max_bytes or 16 << 20)
-        best = bench.sweep(largest, 16)
-        wrong += bench.wrong
-        step.more = {"library": library("libnccl"), "busbw": float("%.6g" % best), "wrong": bench.wrong}
+            bench = Bench("pynccl", torch, dist, rank, world, device, torch.bfloat16, reduce, lambda: torch.cuda.synchronize(device), args)
+            largest = min(16 << 20, args.max_bytes or 16 << 20)
+            best = bench.sweep(largest, 16)
+            wrong += bench.wrong
+            step.more = {"library": library("libnccl"), "busbw": float("%.6g" % best), "wrong": bench.wrong}
+    if step.skipped:
+        if rank == 0:
+            OUT.say("graph", "skip", why=step.skipped)
+        return 0
     with Step("graph", control) as step:
         data = torch.ones(1 << 16, dtype=torch.bfloat16, device=device)
         graph = torch.cuda.CUDAGraph()

@@ -8,6 +8,7 @@ pub mod inside;
 pub mod options;
 pub mod plan;
 pub mod prepare;
+pub mod room;
 pub mod submit;
 mod upload;
 

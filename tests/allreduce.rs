@@ -9,8 +9,12 @@
     reason = "what fails here fails the test"
 )]
 
+#[path = "allreduce/gpus.rs"]
+mod gpus;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +32,7 @@ const RUN: &str = "here";
 type Test = fn(&str);
 
 fn main() -> ExitCode {
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 11] = [
         ("two_pods_of_two_agree", two_pods_of_two_agree),
         (
             "a_killed_rank_is_named_by_the_others",
@@ -43,6 +47,26 @@ fn main() -> ExitCode {
         (
             "inside_a_pod_it_ends_when_we_vanish",
             inside_a_pod_it_ends_when_we_vanish,
+        ),
+        (
+            "every_step_over_gpus_is_taken",
+            gpus::every_step_over_gpus_is_taken,
+        ),
+        (
+            "a_vllm_that_can_not_be_loaded_is_left_out",
+            gpus::a_vllm_that_can_not_be_loaded_is_left_out,
+        ),
+        (
+            "without_vllm_its_steps_are_left_out",
+            gpus::without_vllm_its_steps_are_left_out,
+        ),
+        (
+            "a_hang_of_nccl_leaves_what_gloo_measured",
+            gpus::a_hang_of_nccl_leaves_what_gloo_measured,
+        ),
+        (
+            "an_error_of_nccl_is_quoted",
+            gpus::an_error_of_nccl_is_quoted,
         ),
     ];
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -112,9 +136,22 @@ fn pod(
     args: &[&str],
     env: &[(&str, &str)],
 ) -> Child {
+    pod_of(Path::new(SCRIPT), python, port, nodes, index, args, env)
+}
+
+/// One pod that runs this very file.
+fn pod_of(
+    script: &Path,
+    python: &str,
+    port: u16,
+    nodes: u32,
+    index: u32,
+    args: &[&str],
+    env: &[(&str, &str)],
+) -> Child {
     let mut command = Command::new(python);
     command
-        .arg(SCRIPT)
+        .arg(script)
         .args([
             "--nodes",
             &nodes.to_string(),

@@ -1,6 +1,7 @@
 //! On a real GPU: NVML beside `nvidia-smi`, the worker and the script with real NCCL.
 //!
 //! Where something is missing, each test says in a line that it was ignored, and why; it is never counted as passed.
+//! `NCCLSCOPE_KEEP=FOLDER` keeps what real NCCL wrote; what is put into `tests/corpus/` is read again by every run.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,17 +10,15 @@
     reason = "what fails here fails the test"
 )]
 
+#[path = "gpu/kept.rs"]
+mod kept;
+
 use std::net::TcpListener;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
-use ncclscope::model::Model;
-use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped};
-use ncclscope::parse::Block;
 use ncclscope::parse::gpu::{GpuReading, Reading, bus_id, read};
 use ncclscope::parse::perf::{Row, Said, line};
-use ncclscope::rules::scene::{CommState, Scene};
 use ncclscope::sources::nvml;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/allreduce.py");
@@ -29,12 +28,22 @@ type Ignored = String;
 type Test = fn() -> Result<(), Ignored>;
 
 fn main() -> ExitCode {
-    let tests: [(&str, Test); 3] = [
+    let tests: [(&str, Test); 7] = [
         ("nvml_is_what_nvidia_smi_is", nvml_is_what_nvidia_smi_is),
         ("the_worker_sums_on_one_rank", the_worker_sums_on_one_rank),
+        ("the_script_runs_on_one_rank", the_script_runs_on_one_rank),
         (
             "several_ranks_on_one_gpu_meet_over_sockets",
             several_ranks_on_one_gpu_meet_over_sockets,
+        ),
+        ("busbw_is_that_of_torch_alone", busbw_is_that_of_torch_alone),
+        (
+            "the_worker_takes_as_long_as_others",
+            the_worker_takes_as_long_as_others,
+        ),
+        (
+            "kept_logs_are_read_as_they_were_written",
+            kept::kept_logs_are_read_as_they_were_written,
         ),
     ];
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -134,21 +143,28 @@ fn rows(text: &str) -> Vec<Row> {
     .collect()
 }
 
-fn the_worker_sums_on_one_rank() -> Result<(), Ignored> {
-    nvml::load()?;
+/// Rows of our worker on GPU 0, none of them wrong.
+fn worker(max_bytes: &str) -> Result<Vec<Row>, Ignored> {
     let out = Command::new(env!("CARGO_BIN_EXE_ncclscope"))
-        .args(["worker", "--run", "here", "--max-bytes", "1048576"])
-        .env("CUDA_VISIBLE_DEVICES", "0")
+        .args(["worker", "--run", "here", "--max-bytes", max_bytes])
+        .envs([("CUDA_VISIBLE_DEVICES", "0"), ("NCCL_DEBUG", "INFO")])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    if out.status.code() == Some(2) && said.contains("libnccl") {
+    if out.status.code() == Some(2) && said.contains("libnccl is not here") {
         return Err(said.trim().to_owned());
     }
     assert_eq!(out.status.code(), Some(0), "{said}");
-    let rows = rows(&String::from_utf8_lossy(&out.stdout));
-    assert_eq!(rows.len(), 18, "8 B to 1 MiB");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let rows = rows(&text);
     assert!(rows.iter().all(|r| r.wrong() == Some(0)));
+    kept::keep("worker-one-rank", &[text]);
+    Ok(rows)
+}
+
+fn the_worker_sums_on_one_rank() -> Result<(), Ignored> {
+    nvml::load()?;
+    assert_eq!(worker("1048576")?.len(), 18, "8 B to 1 MiB");
     Ok(())
 }
 
@@ -166,85 +182,158 @@ fn python() -> Result<&'static str, Ignored> {
     known.ok_or_else(|| "no python with torch, CUDA and NCCL here".into())
 }
 
+/// Settings of one of two hosts on one GPU: by `NCCL_HOSTID` they are strangers that meet over sockets.
+fn host(command: &mut Command, index: u32) -> &mut Command {
+    command
+        .env("NCCL_HOSTID", format!("host-{index}"))
+        .env("NCCL_MULTI_RANK_GPU_ENABLE", "1")
+        .envs([
+            ("CUDA_VISIBLE_DEVICES", "0"),
+            ("NCCL_SOCKET_IFNAME", "lo"),
+            ("GLOO_SOCKET_IFNAME", "lo"),
+            ("NCCL_DEBUG", "INFO"),
+            ("NCCL_DEBUG_SUBSYS", "INIT,GRAPH,ENV,NET"),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+}
+
+fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port().to_string()
+}
+
+/// The script in so many pods of one rank each, all on GPU 0; what each said.
+fn script(python: &str, pods: u32, max_bytes: u64) -> Vec<String> {
+    let (port, most) = (free_port(), max_bytes.to_string());
+    let begin = |i: u32| {
+        let (nodes, index) = (pods.to_string(), i.to_string());
+        let mut command = Command::new(python);
+        command
+            .args([
+                SCRIPT,
+                "--nodes",
+                &nodes,
+                "--nproc",
+                "1",
+                "--node-rank",
+                &index,
+            ])
+            .args(["--master-port", &port, "--max-bytes", &most])
+            .env("NCCLSCOPE_RUN", "here");
+        host(&mut command, i).spawn().unwrap()
+    };
+    let all: Vec<_> = (0..pods).map(begin).collect();
+    let each = all.into_iter().map(|pod| {
+        let out = pod.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!(out.status.code(), Some(0), "{text}");
+        text
+    });
+    each.collect()
+}
+
+/// Rows over NCCL, none of them wrong.
+fn swept(text: &str) -> Vec<Row> {
+    let all = rows(text);
+    assert!(all.iter().all(|r| r.wrong().is_none_or(|w| w == 0)));
+    let own = |r: &Row| r.run.is_some() && r.by != "gloo" && r.kind == "float32";
+    all.into_iter().filter(own).collect()
+}
+
+fn the_script_runs_on_one_rank() -> Result<(), Ignored> {
+    nvml::load()?;
+    let said = script(python()?, 1, 1 << 20);
+    let rows = swept(&said[0]);
+    assert_eq!(rows.len(), 18, "8 B to 1 MiB");
+    assert!(rows.iter().all(|r| r.world == Some(1)));
+    Ok(())
+}
+
 /// Two hosts by `NCCL_HOSTID`, one GPU: the transport between them is a socket, and the sums are right.
 fn several_ranks_on_one_gpu_meet_over_sockets() -> Result<(), Ignored> {
     nvml::load()?;
+    let said = script(python()?, 2, 1 << 20);
+    assert_eq!(swept(&said[0]).len(), 18);
+    kept::keep("script-two-ranks-one-gpu", &said);
+    kept::two_over_sockets(&said);
+    Ok(())
+}
+
+/// Sizes at which bandwidths are held beside each other.
+const LARGE: [u64; 3] = [1 << 20, 4 << 20, 16 << 20];
+/// Two tools that measure the same on a machine that others use, too, are that much alike.
+const ALIKE: std::ops::Range<f64> = 0.7..1.4;
+
+/// Over the same sockets between the same two ranks the script measures what torch alone does.
+fn busbw_is_that_of_torch_alone() -> Result<(), Ignored> {
+    nvml::load()?;
     let python = python()?;
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let pods: Vec<_> = (0..2)
-        .map(|i: u32| {
-            let index = i.to_string();
-            Command::new(python)
-                .args([
-                    SCRIPT,
-                    "--nodes",
-                    "2",
-                    "--nproc",
-                    "1",
-                    "--node-rank",
-                    &index,
-                ])
-                .args(["--master-port", &port.to_string(), "--max-bytes", "1048576"])
-                .env("NCCLSCOPE_RUN", "here")
-                .env("NCCL_HOSTID", format!("host-{i}"))
-                .env("NCCL_MULTI_RANK_GPU_ENABLE", "1")
-                .envs([
-                    ("CUDA_VISIBLE_DEVICES", "0"),
-                    ("NCCL_SOCKET_IFNAME", "lo"),
-                    ("GLOO_SOCKET_IFNAME", "lo"),
-                    ("NCCL_DEBUG", "INFO"),
-                    ("NCCL_DEBUG_SUBSYS", "INIT,GRAPH,ENV,NET"),
-                ])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        })
-        .collect();
-    let mut model = Model::default();
-    let mut all = Vec::new();
-    for (i, pod) in (0u32..).zip(pods) {
-        let out = pod.wait_with_output().unwrap();
-        assert_eq!(out.status.code(), Some(0), "pod {i}");
-        all.extend(rows(&String::from_utf8_lossy(&out.stdout)));
-        let source = SourceId(i);
-        let info = SourceInfo {
-            name: format!("pod-{i}"),
-            container: None,
-            previous: false,
-            started: None,
-        };
-        let block = Arc::new(Block::new(1, out.stdout));
-        for event in [
-            Event::Source(SourceEvent::Opened(source, info)),
-            Event::Log(LogBlock { source, block }),
-        ] {
-            let seq = u64::from(i);
-            ncclscope::model::update(&mut model, Stamped { seq, at: 0, event });
-        }
+    let ours = swept(&script(python, 2, 16 << 20)[0]);
+    let port = free_port();
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/allreduce/reference.py");
+    let begin = |i: u32| {
+        let mut command = Command::new(python);
+        command
+            .arg(reference)
+            .args(LARGE.map(|s| s.to_string()))
+            .envs([
+                ("MASTER_ADDR", "127.0.0.1"),
+                ("MASTER_PORT", &port),
+                ("WORLD_SIZE", "2"),
+            ])
+            .env("RANK", i.to_string());
+        host(&mut command, i).spawn().unwrap()
+    };
+    let both = [begin(0), begin(1)].map(|c| c.wait_with_output().unwrap());
+    let text = String::from_utf8_lossy(&both[0].stdout).into_owned();
+    for size in LARGE {
+        let theirs = text.lines().find_map(|l| {
+            let (bytes, seconds) = l.split_once(' ')?;
+            let same = bytes.parse() == Ok(size);
+            // busbw = algbw * 2 (n - 1) / n, which is algbw for two.
+            seconds
+                .parse::<f64>()
+                .ok()
+                .filter(|_| same)
+                .map(|s| size as f64 / s / 1e9)
+        });
+        let theirs = theirs.unwrap_or_else(|| panic!("torch said nothing of {size} B: {text}"));
+        let row = ours.iter().find(|r| r.bytes == size).expect("a row");
+        let busbw = row.best().expect("measured").busbw;
+        println!(
+            "  {size} B: {busbw:.3} GB/s, torch alone {theirs:.3}: ratio {:.2}",
+            busbw / theirs
+        );
+        assert!(ALIKE.contains(&(busbw / theirs)));
     }
-    assert!(
-        all.iter().any(|r| r.by == "sweep"),
-        "NCCL measured something"
-    );
-    assert!(all.iter().all(|r| r.wrong() == Some(0)));
-    let scene = Scene::of(&model);
-    let c = scene
-        .communicators
-        .iter()
-        .find(|c| c.nranks == 2)
-        .expect("a communicator");
-    assert_eq!(c.state, CommState::Complete);
-    assert!(
-        c.edges
-            .iter()
-            .any(|e| e.network.as_deref() == Some("Socket")),
-        "{:?}",
-        c.edges
-    );
+    Ok(())
+}
+
+/// On one rank nothing moves, so times are held beside each other; nccl-tests where they are in the path, else the script.
+fn the_worker_takes_as_long_as_others() -> Result<(), Ignored> {
+    nvml::load()?;
+    let most = LARGE[2].to_string();
+    let ours = worker(&most)?;
+    let tests = Command::new("all_reduce_perf")
+        .args(["-b", "8", "-e", &most, "-f", "2", "-g", "1"])
+        .env("CUDA_VISIBLE_DEVICES", "0")
+        .output();
+    let (who, theirs) = match tests {
+        Ok(out) => ("nccl-tests", rows(&String::from_utf8_lossy(&out.stdout))),
+        Err(_) => ("the script", swept(&script(python()?, 1, LARGE[2])[0])),
+    };
+    for size in LARGE {
+        let us = |all: &[Row]| {
+            let row = all.iter().find(|r| r.bytes == size).expect("a row");
+            row.in_place.or(row.out_of_place).expect("measured").us
+        };
+        let (ours, theirs) = (us(&ours), us(&theirs));
+        println!(
+            "  {size} B: {ours:.1} us, {who} {theirs:.1}: ratio {:.2}",
+            ours / theirs
+        );
+        assert!(ours > 0.0 && theirs > 0.0);
+    }
     Ok(())
 }

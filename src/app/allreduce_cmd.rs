@@ -3,6 +3,7 @@
 //! Rows go to standard output as they come; everything else goes to standard error.
 
 mod print;
+mod workload;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -19,13 +20,16 @@ use super::record::{self, KeepArgs, Keeper};
 use crate::jobs::drive::drive;
 use crate::jobs::options::TestArgs;
 use crate::jobs::plan::{Plan, plan};
-use crate::jobs::{clean, prepare, submit};
+use crate::jobs::{clean, prepare, room, submit};
 use crate::model::event::{Event, Level, Stamped};
-use crate::model::testrun::{Ending, TestEvent, TestRun};
-use crate::rules::busbw::{Table, grade};
+use crate::model::testrun::{Ending, Planned, TestEvent, TestRun};
+use crate::rules::busbw::Table;
+use crate::rules::scene::Scene;
+use crate::rules::testing::judge;
 use crate::sources::cluster::{self, ClusterOptions, Connection};
 use crate::sources::gate::{Action, Decision, Gate, Permit, Policy, Setup};
 use print::Printer;
+use workload::Workload;
 
 /// Could not run.
 const FAILED: u8 = 2;
@@ -100,7 +104,8 @@ async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> an
     }
     let (workload, pods) = prepare::workload(&link, &options).await?;
     let wish = args.test.wish(prepare::run_name(), &workload.name);
-    let plan = plan(&pods, &wish)?;
+    let mut plan = plan(&pods, &wish)?;
+    prepare::preemption(&link, &mut plan).await;
     if args.dry_run {
         for warning in &plan.warnings {
             complain(&format!("warning: {warning}"));
@@ -120,32 +125,66 @@ async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> an
     let session = options.session(&link, Level::Act, args.read_only);
     keep(&mut keeper, Event::Session(session));
     keep(&mut keeper, Event::Workloads(vec![workload]));
-    let code = asked(args, &link, &plan, &mut gate, own, table, &mut keeper).await;
+    let asked = Asked {
+        args,
+        link: &link,
+        options,
+        plan: &plan,
+        own,
+        table,
+    };
+    let code = asked.run(&mut gate, &mut keeper).await;
     keeper.close(&args.keep)?;
     code
 }
 
-/// Asks, and runs the test; the exit code.
-async fn asked(
-    args: &AllreduceArgs,
-    link: &Connection,
-    plan: &Plan,
-    gate: &mut Gate,
+/// A test that is asked for.
+struct Asked<'a> {
+    args: &'a AllreduceArgs,
+    link: &'a Connection,
+    /// With the workload that was found.
+    options: ClusterOptions,
+    plan: &'a Plan,
+    /// The user's table as its file says it.
     own: Option<Arc<str>>,
-    table: &Table,
-    keeper: &mut Keeper,
-) -> anyhow::Result<u8> {
-    let room = prepare::room(link, plan).await;
-    let Some(permit) = allowed(args, link, plan, &room, gate).await? else {
-        return Ok(FAILED);
-    };
-    let mut printer = Printer::new(args.format);
-    let (run, ending, interrupted) =
-        measure(link, plan, &permit, own, &mut printer, keeper).await?;
-    gate.done(&permit, &format!("{ending:?}"));
-    let verdict = grade(&run, table);
-    printer.verdict(plan, &run, &verdict);
-    Ok(interrupted.unwrap_or(verdict.grade.code()))
+    table: &'a Table,
+}
+
+impl Asked<'_> {
+    /// Asks, and runs the test; the exit code.
+    async fn run(self, gate: &mut Gate, keeper: &mut Keeper) -> anyhow::Result<u8> {
+        let (link, plan) = (self.link, self.plan);
+        let room = room::room(link, plan).await;
+        let Some(permit) = allowed(self.args, link, plan, &room, gate).await? else {
+            return Ok(FAILED);
+        };
+        // What the workload itself chose is read while the test runs.
+        let mut workload = if plan.gpus == 0 {
+            Workload::unread()
+        } else {
+            Workload::begin(link, self.options)
+        };
+        let mut printer = Printer::new(self.args.format);
+        let mut planned = plan.planned();
+        planned.table = self.own;
+        let driving = Driving {
+            link,
+            plan,
+            planned,
+            permit: &permit,
+        };
+        let (run, ending, interrupted) =
+            measure(driving, &mut workload, &mut printer, keeper).await?;
+        gate.done(&permit, &format!("{ending:?}"));
+        let scene = workload.scene();
+        let (verdict, compared) = judge(&scene, &Scene::of(&run.world), &run, self.table);
+        let known = scene.matrices.iter().any(|m| !m.cells.is_empty());
+        if plan.gpus > 0 && !known {
+            complain("the workload's own transports are not known: its logs name none");
+        }
+        printer.verdict(plan, &run, &verdict, &compared);
+        Ok(interrupted.unwrap_or(verdict.grade.code()))
+    }
 }
 
 fn keep(keeper: &mut Keeper, event: Event) {
@@ -197,7 +236,7 @@ async fn allowed(
         complain(&format!("room: {full}"));
     }
     if !room.is_empty() {
-        complain(&format!("room: {}", prepare::OFFERS));
+        complain(&format!("room: {}", room::OFFERS));
     }
     let cluster = link.context().unwrap_or_else(|| link.server());
     let ask = format!(
@@ -220,15 +259,27 @@ async fn allowed(
     }
 }
 
+/// What is driven, with leave for it.
+struct Driving<'a> {
+    link: &'a Connection,
+    plan: &'a Plan,
+    planned: Planned,
+    permit: &'a Permit,
+}
+
 /// Creates, follows, and cleans up whatever happens.
 async fn measure(
-    link: &Connection,
-    plan: &Plan,
-    permit: &Permit,
-    table: Option<Arc<str>>,
+    driving: Driving<'_>,
+    workload: &mut Workload,
     printer: &mut Printer,
     keeper: &mut Keeper,
 ) -> anyhow::Result<(TestRun, Ending, Option<u8>)> {
+    let Driving {
+        link,
+        plan,
+        planned,
+        permit,
+    } = driving;
     let mut run = TestRun::default();
     // Signals first: from here on there may be something to remove.
     let cancel = CancellationToken::new();
@@ -250,10 +301,8 @@ async fn measure(
         })
     };
     let (tx, mut rx) = mpsc::channel(64);
-    let mut planned = plan.planned();
-    planned.table = table;
     let mut driving = std::pin::pin!(drive(link, plan, planned, permit, &tx, &cancel));
-    let mut see = |event: TestEvent, run: &mut TestRun| {
+    let mut see = |event: TestEvent, run: &mut TestRun, keeper: &mut Keeper| {
         if let TestEvent::Cleaned(left) = &event {
             printer.cleaned(plan, left);
         }
@@ -267,12 +316,20 @@ async fn measure(
     let ending = loop {
         tokio::select! {
             biased;
-            Some(event) = rx.recv() => see(event, &mut run),
+            Some(event) = rx.recv() => see(event, &mut run, keeper),
             ending = &mut driving => break ending,
+            said = workload.next() => if let Some(event) = said {
+                workload.take(event, keeper);
+            },
         }
     };
     while let Ok(event) = rx.try_recv() {
-        see(event, &mut run);
+        see(event, &mut run, keeper);
+    }
+    // Everything is removed by now: a short test waits for no more than what it is held against.
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = workload.finish(keeper) => {}
     }
     let ending = match ending {
         Ok(ending) => ending,
@@ -291,7 +348,7 @@ async fn clean_up(args: &AllreduceArgs, link: &Connection, gate: &mut Gate) -> a
     if args.read_only {
         bail!("locked: --read-only allows looking and nothing else");
     }
-    let found = clean::left_overs(link, Some(link.namespace()))
+    let found = clean::left_overs(link, link.namespace())
         .await
         .map_err(|t| anyhow!(t.text))?;
     if found.is_empty() {

@@ -96,7 +96,7 @@ pub async fn session<T>(
 }
 
 /// Attempts that fail again and again are none.
-fn is_news(event: &Event) -> bool {
+pub(super) fn is_news(event: &Event) -> bool {
     use crate::model::event::{EdgeState, SourceEvent};
     match event {
         // Samples never end.

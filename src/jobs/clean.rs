@@ -1,12 +1,15 @@
 //! Removing what we created, and only that.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Preconditions};
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::{MANAGED_BY, MANAGED_LABEL, RUN_LABEL, api, ask, find};
@@ -33,36 +36,34 @@ pub struct LeftOver {
 /// Removes the objects of one run by their name and waits until its pods are gone. Answers what is left.
 pub async fn run(link: &Connection, namespace: &str, name: &str) -> Vec<String> {
     let mut left = Vec::new();
-    let how = DeleteParams::background();
     let jobs: Api<Job> = api(link, namespace);
-    if let Err(t) = find(jobs.delete(name, &how)).await {
-        left.push(format!("job/{namespace}/{name}: {}", t.text));
+    let until = Instant::now() + WAIT;
+    while let Err(t) = remove(&jobs, name).await {
+        // A cut line comes back; a rule that is missing does not.
+        if t.kind == TroubleKind::Forbidden || Instant::now() > until {
+            return vec![format!("job/{namespace}/{name}: {}", t.text)];
+        }
+        sleep(LOOK).await;
     }
     // They go with the Job; without the right to delete them that takes a little longer.
     let services: Api<Service> = api(link, namespace);
     let maps: Api<ConfigMap> = api(link, namespace);
-    let _ = find(services.delete(name, &how)).await;
-    let _ = find(maps.delete(name, &how)).await;
-    if !left.is_empty() {
-        return left;
-    }
+    let _ = remove(&services, name).await;
+    let _ = remove(&maps, name).await;
     let pods: Api<Pod> = api(link, namespace);
     let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
     let until = Instant::now() + WAIT;
     loop {
         left.clear();
-        if let Ok(Some(_)) = find(jobs.get_metadata(name)).await {
-            left.push(format!("job/{namespace}/{name}"));
-        }
-        if let Ok(Some(_)) = find(services.get_metadata(name)).await {
-            left.push(format!("service/{namespace}/{name}"));
-        }
-        if let Ok(Some(_)) = find(maps.get_metadata(name)).await {
-            left.push(format!("configmap/{namespace}/{name}"));
-        }
-        if let Ok(pods) = ask(pods.list_metadata(&of_job)).await {
-            let names = pods.items.into_iter().filter_map(|p| p.metadata.name);
-            left.extend(names.map(|n| format!("pod/{namespace}/{n}")));
+        left.extend(still(&jobs, "job", namespace, name).await);
+        left.extend(still(&services, "service", namespace, name).await);
+        left.extend(still(&maps, "configmap", namespace, name).await);
+        match ask(pods.list_metadata(&of_job)).await {
+            Ok(pods) => {
+                let names = pods.items.into_iter().filter_map(|p| p.metadata.name);
+                left.extend(names.map(|n| format!("pod/{namespace}/{n}")));
+            }
+            Err(t) => left.push(format!("whether pods are left is not known: {}", t.text)),
         }
         if left.is_empty() || Instant::now() > until {
             return left;
@@ -71,16 +72,53 @@ pub async fn run(link: &Connection, namespace: &str, name: &str) -> Vec<String> 
     }
 }
 
-/// Tests that are still there, by our labels, in one namespace or in all.
-pub async fn left_overs(
-    link: &Connection,
-    namespace: Option<&str>,
-) -> Result<Vec<LeftOver>, Trouble> {
-    let ours = ListParams::default().labels(&format!("{MANAGED_LABEL}={MANAGED_BY},{RUN_LABEL}"));
-    let jobs: Api<Job> = match namespace {
-        Some(n) => api(link, n),
-        None => Api::all(link.client()),
+/// The object where it is still there, or can't be asked for; one that may not be read goes with the Job.
+async fn still<K>(objects: &Api<K>, kind: &str, namespace: &str, name: &str) -> Option<String>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match own(objects, name).await {
+        Ok(None) => None,
+        Ok(Some(_)) => Some(format!("{kind}/{namespace}/{name}")),
+        Err(t) if t.kind == TroubleKind::Forbidden => None,
+        Err(t) => Some(format!("{kind}/{namespace}/{name}: {}", t.text)),
+    }
+}
+
+/// UID of the object of this name, where we made it.
+async fn own<K>(objects: &Api<K>, name: &str) -> Result<Option<String>, Trouble>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let meta = find(objects.get_metadata(name)).await?.map(|o| o.metadata);
+    Ok(meta.filter(ours).and_then(|m| m.uid))
+}
+
+/// It carries our labels: what has only the same name is somebody else's.
+fn ours(meta: &ObjectMeta) -> bool {
+    let label = |key: &str| meta.labels.as_ref()?.get(key);
+    label(MANAGED_LABEL).is_some_and(|v| v == MANAGED_BY) && label(RUN_LABEL).is_some()
+}
+
+/// Deletes the object of this name, where we made it; this very one, whoever makes another meanwhile.
+async fn remove<K>(objects: &Api<K>, name: &str) -> Result<(), Trouble>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let Some(uid) = own(objects, name).await? else {
+        return Ok(());
     };
+    let how = DeleteParams::background().preconditions(Preconditions {
+        uid: Some(uid),
+        resource_version: None,
+    });
+    find(objects.delete(name, &how)).await.map(drop)
+}
+
+/// Tests that are still there in a namespace, by our labels.
+pub async fn left_overs(link: &Connection, namespace: &str) -> Result<Vec<LeftOver>, Trouble> {
+    let ours = ListParams::default().labels(&format!("{MANAGED_LABEL}={MANAGED_BY},{RUN_LABEL}"));
+    let jobs: Api<Job> = api(link, namespace);
     let mut found: Vec<LeftOver> = Vec::new();
     for job in ask(jobs.list(&ours)).await?.items {
         let ended = job.status.as_ref().is_some_and(|s| {
@@ -97,14 +135,8 @@ pub async fn left_overs(
         });
     }
     // What lost its Job before it was owned.
-    let services: Api<Service> = match namespace {
-        Some(n) => api(link, n),
-        None => Api::all(link.client()),
-    };
-    let maps: Api<ConfigMap> = match namespace {
-        Some(n) => api(link, n),
-        None => Api::all(link.client()),
-    };
+    let services: Api<Service> = api(link, namespace);
+    let maps: Api<ConfigMap> = api(link, namespace);
     let mut metas = Vec::new();
     match ask(services.list_metadata(&ours)).await {
         Ok(list) => metas.extend(list.items.into_iter().map(|o| o.metadata)),

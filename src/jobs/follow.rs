@@ -16,12 +16,16 @@ use crate::model::event::{
 };
 use crate::model::pods::why::why;
 use crate::model::testrun::{Ending, Phase, TestEvent};
+use crate::parse::{clean, perf};
 use crate::sources::cluster::{self, ClusterOptions, Connection};
 
 /// How often the Job is asked for its end. One small object, for minutes.
 const ASK: Duration = Duration::from_secs(1);
 /// How long the last lines of ended pods are waited for.
 const LAST_LINES: Duration = Duration::from_secs(10);
+
+/// Characters of the last line of a container that failed.
+const LAST_WORDS: usize = 200;
 
 /// Sends what happens to the test until it has ended, for whatever reason, and says how.
 pub async fn follow(
@@ -281,14 +285,35 @@ impl Seen {
             Some((Phase::Queued | Phase::Scheduled | Phase::Pulling, Some(note))) => {
                 Ending::Failed(format!("{text}; {note}"))
             }
-            _ => Ending::Failed(text),
+            _ => match self.last_words() {
+                Some(words) => Ending::Failed(format!("{text}: {words}")),
+                None => Ending::Failed(text),
+            },
         }
+    }
+
+    /// What a container that failed wrote last: where no rank came to speak, that says why.
+    fn last_words(&self) -> Option<String> {
+        let containers = self.pods.values().flat_map(|p| &p.containers);
+        let said = containers.filter_map(|c| match &c.state {
+            ContainerState::Terminated {
+                exit_code: 1..,
+                message: Some(message),
+                ..
+            } => message.lines().map(str::trim).rfind(|l| !l.is_empty()),
+            _ => None,
+        });
+        // A line of JSON was read where it stands.
+        let mut said = said.filter(|l| !l.starts_with(perf::PREFIX));
+        said.next()
+            .map(|l| clean(l.as_bytes()).chars().take(LAST_WORDS).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::event::ContainerView;
 
     fn job(text: &str) -> Job {
         serde_yaml::from_str(text).unwrap_or_default()
@@ -314,6 +339,44 @@ mod tests {
         );
         assert_eq!(runai.as_deref(), Some("run:ai (scheduler runai-scheduler)"));
         assert_eq!(of("app: llm", ""), None);
+    }
+
+    #[test]
+    fn where_no_rank_spoke_the_last_line_says_why() {
+        let ended = |message: &str| {
+            let state = ContainerState::Terminated {
+                exit_code: 2,
+                signal: None,
+                reason: None,
+                message: Some(message.into()),
+                started: None,
+                finished: None,
+            };
+            let container = ContainerView {
+                state,
+                ..ContainerView::default()
+            };
+            let pod = PodView {
+                containers: vec![container],
+                ..PodView::default()
+            };
+            let seen = Seen {
+                queue: None,
+                pods: BTreeMap::from([("p".to_owned(), pod)]),
+                expected: 1,
+                open: BTreeSet::new(),
+                told: Some((Phase::Starting, None)),
+            };
+            seen.explain(Ending::Failed("exit code 2".into()))
+        };
+        assert_eq!(
+            ended("looking\n\u{1b}[31mno all_reduce_perf in this image\n"),
+            Ending::Failed("exit code 2: no all_reduce_perf in this image".into())
+        );
+        assert_eq!(
+            ended("#ncclscope {}\n"),
+            Ending::Failed("exit code 2".into())
+        );
     }
 
     #[test]

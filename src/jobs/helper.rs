@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::drive::drive;
+use super::inside::{self, Inside};
 use super::options::TestArgs;
 use super::plan::{Plan, plan};
-use super::{inside, prepare, submit};
+use super::{prepare, room, submit};
 use crate::model::event::{Errand, Event, PodKey};
 use crate::model::screen::{ALLREDUCE, CANCEL};
-use crate::model::testrun::TestEvent;
-use crate::sources::cluster::{Access, Helper, Shown};
-use crate::sources::gate::Action;
+use crate::model::testrun::{Ending, Planned, TestEvent};
+use crate::sources::cluster::{Access, Connection, Helper, Leave, Shown, Trouble};
+use crate::sources::gate::{Action, Permit};
 
 /// Who runs tests for a screen; tests under way are in `chores`.
 #[must_use]
@@ -113,7 +114,8 @@ async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Ru
     access.tell(note("planning the test")).await;
     let pods = prepare::pods(&link, &keys).await.map_err(|t| t.text)?;
     let wish = args.wish(prepare::run_name(), &workload);
-    let plan = plan(&pods, &wish).map_err(|e| e.to_string())?;
+    let mut plan = plan(&pods, &wish).map_err(|e| e.to_string())?;
+    prepare::preemption(&link, &mut plan).await;
     let missing = prepare::missing_rules(&link, &plan).await;
     let missing = missing.unwrap_or_default();
     if !missing.is_empty() {
@@ -123,7 +125,7 @@ async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Ru
             missing.join(", ")
         ));
     }
-    let room = prepare::room(&link, &plan).await;
+    let room = room::room(&link, &plan).await;
     let shown = Shown {
         body: body(
             link.context().unwrap_or_else(|| link.server()),
@@ -136,36 +138,9 @@ async fn launch(access: &Access, chores: &TaskTracker, typed: &str) -> Result<Ru
     let leave = leave.map_err(|refusal| format!("no test: {refusal}"))?;
     let mut planned = plan.planned();
     planned.table = table;
-    let running = Running {
-        object: format!("job/{}/{}", plan.namespace, plan.name()),
-        // Leaving the workload is leaving its test.
-        cancel: access.until().child_token(),
-        over: CancellationToken::new(),
-    };
-    let (cancel, over, access) = (
-        running.cancel.clone(),
-        running.over.clone().drop_guard(),
-        access.clone(),
-    );
-    chores.spawn(async move {
-        let (tx, rx) = mpsc::channel(64);
-        let work = async {
-            let ended = drive(&link, &plan, planned, leave.permit(), &tx, &cancel).await;
-            drop(tx);
-            ended
-        };
-        let (ended, ()) = tokio::join!(work, pass_on(&access, rx, &cancel));
-        match ended {
-            Ok(ending) => leave.done(format!("{ending:?}")),
-            Err(t) => {
-                let text = format!("no test: {}", t.text);
-                access.tell(Event::Note { text, bad: true }).await;
-                leave.done(t.text);
-            }
-        }
-        drop(over);
-    });
-    Ok(running)
+    let object = format!("job/{}/{}", plan.namespace, plan.name());
+    let work = Work::Created(Box::new(plan), Box::new(planned));
+    Ok(work.set_going(access, chores, leave, object))
 }
 
 /// The same inside the workload's own pods.
@@ -179,28 +154,71 @@ async fn launch_inside(
     let (action, shown) = inside.question();
     let leave = access.ask(action, shown).await;
     let leave = leave.map_err(|refusal| format!("no test: {refusal}"))?;
-    let running = Running {
-        object: format!("the test inside {workload}"),
-        cancel: access.until().child_token(),
-        over: CancellationToken::new(),
-    };
-    let (cancel, over, access) = (
-        running.cancel.clone(),
-        running.over.clone().drop_guard(),
-        access.clone(),
-    );
-    chores.spawn(async move {
-        let (tx, rx) = mpsc::channel(64);
-        let work = async {
-            let ending = inside.drive(access.link(), &tx, &cancel).await;
-            drop(tx);
-            ending
+    let object = format!("the test inside {workload}");
+    Ok(Work::Inside(inside).set_going(access, chores, leave, object))
+}
+
+/// What a test is, once it was allowed.
+enum Work {
+    /// Pods of its own, and what is told of them.
+    Created(Box<Plan>, Box<Planned>),
+    /// Inside the workload's pods.
+    Inside(Inside),
+}
+
+impl Work {
+    /// Sets it going: a task of its own that tells what happens and gives the leave back.
+    fn set_going(
+        self,
+        access: &Access,
+        chores: &TaskTracker,
+        leave: Leave,
+        object: String,
+    ) -> Running {
+        let running = Running {
+            object,
+            // Leaving the workload is leaving its test.
+            cancel: access.until().child_token(),
+            over: CancellationToken::new(),
         };
-        let (ending, ()) = tokio::join!(work, pass_on(&access, rx, &cancel));
-        leave.done(format!("{ending:?}"));
-        drop(over);
-    });
-    Ok(running)
+        let (cancel, over, access) = (
+            running.cancel.clone(),
+            running.over.clone().drop_guard(),
+            access.clone(),
+        );
+        chores.spawn(async move {
+            let (tx, rx) = mpsc::channel(64);
+            let work = async {
+                let ended = self.run(access.link(), leave.permit(), &tx, &cancel).await;
+                drop(tx);
+                ended
+            };
+            let (ended, ()) = tokio::join!(work, pass_on(&access, rx, &cancel));
+            match ended {
+                Ok(ending) => leave.done(format!("{ending:?}")),
+                Err(t) => {
+                    let text = format!("no test: {}", t.text);
+                    access.tell(Event::Note { text, bad: true }).await;
+                    leave.done(t.text);
+                }
+            }
+            drop(over);
+        });
+        running
+    }
+
+    async fn run(
+        self,
+        link: &Connection,
+        permit: &Permit,
+        tx: &mpsc::Sender<TestEvent>,
+        cancel: &CancellationToken,
+    ) -> Result<Ending, Trouble> {
+        match self {
+            Self::Created(plan, planned) => drive(link, &plan, *planned, permit, tx, cancel).await,
+            Self::Inside(inside) => Ok(inside.drive(link, tx, cancel).await),
+        }
+    }
 }
 
 /// Hands on what happens; where nobody listens any more the test is ended.
@@ -228,7 +246,7 @@ pub fn body(cluster: &str, plan: &Plan, room: &[String]) -> String {
         out.push_str(&format!("Room: {full}.\n"));
     }
     if !room.is_empty() {
-        out.push_str(prepare::OFFERS);
+        out.push_str(room::OFFERS);
         out.push('\n');
     }
     for warning in &plan.warnings {

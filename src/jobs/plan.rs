@@ -6,7 +6,7 @@
 mod container;
 mod place;
 
-pub(crate) use container::{WORKER_FOLDER, gpus_in, gpus_requested};
+pub(crate) use container::{WORKER_FOLDER, gpus_in, gpus_requested, preempts};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -208,6 +208,13 @@ impl Plan {
     #[must_use]
     pub fn world(&self) -> u32 {
         self.pods * self.gpus.max(1)
+    }
+
+    /// The priority class that was asked for.
+    #[must_use]
+    pub fn priority_class(&self) -> Option<&str> {
+        let template = self.job.spec.as_ref()?.template.spec.as_ref()?;
+        template.priority_class_name.as_deref()
     }
 
     /// What is created, in words: `job/prod/x`.

@@ -361,9 +361,9 @@ impl TestRun {
         for line in block.text.split(|b| *b == b'\n') {
             match perf::line(line) {
                 Some(Said::Step(step)) => self.step(*step, now),
-                Some(Said::Row(row)) => self.row(*row),
+                Some(Said::Row(row)) => self.row(*row, now),
                 Some(Said::Pair(pair)) => self.pair(&pair),
-                Some(Said::Tests(tests)) => self.tests(tests),
+                Some(Said::Tests(tests)) => self.tests(tests, now),
                 None => {}
             }
         }
@@ -374,13 +374,14 @@ impl TestRun {
         self.planned.as_ref().is_some_and(|p| p.run != run)
     }
 
-    fn row(&mut self, row: Row) {
+    fn row(&mut self, row: Row, now: Nanos) {
         match &row.run {
             Some(run) if self.foreign(run) => return,
             Some(_) => self.scripted = true,
             // The same row again, for people.
             None if self.scripted => return,
-            None => {}
+            // nccl-tests name no steps.
+            None => self.phase(Phase::Sizes, now, None),
         }
         // A size is measured once; a log that had to be opened again may bring its row again.
         let again = |r: &Row| {
@@ -485,11 +486,20 @@ impl TestRun {
         }
     }
 
-    fn tests(&mut self, said: Tests) {
+    /// What nccl-tests say beside their rows; our script's own footer tells nothing new.
+    fn tests(&mut self, said: Tests, now: Nanos) {
+        if self.scripted {
+            return;
+        }
         match said {
+            Tests::Starting(_) | Tests::Params { .. } => self.phase(Phase::Nccl, now, None),
             Tests::Device {
                 rank, host, name, ..
-            } if !self.scripted => {
+            } => {
+                self.phase(Phase::Nccl, now, None);
+                if self.ranks.len() >= KEPT && !self.ranks.contains_key(&rank) {
+                    return;
+                }
                 let state = self.ranks.entry(rank).or_default();
                 state.host = Some(host);
                 state.gpu = Some(name);
@@ -502,6 +512,11 @@ impl TestRun {
                     error: text,
                     echo,
                 });
+            }
+            // The sum over all rows, where some of them could not be read.
+            Tests::OutOfBounds { wrong, ok: false } => self.wrong = self.wrong.max(wrong),
+            Tests::Reduced(text) => {
+                self.skipped.insert("the largest sizes".into(), text);
             }
             _ => {}
         }

@@ -291,17 +291,12 @@ fn compared(c: &Compared, x: u16, y: u16, width: u16, pen: &mut Pen<'_>) {
     };
     side("workload", &c.workload);
     side("test", &c.test);
-    spans.push(match c.test_is {
-        Ordering::Equal if c.workload.is_empty() || c.test.is_empty() => {
-            ("nothing to compare".into(), Role::Unknown)
-        }
-        Ordering::Equal => ("the same".into(), Role::Ok),
-        Ordering::Greater => (
-            "the test does better: the hardware can, the workload doesn't".into(),
-            Role::Warn,
-        ),
-        Ordering::Less => ("the test does worse".into(), Role::Warn),
-    });
+    let role = match c.test_is {
+        Ordering::Equal if c.workload.is_empty() || c.test.is_empty() => Role::Unknown,
+        Ordering::Equal => Role::Ok,
+        Ordering::Greater | Ordering::Less => Role::Warn,
+    };
+    spans.push((c.outcome().into(), role));
     let spans: Vec<(&str, Role)> = spans.iter().map(|(t, r)| (t.as_str(), *r)).collect();
     pen.spans(x, y, width, &spans);
 }

@@ -21,22 +21,6 @@ pub(super) fn letter(g: Glyph) -> char {
     }
 }
 
-/// What it stands for.
-pub(super) fn meaning(g: Glyph) -> &'static str {
-    match g {
-        Glyph::Mnnvl => "P2P over multi-node NVLink",
-        Glyph::P2p => "P2P",
-        Glyph::P2pWeak => "P2P, indirect or by copy engine",
-        Glyph::CollNet => "CollNet",
-        Glyph::NetGdr => "network with GPUDirect RDMA",
-        Glyph::Shm => "shared memory",
-        Glyph::Net => "network through host memory",
-        Glyph::Tcp => "TCP sockets",
-        Glyph::Doubt => "not known: the communicator has not come up, or lines fit several",
-        Glyph::Missing => "no connection needed or seen",
-    }
-}
-
 /// The sign behind a letter.
 pub(super) fn mark(m: Mark) -> char {
     match m {
@@ -73,7 +57,7 @@ pub(super) fn legend(m: &Matrix) -> String {
     let (glyphs, marks) = signs(m);
     let letters = glyphs
         .into_iter()
-        .map(|g| format!("{} {}", letter(g), meaning(g)));
+        .map(|g| format!("{} {}", letter(g), g.words()));
     let marks = marks
         .into_iter()
         .map(|m| format!("{} behind it: {}", mark(m), mark_meaning(m)));

@@ -199,10 +199,17 @@ pub fn grade(run: &TestRun, table: &Table) -> Verdict {
         } else {
             Grade::Failed
         };
-        let stands = if gloo && !measured {
-            " Over gloo on CPU the same ranks reach each other: names, TCP and torch work."
-        } else {
-            ""
+        let stands = match largest.zip(best) {
+            _ if gloo && !measured => {
+                " Over gloo on CPU the same ranks reach each other: names, TCP and torch work."
+                    .to_owned()
+            }
+            Some((row, half)) => format!(
+                " Before that {:.2} GB/s at {} were measured over NCCL, correct.",
+                half.busbw,
+                self::size(row.bytes)
+            ),
+            None => String::new(),
         };
         verdict.sentence = format!("{cause}.{stands}");
         return verdict;
@@ -323,7 +330,7 @@ pub fn beside(verdict: &mut Verdict, run: &TestRun, table: &Table, workload: Gly
     else {
         return;
     };
-    let gives = format!("{what} between hosts at {:.0} Gb/s", rate * 8.0);
+    let gives = format!("{what} between nodes at {:.0} Gb/s", rate * 8.0);
     let most = row.expect;
     let percent = measured / most * 100.0;
     let sentence = match network(test, run, per_host) {
@@ -424,7 +431,7 @@ fn expected(run: &TestRun, table: &Table) -> Result<Expected, String> {
     };
     let between = Expected {
         busbw: row.expect,
-        limit: format!("{what} between hosts at {:.0} Gb/s", rate * 8.0),
+        limit: format!("{what} between nodes at {:.0} Gb/s", rate * 8.0),
         source: row.source.clone(),
     };
     Ok(match inside {

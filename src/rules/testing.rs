@@ -1,5 +1,6 @@
 //! The all-reduce test as people see it: how far it is, what it measured, how that compares.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,7 +59,42 @@ pub struct Compared {
     /// Those of the test.
     pub test: Vec<(Glyph, usize)>,
     /// The worst of the test beside the worst of the workload; `Equal` where one is not known.
-    pub test_is: std::cmp::Ordering,
+    pub test_is: Ordering,
+}
+
+impl Compared {
+    /// In a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let side = |all: &[(Glyph, usize)]| {
+            let each = all.iter().map(|(g, n)| format!("{} ({n})", g.words()));
+            let each: Vec<String> = each.collect();
+            match each.as_slice() {
+                [] => "nothing that is known".to_owned(),
+                each => each.join(", "),
+            }
+        };
+        format!(
+            "{}: the workload uses {}, the test {}: {}",
+            self.place,
+            side(&self.workload),
+            side(&self.test),
+            self.outcome()
+        )
+    }
+
+    /// Which of the two does better, in words.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        match self.test_is {
+            Ordering::Equal if self.workload.is_empty() || self.test.is_empty() => {
+                "nothing to compare"
+            }
+            Ordering::Equal => "the same",
+            Ordering::Greater => "the test does better: the hardware can, the workload doesn't",
+            Ordering::Less => "the test does worse",
+        }
+    }
 }
 
 /// The test.
@@ -177,17 +213,7 @@ pub fn of(scene: &Scene, model: &Model) -> Option<Box<TestView>> {
     // A table that can't be read was refused before the test began.
     let user = user.and_then(|text| Table::read(text).ok());
     let table = user.as_ref().unwrap_or_else(|| Table::shared());
-    let mut graded = busbw::grade(run, table);
-    let compared = match (scene.matrices.first(), inner.matrices.first()) {
-        (Some(workload), Some(test)) => compare(workload, test),
-        _ => Vec::new(),
-    };
-    let worst = |all: &[(Glyph, usize)]| all.last().map(|(g, _)| *g);
-    if let Some(c) = compared.iter().find(|c| c.place == BETWEEN)
-        && let (Some(workload), Some(test)) = (worst(&c.workload), worst(&c.test))
-    {
-        busbw::beside(&mut graded, run, table, workload, test);
-    }
+    let (graded, compared) = judge(scene, &inner, run, table);
     let running = run.ending.is_none();
     let sentence = if running {
         progress(run, model.now)
@@ -217,6 +243,29 @@ pub fn of(scene: &Scene, model: &Model) -> Option<Box<TestView>> {
         scene: inner,
         compared,
     }))
+}
+
+/// Grades a test, and holds it against the transports of the workload as far as its scene knows them; `inner` is the
+/// scene of the test's own pods.
+#[must_use]
+pub fn judge(
+    workload: &Scene,
+    inner: &Scene,
+    run: &TestRun,
+    table: &Table,
+) -> (busbw::Verdict, Vec<Compared>) {
+    let mut verdict = busbw::grade(run, table);
+    let compared = match (workload.matrices.first(), inner.matrices.first()) {
+        (Some(workload), Some(test)) => compare(workload, test),
+        _ => Vec::new(),
+    };
+    let worst = |all: &[(Glyph, usize)]| all.last().map(|(g, _)| *g);
+    if let Some(c) = compared.iter().find(|c| c.place == BETWEEN)
+        && let (Some(workload), Some(test)) = (worst(&c.workload), worst(&c.test))
+    {
+        busbw::beside(&mut verdict, run, table, workload, test);
+    }
+    (verdict, compared)
 }
 
 /// Word for a grade, or for a test that runs.
@@ -328,7 +377,7 @@ fn compare(workload: &Matrix, test: &Matrix) -> Vec<Compared> {
         let test_is = match (worst(&t), worst(&w)) {
             // The better transport comes first in the order of glyphs.
             (Some(t), Some(w)) => w.cmp(&t),
-            _ => std::cmp::Ordering::Equal,
+            _ => Ordering::Equal,
         };
         out.push(Compared {
             place,

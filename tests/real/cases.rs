@@ -8,8 +8,10 @@ use crate::access::{
     commands_run_over_both_protocols, what_nccl_writes_to_a_file_is_followed,
 };
 use crate::allreduce::{
-    a_test_from_the_screen_asks_and_cleans_up, a_test_is_removed_however_it_ends,
-    a_test_is_what_was_shown_and_leaves_nothing, a_test_needs_leave,
+    a_dry_run_prints_and_creates_nothing, a_queue_that_holds_a_test_is_named,
+    a_test_from_the_screen_asks_and_cleans_up, a_test_is_graded_beside_the_workload,
+    a_test_is_removed_however_it_ends, a_test_is_what_was_shown_and_leaves_nothing,
+    a_test_needs_leave, the_worker_is_handed_into_the_waiting_pod,
 };
 use crate::discovery::{
     a_restricted_user_sees_what_he_may, every_kind_of_workload_is_discovered,
@@ -85,6 +87,10 @@ cases![
     a_test_is_what_was_shown_and_leaves_nothing,
     a_test_is_removed_however_it_ends,
     a_test_needs_leave,
+    a_dry_run_prints_and_creates_nothing,
+    a_test_is_graded_beside_the_workload,
+    a_queue_that_holds_a_test_is_named,
+    the_worker_is_handed_into_the_waiting_pod,
     a_test_inside_the_pods_wants_the_name_typed,
     a_test_from_the_screen_asks_and_cleans_up,
 ];

@@ -294,7 +294,7 @@ fn nccl_tests_and_the_worker_take_one_pod() {
     assert!(
         command(&handed)
             .1
-            .ends_with(" sh /ncclscope-worker/ncclscope")
+            .ends_with(" sh /tmp/ncclscope-worker/ncclscope")
     );
     assert!(
         handed
@@ -304,7 +304,7 @@ fn nccl_tests_and_the_worker_take_one_pod() {
     );
     let yaml = handed.yaml(true);
     assert!(
-        yaml.contains("emptyDir") && yaml.contains("mountPath: /ncclscope-worker"),
+        yaml.contains("emptyDir") && yaml.contains("mountPath: /tmp/ncclscope-worker"),
         "{yaml}"
     );
     assert_eq!(of("--worker --pods 2"), Err(PlanError::OnePod { asked: 2 }));

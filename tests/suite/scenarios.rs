@@ -337,7 +337,7 @@ async fn a_test_asked_for_meets_the_faults_of_the_scenario() {
         (
             "ib-without-gdr",
             "below",
-            "GB/s that RDMA between hosts at 1600 Gb/s gives",
+            "GB/s that RDMA between nodes at 1600 Gb/s gives",
         ),
         (
             "socket-despite-rdma",

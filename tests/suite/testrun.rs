@@ -112,7 +112,7 @@ fn measured_against_the_weaker_of_host_and_network() {
         let (grade, sentence) = ended(run);
         assert_eq!(grade, wants, "{sentence}");
         assert!(
-            sentence.contains("RDMA between hosts at 3200 Gb/s"),
+            sentence.contains("RDMA between nodes at 3200 Gb/s"),
             "{sentence}"
         );
     }
@@ -122,7 +122,7 @@ fn measured_against_the_weaker_of_host_and_network() {
     let (grade, sentence) = ended(slow);
     assert_eq!(grade, Grade::Good);
     assert!(
-        sentence.contains("TCP between hosts at 10 Gb/s"),
+        sentence.contains("TCP between nodes at 10 Gb/s"),
         "{sentence}"
     );
     let mut one = start();
@@ -147,13 +147,13 @@ fn held_against_the_transports_of_the_workload() {
     let (gives, sentence) = told(440.0, Glyph::Tcp, Glyph::NetGdr);
     assert_eq!(gives, Some(1.1));
     assert!(
-        sentence.ends_with("The workload itself goes over TCP between hosts at 10 Gb/s: 1.1 GB/s is all it can give; the test went over RDMA."),
+        sentence.ends_with("The workload itself goes over TCP between nodes at 10 Gb/s: 1.1 GB/s is all it can give; the test went over RDMA."),
         "{sentence}"
     );
     let (gives, sentence) = told(220.0, Glyph::NetGdr, Glyph::Net);
     assert_eq!(gives, Some(440.0));
     assert!(
-        sentence.ends_with("The workload goes the same way, RDMA between hosts at 3200 Gb/s: 50 % of the 440.0 GB/s that it can give."),
+        sentence.ends_with("The workload goes the same way, RDMA between nodes at 3200 Gb/s: 50 % of the 440.0 GB/s that it can give."),
         "{sentence}"
     );
     let (_, sentence) = told(1.0, Glyph::NetGdr, Glyph::Tcp);
@@ -273,4 +273,76 @@ fn lines_that_come_twice_or_from_another_run_change_nothing() {
         &["1048576 262144 float32 sum -1 10.00 4.00 4.00 1\n".to_owned()],
     );
     assert_eq!((run.rows.len(), run.wrong()), (1, 1));
+}
+
+/// nccl-tests name no steps: their banner is NCCL's init, their first row the sweep, their footer counts what rows hid.
+#[test]
+fn the_output_of_nccl_tests_is_a_test_like_any() {
+    let mut run = start();
+    let row = " 1073741824     268435456     float     sum      -1   4213.7  254.82  470.10      0   4201.1  255.59  471.23      0\n";
+    let lines = |text: &[&str]| -> Vec<String> { text.iter().map(|l| (*l).to_owned()).collect() };
+    say(
+        &mut run,
+        &lines(&["# Collective test starting: all_reduce_perf\n"]),
+    );
+    assert_eq!(run.at(), Some(Phase::Nccl));
+    for rank in 0..8 {
+        say(
+            &mut run,
+            &[format!(
+                "#  Rank  {rank} Group  0 Pid   4711 on      gpu-1 device  {rank} [0000:5d:00] NVIDIA H200\n"
+            )],
+        );
+    }
+    say(
+        &mut run,
+        &lines(&[
+            "# Reducing maxBytes to 1073741824 due to memory limitation\n",
+            row,
+        ]),
+    );
+    assert_eq!(run.at(), Some(Phase::Sizes));
+    assert!(run.skipped["the largest sizes"].contains("memory limitation"));
+    let mut wrong = run.clone();
+    let footer = [
+        "# Out of bounds values : 0 OK\n",
+        "# Avg bus bandwidth    : 93.1421\n",
+        "# Collective test concluded: all_reduce_perf\n",
+    ];
+    say(&mut run, &lines(&footer));
+    let (grade, sentence) = ended(run);
+    assert_eq!(grade, Grade::Good, "{sentence}");
+    say(
+        &mut wrong,
+        &lines(&["# Out of bounds values : 12 FAILED\n"]),
+    );
+    let (grade, sentence) = ended(wrong);
+    assert_eq!(grade, Grade::Wrong);
+    assert!(sentence.starts_with("12 elements were wrong"), "{sentence}");
+}
+
+/// What fails after the sweep takes nothing from what was measured before.
+#[test]
+fn what_was_measured_before_a_failure_is_said() {
+    let mut run = start();
+    ranks(&mut run, 1, 8, "NVIDIA H200", 400);
+    say(
+        &mut run,
+        &[
+            row("sweep", 1 << 30, 8, 470.0, 0),
+            line(
+                2,
+                "graph",
+                "fail",
+                ", \"error\": \"RuntimeError: operation not permitted when stream is capturing\"",
+            ),
+        ],
+    );
+    run.apply(TestEvent::Ended(Ending::Failed("Pod failed".into())), 3);
+    let verdict = grade(&run, &Table::bundled());
+    assert_eq!(verdict.grade, Grade::Undecided);
+    assert_eq!(
+        verdict.sentence,
+        "rank 2 failed in graph: RuntimeError: operation not permitted when stream is capturing. Before that 470.00 GB/s at 1 GiB were measured over NCCL, correct."
+    );
 }

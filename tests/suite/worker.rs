@@ -1,5 +1,7 @@
 //! The worker around its calls: what it measures, checks and prints, over GPUs that only count.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use ncclscope::model::event::SourceId;
@@ -139,18 +141,56 @@ fn nccl_is_found_where_images_keep_it() {
     assert_eq!(found, Some(lib.join("libnccl.so.2")));
 }
 
-/// This machine has no driver, as most that run tests: then one sentence.
-#[test]
-fn without_libraries_it_is_one_sentence_and_exit_2() {
-    let out = std::process::Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+/// What the worker says where its libraries are looked for in one folder alone, and its exit code.
+fn worker_in(folder: &Path) -> (String, Option<i32>) {
+    let out = Command::new(env!("CARGO_BIN_EXE_ncclscope"))
         .arg("worker")
-        .env("LD_LIBRARY_PATH", "/nowhere")
+        .env("LD_LIBRARY_PATH", folder)
         .env_remove("VLLM_NCCL_SO_PATH")
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&out.stderr);
-    if said.contains("is not here") {
-        assert_eq!(out.status.code(), Some(2));
-        assert_eq!(said.lines().count(), 1, "{said}");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    (said, out.status.code())
+}
+
+/// On a machine with GPUs both libraries are there: `tests/gpu.rs` runs the worker.
+fn has_gpus() -> bool {
+    Path::new("/dev/nvidiactl").exists()
+}
+
+#[test]
+fn without_a_driver_it_is_one_sentence_and_exit_2() {
+    if has_gpus() {
+        return;
     }
+    let (said, code) = worker_in(Path::new("/nowhere"));
+    assert_eq!(
+        said,
+        "ncclscope worker: libcuda is not here: this container has no NVIDIA driver\n"
+    );
+    assert_eq!(code, Some(2));
+}
+
+/// The driver comes from the node, NCCL from the image: an image without it is told from a node without a driver.
+#[test]
+fn without_nccl_it_says_so_and_exits_2() {
+    if has_gpus() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        // What links Rust programs is there where Rust is.
+        let built = Command::new("cc")
+            .args(["-shared", "-xc", "/dev/null", "-o"])
+            .arg(folder.path().join(name))
+            .status()
+            .expect("a C compiler");
+        assert!(built.success());
+    }
+    let (said, code) = worker_in(folder.path());
+    assert_eq!(
+        said,
+        "ncclscope worker: libnccl is not here: the image brings no NCCL\n"
+    );
+    assert_eq!(code, Some(2));
 }

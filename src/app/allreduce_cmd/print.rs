@@ -1,5 +1,6 @@
 //! What a test says while it runs: rows to standard output, the rest to standard error.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -7,8 +8,11 @@ use serde_json::{Value, json};
 use super::{Format, complain};
 use crate::jobs::plan::Plan;
 use crate::model::testrun::TestRun;
+use crate::parse::clean;
 use crate::parse::perf::Row;
 use crate::rules::busbw::{Verdict, size};
+use crate::rules::scene::Glyph;
+use crate::rules::testing::Compared;
 
 /// Prints each thing once.
 pub(super) struct Printer {
@@ -19,6 +23,8 @@ pub(super) struct Printer {
     note: Option<String>,
     skipped: usize,
     header: bool,
+    /// Rates between two pods that were told: the first, and whether the second turn's was.
+    pairs: BTreeMap<(u32, u32), bool>,
 }
 
 impl Printer {
@@ -31,6 +37,7 @@ impl Printer {
             note: None,
             skipped: 0,
             header: false,
+            pairs: BTreeMap::new(),
         }
     }
 
@@ -80,26 +87,53 @@ impl Printer {
             }
         }
         self.rows = run.rows.len();
+        self.pairs(run)
+    }
+
+    /// Rates between two pods, each turn once.
+    fn pairs(&mut self, run: &TestRun) -> bool {
+        for (&(a, b), rate) in &run.pairs {
+            let told = self.pairs.get(&(a, b)).copied();
+            let again = rate.again.is_some();
+            if told.is_some_and(|t| t || !again) {
+                continue;
+            }
+            self.pairs.insert((a, b), again);
+            let (first, second) = (run.pod_name(a), run.pod_name(b));
+            let busbw = rate.again.unwrap_or(rate.first);
+            let told = match self.format {
+                Format::Json => self.line(&json!({
+                    "type": "pair", "a": first, "b": second, "busbw": busbw, "alone": again, "wrong": rate.wrong,
+                })),
+                Format::Text => {
+                    let turn = if again { "alone" } else { "among others" };
+                    out(&format!(
+                        "{:<10} {first} to {second}: {busbw:.2} GB/s {turn}, {} wrong",
+                        "pair", rate.wrong
+                    ))
+                }
+            };
+            if !told {
+                return false;
+            }
+        }
         true
     }
 
     fn text(&mut self, row: &Row) -> bool {
-        let mut out = io::stdout().lock();
         if !self.header {
             self.header = true;
-            let head = writeln!(
-                out,
+            let head = format!(
                 "{:<10} {:<9} {:>9} {:>12} {:>10} {:>10} {:>6}",
                 "by", "type", "size", "time us", "algbw GB/s", "busbw GB/s", "wrong"
             );
-            if head.is_err() {
+            if !out(&head) {
                 return false;
             }
         }
         let Some(half) = row.best() else { return true };
         let wrong = row.wrong().map_or("-".to_owned(), |w| w.to_string());
-        writeln!(
-            out,
+        out(&format!(
             "{:<10} {:<9} {:>9} {:>12.2} {:>10.2} {:>10.2} {wrong:>6}",
             row.by,
             row.kind,
@@ -107,9 +141,7 @@ impl Printer {
             half.us,
             half.algbw,
             half.busbw
-        )
-        .and_then(|()| out.flush())
-        .is_ok()
+        ))
     }
 
     fn line(&self, value: &Value) -> bool {
@@ -131,18 +163,26 @@ impl Printer {
     }
 
     /// The verdict: last line.
-    pub(super) fn verdict(&self, plan: &Plan, run: &TestRun, verdict: &Verdict) {
+    pub(super) fn verdict(
+        &self,
+        plan: &Plan,
+        run: &TestRun,
+        verdict: &Verdict,
+        compared: &[Compared],
+    ) {
         match self.format {
             Format::Text => {
                 let transports = run.transports();
                 if !transports.is_empty() {
                     complain(&format!("NCCL used {transports}"));
                 }
+                for place in compared {
+                    complain(&place.sentence());
+                }
                 if let Some(source) = &verdict.source {
                     complain(&format!("expected after: {source}"));
                 }
-                let mut out = io::stdout().lock();
-                let _ = writeln!(out, "{}: {}", verdict.grade.word(), verdict.sentence);
+                let _ = out(&format!("{}: {}", verdict.grade.word(), verdict.sentence));
             }
             Format::Json => {
                 let mut value = serde_json::to_value(verdict).unwrap_or(Value::Null);
@@ -152,11 +192,30 @@ impl Printer {
                     map.insert("namespace".into(), plan.namespace.as_str().into());
                     map.insert("ranks".into(), plan.world().into());
                     map.insert("left".into(), json!(run.left));
+                    let places: Vec<Value> = compared.iter().map(of_place).collect();
+                    map.insert("transports".into(), places.into());
                 }
                 let _ = self.line(&value);
             }
         }
     }
+}
+
+/// A line to standard output, without what pods could have hidden in it. False when nobody reads it any more.
+fn out(line: &str) -> bool {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", clean(line.as_bytes()))
+        .and_then(|()| out.flush())
+        .is_ok()
+}
+
+fn of_place(place: &Compared) -> Value {
+    let side = |all: &[(Glyph, usize)]| -> BTreeMap<&str, usize> {
+        all.iter().map(|(g, n)| (g.words(), *n)).collect()
+    };
+    json!({
+        "place": place.place, "workload": side(&place.workload), "test": side(&place.test), "outcome": place.outcome(),
+    })
 }
 
 fn of_row(row: &Row) -> Value {

@@ -39,7 +39,7 @@ done
 exec "$1" worker
 "#;
 /// Where it is handed in.
-pub(crate) const WORKER_FOLDER: &str = "/ncclscope-worker";
+pub(crate) const WORKER_FOLDER: &str = "/tmp/ncclscope-worker";
 /// Resources that are sized anew; every other one is a device or a network and is copied.
 const ORDINARY: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 /// Memory that a rank needs beside its GPU: torch, CUDA context, NCCL's buffers.
@@ -109,9 +109,7 @@ impl<'a> Like<'a> {
             ));
         }
         if let Some(class) = &wish.priority_class {
-            out.push(format!(
-                "priority class {class}: the test can push other pods off their nodes"
-            ));
+            out.push(preempts(class));
         }
         for from in self.container.env_from.iter().flatten() {
             let what = match (&from.config_map_ref, &from.secret_ref) {
@@ -125,6 +123,11 @@ impl<'a> Like<'a> {
         }
         out
     }
+}
+
+/// What is warned of where a priority class is asked for.
+pub(crate) fn preempts(class: &str) -> String {
+    format!("priority class {class}: the test can push other pods off their nodes")
 }
 
 /// Name of the resource by which GPUs are asked for, and how many.
@@ -199,9 +202,7 @@ pub(super) fn container(like: &Like<'_>, run: &Run<'_>, warnings: &mut Vec<Strin
             ..mount("script", "/ncclscope")
         },
     );
-    let security = from.security_context.as_ref();
-    let read_only = security.and_then(|s| s.read_only_root_filesystem) == Some(true);
-    if read_only && !mounts.iter().any(|m| m.mount_path == "/tmp") {
+    if read_only(from) && !mounts.iter().any(|m| m.mount_path == "/tmp") {
         volumes.push(empty("tmp", None, None));
         mounts.push(mount("tmp", "/tmp"));
     }
@@ -299,8 +300,9 @@ fn environment(like: &Like<'_>, run: &Run<'_>, warnings: &mut Vec<String>) -> Ve
     if run.pairs {
         set("NCCLSCOPE_PAIRS", "1".into());
     }
-    // A user without an entry in passwd: torch asks for its name, and caches must be writable.
-    if user(like) != Some(0) {
+    // A user without an entry in passwd: torch asks for its name, and caches must be writable. So where the image is
+    // read-only, whoever it is.
+    if user(like) != Some(0) || read_only(like.container) {
         for (name, value) in [
             ("USER", "ncclscope"),
             ("LOGNAME", "ncclscope"),
@@ -361,6 +363,12 @@ fn user(like: &Like<'_>) -> Option<i64> {
         let spec = like.pod.spec.as_ref()?;
         spec.security_context.as_ref()?.run_as_user
     })
+}
+
+/// Nothing can be written but into volumes.
+fn read_only(container: &Container) -> bool {
+    let security = container.security_context.as_ref();
+    security.and_then(|s| s.read_only_root_filesystem) == Some(true)
 }
 
 /// Value of a quantity in its smallest unit: bytes, or cores with `milli`.

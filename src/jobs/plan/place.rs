@@ -21,8 +21,11 @@ const QUEUES: [&str; 4] = [
     "volcano.sh/queue-name",
 ];
 /// Annotations that decide about networks, devices and queues; a slash at the end means all below it.
-const ANNOTATIONS: [&str; 5] = [
+const ANNOTATIONS: [&str; 8] = [
     "k8s.v1.cni.cncf.io/networks",
+    "v1.multus-cni.io/default-network",
+    "kubernetes.io/ingress-bandwidth",
+    "kubernetes.io/egress-bandwidth",
     "networking.gke.io/",
     "devices.gke.io/",
     "scheduling.volcano.sh/queue-name",

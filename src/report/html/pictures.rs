@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Page, curves};
-use crate::report::matrix::{letter, mark, mark_meaning, meaning, signs};
+use crate::report::matrix::{letter, mark, mark_meaning, signs};
 use crate::rules::scene::{Glyph, Mark, Matrix};
 
 /// Longest matrix side that is drawn rank by rank.
@@ -86,7 +86,7 @@ impl Page<'_> {
                 "<li><span class=\"g g{}\">{}</span> {}</li>",
                 class_of(glyph),
                 letter(glyph),
-                meaning(glyph)
+                glyph.words()
             ));
         }
         for sign in marks {
@@ -144,7 +144,7 @@ impl Page<'_> {
                     },
                     from.number,
                     to.number,
-                    meaning(glyph),
+                    glyph.words(),
                     letter(glyph),
                     behind.map(mark).map(String::from).unwrap_or_default()
                 ));

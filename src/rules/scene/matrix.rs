@@ -28,6 +28,23 @@ pub enum Glyph {
 }
 
 impl Glyph {
+    /// The transport in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Mnnvl => "P2P over multi-node NVLink",
+            Self::P2p => "P2P",
+            Self::P2pWeak => "P2P, indirect or by copy engine",
+            Self::CollNet => "CollNet",
+            Self::NetGdr => "network with GPUDirect RDMA",
+            Self::Shm => "shared memory",
+            Self::Net => "network through host memory",
+            Self::Tcp => "TCP sockets",
+            Self::Doubt => "not known: the communicator has not come up, or lines fit several",
+            Self::Missing => "no connection needed or seen",
+        }
+    }
+
     /// The one to show of two at one place: a transport before a doubt, a doubt before nothing, then the worse
     /// transport.
     #[must_use]

@@ -144,6 +144,17 @@ pub const NEEDS: &[Need] = &[
             "checks: the token that `:generate` asks the served model for",
         )
     },
+    Need {
+        optional: true,
+        cluster: true,
+        ..need(
+            Level::Act,
+            "scheduling.k8s.io",
+            "priorityclasses",
+            &["list"],
+            "test: whom its priority could push off a node",
+        )
+    },
     need(
         Level::Act,
         "batch",
