@@ -304,6 +304,10 @@ fn place(view: &mut ProcessView, model: &Model) {
         return;
     }
     let Some(c) = teller else {
+        let name = source.map(|s| s.info.name.rsplit('/').next().unwrap_or_default());
+        view.told_in = name
+            .filter(|n| !n.is_empty() && *n != "-")
+            .map(str::to_owned);
         return;
     };
     view.pod = Some(c.pod.name.clone());
