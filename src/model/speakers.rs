@@ -141,7 +141,7 @@ pub struct Speaker {
     /// Newest progress of the present stage.
     pub progress: Option<(Progress, Quote)>,
     /// Files that are being fetched, by the bar's own words: done, of how many.
-    pub fetching: BTreeMap<String, (u64, u64)>,
+    pub fetching: BTreeMap<Arc<str>, (u64, u64)>,
     /// Weights are read, as more than the announcement of their load proves.
     pub reading: bool,
     /// Newest sign that it gets on: which part of which phase, and its stamp.
@@ -232,7 +232,7 @@ impl Speakers {
                 *slot = Some(ix);
             }
             // Of what is told over and over the newest alone is kept: it gets its text when the block is read.
-            if matches!(**fact, VllmFact::Stats(_) | VllmFact::Progress(_)) {
+            if matches!(fact, VllmFact::Stats(_) | VllmFact::Progress(_)) {
                 let place = || Quote {
                     line: block.first_line + u64::from(rec.line),
                     at: rec.at,

@@ -168,21 +168,21 @@ impl<'a> Cur<'a> {
             .unwrap_or_else(|| std::mem::take(&mut self.0))
     }
 
-    /// [`Self::word`] for words of a few bytes, looked at eight by eight.
+    /// Goes past a word, up to a blank or a control, looked at eight bytes by eight.
     #[inline]
     pub(super) fn skip_word(&mut self) {
         while let Some((next, rest)) = self.0.split_first_chunk::<8>() {
-            let x = u64::from_le_bytes(*next) ^ (ONES * 0x20);
+            let x = u64::from_le_bytes(*next);
             // The lowest of these bits is right, which is the one that counts.
-            let blanks = x.wrapping_sub(ONES) & !x & (ONES * 0x80);
-            if blanks != 0 {
-                let at = (blanks.trailing_zeros() / 8) as usize;
+            let ends = x.wrapping_sub(ONES * 0x21) & !x & (ONES * 0x80);
+            if ends != 0 {
+                let at = (ends.trailing_zeros() / 8) as usize;
                 self.0 = self.0.get(at..).unwrap_or_default();
                 return;
             }
             self.0 = rest;
         }
-        self.word();
+        self.run(|b| b > b' ');
     }
 
     /// Everything before the next `stop`, which is left standing.

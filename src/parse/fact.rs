@@ -549,7 +549,7 @@ pub enum Fact {
         code: i32,
     },
     /// A vLLM, torch, Ray or launcher line (`parse::vllm`).
-    Vllm(Box<super::vllm::VllmFact>),
+    Vllm(super::vllm::VllmFact),
 }
 
 /// Collective and point-to-point operations NCCL logs.

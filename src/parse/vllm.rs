@@ -30,7 +30,7 @@ mod settings;
 mod start;
 mod torch;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 
@@ -39,7 +39,7 @@ pub use fact::{Edge, Phase, Printer, Stats, VllmFact, release};
 pub use fault::{Fault, FaultKind};
 pub use header::{Header, Severity, Stamp, Style, header, header_stamp};
 pub use layout::{Label, Leader, ProcKind, RankStart, Ranks, host_of};
-pub(in crate::parse) use memo::{Known, Memo, said as remembered};
+pub(in crate::parse) use memo::{Memo, Shape};
 pub use progress::{Counted, Progress};
 pub use route::Route;
 pub use settings::Settings;
@@ -64,6 +64,8 @@ pub(in crate::parse) struct Hit<'a> {
     head: Option<&'a Header<'a>>,
     /// Outer prefixes.
     outer: &'a Outer,
+    /// Words of the last bar of such a line, if one is remembered.
+    words: Option<&'a Arc<str>>,
 }
 
 impl<'a> Hit<'a> {
@@ -158,6 +160,7 @@ fn said(body: &[u8], head: Option<&Header<'_>>, outer: &Outer) -> Option<VllmFac
             after: body.get(m.end()..).unwrap_or_default(),
             head,
             outer,
+            words: None,
         };
         let fact = body
             .get(m.range())

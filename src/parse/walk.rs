@@ -4,6 +4,7 @@
 //! message; nothing is allocated. Lines that are not what they seem (several heads, a damaged one, text before
 //! the head) wait until all host names of the block are known.
 
+mod express;
 mod glued;
 mod inner;
 mod intern;
@@ -16,11 +17,11 @@ use super::envelope::{self, Peeled};
 use super::fact::{At, Fact, Level};
 use super::head::{self, Tail};
 use super::stamp::{self, Clock};
-use super::vllm::{Known, Memo};
-use intern::Face;
-use usual::Told;
+use super::vllm::{Memo, Shape};
+use express::Face;
+use usual::Tolds;
 
-use super::{Block, HeadIx, Outer, OuterIx, Rec, json, nccl, vllm};
+use super::{Block, HeadIx, Outer, OuterIx, Rec, Voice, json, nccl, vllm};
 
 /// Longest part of a line without NCCL's word that is read: vLLM's longest records are its configurations.
 const READ: usize = 16 * 1024;
@@ -78,9 +79,9 @@ pub(super) struct Walk<'t> {
     /// Heads by their bytes.
     faces: Vec<Face>,
     /// Connections by their bytes.
-    forms: Vec<Told<u32>>,
+    forms: Tolds<u32, 1024>,
     /// Communicators called, by the bytes at the end of the line.
-    calls: Vec<Told<u64>>,
+    calls: Tolds<u64, 512>,
     /// Voices by what they are.
     voices: Vec<u32>,
     exact: bool,
@@ -142,8 +143,8 @@ impl<'t> Walk<'t> {
             scratch: Vec::new(),
             prefixes: Vec::new(),
             faces: Vec::new(),
-            forms: Vec::new(),
-            calls: Vec::new(),
+            forms: Tolds::default(),
+            calls: Tolds::default(),
             voices: Vec::new(),
             exact: false,
             nccl_line: None,
@@ -154,52 +155,24 @@ impl<'t> Walk<'t> {
     /// Everything in the block, without its text.
     pub(super) fn run(mut self) -> Block {
         let text = self.text;
-        let mut controls = memchr::memchr3_iter(0x1b, b'\r', 0, text);
-        let mut control = controls.next();
-        let mut hit = self.next_hit(text, 0);
-        let mut start = 0;
-        let mut line = 0_u32;
-        while start < text.len() {
-            let end = text
-                .get(start..)
-                .and_then(|rest| memchr::memchr(b'\n', rest))
-                .map_or(text.len(), |n| start + n);
-            let mut hits = 0;
-            let first = hit;
-            while let Some(at) = hit.filter(|at| *at < end) {
-                hits += u32::from(hits == 0 || is_level(text, at));
-                hit = self.next_hit(text, at + 4);
-            }
-            let mut stop = end;
-            let mut dirty = false;
-            while let Some(at) = control.filter(|at| *at < end) {
-                if at + 1 == end && text.get(at) == Some(&b'\r') {
-                    stop = at;
-                } else {
-                    dirty = true;
-                }
-                control = controls.next();
-            }
+        let (mut start, mut line) = (0, 0_u32);
+        while let Some(rest) = text.get(start..).filter(|rest| !rest.is_empty()) {
+            let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let bytes = rest.get(..len).unwrap_or_default();
             let base = u32::try_from(start).ok();
             let place = Place {
                 line,
                 start: base.unwrap_or(u32::MAX),
-                end: u32::try_from(stop).unwrap_or(u32::MAX),
+                end: u32::try_from(start + len).unwrap_or(u32::MAX),
                 base,
                 at: None,
                 depth: 0,
             };
-            let bytes = text.get(start..stop).unwrap_or_default();
-            if dirty {
-                self.dirty(bytes, place, hits);
-            } else {
-                let word = first.filter(|_| hits == 1).map(|at| at - start);
-                if hits > 1 || !self.plainest(bytes, place, hits, word) {
-                    self.other(bytes, place, hits, true);
-                }
+            if !self.express(bytes, place) {
+                self.closely(bytes, place);
             }
             line = line.saturating_add(1);
-            start = end + 1;
+            start += len + 1;
         }
         self.out.lines = line;
         self.leftovers();
@@ -208,6 +181,21 @@ impl<'t> Walk<'t> {
         let vllm = recs.iter().zip(0_u32..);
         said.extend(vllm.filter_map(|(rec, at)| matches!(rec.fact, Fact::Vllm(_)).then_some(at)));
         self.out
+    }
+
+    /// A line of the text that is looked at closely.
+    fn closely(&mut self, s: &[u8], place: Place) {
+        let hits = self.hits(s);
+        let s = s.strip_suffix(b"\r").unwrap_or(s);
+        let place = Place {
+            end: place.start.saturating_add(offset32(s.len())),
+            ..place
+        };
+        if has_controls(s) {
+            self.dirty(s, place, hits);
+        } else if hits > 1 || !self.plainest(s, place, hits) {
+            self.other(s, place, hits, true);
+        }
     }
 
     fn next_hit(&self, text: &[u8], from: usize) -> Option<usize> {
@@ -226,7 +214,7 @@ impl<'t> Walk<'t> {
 
     /// A copy of a line, without controls.
     fn line(&mut self, s: &[u8], place: Place, hits: u32) {
-        if hits > 1 || !self.plainest(s, place, hits, None) {
+        if hits > 1 || !self.plainest(s, place, hits) {
             self.other(s, place, hits, false);
         }
     }
@@ -259,17 +247,10 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// The lines that come by the million: at most a stamp and one process prefix that was seen before, then
-    /// a head or a record of Python. Says whether this was one; `word` is where NCCL's word stands.
-    #[inline]
-    fn plainest(&mut self, s: &[u8], place: Place, hits: u32, word: Option<usize>) -> bool {
-        let (at, mut rest) = match s.first() {
-            Some(b'0'..=b'9') => match self.clock.date_time(s) {
-                Some((at, [b' ', rest @ ..])) => (Some(at), rest),
-                _ => (None, s),
-            },
-            _ => (None, s),
-        };
+    /// The most ordinary lines: at most a stamp and one process prefix, then a head or a record of Python. Says
+    /// whether this was one.
+    fn plainest(&mut self, s: &[u8], place: Place, hits: u32) -> bool {
+        let (at, mut rest) = self.stamped(s);
         let at = place.at.or(at);
         let mut outer = 0;
         if let Some((prefix, tail)) = envelope::process_and_rest(rest) {
@@ -281,19 +262,15 @@ impl<'t> Walk<'t> {
         if hits == 0 {
             return self.no_nccl(s, at, outer, rest, place);
         }
-        let face = word.zip(place.base);
-        let face = face.and_then(|(word, base)| self.face((s, base), rest, word, outer));
-        let (head, tail) = match face {
-            Some(known) => known,
-            None => {
-                let Some(found) = head::at(rest) else {
-                    return false;
-                };
-                (self.head(found.host, found.pid, outer, true), found.tail)
-            }
+        let Some(found) = head::at(rest) else {
+            return false;
         };
+        let head = self.head(found.host, found.pid, outer, true);
+        if let Some(base) = place.base {
+            self.meet(rest, base + offset32(offset(s, rest)), &found, head, outer);
+        }
         self.note(at);
-        self.ordinary(s, head, tail, at, outer, place, false);
+        self.ordinary(s, head, found.tail, at, outer, place, false);
         true
     }
 
@@ -308,12 +285,8 @@ impl<'t> Walk<'t> {
         place: Place,
     ) -> bool {
         let header = envelope::header(rest);
-        let shape = if begins_prefix(rest) || header.is_some_and(is_access) {
-            None
-        } else {
-            self.memo.as_mut().and_then(|memo| memo.shape(rest))
-        };
-        let Some(shape) = shape else {
+        let shaped = !begins_prefix(rest) && !header.is_some_and(is_access);
+        let Some(memo) = self.memo.as_mut().filter(|_| shaped) else {
             let plain = outer != 0 && header.is_some();
             if plain {
                 self.note(at);
@@ -321,7 +294,7 @@ impl<'t> Walk<'t> {
             }
             return plain;
         };
-        let mut known = self.memo.as_ref().and_then(|memo| memo.known(shape));
+        let mut known = memo.find(rest);
         if known.is_none() {
             if outer == 0 || header.is_none() {
                 let p = envelope::peel(s, &mut self.clock);
@@ -335,7 +308,7 @@ impl<'t> Walk<'t> {
                     return false;
                 }
             }
-            known = self.memo.as_mut().and_then(|memo| memo.learn(shape, rest));
+            known = self.memo.as_mut().and_then(|memo| memo.learn(rest));
         }
         self.note(at);
         self.record(s, rest, outer, at, outer != 0, place, known);
@@ -368,8 +341,16 @@ impl<'t> Walk<'t> {
         repeated: bool,
     ) {
         self.count_nccl(place.line);
-        if !repeated && self.usual(head, &tail, at, outer, place) {
-            return;
+        if !repeated && tail.level == Level::Info && self.memo.is_some() && place.base.is_some() {
+            let voice = self.voice(Voice {
+                head,
+                outer,
+                tid: tail.tid,
+                dev: tail.dev,
+            });
+            if self.usual(voice, tail.msg, at, place, Some(&tail)) {
+                return;
+            }
         }
         let piece = Piece {
             who: Some((head, tail.tid)),
@@ -484,7 +465,7 @@ impl<'t> Walk<'t> {
         at: Option<At>,
         ours: bool,
         place: Place,
-        known: Option<Known>,
+        known: Option<Shape>,
     ) {
         let header = envelope::header(msg);
         let mut at = at;
@@ -495,13 +476,12 @@ impl<'t> Walk<'t> {
             self.note(at);
         }
         let mut fact = None;
-        let silent = matches!(known, Some(Known::Nothing)) || header.is_some_and(is_access);
-        if !msg.is_empty() && !silent {
+        if !msg.is_empty() && !header.is_some_and(is_access) {
             let msg = msg.get(..READ).unwrap_or(msg);
             let outer = self.out.outers.get(outer as usize);
-            fact = outer.and_then(|outer| match known {
-                Some(known) => vllm::remembered(known, msg, outer),
-                None => vllm::line(msg, outer),
+            fact = outer.and_then(|outer| match (known, &mut self.memo) {
+                (Some(shape), Some(memo)) => memo.said(shape, msg, outer),
+                _ => vllm::line(msg, outer),
             });
         }
         let theirs = ours || header.is_some() || fact.is_some();
@@ -522,7 +502,7 @@ impl<'t> Walk<'t> {
             tid: 0,
             dev: -1,
             level: Level::Bare,
-            fact: Fact::Vllm(Box::new(fact)),
+            fact: Fact::Vllm(fact),
         });
     }
 
@@ -539,6 +519,11 @@ impl<'t> Walk<'t> {
             self.out.last_at = Some(at);
         }
     }
+}
+
+/// Whether an escape code, a carriage return or a NUL is in there.
+fn has_controls(s: &[u8]) -> bool {
+    memchr::memchr3(0x1b, b'\r', 0, s).is_some()
 }
 
 /// Whether a level follows the `CCL ` at `at`: messages that speak of NCCL are no second head.

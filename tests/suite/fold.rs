@@ -292,6 +292,25 @@ fn the_latest_collective_call_tells_whose_deferred_connection_it_is() {
 }
 
 #[test]
+fn a_connection_printed_again_after_every_call_keeps_all_its_channels() {
+    let h = head("a", 7, 7, 0);
+    let mut text =
+        init(&h, "0x10", 0, 2, "aaaa", "START") + &init(&h, "0x10", 0, 2, "aaaa", "COMPLETE");
+    let first = 1 + text.lines().count() as u64;
+    for channel in 0..9 {
+        text += &format!(
+            "{h}Channel {channel:02}/0 : 0[0] -> 1[1] via P2P/IPC\n{h}AllReduce: opCount 0 sendbuff 0x7f3a2c000000 recvbuff 0x7f3a2c000000 count 4 datatype 9 op 0 root 0 comm 0x10 [nranks=2] stream 0x55cf1e20\n"
+        );
+    }
+    let s = scene(&[("a", &text)]);
+    let [edge] = comm(&s, "aaaa/2").edges.as_slice() else {
+        panic!("{:#?}", comm(&s, "aaaa/2").edges)
+    };
+    assert_eq!(edge.channels, Vec::from_iter(0..9));
+    assert_eq!(edge.line.number, first);
+}
+
+#[test]
 fn lines_that_fit_two_communicators_which_have_the_edge_stay_open() {
     let h = head("a", 7, 7, 0);
     let mut text = String::new();

@@ -53,7 +53,9 @@ impl Process {
             return None;
         }
         let run = u32::try_from(self.runs.len()).ok();
-        self.threads.made(tid).run = run;
+        let thread = self.threads.made(tid);
+        thread.run = run;
+        thread.resumed = false;
         self.runs.push(Run {
             tid,
             comm,

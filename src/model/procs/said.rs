@@ -104,7 +104,10 @@ impl Process {
             None => self.call_lines = Some((1, spot.quote(block))),
         }
         // A call is a boundary between runs and tells which communicator is being used.
-        if let Some(run) = self.threads.find(&spot.tid).and_then(|t| t.run.take()) {
+        if let Some(thread) = self.threads.find(&spot.tid)
+            && let Some(run) = thread.run.take()
+            && !thread.resumed
+        {
             self.seal(run);
         }
         if let Some(ix) = self.by_ptr.find(&comm).copied() {

@@ -1,5 +1,7 @@
 //! Progress bars: tqdm in all the shapes that vLLM and the hub client print.
 
+use std::sync::Arc;
+
 use super::scan::{Cur, find, text};
 
 /// What a bar counts.
@@ -42,7 +44,7 @@ pub struct Progress {
     /// What is counted.
     pub counted: Counted,
     /// The bar's own words (`Loading safetensors checkpoint shards`, a file name).
-    pub what: String,
+    pub what: Arc<str>,
     /// Done.
     pub done: u64,
     /// Of how many.
@@ -56,7 +58,8 @@ pub struct Progress {
 }
 
 /// Reads a bar in which `%` stands at `percent`; the mark after it is `|` or ` Completed | `.
-pub(super) fn bar(line: &[u8], percent: usize) -> Option<Progress> {
+/// `words` may be those of another bar of such a line.
+pub(super) fn bar(line: &[u8], percent: usize, words: Option<&Arc<str>>) -> Option<Progress> {
     let before = line.get(..percent)?;
     let digits = before
         .iter()
@@ -93,6 +96,10 @@ pub(super) fn bar(line: &[u8], percent: usize) -> Option<Progress> {
         }
     }
     let (counted, what) = counted(head, bytes || total_bytes || rate_bytes)?;
+    let what = match words {
+        Some(words) if words.as_bytes() == what => Arc::clone(words),
+        _ => text(what).into(),
+    };
     Some(Progress {
         counted,
         what,
@@ -123,7 +130,7 @@ pub(super) fn prefetch(mut c: Cur<'_>) -> Option<Progress> {
 }
 
 /// The bar's description; a line of another process may be glued to its front.
-fn counted(head: &[u8], bytes: bool) -> Option<(Counted, String)> {
+fn counted(head: &[u8], bytes: bool) -> Option<(Counted, &[u8])> {
     const WORDS: [(&str, Counted); 9] = [
         ("Capturing CUDA graph", Counted::Graphs),
         ("Capturing cuda graph", Counted::Graphs),
@@ -139,11 +146,11 @@ fn counted(head: &[u8], bytes: bool) -> Option<(Counted, String)> {
     if let Some((_, counted)) = WORDS.iter().find(|(w, _)| head.starts_with(w.as_bytes()))
         && !head.iter().skip(1).any(u8::is_ascii_uppercase)
     {
-        return Some((*counted, text(head)));
+        return Some((*counted, head));
     }
     for (word, counted) in WORDS {
         if let Some(at) = find(head, word) {
-            return Some((counted, text(head.get(at..)?)));
+            return Some((counted, head.get(at..)?));
         }
     }
     if find(head, "oading ").is_some()
@@ -156,10 +163,10 @@ fn counted(head: &[u8], bytes: bool) -> Option<(Counted, String)> {
         } else {
             Counted::Shards
         };
-        return Some((unit, text(head)));
+        return Some((unit, head));
     }
     // The hub client names the file; anything that moves bytes is a download.
-    bytes.then(|| (Counted::Bytes, text(head)))
+    bytes.then_some((Counted::Bytes, head))
 }
 
 /// `6`, `587M`, `4.98G`: tqdm scales by thousands.

@@ -210,9 +210,11 @@ pub(super) const ANCHORS: &[(&str, Read)] = &[
         })
     }),
     ("% Completed | ", |h| {
-        Some(VllmFact::Progress(bar(h.msg, h.at)?))
+        Some(VllmFact::Progress(bar(h.msg, h.at, h.words)?))
     }),
-    ("%|", |h| Some(VllmFact::Progress(bar(h.msg, h.at)?))),
+    ("%|", |h| {
+        Some(VllmFact::Progress(bar(h.msg, h.at, h.words)?))
+    }),
     ("EP weight filter: ep_size=", |h| {
         let mut c = h.cur();
         c.seek("loading ")?;

@@ -1,6 +1,6 @@
 //! Lines inside lines: cleaned, decoded from a shipper's JSON, or joined from the partial records of CRI.
 
-use super::{Partial, Place, Walk, offset32};
+use super::{Partial, Place, Walk, has_controls, offset32};
 use crate::parse::envelope::{self, Peeled};
 use crate::parse::{json, text};
 
@@ -79,7 +79,7 @@ impl Walk<'_> {
     pub(super) fn copy(&mut self, line: &[u8], place: Place) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let hits = self.hits(line);
-        if memchr::memchr3(0x1b, b'\r', 0, line).is_some() {
+        if has_controls(line) {
             self.dirty(line, place, hits);
         } else {
             self.line(line, place, hits);

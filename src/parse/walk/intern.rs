@@ -2,99 +2,37 @@
 
 use super::Walk;
 use super::offset32;
-use crate::parse::bytes::{glance, hash, offset, text};
+use crate::parse::bytes::{has, hash, text};
 use crate::parse::envelope::{self, Prefix};
-use crate::parse::fact::Level;
-use crate::parse::head::{self, Tail};
 use crate::parse::{Head, HeadIx, Outer, OuterIx};
 
-/// The head of an INFO line as it was read when it stood there first: where it stands, what it says.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Face {
-    start: u32,
-    end: u32,
-    head: HeadIx,
-    dev: i32,
-    tid: u64,
-}
-
-/// Heads that are recognised by their bytes; a power of two.
-const FACES: usize = 512;
-/// `CCL INFO `
-const WORD: usize = 9;
-
 impl Walk<'_> {
-    /// The head of `rest`, the end of `s`, by its bytes up to the level behind `word`, with the message. `s`
-    /// stands in the text at `base`.
-    #[inline]
-    pub(super) fn face<'a>(
-        &mut self,
-        (s, base): (&[u8], u32),
-        rest: &'a [u8],
-        word: usize,
-        outer: OuterIx,
-    ) -> Option<(HeadIx, Tail<'a>)> {
-        let before = offset(s, rest);
-        let end = (word + WORD).checked_sub(before)?;
-        let (bytes, msg) = rest.split_at_checked(end)?;
-        let slot = usize::try_from(glance(bytes)).unwrap_or(0) & (FACES - 1);
-        // Two places, so that two heads don't drive each other out.
-        for at in [slot, slot ^ 1] {
-            if let Some(face) = self.faces.get(at)
-                && self.text.get(face.start as usize..face.end as usize) == Some(bytes)
-            {
-                let tail = Tail {
-                    tid: face.tid,
-                    dev: face.dev,
-                    level: Level::Info,
-                    src: None,
-                    msg,
-                };
-                return Some((face.head, tail));
-            }
-        }
-        let found = head::at(rest)?;
-        let usual = found.tail.level == Level::Info
-            && found.tail.src.is_none()
-            && found.tail.msg.len() == msg.len();
-        if !usual {
-            return None;
-        }
-        let head = self.head(found.host, found.pid, outer, true);
-        if self.faces.is_empty() {
-            self.faces.resize(FACES, Face::default());
-        }
-        let free = self.faces.get(slot).is_none_or(|face| face.end == 0);
-        let face = self.faces.get_mut(if free { slot } else { slot ^ 1 })?;
-        let start = base + offset32(before);
-        *face = Face {
-            start,
-            end: start + offset32(end),
-            head,
-            dev: found.tail.dev,
-            tid: found.tail.tid,
-        };
-        Some((head, found.tail))
-    }
-
     /// The index of a process prefix that was seen in these very bytes.
     #[inline]
-    pub(super) fn seen(&mut self, prefix: &[u8]) -> Option<OuterIx> {
+    pub(super) fn known_prefix(&self, prefix: &[u8]) -> Option<OuterIx> {
         let slot = usize::try_from(hash(0, prefix) & 0xff).unwrap_or(0);
-        if let Some((bytes, outer)) = self.prefixes.get(slot)
-            && **bytes == *prefix
-        {
-            return Some(*outer);
+        let (bytes, outer) = self.prefixes.get(slot)?;
+        (**bytes == *prefix).then_some(*outer)
+    }
+
+    /// The index of a process prefix; none where more than one stands in these bytes, or something else.
+    pub(super) fn seen(&mut self, prefix: &[u8]) -> Option<OuterIx> {
+        if let Some(outer) = self.known_prefix(prefix) {
+            return Some(outer);
         }
         let p = envelope::peel(prefix, &mut self.clock);
         if !p.rest.is_empty() || p.prefix.depth != 1 {
             return None;
         }
         let outer = self.outer(&p.prefix);
-        if self.prefixes.is_empty() {
-            self.prefixes.resize_with(256, Default::default);
+        // One with a control or NCCL's word in it stays unknown: its lines are looked at closely each time.
+        if prefix.iter().all(|b| *b >= b' ') && !has(prefix, b"CCL ") {
+            if self.prefixes.is_empty() {
+                self.prefixes.resize_with(256, Default::default);
+            }
+            let slot = usize::try_from(hash(0, prefix) & 0xff).unwrap_or(0);
+            *self.prefixes.get_mut(slot)? = (prefix.into(), outer);
         }
-        *self.prefixes.get_mut(slot)? = (prefix.into(), outer);
         Some(outer)
     }
 
