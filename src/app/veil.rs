@@ -12,7 +12,12 @@ use crate::report::redact::Redactor;
 pub fn hear(event: &Event, redactor: &mut Redactor) {
     match event {
         Event::At(_, event) => hear(event, redactor),
-        Event::Log(log) => redactor.hear(log.source.0, &log.block.text),
+        Event::Log(log) => {
+            // Connections and calls come by the million, and are nothing else.
+            let often = log.block.often.iter();
+            let silent = often.map(|line| (line.start as usize, line.end as usize));
+            redactor.hear_but(log.source.0, &log.block.text, silent);
+        }
         Event::Test(TestEvent::Log { source, block }) => {
             redactor.hear(OF_TESTS | source.0, &block.text);
         }

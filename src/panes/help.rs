@@ -42,7 +42,11 @@ pub const SIGNS: &[(&str, Role, &str)] = &[
     ("·", Role::Quiet, "between facts on one line"),
     ("›", Role::Text, "context, then namespace, then workload"),
     ("…", Role::Quiet, "there is more than fits here"),
-    ("—", Role::Quiet, "nothing to say here"),
+    (
+        "-",
+        Role::Quiet,
+        "alone in its place: not known, or nothing to say here",
+    ),
     (
         "▶",
         Role::Strong,

@@ -17,11 +17,13 @@ use super::{confidence, parts, severity, verdict};
 use crate::model::Model;
 use crate::model::speakers::Stage;
 use crate::parse::clean;
-use crate::rules::findings::{ranges, whom};
+use crate::rules::findings::{followers, ranges, whom};
 use crate::rules::scene::{CheckVerdict, Communicator, Evidence, Finding, ProcessView, Scene};
 
 /// Evidence lines of a finding; the JSON report has all.
 const EVIDENCE: usize = 24;
+/// Findings that follow from one another.
+const CHAIN: u8 = 8;
 /// Rows of a table; a sentence says how many more there are.
 const LISTED: usize = 512;
 
@@ -217,10 +219,24 @@ impl Page<'_> {
         if n == 0 {
             self.put("<p>Nothing that was seen speaks of trouble.</p>\n");
         }
+        let told = |key: &str| scene.findings.iter().any(|f| f.key == key);
         for (i, finding) in scene.findings.iter().enumerate() {
-            self.finding(i + 1, finding);
+            // What follows from another one is told with that one.
+            if !finding.consequence_of.as_deref().is_some_and(told) {
+                self.chain(i + 1, finding, 0);
+            }
         }
         self.put("</section>\n");
+    }
+
+    /// A finding, and beneath it what follows from it.
+    fn chain(&mut self, number: usize, f: &Finding, depth: u8) {
+        self.finding(number, f);
+        if depth < CHAIN {
+            for (index, echo) in followers(self.scene, f) {
+                self.chain(index + 1, echo, depth + 1);
+            }
+        }
     }
 
     fn finding(&mut self, number: usize, f: &Finding) {

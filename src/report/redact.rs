@@ -153,12 +153,32 @@ impl Redactor {
     /// comes, so that a value named further down is known by the time that something is. Costs little more than a
     /// search for the words that name secrets; names behind an encoding are not looked for.
     pub fn hear(&mut self, stream: u32, text: &[u8]) {
+        self.hear_but(stream, text, std::iter::empty());
+    }
+
+    /// The same without lines that name nothing: from where to where they stand, in order.
+    pub fn hear_but(
+        &mut self,
+        stream: u32,
+        text: &[u8],
+        silent: impl IntoIterator<Item = (usize, usize)>,
+    ) {
         if self.off {
             return;
         }
         self.go_on(stream, text);
         let mut from = 0;
-        while let Some(named) = find::next_named(text, from) {
+        for (start, end) in silent.into_iter().chain([(text.len(), text.len())]) {
+            if from < start {
+                self.hear_part(text, from, start);
+            }
+            from = from.max(end + 1);
+        }
+    }
+
+    fn hear_part(&mut self, text: &[u8], mut from: usize, to: usize) {
+        let part = text.get(..to).unwrap_or(text);
+        while let Some(named) = find::next_named(part, from) {
             from = named.line.1;
             let (start, end) = named.with_value(text);
             self.note(text.get(start..end).unwrap_or_default());

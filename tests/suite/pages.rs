@@ -356,4 +356,22 @@ fn what_follows_from_a_finding_is_told_with_it() {
     let explained = (1..=scene.findings.len()).filter(|n| ticket.contains(&format!("\n## {n}. ")));
     assert_eq!(explained.count(), causes, "{ticket}");
     assert_eq!(ticket.matches("\n- **").count(), echoes.len(), "{ticket}");
+    // On the page each stands beneath its cause, under the number that the screen gives it.
+    let page = page(&scene);
+    let mut last = None;
+    let mut shown = 0;
+    for part in page.split("<details class=\"finding ").skip(1) {
+        let number = part
+            .split("class=\"n\">")
+            .nth(1)
+            .and_then(|n| n.split('<').next());
+        let number: usize = number.unwrap().parse().unwrap();
+        let f = &scene.findings[number - 1];
+        shown += 1;
+        match &f.consequence_of {
+            None => last = Some(f.key.clone()),
+            cause => assert_eq!(cause, &last, "finding {number}"),
+        }
+    }
+    assert_eq!(shown, scene.findings.len());
 }

@@ -8,29 +8,16 @@ use aho_corasick::packed::Searcher;
 use super::names::{is_word, smells};
 use super::{SEARCHER, Sign, name_around, sign};
 
-/// What every word of a secret's name begins with, as names are spelt.
-const STEMS: &[&str] = &[
-    "key",
-    "Key",
-    "KEY",
-    "token",
-    "Token",
-    "TOKEN",
-    "secret",
-    "Secret",
-    "SECRET",
-    "pass",
-    "Pass",
-    "PASS",
-    "auth",
-    "Auth",
-    "AUTH",
-    "credential",
-    "Credential",
-    "CREDENTIAL",
-    "cookie",
-    "Cookie",
-    "COOKIE",
+/// What every word of a secret's name begins with, as names are spelt, three spellings each; and the letters with
+/// which such a word goes on, if it does: `password`, `authorization`.
+const STEMS: &[([&str; 3], &[u8])] = &[
+    (["key", "Key", "KEY"], b"s"),
+    (["token", "Token", "TOKEN"], b""),
+    (["secret", "Secret", "SECRET"], b"sk"),
+    (["pass", "Pass", "PASS"], b"wpc"),
+    (["auth", "Auth", "AUTH"], b"ot"),
+    (["credential", "Credential", "CREDENTIAL"], b"s"),
+    (["cookie", "Cookie", "COOKIE"], b""),
 ];
 
 /// Bytes around a stem in which its word stands: `passphrase`, `apikeys`.
@@ -42,7 +29,8 @@ const BYTES: usize = 4 << 10;
 /// A name with no more than this behind it has its value on the next lines: `",`, `: >-`.
 const BARE: usize = 6;
 
-static SEARCH: LazyLock<Option<Searcher>> = LazyLock::new(|| Searcher::new(STEMS));
+static SEARCH: LazyLock<Option<Searcher>> =
+    LazyLock::new(|| Searcher::new(STEMS.iter().flat_map(|(spelt, _)| spelt)));
 
 /// A line that names a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +75,10 @@ pub(in crate::report::redact) fn next_named(text: &[u8], from: usize) -> Option<
 fn next_stem(text: &[u8], from: usize) -> Option<usize> {
     let rest = text.get(from..)?;
     match SEARCH.as_ref() {
-        Some(search) => search.find(rest).map(|m| from + m.start()),
+        Some(search) => search
+            .find_iter(rest)
+            .find(|m| may_be_word(rest, m.end(), m.pattern().as_usize()))
+            .map(|m| from + m.start()),
         // A processor that the fast one does not know.
         None => SEARCHER
             .as_ref()?
@@ -95,6 +86,16 @@ fn next_stem(text: &[u8], from: usize) -> Option<usize> {
             .find(|m| sign(m.pattern().as_usize()) == Some(Sign::Word))
             .map(|m| from + m.start()),
     }
+}
+
+/// Whether a stem that ends here may be a word of a secret's name, by the letter behind it: `tokens` is none.
+fn may_be_word(text: &[u8], end: usize, pattern: usize) -> bool {
+    let Some(next) = text.get(end).filter(|b| b.is_ascii_alphabetic()) else {
+        return true;
+    };
+    let lower = text.get(end - 1).is_some_and(u8::is_ascii_lowercase);
+    let goes_on = STEMS.get(pattern / 3).map_or(&b""[..], |(_, on)| on);
+    lower && next.is_ascii_uppercase() || goes_on.contains(&next.to_ascii_lowercase())
 }
 
 /// The end of the secret's name that a stem belongs to.
