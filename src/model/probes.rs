@@ -25,7 +25,29 @@ pub struct Probed {
 /// Newest answers by probe and place.
 #[derive(Debug, Clone, Default)]
 pub struct Probes {
-    by: BTreeMap<(String, Option<ContainerKey>), Probed>,
+    by: BTreeMap<String, Places>,
+}
+
+/// Newest answers of one probe. Rules ask for every container in turn: by a key that is lent, not copied.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    /// Of what is asked of no container.
+    nowhere: Option<Probed>,
+    at: BTreeMap<ContainerKey, Probed>,
+}
+
+impl Places {
+    fn get(&self, place: Option<&ContainerKey>) -> Option<&Probed> {
+        match place {
+            Some(key) => self.at.get(key),
+            None => self.nowhere.as_ref(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Option<&ContainerKey>, &Probed)> {
+        let nowhere = self.nowhere.iter().map(|p| (None, p));
+        nowhere.chain(self.at.iter().map(|(k, p)| (Some(k), p)))
+    }
 }
 
 impl Probes {
@@ -38,16 +60,18 @@ impl Probes {
             } => answer(&event.probe, out).map(Arc::new),
             _ => None,
         };
-        let entry = self
-            .by
-            .entry((event.probe, event.container))
-            .or_insert(Probed {
-                ran: String::new(),
-                outcome: None,
-                answer: None,
-                at: 0,
-                since: None,
-            });
+        let unasked = || Probed {
+            ran: String::new(),
+            outcome: None,
+            answer: None,
+            at: 0,
+            since: None,
+        };
+        let places = self.by.entry(event.probe).or_default();
+        let entry = match event.container {
+            Some(key) => places.at.entry(key).or_insert_with(unasked),
+            None => places.nowhere.get_or_insert_with(unasked),
+        };
         entry.ran = event.ran;
         match event.outcome {
             ProbeOutcome::Began => entry.since = Some(at),
@@ -61,27 +85,22 @@ impl Probes {
     }
 
     /// Every place where this probe was tried, in the order of places.
-    pub fn of<'a>(
-        &'a self,
-        probe: &'a str,
-    ) -> impl Iterator<Item = (Option<&'a ContainerKey>, &'a Probed)> {
-        let from = (probe.to_owned(), None);
-        self.by
-            .range(from..)
-            .take_while(move |((name, _), _)| name == probe)
-            .map(|((_, place), probed)| (place.as_ref(), probed))
+    pub fn of(&self, probe: &str) -> impl Iterator<Item = (Option<&ContainerKey>, &Probed)> {
+        self.by.get(probe).into_iter().flat_map(Places::iter)
     }
 
     /// The newest answer of one place.
     #[must_use]
     pub fn at(&self, probe: &str, place: Option<&ContainerKey>) -> Option<&Probed> {
-        self.by.get(&(probe.to_owned(), place.cloned()))
+        self.by.get(probe)?.get(place)
     }
 
     /// All of them, by probe and place.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&ContainerKey>, &Probed)> {
-        self.by
-            .iter()
-            .map(|((name, place), probed)| (name.as_str(), place.as_ref(), probed))
+        let places = self.by.iter();
+        places.flat_map(|(name, p)| {
+            p.iter()
+                .map(|(place, probed)| (name.as_str(), place, probed))
+        })
     }
 }

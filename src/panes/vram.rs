@@ -34,6 +34,8 @@ pub static PANE: Pane = Pane {
 
 /// Loading that adds nothing for so long is said to stand still.
 const STILL: Nanos = 30_000_000_000;
+/// A reading that is older says nothing of the present: samplers and exporters look four times a minute at least.
+const OLD: Nanos = 60_000_000_000;
 
 /// A row: one GPU, or those of one node.
 struct Row<'a> {
@@ -77,19 +79,19 @@ fn place(g: &GpuView) -> &str {
 }
 
 /// It needs eyes: trouble of its own, or it differs from its group.
-fn bad(g: &GpuView, now: Nanos) -> Option<Role> {
+fn bad(g: &GpuView) -> Option<Role> {
     if g.state.is_some() || !g.xids.is_empty() || g.ecc_uncorrected.is_some_and(|n| n > 0) {
         return Some(Role::Fail);
     }
     let other = g.other.is_some_and(|o| o > 0);
     let throttled = g.throttled_badly && !g.ended;
-    (g.odd.is_some() || other || throttled || stalled(g, now).is_some()).then_some(Role::Warn)
+    (g.odd.is_some() || other || throttled || stalled(g).is_some()).then_some(Role::Warn)
 }
 
-/// Since when a load adds nothing.
-fn stalled(g: &GpuView, now: Nanos) -> Option<Nanos> {
+/// How long a load had added nothing when it was last looked at: what nobody has seen since proves no stall.
+fn stalled(g: &GpuView) -> Option<Nanos> {
     let complete = g.filled.is_some() && g.filled == g.expected_weights;
-    let still = now - g.still_since?;
+    let still = g.at?.ns - g.still_since?;
     (g.loading && !g.ended && !complete && still >= STILL).then_some(still)
 }
 
@@ -104,7 +106,7 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
     if let Some(n) = g.ecc_uncorrected.filter(|n| *n > 0) {
         return (format!("{n} uncorrectable ECC"), Role::Fail);
     }
-    if let Some(still) = stalled(g, now) {
+    if let Some(still) = stalled(g) {
         return (format!("stalled {}", parts::duration(still)), Role::Warn);
     }
     if let Some(o) = g.other.filter(|o| *o > 0) {
@@ -116,6 +118,9 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
     }
     if let Some(odd) = &g.odd {
         return (odd.clone(), Role::Warn);
+    }
+    if let Some(age) = g.at.map(|at| now - at.ns).filter(|age| *age >= OLD) {
+        return (format!("no sample {}", parts::duration(age)), Role::Unknown);
     }
     if g.throttled_badly {
         return (g.throttle.join(", "), Role::Warn);
@@ -134,8 +139,7 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
 }
 
 fn badge(scene: &Scene) -> Option<(usize, Role)> {
-    let now = scene.now.map_or(0, |a| a.ns);
-    let roles: Vec<Role> = scene.gpus.iter().filter_map(|g| bad(g, now)).collect();
+    let roles: Vec<Role> = scene.gpus.iter().filter_map(bad).collect();
     let worst = if roles.contains(&Role::Fail) {
         Role::Fail
     } else {
@@ -204,7 +208,6 @@ fn lines(body: Rect) -> usize {
 }
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
-    let now = view.scene.now.map_or(0, |a| a.ns);
     let (rows, folded) = rows(view, lines(body));
     let cursor = view.screen.list(PaneId::Vram).cursor;
     let selected = cursor.row(0, rows.len()).and_then(|r| rows.get(r));
@@ -214,7 +217,7 @@ fn counts(view: &View<'_>, body: Rect) -> Counts {
         problems: rows
             .iter()
             .enumerate()
-            .filter(|(_, r)| r.gpus.iter().any(|g| bad(g, now).is_some()))
+            .filter(|(_, r)| r.gpus.iter().any(|g| bad(g).is_some()))
             .map(|(i, _)| i)
             .collect(),
         copy: selected.and_then(|r| match (&r.name, r.gpus.first()) {
@@ -279,14 +282,14 @@ pub(super) fn sentence(scene: &Scene) -> (String, Role) {
     let with = |test: &dyn Fn(&GpuView) -> bool| -> Vec<&GpuView> {
         gpus.iter().filter(|g| test(g)).collect()
     };
-    let broken = with(&|g| bad(g, now) == Some(Role::Fail));
+    let broken = with(&|g| bad(g) == Some(Role::Fail));
     if let Some(first) = broken.first() {
         return (
             capital(&format!("{}: {}", whose(&broken), word(first, now).0)),
             Role::Fail,
         );
     }
-    let still = with(&|g| stalled(g, now).is_some());
+    let still = with(&|g| stalled(g).is_some());
     if let Some(first) = still.first() {
         return (
             capital(&format!(
@@ -520,7 +523,7 @@ impl Plan {
         let worst = row
             .gpus
             .iter()
-            .filter_map(|g| bad(g, now))
+            .filter_map(|g| bad(g))
             .max_by_key(|r| *r == Role::Fail);
         let role = worst.unwrap_or(Role::Text);
         match (&row.name, row.gpus.first()) {
@@ -589,7 +592,7 @@ impl Plan {
         if let ([g], false) = (row.gpus.as_slice(), self.folded) {
             return word(g, now);
         }
-        let troubled: Vec<&&GpuView> = row.gpus.iter().filter(|g| bad(g, now).is_some()).collect();
+        let troubled: Vec<&&GpuView> = row.gpus.iter().filter(|g| bad(g).is_some()).collect();
         if let Some(first) = troubled.first() {
             let (text, role) = word(first, now);
             let more = match troubled.len() {

@@ -65,7 +65,7 @@ impl Scene {
         super::still::judge(&mut scene, model, &joined.units);
         scene.variables = super::variables::values(&members, &model.probes);
         scene.layout = super::layout::told::of(&scene, model, &members, sizes);
-        findings::find(&mut scene, model, &joined, &order);
+        findings::find(&mut scene, model, &joined, &order, &members);
         super::still::accuse(&mut scene);
         verdict::judge(&mut scene, model);
         scene.matrices = matrix::all(&scene);
@@ -75,7 +75,7 @@ impl Scene {
             row.ranks = ranks.remove(row.name.as_str()).unwrap_or_default();
             super::room::explain(model, row);
         }
-        scene.checks = super::checks::run(&scene, model);
+        scene.checks = super::checks::over(&scene, model, &members);
         scene.test = super::testing::of(&scene, model);
         if let Some(test) = &scene.test {
             scene.matrices.extend(super::testing::matrices(test));
@@ -258,9 +258,7 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
     view.env.sort();
     for r in 0..unit.recs.len() {
         let (u, r) = (u32::try_from(u).unwrap_or(0), u32::try_from(r).unwrap_or(0));
-        if let Some(m) = joined.member(procs, u, r) {
-            view.nccl_step = view.nccl_step.max(Some(m.step));
-        }
+        view.nccl_step = view.nccl_step.max(joined.step(procs, u, r));
     }
     if view.nccl_step.is_none()
         && (!view.nccl_versions.is_empty()
@@ -306,6 +304,10 @@ fn place(view: &mut ProcessView, model: &Model) {
         return;
     }
     let Some(c) = teller else {
+        let name = source.map(|s| s.info.name.rsplit('/').next().unwrap_or_default());
+        view.told_in = name
+            .filter(|n| !n.is_empty() && *n != "-")
+            .map(str::to_owned);
         return;
     };
     view.pod = Some(c.pod.name.clone());
@@ -405,7 +407,7 @@ fn communicators(
             unseen_count,
             missing_ranks: None,
             incomplete_ranks,
-            edges: wiring.edges(&|rank| hosts.get(&rank).cloned()),
+            edges: wiring.edges(&|rank| hosts.get(&rank).map(String::as_str)),
             rings: wiring.rings(group.nranks),
             trees: wiring.trees(),
             channel_counts: wiring.counts,

@@ -19,6 +19,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use super::findings::fix::{Target, sh};
+use super::probes::{Members, members};
 use super::scene::{CheckVerdict, CheckView, Scene};
 use crate::model::Model;
 pub(in crate::rules) use look::some;
@@ -140,7 +141,12 @@ pub fn probes_of(name: &str) -> Vec<&'static str> {
 /// Runs the checklist over what is known.
 #[must_use]
 pub fn run(scene: &Scene, model: &Model) -> Vec<CheckView> {
-    let look = Look::of(scene, model);
+    over(scene, model, &members(&model.pods))
+}
+
+/// The same, where the members are known already.
+pub(super) fn over(scene: &Scene, model: &Model, members: &Members<'_>) -> Vec<CheckView> {
+    let look = Look::of(scene, model, members);
     // Over a cluster there is a checklist before there is an answer.
     if model.sources.iter().next().is_none() && !look.live() {
         return Vec::new();

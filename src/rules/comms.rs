@@ -483,6 +483,15 @@ impl Joined {
         })
     }
 
+    /// How far a record came; none where no line is about its life.
+    #[must_use]
+    pub fn step(&self, procs: &Procs, u: u32, r: u32) -> Option<NcclStep> {
+        let told = || self.tellings(procs, u, r);
+        told().find_map(|(_, _, c)| c.first())?;
+        let steps = told().map(|(p, process, c)| step_of(process, c, self.record_index(p, u, r)));
+        steps.max()
+    }
+
     fn record_index(&self, process: u32, u: u32, r: u32) -> u32 {
         let told = self
             .units

@@ -1,7 +1,7 @@
 //! What answers of probes say about GPUs; checks show it, findings conclude from it.
 
 use super::probes::Member;
-use super::scene::{Scene, Stage};
+use super::scene::{ProcessView, Stage};
 use crate::parse::probe::{GpuMemory, Gpus};
 
 /// Something wrong with a GPU, in words.
@@ -39,10 +39,14 @@ pub fn count(m: &Member<'_>, gpus: &Gpus) -> Option<Bad> {
         return bad(format!("{n} GPUs are visible, {want} are asked for"));
     }
     // One pod alone must hold its whole tensor parallel group.
-    let alone = m.settings.num("nnodes").is_none_or(|n| n <= 1);
-    let ray = m.settings.get("distributed_executor_backend") == Some("ray");
-    let tp = m.settings.num("tensor_parallel_size").unwrap_or(1);
-    let pp = m.settings.num("pipeline_parallel_size").unwrap_or(1);
+    let alone = m.command.settings.num("nnodes").is_none_or(|n| n <= 1);
+    let ray = m.command.settings.get("distributed_executor_backend") == Some("ray");
+    let tp = m.command.settings.num("tensor_parallel_size").unwrap_or(1);
+    let pp = m
+        .command
+        .settings
+        .num("pipeline_parallel_size")
+        .unwrap_or(1);
     let need = tp.saturating_mul(pp);
     if alone && !ray && need > u64::from(n) {
         return bad(format!(
@@ -95,20 +99,17 @@ pub fn ecc(gpus: &Gpus) -> Vec<Bad> {
 }
 
 /// Memory held by something else: a process that is not of this container, or memory without any process of ours.
+/// `here` are the processes of its pod.
 #[must_use]
-pub fn foreign(scene: &Scene, m: &Member<'_>, memory: &GpuMemory) -> Vec<Bad> {
+pub fn foreign(here: &[&ProcessView], m: &Member<'_>, memory: &GpuMemory) -> Vec<Bad> {
     let mut out = Vec::new();
     let mine = m.pod.name.as_str();
     // While nothing of ours has begun to use it, what is taken is somebody else's. Where no line tells how far
     // the container has come, nothing is.
-    let here = || {
-        scene
-            .processes
+    let before = here.iter().any(|p| p.stage.is_some())
+        && here
             .iter()
-            .filter(|p| p.pod.as_deref() == Some(mine))
-    };
-    let before = here().any(|p| p.stage.is_some())
-        && here().all(|p| p.stage.is_none_or(|s| s < Stage::NcclInit) && p.nccl_step.is_none());
+            .all(|p| p.stage.is_none_or(|s| s < Stage::NcclInit) && p.nccl_step.is_none());
     for gpu in &memory.gpus {
         let apps: Vec<_> = memory.apps.iter().filter(|a| a.gpu == gpu.uuid).collect();
         let used = gpu.used_mib.unwrap_or(0);

@@ -1,5 +1,7 @@
 //! Gives every run of connection lines its communicator (nccl-logs.md 4.7) and merges what both ends printed.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::comms::{Joined, line_ref};
@@ -8,7 +10,7 @@ use super::scene::{
 };
 use crate::model::edges::{EdgeKey, EdgeLines, Run};
 use crate::model::procs::{Process, Procs};
-use crate::parse::fact::{Connected, Dir, P2pKind, ShmForm, Via};
+use crate::parse::fact::{Connected, Dir, NetName, P2pKind, ShmForm, Via};
 
 /// Lines kept per edge for the drill-down.
 const LINES_PER_EDGE: usize = 8;
@@ -33,8 +35,45 @@ struct Id {
     to: Option<u32>,
     kind: Option<EdgeKind>,
     family: Family,
-    /// Transport text for P2P and SHM, network name for NET, empty for CollNet.
-    name: String,
+    name: Name,
+}
+
+/// Transport text for P2P and SHM, network name for NET, nothing for CollNet.
+#[derive(Debug, Clone)]
+enum Name {
+    None,
+    Text(Cow<'static, str>),
+    Net(NetName),
+}
+
+impl Name {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::None => "",
+            Self::Text(text) => text,
+            Self::Net(name) => name.as_str(),
+        }
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
 }
 
 #[derive(Debug)]
@@ -44,8 +83,8 @@ struct Acc {
     channels: BTreeSet<u16>,
     gdr: bool,
     sure: bool,
-    /// (sender's line, transport, via, line): the sender's first line names the transport.
-    spoken: Option<(bool, LineRef, String, Via)>,
+    /// (sender's line, line, connection): the sender's first line names the transport.
+    spoken: Option<(bool, LineRef, EdgeKey)>,
     lines: Vec<LineRef>,
 }
 
@@ -100,7 +139,7 @@ pub fn wire(procs: &Procs, joined: &Joined) -> (Vec<Wiring>, Vec<Unattributed>) 
                             process: joined.unit_of.get(p as usize).copied(),
                             from: key.from,
                             to: key.to,
-                            transport: transport(key, &lines.first.text),
+                            transport: transport(key, &lines.first.text).into_owned(),
                             candidates: keys.iter().cloned().collect(),
                             lines: 0,
                             sample: sample.clone(),
@@ -166,40 +205,64 @@ fn home(process: &Process, run: &Run, have: &Had) -> Home {
 }
 
 /// Text after `via`, without PXN and trailing noise.
-fn transport(key: &EdgeKey, line: &str) -> String {
+fn transport(key: &EdgeKey, line: &str) -> Cow<'static, str> {
     match key.via {
         Via::P2p { kind, read, ce } => {
-            let mut s = match kind {
-                P2pKind::Ipc => "P2P/IPC".to_owned(),
-                P2pKind::Cumem => "P2P/CUMEM".to_owned(),
-                P2pKind::Mnnvl => "P2P/MNNVL".to_owned(),
-                P2pKind::Direct => "P2P/direct pointer".to_owned(),
-                P2pKind::CommonDevice => "P2P/common device".to_owned(),
-                P2pKind::Indirect(r) => {
+            let forms = match kind {
+                P2pKind::Ipc => ["P2P/IPC", "P2P/IPC/read", "P2P/IPC/CE", "P2P/IPC/read/CE"],
+                P2pKind::Cumem => [
+                    "P2P/CUMEM",
+                    "P2P/CUMEM/read",
+                    "P2P/CUMEM/CE",
+                    "P2P/CUMEM/read/CE",
+                ],
+                P2pKind::Mnnvl => [
+                    "P2P/MNNVL",
+                    "P2P/MNNVL/read",
+                    "P2P/MNNVL/CE",
+                    "P2P/MNNVL/read/CE",
+                ],
+                P2pKind::Direct => [
+                    "P2P/direct pointer",
+                    "P2P/direct pointer/read",
+                    "P2P/direct pointer/CE",
+                    "P2P/direct pointer/read/CE",
+                ],
+                P2pKind::CommonDevice => [
+                    "P2P/common device",
+                    "P2P/common device/read",
+                    "P2P/common device/CE",
+                    "P2P/common device/read/CE",
+                ],
+                P2pKind::Indirect(relay) => {
                     // The relay's bracket is printed text that no number keeps.
                     let bracket = line
                         .split_once("P2P/indirect/")
                         .and_then(|(_, rest)| rest.split_once('['))
                         .and_then(|(_, rest)| rest.split_once(']'))
-                        .map(|(id, _)| format!("[{id}]"));
-                    format!("P2P/indirect/{r}{}", bracket.unwrap_or_default())
+                        .map_or_else(String::new, |(id, _)| format!("[{id}]"));
+                    let read = if read { "/read" } else { "" };
+                    let ce = if ce { "/CE" } else { "" };
+                    return format!("P2P/indirect/{relay}{bracket}{read}{ce}").into();
                 }
             };
-            if read {
-                s.push_str("/read");
-            }
-            if ce {
-                s.push_str("/CE");
-            }
-            s
+            let [plain, reading, copying, both] = forms;
+            Cow::Borrowed(match (read, ce) {
+                (false, false) => plain,
+                (true, false) => reading,
+                (false, true) => copying,
+                (true, true) => both,
+            })
         }
-        Via::Other(name) => name.as_str().to_owned(),
+        Via::Other(name) => name.as_str().to_owned().into(),
         Via::Shm(ShmForm::Legacy) => "direct shared memory".into(),
         Via::Shm(ShmForm::Direct) => "SHM/direct".into(),
-        Via::Shm(ShmForm::Sides(a, b)) => {
-            let side = |ce| if ce { "CE" } else { "direct" };
-            format!("SHM/{}/{}", side(a), side(b))
-        }
+        Via::Shm(ShmForm::Sides(a, b)) => Cow::Borrowed(match (a, b) {
+            (false, false) => "SHM/direct/direct",
+            (false, true) => "SHM/direct/CE",
+            (true, false) => "SHM/CE/direct",
+            (true, true) => "SHM/CE/CE",
+        }),
         Via::Net {
             name,
             dev,
@@ -216,11 +279,8 @@ fn transport(key: &EdgeKey, line: &str) -> String {
             } else {
                 ""
             };
-            format!(
-                "{head}/{}/{dev}{gdr}{}",
-                name.as_str(),
-                if shared { "/Shared" } else { "" }
-            )
+            let shared = if shared { "/Shared" } else { "" };
+            format!("{head}/{}/{dev}{gdr}{shared}", name.as_str()).into()
         }
     }
 }
@@ -274,11 +334,11 @@ impl Wiring {
             None if run.window || deferred_ring => Some(EdgeKind::Coll),
             None => None,
         };
-        let text = transport(key, &lines.first.text);
+        let text = || Name::Text(transport(key, &lines.first.text));
         let (family, name, side) = match key.via {
-            Via::P2p { .. } => (Family::P2p, text.clone(), None),
-            Via::Shm(_) => (Family::Shm, text.clone(), None),
-            Via::Other(_) => (Family::Unknown, text.clone(), None),
+            Via::P2p { .. } => (Family::P2p, text(), None),
+            Via::Shm(_) => (Family::Shm, text(), None),
+            Via::Other(_) => (Family::Unknown, text(), None),
             Via::Net {
                 name,
                 dev,
@@ -294,9 +354,9 @@ impl Wiring {
                     shared,
                 };
                 if key.collnet {
-                    (Family::CollNet, String::new(), Some(side))
+                    (Family::CollNet, Name::None, Some(side))
                 } else {
-                    (Family::Net, name.as_str().to_owned(), Some(side))
+                    (Family::Net, Name::Net(name), Some(side))
                 }
             }
         };
@@ -337,9 +397,9 @@ impl Wiring {
         let better = acc
             .spoken
             .as_ref()
-            .is_none_or(|(s, l, _, _)| (!sender, place(&line)) < (!*s, place(l)));
+            .is_none_or(|(s, l, _)| (!sender, place(&line)) < (!*s, place(l)));
         if better {
-            acc.spoken = Some((sender, line.clone(), text, key.via));
+            acc.spoken = Some((sender, line.clone(), *key));
         }
         if let Err(at) = acc.lines.binary_search_by_key(&place(&line), place) {
             acc.lines.insert(at, line);
@@ -349,11 +409,12 @@ impl Wiring {
 
     /// The edges, sorted; `host` gives the identity of a rank's host.
     #[must_use]
-    pub fn edges(&self, host: &dyn Fn(u32) -> Option<String>) -> Vec<Edge> {
+    pub fn edges<'h>(&self, host: &dyn Fn(u32) -> Option<&'h str>) -> Vec<Edge> {
         self.edges
             .iter()
             .filter_map(|(id, acc)| {
-                let (_, _, transport, via) = acc.spoken.as_ref()?;
+                let (_, spoken, key) = acc.spoken.as_ref()?;
+                let via = key.via;
                 let net = matches!(id.family, Family::Net | Family::CollNet);
                 let same_host = match (id.from.and_then(host), id.to.and_then(host)) {
                     (Some(a), Some(b)) => Some(a == b),
@@ -363,8 +424,8 @@ impl Wiring {
                     from: id.from,
                     to: id.to,
                     kind: id.kind,
-                    transport: transport.clone(),
-                    via: Some(*via),
+                    transport: transport(key, &spoken.text).into_owned(),
+                    via: Some(via),
                     family: id.family,
                     network: match (net, via) {
                         (true, Via::Net { name, .. }) => Some(name.as_str().to_owned()),

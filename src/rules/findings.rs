@@ -17,6 +17,7 @@ mod vllm;
 use std::collections::BTreeMap;
 
 use super::comms::Joined;
+use super::probes::{ByPod, Members, by_pod};
 use super::scene::{Class, Communicator, Evidence, Finding, LineRef, Scene, Severity};
 use crate::model::Model;
 use crate::parse::At;
@@ -93,8 +94,14 @@ pub(super) struct View<'a> {
     pub joined: &'a Joined,
     /// Group index by position of the communicator in the scene.
     pub order: &'a [u32],
+    /// What fixes are about.
+    pub target: fix::Target,
+    /// Pods of the workload.
+    pub members: &'a Members<'a>,
     /// Index of the workload by process.
     pub workload: Vec<usize>,
+    /// Processes of each pod, by its name.
+    pub by_pod: ByPod<'a>,
     /// Process by vLLM speaker.
     pub speaker: BTreeMap<u32, u32>,
 }
@@ -186,7 +193,13 @@ pub fn followers<'a>(
 }
 
 /// Runs every rule; sorts root causes first by severity, age and key.
-pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
+pub fn find(
+    scene: &mut Scene,
+    model: &Model,
+    joined: &Joined,
+    order: &[u32],
+    members: &Members<'_>,
+) {
     let mut workload = vec![0; scene.processes.len()];
     for (i, w) in scene.workloads.iter().enumerate() {
         for p in &w.processes {
@@ -204,6 +217,9 @@ pub fn find(scene: &mut Scene, model: &Model, joined: &Joined, order: &[u32]) {
         model,
         joined,
         order,
+        target: fix::Target::of(model),
+        members,
+        by_pod: by_pod(scene),
         workload,
         speaker,
     };

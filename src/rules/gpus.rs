@@ -51,7 +51,7 @@ pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>) {
         if let Some(p) = view.process.and_then(|i| scene.processes.get(i as usize)) {
             view.global_rank = p.global_rank;
             view.node = view.node.take().or_else(|| p.node.clone());
-            plan.lay(&mut view, gpu, p, model, now);
+            plan.lay(&mut view, gpu, p, now);
         }
         gpus.push(view);
     }

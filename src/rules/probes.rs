@@ -7,9 +7,12 @@ mod schedule;
 
 pub use schedule::{Ask, Members, Schedule};
 
+use std::collections::BTreeMap;
+
+use super::scene::{ProcessView, Scene};
 use crate::model::event::{ContainerKey, ContainerState, ContainerView, PodKey, PodView};
 use crate::model::pods::{Place, Pods, command};
-use crate::parse::vllm::Settings;
+use crate::parse::vllm::Command;
 
 /// One probe.
 #[derive(Debug, Clone, Copy)]
@@ -231,24 +234,29 @@ pub struct Member<'a> {
     pub pod: &'a PodView,
     /// The container with the GPUs.
     pub container: &'a ContainerView,
+    /// The container by its names.
+    pub key: ContainerKey,
     /// Where it stands.
     pub place: Place,
-    /// What its command line says to vLLM.
-    pub settings: Settings,
-    /// That command line starts vLLM in words that are understood.
-    pub serves: bool,
+    /// Its command line.
+    pub command: Command,
 }
 
 impl<'a> Member<'a> {
     fn of(pod: &'a PodView, place: Place) -> Option<Self> {
         let container = main_container(pod)?;
-        let told = command::command(pod, container);
         Some(Self {
             pod,
             container,
+            key: ContainerKey {
+                pod: PodKey {
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                },
+                container: container.name.clone(),
+            },
             place,
-            settings: told.settings,
-            serves: told.vllm,
+            command: command::command(pod, container),
         })
     }
 
@@ -258,18 +266,6 @@ impl<'a> Member<'a> {
         match &self.container.state {
             ContainerState::Running { since } => Some(since.unwrap_or(0)),
             _ => None,
-        }
-    }
-
-    /// The container by its names.
-    #[must_use]
-    pub fn key(&self) -> ContainerKey {
-        ContainerKey {
-            pod: PodKey {
-                namespace: self.pod.namespace.clone(),
-                name: self.pod.name.clone(),
-            },
-            container: self.container.name.clone(),
         }
     }
 
@@ -287,7 +283,7 @@ impl<'a> Member<'a> {
     /// The model that its command line names: a folder or a name on the hub.
     #[must_use]
     pub fn model(&self) -> Option<String> {
-        let model = self.settings.get("model")?;
+        let model = self.command.settings.get("model")?;
         // What a shell would still expand is not known here.
         (!model.is_empty() && !model.contains('$')).then(|| model.to_owned())
     }
@@ -296,9 +292,10 @@ impl<'a> Member<'a> {
     #[must_use]
     pub fn leader(&self) -> Option<String> {
         let known = |t: &str| !t.is_empty() && !t.contains('$');
-        self.settings
+        let settings = &self.command.settings;
+        settings
             .get("master_addr")
-            .or_else(|| self.settings.get("data_parallel_address"))
+            .or_else(|| settings.get("data_parallel_address"))
             .filter(|t| known(t))
             .or_else(|| self.literal("LWS_LEADER_ADDRESS").filter(|t| known(t)))
             .or_else(|| self.literal("MASTER_ADDR").filter(|t| known(t)))
@@ -309,6 +306,7 @@ impl<'a> Member<'a> {
     #[must_use]
     pub fn port(&self) -> u16 {
         let said = self
+            .command
             .settings
             .get("master_port")
             .or_else(|| self.literal("MASTER_PORT"));
@@ -349,6 +347,20 @@ fn reach(m: &Member<'_>, all: &Members<'_>) -> Option<Vec<String>> {
     let mut out = vec![name, m.port().to_string()];
     out.extend(peers.into_iter().map(str::to_owned));
     Some(out)
+}
+
+/// Processes of each pod, by its name.
+pub(super) type ByPod<'a> = BTreeMap<&'a str, Vec<&'a ProcessView>>;
+
+/// Who asks pod by pod looks here: going through all processes for each is quadratic.
+pub(super) fn by_pod(scene: &Scene) -> ByPod<'_> {
+    let mut by = ByPod::new();
+    for p in &scene.processes {
+        if let Some(pod) = &p.pod {
+            by.entry(pod).or_default().push(p);
+        }
+    }
+    by
 }
 
 /// The members of a workload, in rank order.

@@ -6,6 +6,7 @@
 
 mod known;
 
+use self::known::Roster;
 use super::comms::Unit;
 use super::scene::{CommState, GroupView, NcclStep, RouteView, Scene};
 use crate::model::Model;
@@ -288,9 +289,8 @@ pub fn bytes(n: u64) -> String {
 }
 
 /// The communicator of a group ended before every rank was through its init: nothing goes any way.
-fn failed(scene: &Scene, group: &GroupView) -> bool {
-    let comm = |key: &String| scene.communicators.iter().find(|c| &c.key == key);
-    group.communicator.as_ref().and_then(comm).is_some_and(|c| {
+fn failed(all: &Roster<'_>, group: &GroupView) -> bool {
+    all.communicator(group).is_some_and(|c| {
         c.state >= CommState::Revoked && c.ranks.iter().any(|m| m.step < NcclStep::Completion)
     })
 }
@@ -305,15 +305,16 @@ pub fn fill(scene: &mut Scene, model: &Model, units: &[Unit]) {
     if !speaks {
         return;
     }
+    let roster = Roster::of(scene, model, units);
     let decided: Vec<Decided> = scene
         .groups
         .iter()
         .map(|g| match g.kind {
-            _ if failed(scene, g) => Err("its communicator did not come up".into()),
+            _ if failed(&roster, g) => Err("its communicator did not come up".into()),
             // Its all-reduces are barriers on the host.
             "world" => Ok(Vec::new()),
-            "tp" => tensor_parallel(&known::conditions(scene, model, units, g)),
-            _ => match known::backend(scene, model, units, g).as_deref() {
+            "tp" => tensor_parallel(&known::conditions(&roster, g)),
+            _ => match known::backend(&roster, g).as_deref() {
                 Some("gloo") => all(
                     "gloo",
                     "the device group's back end is gloo: it runs on CPUs",

@@ -133,8 +133,14 @@ fn rank(view: &mut ProcessView, s: &Speaker) {
 pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
     let list = &model.speakers.list;
     let whole = |n: u64| u32::try_from(n).ok().filter(|n| *n > 0);
+    // Few of many print any.
+    let settled: Vec<&Speaker> = list
+        .iter()
+        .filter(|s| !s.settings.pairs.is_empty())
+        .collect();
     let logged = |name: &str| {
-        list.iter()
+        settled
+            .iter()
             .filter_map(|s| s.settings.num(name))
             .max()
             .and_then(whole)
@@ -143,7 +149,7 @@ pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
         members
             .list
             .iter()
-            .filter_map(|m| m.settings.num(name))
+            .filter_map(|m| m.command.settings.num(name))
             .max()
             .and_then(whole)
     };
@@ -168,18 +174,18 @@ pub fn sizes(model: &Model, members: &Members<'_>) -> Option<Sizes> {
     }) || members
         .list
         .iter()
-        .any(|m| m.settings.flag("enable_expert_parallel") == Some(true));
+        .any(|m| m.command.settings.flag("enable_expert_parallel") == Some(true));
     // A command line that is whole has the defaults for what it does not name.
     let defaults = members
         .list
         .iter()
-        .any(|m| m.serves && left_open(m).is_none());
+        .any(|m| m.command.vllm && left_open(m).is_none());
     let known = tp.is_some() || pp.is_some() || world.is_some() || defaults;
     // What a file or a shell may say has no default, until a line tells what was made of it.
     let open = members
         .list
         .iter()
-        .any(|m| m.serves && left_open(m).is_some());
+        .any(|m| m.command.vllm && left_open(m).is_some());
     let spoken = world.is_some() || logged("tensor_parallel_size").is_some();
     if !known || (open && !spoken) {
         return None;
@@ -232,17 +238,22 @@ fn file(settings: &vllm::Settings) -> Option<&str> {
 #[must_use]
 pub fn left_open(m: &Member<'_>) -> Option<String> {
     let pod = &m.pod.name;
-    if let Some(file) = file(&m.settings).filter(|_| m.serves) {
+    if let Some(file) = file(&m.command.settings).filter(|_| m.command.vllm) {
         return Some(format!(
             "{pod}: the sizes are in {file}, which --config names and nothing here has read"
         ));
     }
-    let left = |name: &&str| m.settings.get(name).is_some_and(|v| !vllm::is_known(v));
+    let left = |name: &&str| {
+        m.command
+            .settings
+            .get(name)
+            .is_some_and(|v| !vllm::is_known(v))
+    };
     let name = CUT.into_iter().find(|name| left(name))?;
     Some(format!(
         "{pod}: --{}={} is left to a shell",
         name.replace('_', "-"),
-        m.settings.get(name)?
+        m.command.settings.get(name)?
     ))
 }
 
@@ -472,7 +483,9 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
         let silent = own
             .iter()
             .any(|s| s.rank_start.is_some() && s.ranks.is_none());
-        p.quiet = !(every_rank_speaks || all_say_their_place && silent)
+        // That a rank has not said where it stands means something where all of its version do.
+        let overdue = all_say_their_place && silent;
+        p.quiet = !(every_rank_speaks || overdue)
             && p.stage == Some(Stage::NcclInit)
             && p.nccl_step.is_none_or(|s| s == NcclStep::Completion)
             && furthest > Some(Stage::NcclInit);

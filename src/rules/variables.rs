@@ -136,73 +136,70 @@ impl Values {
 /// from the specification, and then that pod is left out for that name.
 #[must_use]
 pub fn values(members: &Members<'_>, probes: &Probes) -> BTreeMap<String, Values> {
-    let mut known: Vec<(String, BTreeMap<String, Option<String>>, bool)> = Vec::new();
+    struct Known<'a> {
+        pod: &'a str,
+        vars: BTreeMap<&'a str, Option<&'a str>>,
+        read: bool,
+    }
+    let mut known: Vec<Known<'_>> = Vec::new();
+    // That a secret is set is all that is known of it.
+    let mut out: BTreeMap<String, Values> = BTreeMap::new();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
     for m in &members.list {
-        let place = m.key();
         let answer = probes
-            .at("env", Some(&place))
+            .at("env", Some(&m.key))
             .and_then(|p| p.answer.as_deref());
-        let mut mine: BTreeMap<String, Option<String>> = m
-            .container
-            .env
-            .iter()
-            // A value with a reference in it is not what the process gets.
+        // A value with a reference in it is not what the process gets.
+        let told = |k: &str, v: &String| !v.contains("$(") && !secret(k);
+        let env = m.container.env.iter();
+        let mut vars: BTreeMap<&str, Option<&str>> = env
             .map(|(k, v)| {
-                let told = |v: &String| !v.contains("$(") && !secret(k);
-                (k.clone(), v.clone().filter(told))
+                let value = v.as_ref().filter(|v| told(k, v));
+                (k.as_str(), value.map(String::as_str))
             })
             .collect();
-        let read = match answer {
-            Some(Answer::Environment(e)) if !e.denied && !e.vars.is_empty() => {
-                mine.retain(|_, v| v.is_none());
-                for (k, v) in &e.vars {
-                    mine.insert(k.clone(), Some(v.clone()));
-                }
-                for k in &e.secrets {
-                    mine.insert(k.clone(), None);
-                }
-                true
-            }
-            _ => false,
-        };
-        known.push((m.pod.name.clone(), mine, read));
-    }
-    // That a secret is set is all that is known of it.
-    let in_processes = members.list.iter().filter_map(|m| {
-        let place = m.key();
-        match probes.at("env", Some(&place))?.answer.as_deref()? {
-            Answer::Environment(e) => Some(e.secrets.iter()),
-            _ => None,
+        for (name, _) in m.container.env.iter().filter(|(k, _)| secret(k)) {
+            out.entry(name.clone()).or_default();
         }
-    });
-    let in_specifications = members
-        .list
-        .iter()
-        .flat_map(|m| m.container.env.iter().map(|(k, _)| k))
-        .filter(|name| secret(name));
-    let mut out: BTreeMap<String, Values> = in_processes
-        .flatten()
-        .chain(in_specifications)
-        .map(|name| (name.clone(), Values::default()))
-        .collect();
-    let names: BTreeSet<&String> = known
-        .iter()
-        .flat_map(|(_, mine, _)| mine.iter().filter(|(_, v)| v.is_some()).map(|(k, _)| k))
-        .collect();
+        let mut read = false;
+        if let Some(Answer::Environment(e)) = answer {
+            for name in &e.secrets {
+                out.entry(name.clone()).or_default();
+            }
+            if !e.denied && !e.vars.is_empty() {
+                vars.retain(|_, v| v.is_none());
+                vars.extend(e.vars.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))));
+                vars.extend(e.secrets.iter().map(|k| (k.as_str(), None)));
+                read = true;
+            }
+        }
+        names.extend(vars.iter().filter(|(_, v)| v.is_some()).map(|(k, _)| *k));
+        known.push(Known {
+            pod: &m.pod.name,
+            vars,
+            read,
+        });
+    }
     // The specification does not tell what the image sets: absence proves something only among equals.
-    let all_read = known.iter().all(|(.., read)| *read);
-    let none_read = known.iter().all(|(.., read)| !read);
+    let all_read = known.iter().all(|k| k.read);
+    let none_read = known.iter().all(|k| !k.read);
     for name in names {
-        let mut v = Values::default();
-        for (pod, mine, read) in &known {
-            match mine.get(name) {
-                Some(Some(value)) => v.by.entry(value.clone()).or_default().push(pod.clone()),
+        let mut by: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut unset = Vec::new();
+        for k in &known {
+            match k.vars.get(name) {
+                Some(Some(value)) => by.entry(value).or_default().push(k.pod.to_owned()),
                 Some(None) => {}
-                None if *read || all_read || none_read => v.unset.push(pod.clone()),
+                None if k.read || all_read || none_read => unset.push(k.pod.to_owned()),
                 None => {}
             }
         }
-        out.insert(name.clone(), v);
+        let by = by.into_iter().map(|(v, pods)| (v.to_owned(), pods));
+        let values = Values {
+            by: by.collect(),
+            unset,
+        };
+        out.insert(name.to_owned(), values);
     }
     out
 }

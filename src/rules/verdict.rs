@@ -1,10 +1,14 @@
 //! The verdict over each workload and over all, and the sentence that goes with it.
 
+use std::collections::BTreeSet;
+
 use super::findings::ranges;
 use super::scene::{
     CommState, Evidence, Finding, ProcessView, Scene, Severity, Stage, Verdict, Workload,
 };
 use crate::model::Model;
+use crate::model::speakers::Speaker;
+use crate::parse::vllm::{Edge, Phase, ProcKind};
 
 /// Errors after which nothing goes on without someone acting.
 const FATAL: &[&str] = &[
@@ -85,6 +89,26 @@ fn nothing(scene: &Scene) -> String {
     format!(
         "no NCCL line in {lines} lines: set NCCL_DEBUG=INFO in the pods to see which transports NCCL chooses"
     )
+}
+
+/// Ranks that have printed the last line of their start-up, in logs without the engine or the server that alone
+/// says what follows: a pod that joins another one's engine (vllm.md 1.6 and P12).
+fn through(model: &Model, sources: &BTreeSet<u32>) -> bool {
+    let here = || {
+        let list = model.speakers.list.iter();
+        list.filter(|s| sources.contains(&s.source.0))
+    };
+    // Without a label: the server of an older version, unless it says that it joins a head.
+    let tells = |s: &Speaker| match s.kind() {
+        Some(kind) => matches!(kind, ProcKind::ApiServer | ProcKind::EngineCore),
+        None => !s.is_rank() && s.head.is_none(),
+    };
+    let graphs = |s: &Speaker| {
+        let stage = s.stage.as_ref()?.0;
+        (stage >= Stage::Download).then_some(matches!(s.moved, Some((Phase::Graphs, Edge::End, _))))
+    };
+    let mut ends = here().filter(|s| s.is_rank()).filter_map(graphs).peekable();
+    ends.peek().is_some() && ends.all(|end| end) && !here().any(tells)
 }
 
 fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
@@ -194,6 +218,9 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             .filter(|p| p.stage == Some(Stage::Serving))
             .count();
         let all = w.expected_ranks.map_or(ranks, |n| n as usize);
+        let sources: BTreeSet<u32> = processes()
+            .flat_map(|p| p.sources.iter().copied())
+            .collect();
         let answers = model.speakers.list.iter().any(|s| s.http_up.is_some());
         return if ranks == 0 && answers {
             (Verdict::Healthy, "the server answers".into())
@@ -221,6 +248,19 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             (
                 Verdict::Starting,
                 "vLLM starts, no rank has spoken yet".into(),
+            )
+        } else if serving == 0 && through(model, &sources) {
+            // Theirs is done, and what comes next is another log's to tell.
+            let unseen = match all.saturating_sub(ranks) {
+                0 => "that of their engine is not here".to_owned(),
+                1 => "the log of 1 rank is not here".to_owned(),
+                n => format!("the logs of {n} ranks are not here"),
+            };
+            (
+                Verdict::Unknown,
+                format!(
+                    "{ranks} of {all} ranks are through their start-up; whether they serve, these logs do not say: {unseen}"
+                ),
             )
         } else {
             (Verdict::Starting, format!("{serving} of {all} ranks serve"))

@@ -14,8 +14,9 @@ use super::cluster::{Access, Get, Helper, Seen, jitter};
 use crate::model::event::{
     ContainerKey, ContainerState, Errand, Event, PodKey, PodView, ProbeOutcome,
 };
-use crate::model::pods::{Place, command};
+use crate::model::pods::{Place, command, place};
 use crate::parse::serving;
+use crate::parse::vllm::Ray;
 
 /// Between two looks at a server that answers, and at one that does not.
 const EVERY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(30));
@@ -53,9 +54,14 @@ impl Server {
         if !matches!(c.state, ContainerState::Running { .. }) || pod.deletion.is_some() {
             return None;
         }
-        let first = Place::of(pod).index.is_none_or(|i| i == 0);
-        let settings = command::settings(pod, c);
-        if !first || settings.flag("headless") == Some(true) {
+        let place = Place::of(pod);
+        let first = place.index.is_none_or(|i| i == 0);
+        let told = command::command(pod, c);
+        let settings = told.settings;
+        // Who joins a Ray cluster works for the server on its head.
+        let joins = matches!(told.ray, Some(Ray::Worker { .. }))
+            || (pod.labels.contains_key(place::RAY) && place.group.number > 0);
+        if !first || joins || settings.flag("headless") == Some(true) {
             return None;
         }
         let port = settings.get("port").and_then(|p| p.parse().ok());

@@ -413,6 +413,50 @@ fn forbidden_and_failed_are_verdicts_of_their_own() {
     assert_eq!(c.verdict("check.shm"), CheckVerdict::Fail);
 }
 
+/// Round trips between the pods: short ones pass with the longest named, a long one is doubtful and says between
+/// whom, and what nobody measured is not called short.
+#[test]
+fn round_trips_between_workers_are_judged() {
+    let check = |answers: [&str; 2]| {
+        let mut c = two(&[], &[]);
+        for (pod, answer) in ["llm-0", "llm-1"].into_iter().zip(answers) {
+            c.answer("reach", Some(pod), answer);
+        }
+        let checks = c.scene().checks;
+        let reach = checks.into_iter().find(|k| k.id == "check.reach").unwrap();
+        (reach.verdict, reach.output, reach.subject)
+    };
+    let there = |tool: &str, peer: u8, came: &str| {
+        format!("tool | {tool}\ntcp | 10.42.0.{peer} | 29501 | {came} | \n")
+    };
+    let back = there("python3", 10, "refused | 0.3");
+    let (verdict, said, _) = check([&there("python3", 11, "open | 0.7"), &back]);
+    assert_eq!(verdict, CheckVerdict::Pass);
+    assert_eq!(
+        said,
+        "2 of 2 connections answered (1 open, 1 refused: reached, nothing listens); slowest 0.7 ms"
+    );
+    // At the limit it is well, beyond it is not, and nobody is accused but the pair.
+    let (verdict, ..) = check([&there("python3", 11, "open | 50.0"), &back]);
+    assert_eq!(verdict, CheckVerdict::Pass);
+    let (verdict, said, whom) = check([&there("python3", 11, "open | 81.6"), &back]);
+    assert_eq!((verdict, whom.as_str()), (CheckVerdict::Warn, "llm-0"));
+    assert_eq!(said, "llm-0: 82 ms to llm-1: far, or the way is crowded");
+    // bash reaches its peers and measures nothing.
+    let (verdict, said, _) = check([&there("bash", 11, "open | "), &there("bash", 10, "open | ")]);
+    assert_eq!(verdict, CheckVerdict::Pass);
+    assert!(
+        said.ends_with("how long they take is not known without python3"),
+        "{said}"
+    );
+    // Nothing in the image connects; or one pod's answer is awaited: neither passes.
+    let (verdict, _, whom) = check(["tool | none\n", &back]);
+    assert_eq!((verdict, whom.as_str()), (CheckVerdict::Unknown, "llm-0"));
+    let mut c = two(&[], &[]);
+    c.answer("reach", Some("llm-1"), &back);
+    assert_eq!(c.verdict("check.reach"), CheckVerdict::Waiting);
+}
+
 /// Two faults at once: both are there, in the order of their weight, and neither is folded under the other.
 #[test]
 fn two_faults_stand_side_by_side() {

@@ -1,10 +1,13 @@
 //! What is said of the embedded cluster's accidents is true and does not contradict itself.
 
-use ncclscope::model::event::Stamped;
+use std::collections::BTreeSet;
+
+use ncclscope::model::event::{Event, SourceEvent, Stamped};
 use ncclscope::model::{Model, update};
-use ncclscope::rules::scene::{CheckVerdict, CommState, Finding, Glyph, Scene, Verdict};
+use ncclscope::panes;
+use ncclscope::rules::scene::{CheckVerdict, CommState, Finding, Glyph, Scene, Stage, Verdict};
 use ncclscope::sources::sim;
-use ncclscope::theme::{Depth, Terminal, Theme};
+use ncclscope::theme::{Depth, Role, Terminal, Theme};
 
 use crate::stage;
 
@@ -183,32 +186,121 @@ fn the_watchdog_explains_whom_it_ends() {
     }
 }
 
-/// One pod's log of two: what it shows is healthy, and it says what is missing.
-#[test]
-fn half_the_logs_of_a_healthy_job_are_healthy_as_far_as_they_go() {
+/// What one pod's logs of a scenario prove, up to `upto` nanoseconds after its start.
+fn alone(name: &str, pod: &str, upto: Option<i64>) -> Scene {
+    let s = sim::load(name).unwrap();
+    let mut ours = BTreeSet::new();
     let mut model = Model::default();
-    let s = sim::load("healthy").unwrap();
-    let first = sim::events(&s).into_iter().find_map(|(_, e)| match e {
-        ncclscope::model::event::Event::Log(l) => Some(l.source),
-        _ => None,
-    });
     for (seq, (at, event)) in (1..).zip(sim::events(&s)) {
-        use ncclscope::model::event::{Event, SourceEvent};
-        let ours = match &event {
-            Event::Log(l) => Some(l.source) == first,
-            Event::Source(SourceEvent::Opened(id, _)) => Some(*id) == first,
+        if upto.is_some_and(|n| at > s.start_ns() + n) {
+            break;
+        }
+        let mine = match &event {
+            Event::Log(l) => ours.contains(&l.source),
+            Event::Source(SourceEvent::Opened(id, info)) => {
+                let here = info.container.as_ref().is_some_and(|c| c.pod.name == pod);
+                if here {
+                    ours.insert(*id);
+                }
+                here
+            }
             _ => false,
         };
-        if ours {
+        if mine {
             update(&mut model, Stamped { seq, at, event });
         }
     }
-    let s = Scene::of(&model);
+    Scene::of(&model)
+}
+
+/// One pod's log of two: what it shows is healthy, and it says what is missing.
+#[test]
+fn half_the_logs_of_a_healthy_job_are_healthy_as_far_as_they_go() {
+    let s = alone("healthy", "mixtral-0", None);
     assert_eq!(s.verdict, Verdict::Healthy, "{}", s.summary);
     assert_eq!(
         s.summary,
         "the server answers and 4 of 8 ranks serve, as far as these logs show: the logs of 4 ranks are not here"
     );
+}
+
+/// The pod that joins another one's engine never says that it serves: neither does the verdict, nor that it starts.
+#[test]
+fn a_log_without_the_engine_does_not_say_whether_it_serves() {
+    let s = alone("healthy", "mixtral-0-1", None);
+    assert_eq!(
+        (s.verdict, s.summary.as_str()),
+        (
+            Verdict::Unknown,
+            "4 of 8 ranks are through their start-up; whether they serve, these logs do not say: the logs of 4 ranks are not here"
+        )
+    );
+    // As long as its ranks are on their way, that is proven.
+    let mut seen = BTreeSet::new();
+    for second in (10..60).step_by(5) {
+        let s = alone("healthy", "mixtral-0-1", Some(second * 1_000_000_000));
+        seen.insert(s.summary.clone());
+        if s.processes
+            .iter()
+            .any(|p| p.stage.is_some_and(|s| s < Stage::Graphs) && !p.quiet)
+        {
+            assert_eq!(s.verdict, Verdict::Starting, "{second} s: {}", s.summary);
+        }
+    }
+    assert!(seen.contains("0 of 8 ranks serve"), "{seen:?}");
+}
+
+/// A stack can only be asked of a process that runs: afterwards its log is what there is.
+#[test]
+fn nobody_is_asked_for_the_stack_of_a_process_that_has_ended() {
+    let s = sim::load("watchdog-timeout").unwrap();
+    let mut model = Model::default();
+    let mut offered = Vec::new();
+    let mut found = false;
+    for (seq, (at, event)) in (1..).zip(sim::events(&s)) {
+        let pod = matches!(event, Event::Pod(_));
+        let log = matches!(event, Event::Log(_));
+        update(&mut model, Stamped { seq, at, event });
+        if at < s.start_ns() + 600_000_000_000 || !(pod || log) {
+            continue;
+        }
+        let scene = Scene::of(&model);
+        let Some(dog) = scene
+            .findings
+            .iter()
+            .find(|f| f.id == "nccl.watchdog-timeout")
+        else {
+            continue;
+        };
+        found = true;
+        let rank = scene
+            .processes
+            .iter()
+            .find(|p| p.global_rank == Some(5))
+            .unwrap();
+        let stack = dog.fix.iter().any(|f| f.contains("py-spy"));
+        let log = dog
+            .fix
+            .iter()
+            .any(|f| f.contains(" logs ") && f.ends_with(&rank.place()));
+        if dog.ranks == [5] {
+            assert_eq!(stack, rank.alive != Some(false), "{:?}", dog.fix);
+            assert_eq!(log, !stack, "{:?}", dog.fix);
+            offered.push(stack);
+        }
+    }
+    assert!(found);
+    offered.dedup();
+    assert_eq!(offered, [true, false], "while it runs, and no longer");
+}
+
+/// The tab of the ranks counts what is wrong: who only waits for another is not.
+#[test]
+fn the_badge_counts_who_hangs_and_not_who_waits() {
+    let s = scene("hang-after-init");
+    assert!(s.processes.iter().any(|p| p.still.is_some_and(|s| s.waits)));
+    assert_eq!((panes::ranks::PANE.badge)(&s), Some((1, Role::Warn)));
+    assert_eq!((panes::ranks::PANE.badge)(&scene("healthy")), None);
 }
 
 /// The ladder puts whom the finding proves on top, not those who merely wait for it.

@@ -190,4 +190,14 @@ fn servers_are_looked_for_where_they_are() {
         9002
     );
     assert_eq!(Server::of(&pod("llm", &["serve", "m", "--headless"])), None);
+    // Workers of a Ray cluster have GPUs and no server, whoever started them.
+    let joins = pod("llm-1", &["ray start --address=llm-0:6379 --block"]);
+    assert_eq!(Server::of(&joins), None);
+    let mut kube = pod("llm-worker", &["$KUBERAY_GEN_RAY_START_CMD"]);
+    kube.labels.insert("ray.io/cluster".into(), "llm".into());
+    kube.labels
+        .insert("ray.io/node-type".into(), "worker".into());
+    assert_eq!(Server::of(&kube), None);
+    kube.labels.insert("ray.io/node-type".into(), "head".into());
+    assert_eq!(Server::of(&kube).unwrap().port, 8000);
 }

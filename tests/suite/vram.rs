@@ -130,6 +130,20 @@ fn slow_and_stalled_differ() {
     assert!(g.filled < g.expected_weights);
 }
 
+/// Samplers that fall silent prove no stall: the last thing seen was a load that went on.
+#[test]
+fn what_nobody_looks_at_any_more_has_not_stalled() {
+    let (mut model, _) = played("loading-slow", 150, (120, 40));
+    let at = model.now + 120 * SECOND;
+    let event = Event::Tick;
+    update(&mut model, Stamped { seq: 0, at, event });
+    let scene = Scene::of(&model);
+    stage::act(&scene, &mut model, &[Command::Pane("vram".into())]);
+    let shot = stage::photograph(&scene, &model);
+    assert!(!shot.contains("stalled"), "{shot}");
+    assert!(shot.contains("no sample 2m 00s"), "{shot}");
+}
+
 /// What was there before the rank came is somebody else's, and only there.
 #[test]
 fn a_leftover_process_is_seen_before_the_rank_comes() {

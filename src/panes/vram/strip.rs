@@ -37,7 +37,7 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     // A node a line; the GPU that needs eyes on its own.
     let mut rows: Vec<(String, Vec<&GpuView>)> = Vec::new();
     for g in gpus {
-        let alone = bad(g, now).is_some();
+        let alone = bad(g).is_some();
         let rank = g
             .global_rank
             .map_or_else(|| place(g).to_owned(), |r| format!("rank {r}"));
@@ -47,7 +47,7 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
             None => rows.push((key, vec![g])),
         }
     }
-    rows.sort_by_key(|(_, list)| !list.iter().any(|g| bad(g, now).is_some()));
+    rows.sort_by_key(|(_, list)| !list.iter().any(|g| bad(g).is_some()));
     let lines = usize::from(area.height - 1);
     let hidden = rows.len() > lines;
     let lines = if hidden { lines - 1 } else { lines };
@@ -60,8 +60,8 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         .min(20);
     let mut y = area.y + 1;
     for (key, list) in rows.iter().take(lines) {
-        let worst = list.iter().find(|g| bad(g, now).is_some());
-        let role = worst.and_then(|g| bad(g, now)).unwrap_or(Role::Text);
+        let worst = list.iter().find(|g| bad(g).is_some());
+        let role = worst.and_then(|g| bad(g)).unwrap_or(Role::Text);
         pen.text(area.x, y, who, &parts::tail(key, who), role);
         let used: u64 = list.iter().filter_map(|g| g.used).sum();
         let total: u64 = list.iter().filter_map(|g| g.total).sum();

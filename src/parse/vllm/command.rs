@@ -164,7 +164,8 @@ impl Reader<'_> {
                 {
                     return self.vllm(rest, true);
                 }
-                "vllm" => return self.vllm(rest, false),
+                // Elsewhere it is a name of something: `cd /opt/vllm`, `pip install vllm`.
+                "vllm" if i == 0 => return self.vllm(rest, false),
                 "torchrun" => return self.torchrun(rest),
                 "ray" if next == Some("start") => return self.ray(rest),
                 "multi-node-serving.sh" | "multi_node_serving.sh" => return self.multi_node(rest),

@@ -287,7 +287,7 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
         .members
         .list
         .iter()
-        .filter(|m| !m.settings.pairs.is_empty())
+        .filter(|m| !m.command.settings.pairs.is_empty())
         .collect();
     if serving.is_empty() {
         let text = "no command line here starts vLLM in words that can be read";
@@ -303,14 +303,16 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
         for name in FLAGS_EQUAL {
             let mut v = Values::default();
             for m in members {
-                let known = m.settings.get(name).filter(|t| !t.contains('$'));
+                let known = m.command.settings.get(name).filter(|t| !t.contains('$'));
                 match known {
                     Some(value) => {
                         v.by.entry(value.to_owned())
                             .or_default()
                             .push(m.pod.name.clone())
                     }
-                    None if m.settings.get(name).is_none() => v.unset.push(m.pod.name.clone()),
+                    None if m.command.settings.get(name).is_none() => {
+                        v.unset.push(m.pod.name.clone())
+                    }
                     None => {}
                 }
             }
@@ -322,7 +324,7 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
         for name in FLAGS_DIFFER {
             let mut holders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
             for m in members {
-                if let Some(value) = m.settings.get(name).filter(|t| !t.contains('$')) {
+                if let Some(value) = m.command.settings.get(name).filter(|t| !t.contains('$')) {
                     holders.entry(value).or_default().push(m.pod.name.clone());
                 }
             }
@@ -334,7 +336,7 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
         let Some(lead) = members.first() else {
             continue;
         };
-        let size = |name: &str| lead.settings.num(name).unwrap_or(1);
+        let size = |name: &str| lead.command.settings.num(name).unwrap_or(1);
         let nodes = size("nnodes");
         let several = nodes > 1 || members.len() == 1;
         let world = size("tensor_parallel_size")

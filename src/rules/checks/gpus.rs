@@ -92,7 +92,7 @@ pub(super) fn memory(look: &Look<'_>) -> Seen {
                 .map_or("no GPU is listed", |t| t.why.as_str());
             tally.unknown(&pod, why);
         }
-        for f in judge::foreign(look.scene, g.member, g.answer) {
+        for f in judge::foreign(look.processes(g.member), g.member, g.answer) {
             tally.warn(&pod, f.text);
         }
         for gpu in &g.answer.gpus {

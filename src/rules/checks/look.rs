@@ -8,8 +8,8 @@ use crate::model::probes::Probed;
 use crate::parse::At;
 use crate::parse::probe::Answer;
 use crate::rules::findings::fix::Target;
-use crate::rules::probes::{Member, Members, get, members};
-use crate::rules::scene::{CheckVerdict, Scene};
+use crate::rules::probes::{ByPod, Member, Members, by_pod, get};
+use crate::rules::scene::{CheckVerdict, ProcessView, Scene};
 
 /// Lines of what came back that are kept.
 const LINES: usize = 12;
@@ -18,8 +18,9 @@ const LINES: usize = 12;
 pub(in crate::rules) struct Look<'a> {
     pub scene: &'a Scene,
     pub model: &'a Model,
-    pub members: Members<'a>,
+    pub members: &'a Members<'a>,
     pub target: Target,
+    pub by_pod: ByPod<'a>,
 }
 
 /// What a judge saw.
@@ -99,13 +100,20 @@ impl<T> Got<'_, '_, T> {
 }
 
 impl<'a> Look<'a> {
-    pub fn of(scene: &'a Scene, model: &'a Model) -> Self {
+    pub fn of(scene: &'a Scene, model: &'a Model, members: &'a Members<'a>) -> Self {
         Self {
             scene,
             model,
-            members: members(&model.pods),
+            members,
             target: Target::of(model),
+            by_pod: by_pod(scene),
         }
+    }
+
+    /// The processes of a pod.
+    pub fn processes(&self, m: &Member<'_>) -> &[&'a ProcessView] {
+        let here = self.by_pod.get(m.pod.name.as_str());
+        here.map_or(&[], Vec::as_slice)
     }
 
     /// There are pods to look at, or will be.
@@ -142,13 +150,12 @@ impl<'a> Look<'a> {
         };
         for member in &self.members.list {
             let name = member.pod.name.clone();
-            let place = member.key();
             // What a container said before it ended stands; what was said by an earlier life does not.
             let stale = |p: &Probed| {
                 let since = member.running();
                 p.at > 0 && since.is_some_and(|since| p.at < since)
             };
-            let probed = self.model.probes.at(probe, Some(&place));
+            let probed = self.model.probes.at(probe, Some(&member.key));
             let Some(probed) = probed.filter(|p| !stale(p)) else {
                 out.waiting.push(name);
                 continue;

@@ -97,7 +97,7 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
         f.title = format!("the container of {} ended", k.name);
         f.cause =
             "Its log ends without a word about it: killed by a signal, or from outside.".into();
-        let target = super::fix::Target::of(view.model);
+        let target = &view.target;
         f.fix = vec![target.log(&k.name), target.describe(&k.name)];
         found.push(f);
     }

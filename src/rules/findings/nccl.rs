@@ -210,9 +210,10 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     system::shm(view, notices, out);
     system::completion(view, notices, out);
     watchdog::watchdog(view, notices, out);
+    let elsewhere = paths::Elsewhere::default();
     for c in &view.scene.communicators {
-        paths::without_gdr(view, c, out);
-        paths::shm_despite_p2p(view, c, notices, out);
+        paths::without_gdr(view, &elsewhere, c, out);
+        paths::shm_despite_p2p(view, &elsewhere, c, notices, out);
         paths::interfaces(view, c, out);
         stuck::behind(view, c, out);
         stuck::stuck_init(view, c, out);

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fix::Target;
 use super::{View, earlier, first_lines};
 use crate::rules::comms::line_ref;
 use crate::rules::rating::is_socket;
@@ -137,7 +136,7 @@ pub fn same_host_net(view: &View<'_>, out: &mut Vec<Finding>) {
                     "{count}: the topology search preferred the NIC, which can be right on this machine."
                 ),
             };
-            let target = Target::of(view.model);
+            let target = &view.target;
             let switches = p2p.iter().chain(&shm);
             f.fix
                 .extend(switches.map(|(name, _)| target.env(name, None)));

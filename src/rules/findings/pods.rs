@@ -5,7 +5,7 @@ mod ended;
 
 pub use self::ended::dead;
 use super::View;
-use super::fix::{Target, sh};
+use super::fix::sh;
 use super::trouble::Notice;
 use super::vllm::short;
 use crate::model::event::{ContainerState, KubeEvent, PodKey, PodView};
@@ -81,7 +81,7 @@ fn pending(view: &View<'_>, key: &PodKey, pod: &PodView, out: &mut Vec<Finding>)
     if pod.phase != "Pending" || pod.deletion.is_some() {
         return;
     }
-    let target = Target::of(view.model);
+    let target = &view.target;
     let now = view.scene.now.map(|a| a.ns);
     let condition = pod
         .conditions
@@ -282,7 +282,7 @@ fn image(view: &View<'_>, key: &PodKey, pod: &PodView, out: &mut Vec<Finding>) {
             "image: <an existing tag or digest>",
         )
     };
-    let target = Target::of(view.model);
+    let target = &view.target;
     f.title = format!("{} has no image: {why}", key.name);
     f.cause = format!(
         "{} of container {} can't be pulled: {}",
@@ -323,7 +323,7 @@ fn refused(view: &View<'_>, out: &mut Vec<Finding>) {
         short(&e.message)
     );
     f.cause = "A quota, an admission webhook or a security policy refuses them; the pods do not exist at all.".into();
-    let target = Target::of(view.model);
+    let target = &view.target;
     f.fix = vec![
         target.kubectl("describe resourcequota"),
         target.kubectl(&format!(

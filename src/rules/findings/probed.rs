@@ -13,7 +13,7 @@ use super::trouble::Notice;
 use crate::parse::probe::Answer;
 use crate::parse::{At, Nanos};
 use crate::rules::devices;
-use crate::rules::probes::{Member, members};
+use crate::rules::probes::Member;
 use crate::rules::scene::{Class, Evidence, Finding, GpuView, Severity};
 use crate::rules::variables::{self, Over};
 
@@ -24,12 +24,12 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     if view.model.pods.is_empty() {
         return;
     }
-    let all = members(&view.model.pods);
     env_skew(view, out);
-    policy::network_policy(view, &all, out);
-    for m in &all.list {
+    policy::network_policy(view, view.members, out);
+    let taken = memory::taken(view);
+    for m in &view.members.list {
         gpus(view, m, out);
-        memory::foreign(view, m, out);
+        memory::foreign(view, m, &taken, out);
         files::model_files(view, m, out);
     }
 }
@@ -37,7 +37,7 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
 /// What the newest answer of a probe in this container says, and when it came. An earlier life's says nothing.
 fn answer<'a>(view: &View<'a>, m: &Member<'_>, probe: &str) -> Option<(&'a Answer, Option<At>)> {
     let since = m.running()?;
-    let probed = view.model.probes.at(probe, Some(&m.key()))?;
+    let probed = view.model.probes.at(probe, Some(&m.key))?;
     if probed.at > 0 && probed.at < since {
         return None;
     }
@@ -135,7 +135,7 @@ fn env_skew(view: &View<'_>, out: &mut Vec<Finding>) {
             || format!("{name} must be equal in every pod of one job."),
             |d| format!("{} It must be equal in every pod of one job.", d.means),
         );
-        let target = Target::of(view.model);
+        let target = &view.target;
         f.fix = align(&target, name, &sides);
         f.fix.push(target.pods());
         out.push(f);
@@ -170,7 +170,7 @@ fn gpus(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
     let Some((Answer::Gpus(g), since)) = answer(view, m, "gpus") else {
         return;
     };
-    let target = Target::of(view.model);
+    let target = &view.target;
     if let Some(bad) = devices::count(m, g) {
         let proof = Evidence::Check(format!("check.gpus in {}: {}", m.pod.name, bad.proof));
         let mut f = about(

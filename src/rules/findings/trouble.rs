@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fix::Target;
+use super::fix::{Target, sh};
 use super::{View, earlier};
-use crate::model::event::Feed;
+use crate::model::event::{ContainerState, Feed, PodKey};
 use crate::parse::fact::WarnKind;
 use crate::parse::vllm::{Fault, FaultKind, Severity as Level, Torch};
 use crate::rules::comms::line_ref;
@@ -196,7 +196,7 @@ pub struct Case<'v, 'a> {
     /// Who they come from: `llm-1 and 2 more`.
     pub place: String,
     /// What fixes are about.
-    pub target: Target,
+    pub target: &'v Target,
 }
 
 /// What a finding says about its case: title, cause, fixes.
@@ -231,7 +231,7 @@ impl<'v, 'a> Case<'v, 'a> {
             view,
             list,
             place,
-            target: Target::of(view.model),
+            target: &view.target,
         }
     }
 
@@ -348,6 +348,39 @@ impl<'a> View<'a> {
                     .map(|s| s.name.clone())
             })
             .unwrap_or_else(|| "?".into())
+    }
+
+    /// How to see where a process stands: its stack, while it runs. Once it has ended nobody is left to be asked,
+    /// and its log is what there is.
+    pub fn stack(&self, p: &ProcessView) -> String {
+        if self.is_over(p) {
+            return self.target.log(&p.place());
+        }
+        let pid = p.pid.map_or_else(|| "<pid>".into(), |p| p.to_string());
+        self.target.kubectl(&format!(
+            "exec {} -- py-spy dump --pid {pid}",
+            sh(&p.place())
+        ))
+    }
+
+    /// It has ended, or its container has begun another life since its last line.
+    fn is_over(&self, p: &ProcessView) -> bool {
+        let later = || {
+            let key = PodKey {
+                namespace: p.namespace.clone()?,
+                name: p.pod.clone()?,
+            };
+            let pod = self.model.pods.get(&key)?;
+            let name = p.container.as_ref()?;
+            let container = pod.containers.iter().find(|c| c.name == *name)?;
+            match (&container.state, p.last_at) {
+                (ContainerState::Running { since: Some(since) }, Some(last)) if last.exact => {
+                    Some(*since > last.ns)
+                }
+                _ => None,
+            }
+        };
+        p.alive == Some(false) || later() == Some(true)
     }
 
     /// Index of the workload of a process.

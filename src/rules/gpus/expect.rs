@@ -1,5 +1,7 @@
 //! What a GPU should hold: weights by the model's size and the layout, the limit by vLLM's setting.
 
+use std::collections::BTreeMap;
+
 use super::{CRAWL, SECOND, SMALL, WINDOW, loaded, loads};
 use crate::model::Model;
 use crate::model::gpus::Gpu;
@@ -16,7 +18,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// Memory that a rank takes before the weights where nobody saw it: CUDA, torch, NCCL (vllm.md 8.5).
 const USUAL_BEFORE: u64 = 3 << 29;
 /// What is known of the model and of vLLM's settings.
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
     /// Bytes per GPU and what says so.
     share: Option<(u64, String)>,
     /// What ranks measured after they had loaded, by pipeline stage.
@@ -25,6 +27,8 @@ pub(super) struct Plan {
     utilization: Option<(f64, bool)>,
     /// How far those who speak are.
     furthest: Option<Stage>,
+    /// vLLM's processes by the source of their lines: every GPU asks for those of its rank.
+    speakers: BTreeMap<u32, Vec<&'a Speaker>>,
 }
 
 #[expect(
@@ -36,8 +40,8 @@ fn bytes(gib: f64) -> u64 {
     (gib.max(0.0) * GIB) as u64
 }
 
-impl Plan {
-    pub(super) fn of(model: &Model, sizes: Option<Sizes>, furthest: Option<Stage>) -> Self {
+impl<'a> Plan<'a> {
+    pub(super) fn of(model: &'a Model, sizes: Option<Sizes>, furthest: Option<Stage>) -> Self {
         let speakers = &model.speakers.list;
         let logged = speakers.iter().find_map(|s| s.checkpoint_gib).map(bytes);
         let index = model.gpus.model_bytes().map(|b| (Basis::Index, b));
@@ -58,6 +62,10 @@ impl Plan {
             let from = format!("{from}: {gb:.1} GB by TP {} × PP {}", s.tp, s.pp);
             Some((whole.checked_div(parts)?, from))
         });
+        let mut by_source: BTreeMap<u32, Vec<&Speaker>> = BTreeMap::new();
+        for s in speakers {
+            by_source.entry(s.source.0).or_default().push(s);
+        }
         let measured = speakers
             .iter()
             .filter_map(|s| Some((stage_of(s), bytes(s.model_gib?))))
@@ -67,6 +75,7 @@ impl Plan {
             measured,
             utilization: utilization(model),
             furthest,
+            speakers: by_source,
         }
     }
 
@@ -81,14 +90,7 @@ impl Plan {
     }
 
     /// Fills in what the GPU of this rank should hold and how far it is.
-    pub(super) fn lay(
-        &self,
-        view: &mut GpuView,
-        gpu: &Gpu,
-        p: &ProcessView,
-        model: &Model,
-        now: Nanos,
-    ) {
+    pub(super) fn lay(&self, view: &mut GpuView, gpu: &Gpu, p: &ProcessView, now: Nanos) {
         if let Some((expected, from)) = self.of_rank(p) {
             view.expected_weights = Some(expected);
             view.expected_from = Some(from);
@@ -107,7 +109,7 @@ impl Plan {
                 .map(|((u, _), total)| (total as f64 * u.clamp(0.0, 1.0)) as u64);
         }
         view.loading = loads(p, self.furthest);
-        let moments = Moments::of(model, p);
+        let moments = Moments::of(&self.speakers, p);
         view.other = other(gpu, &moments);
         let began = moments.weights.and_then(|t| before(gpu, t));
         view.before_weights = began;
@@ -204,13 +206,10 @@ struct Moments {
 }
 
 impl Moments {
-    fn of(model: &Model, p: &ProcessView) -> Self {
+    fn of(speakers: &BTreeMap<u32, Vec<&Speaker>>, p: &ProcessView) -> Self {
         let of_rank = || {
-            model
-                .speakers
-                .list
-                .iter()
-                .filter(|s| p.sources.contains(&s.source.0) && s.incarnation == p.incarnation)
+            let here = p.sources.iter().filter_map(|s| speakers.get(s)).flatten();
+            here.filter(|s| s.incarnation == p.incarnation)
         };
         let first = |stages: &[Stage], same: bool| {
             of_rank()

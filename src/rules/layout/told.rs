@@ -211,7 +211,7 @@ struct Statement {
 /// A pod with what its command line starts.
 pub(super) struct Pod<'a> {
     pub(super) member: &'a Member<'a>,
-    pub(super) command: Command,
+    pub(super) command: &'a Command,
 }
 
 /// Gathers who says what, and puts the pods on their seats.
@@ -219,7 +219,7 @@ pub(super) struct Pod<'a> {
 pub fn of(scene: &Scene, model: &Model, members: &Members<'_>, sizes: Option<Sizes>) -> Layout {
     let mut groups: BTreeMap<&Group, Vec<Pod<'_>>> = BTreeMap::new();
     for member in &members.list {
-        let command = command::command(member.pod, member.container);
+        let command = &member.command;
         let starts = command.vllm || command.ray.is_some() || command.torchrun.is_some();
         if starts || member.container.gpus > 0 {
             let pod = Pod { member, command };
@@ -249,9 +249,10 @@ pub fn of(scene: &Scene, model: &Model, members: &Members<'_>, sizes: Option<Siz
     if engines.is_empty() {
         let said = logged(model, &|_| true);
         if !said.is_empty() {
+            let said: Vec<&Statement> = said.iter().collect();
             engines.push(Engine {
                 group: None,
-                values: settled(&ENGINE, &said, &[]),
+                values: settled(&ENGINE, &said, &Names::default()),
                 open: None,
                 seats: Vec::new(),
             });
@@ -278,15 +279,20 @@ fn engine(
         from_command(p, &mut said);
         from_env(p, pods.len(), &scene.variables, &mut said);
     }
-    let values = settled(&ENGINE, &said, pods);
+    let known = Names::of(pods);
+    let mut by_place: BTreeMap<&str, Vec<&Statement>> = BTreeMap::new();
+    for s in &said {
+        by_place.entry(&s.place).or_default().push(s);
+    }
     let mine: Vec<Vec<Told>> = pods
         .iter()
         .map(|p| {
-            let own = |s: &&Statement| s.place == p.member.pod.name;
-            let own: Vec<Statement> = said.iter().filter(own).cloned().collect();
-            settled(&POD, &own, pods)
+            let own = by_place.get(p.member.pod.name.as_str());
+            settled(&POD, own.map_or(&[], Vec::as_slice), &known)
         })
         .collect();
+    let all: Vec<&Statement> = said.iter().collect();
+    let values = settled(&ENGINE, &all, &known);
     let elsewhere = || pods.iter().find_map(|p| startup::left_open(p.member));
     let open = sizes.is_none().then(elsewhere).flatten();
     let why = open.as_deref();
@@ -467,7 +473,7 @@ fn from_env(
 }
 
 /// One value a name: the most trusted voice's, in rank order of the pods; who agrees, and who does not.
-fn settled(names: &[Source], said: &[Statement], pods: &[Pod<'_>]) -> Vec<Told> {
+fn settled(names: &[Source], said: &[&Statement], known: &Names<'_>) -> Vec<Told> {
     let mut out = Vec::new();
     for (name, ..) in names {
         let mine = || said.iter().filter(|s| s.name == *name);
@@ -478,7 +484,7 @@ fn settled(names: &[Source], said: &[Statement], pods: &[Pod<'_>]) -> Vec<Told> 
         let mut also: Vec<Voice> = Vec::new();
         let mut against: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for s in mine() {
-            match same(name, &first.value, &s.value, pods) {
+            match same(name, &first.value, &s.value, known) {
                 Some(true) if s.voice != first.voice && !also.contains(&s.voice) => {
                     also.push(s.voice)
                 }
@@ -514,8 +520,43 @@ fn settled(names: &[Source], said: &[Statement], pods: &[Pod<'_>]) -> Vec<Told> 
     out
 }
 
+/// The pods of an engine by what they are called: the first one of each address and of each name.
+#[derive(Default)]
+struct Names<'a> {
+    ips: BTreeMap<&'a str, (usize, &'a str)>,
+    names: BTreeMap<&'a str, (usize, &'a str)>,
+}
+
+fn is_number(text: &str) -> bool {
+    text.parse::<core::net::IpAddr>().is_ok()
+}
+
+impl<'a> Names<'a> {
+    fn of(pods: &[Pod<'a>]) -> Self {
+        let mut known = Self::default();
+        for (i, pod) in pods.iter().map(|p| p.member.pod).enumerate() {
+            let place = (i, pod.name.as_str());
+            if let Some(ip) = &pod.pod_ip {
+                known.ips.entry(ip).or_insert(place);
+            }
+            for name in std::iter::once(&pod.name).chain(&pod.hostname) {
+                known.names.entry(name).or_insert(place);
+            }
+        }
+        known
+    }
+
+    /// The pod that an address means.
+    fn pod(&self, address: &str) -> Option<&'a str> {
+        let label = address.split('.').next().unwrap_or(address);
+        let named = self.names.get(label).filter(|_| !is_number(address));
+        let both = self.ips.get(address).into_iter().chain(named);
+        both.min().map(|(_, name)| *name)
+    }
+}
+
 /// Whether two values mean the same; nothing where that can't be told.
-fn same(name: &str, a: &str, b: &str, pods: &[Pod<'_>]) -> Option<bool> {
+fn same(name: &str, a: &str, b: &str, known: &Names<'_>) -> Option<bool> {
     if a == b {
         return Some(true);
     }
@@ -525,19 +566,9 @@ fn same(name: &str, a: &str, b: &str, pods: &[Pod<'_>]) -> Option<bool> {
             _ => Some(a.eq_ignore_ascii_case(b)),
         };
     }
-    let number = |t: &str| t.parse::<core::net::IpAddr>().is_ok();
-    let here = |t: &str| {
-        let label = t.split('.').next().unwrap_or(t);
-        pods.iter().find_map(|p| {
-            let pod = p.member.pod;
-            let ip = pod.pod_ip.as_deref() == Some(t);
-            let named = pod.name == label || pod.hostname.as_deref() == Some(label);
-            (ip || (named && !number(t))).then_some(pod.name.as_str())
-        })
-    };
-    match (here(a), here(b)) {
+    match (known.pod(a), known.pod(b)) {
         (Some(a), Some(b)) => Some(a == b),
-        _ if number(a) && number(b) => Some(false),
+        _ if is_number(a) && is_number(b) => Some(false),
         // A name may be that of a Service, or short for the other.
         _ => None,
     }

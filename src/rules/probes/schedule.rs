@@ -54,7 +54,7 @@ impl Schedule {
     pub fn want(&mut self, probes: &[&str], pods: &Pods) {
         for m in members(pods).list {
             for p in PROBES.iter().filter(|p| probes.contains(&p.name)) {
-                self.wanted.insert((p.name, m.key()));
+                self.wanted.insert((p.name, m.key.clone()));
             }
         }
     }
@@ -73,7 +73,7 @@ impl Schedule {
                 if out.len() >= most {
                     return out;
                 }
-                let container = m.key();
+                let container = m.key.clone();
                 let wanted = (probe.name, container.clone());
                 let asked = self.wanted.contains(&wanted);
                 if !is_due(probe, m, &container, probes, now, asked) {

@@ -1,38 +1,127 @@
 //! What is known of the conditions: from lines, from pod specs, from labels of nodes.
 
-use super::Conditions;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use super::{Conditions, Release};
 use crate::model::Model;
 use crate::model::event::{NodeView, PodKey};
 use crate::model::speakers::Speaker;
 use crate::parse::vllm::{Route, release};
 use crate::rules::comms::Unit;
-use crate::rules::scene::{GroupView, ProcessView, Scene};
+use crate::rules::scene::{Communicator, GroupView, ProcessView, Scene};
 
-/// Members of a group with what they say; empty where ranks name no process.
-fn members<'a>(
+/// A member of a group, and what it says.
+type Member<'a> = (&'a ProcessView, &'a [&'a Speaker]);
+
+/// Everything that is asked for every group, looked up once.
+pub struct Roster<'a> {
     scene: &'a Scene,
     model: &'a Model,
-    units: &'a [Unit],
-    g: &'a GroupView,
-) -> Vec<(&'a ProcessView, Vec<&'a Speaker>)> {
-    scene
-        .processes
-        .iter()
-        .zip(units)
-        .filter(|(p, _)| p.global_rank.is_some_and(|r| g.global_ranks.contains(&r)))
-        .map(|(p, unit)| {
+    /// What each process says.
+    said: Vec<Vec<&'a Speaker>>,
+    /// Processes by global rank.
+    by_rank: BTreeMap<u32, Vec<usize>>,
+    /// Communicators by key.
+    communicators: BTreeMap<&'a str, &'a Communicator>,
+    /// What holds for everybody, by whoever says it first.
+    version: Option<Release>,
+    nnodes: Option<u64>,
+    custom_disabled: Option<bool>,
+    dtype: Option<&'a str>,
+    /// See [`Roster::products`].
+    products: OnceCell<BTreeMap<(&'a str, &'a str), (usize, (u32, u32))>>,
+}
+
+impl<'a> Roster<'a> {
+    /// Of everybody who is known.
+    pub fn of(scene: &'a Scene, model: &'a Model, units: &[Unit]) -> Self {
+        let said = |unit: &Unit| {
             let list = unit.speakers.iter();
-            let said = list.filter_map(|s| model.speakers.list.get(*s as usize));
-            (p, said.collect())
+            list.filter_map(|s| model.speakers.list.get(*s as usize))
+                .collect()
+        };
+        let mut by_rank: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (i, p) in scene.processes.iter().enumerate().take(units.len()) {
+            if let Some(rank) = p.global_rank {
+                by_rank.entry(rank).or_default().push(i);
+            }
+        }
+        let comms = scene.communicators.iter();
+        let everybody = &model.speakers.list;
+        Self {
+            scene,
+            model,
+            said: units.iter().map(said).collect(),
+            by_rank,
+            communicators: comms.map(|c| (c.key.as_str(), c)).collect(),
+            version: everybody
+                .iter()
+                .find_map(|s| release(s.version.as_deref()?)),
+            nnodes: nodes_of_engine(model),
+            custom_disabled: everybody
+                .iter()
+                .find_map(|s| s.settings.flag("disable_custom_all_reduce")),
+            dtype: everybody.iter().find_map(|s| s.settings.get("dtype")),
+            products: OnceCell::new(),
+        }
+    }
+
+    /// Compute capability of the first GPU that is known in each pod, with its place among all GPUs.
+    fn products(&self) -> &BTreeMap<(&'a str, &'a str), (usize, (u32, u32))> {
+        self.products.get_or_init(|| {
+            let mut out = BTreeMap::new();
+            // Nodes have GPUs of one product, mostly: what was just looked up.
+            let mut known: Option<(&str, Option<(u32, u32)>)> = None;
+            for (i, (_, g)) in self.model.gpus.iter().enumerate() {
+                let Some(name) = g.reading.name.as_deref() else {
+                    continue;
+                };
+                let product = match known {
+                    Some((same, product)) if same == name => product,
+                    _ => by_product(name),
+                };
+                known = Some((name, product));
+                for c in &g.containers {
+                    if let Some(product) = product {
+                        let pod = (c.pod.namespace.as_str(), c.pod.name.as_str());
+                        out.entry(pod).or_insert((i, product));
+                    }
+                }
+            }
+            out
         })
-        .collect()
+    }
+
+    /// Members of a group in the order of their processes; empty where ranks name no process.
+    fn members(&self, g: &GroupView) -> Vec<Member<'_>> {
+        let ranks = g.global_ranks.iter();
+        let mut list: Vec<usize> = ranks
+            .filter_map(|r| self.by_rank.get(r))
+            .flatten()
+            .copied()
+            .collect();
+        list.sort_unstable();
+        list.dedup();
+        let one = |i: usize| Some((self.scene.processes.get(i)?, self.said.get(i)?.as_slice()));
+        list.into_iter().filter_map(one).collect()
+    }
+
+    /// The communicator of a group.
+    pub fn communicator(&self, g: &GroupView) -> Option<&'a Communicator> {
+        self.communicators.get(g.communicator.as_deref()?).copied()
+    }
 }
 
 /// What carries the device group's collectives: as the ranks print it, or NCCL because it made a communicator.
-pub fn backend(scene: &Scene, model: &Model, units: &[Unit], g: &GroupView) -> Option<String> {
-    let said = members(scene, model, units, g)
-        .into_iter()
-        .flat_map(|(_, s)| s)
+pub fn backend(all: &Roster<'_>, g: &GroupView) -> Option<String> {
+    carried(&all.members(g), g)
+}
+
+fn carried(members: &[Member<'_>], g: &GroupView) -> Option<String> {
+    let said = members
+        .iter()
+        .flat_map(|(_, s)| s.iter())
         .find_map(|s| Some(s.rank_start.as_ref()?.0.backend.clone()));
     // Several back ends are written as one: `cpu:gloo,cuda:nccl`.
     let device = said.map(|b| match b.split_once("cuda:") {
@@ -43,29 +132,26 @@ pub fn backend(scene: &Scene, model: &Model, units: &[Unit], g: &GroupView) -> O
 }
 
 /// Everything that decides the way of a tensor-parallel group's all-reduce.
-pub fn conditions(scene: &Scene, model: &Model, units: &[Unit], g: &GroupView) -> Conditions {
-    let members = members(scene, model, units, g);
+pub fn conditions(all: &Roster<'_>, g: &GroupView) -> Conditions {
+    let (scene, model) = (all.scene, all.model);
+    let members = all.members(g);
     let said = || members.iter().flat_map(|(_, s)| s.iter().copied());
     let routes = || said().flat_map(|s| s.routes.iter().map(|(r, _)| r));
-    let everybody = &model.speakers.list;
-    let setting = |name: &str| everybody.iter().find_map(|s| s.settings.get(name));
     let processes: Vec<&ProcessView> = members.iter().map(|(p, _)| *p).collect();
     Conditions {
         size: g.global_ranks.len(),
         version: said()
-            .chain(everybody)
-            .find_map(|s| release(s.version.as_deref()?)),
-        backend: backend(scene, model, units, g),
+            .find_map(|s| release(s.version.as_deref()?))
+            .or(all.version),
+        backend: carried(&members, g),
         spans_hosts: spans_hosts(&members, g.global_ranks.len(), routes().any(crosses)),
-        nnodes: nodes_of_engine(model),
+        nnodes: all.nnodes,
         active: routes().find_map(|r| match r {
             // Every process has one tensor-parallel group, and calls it `tp:0`.
             Route::Active { backends, group } if group.starts_with("tp:") => Some(backends.clone()),
             _ => None,
         }),
-        custom_disabled: everybody
-            .iter()
-            .find_map(|s| s.settings.flag("disable_custom_all_reduce")),
+        custom_disabled: all.custom_disabled,
         custom_off: routes().find_map(|r| match r {
             Route::CustomOff { why } => Some(why.clone()),
             Route::MultiNodeOff => {
@@ -79,8 +165,8 @@ pub fn conditions(scene: &Scene, model: &Model, units: &[Unit], g: &GroupView) -
         }),
         would_have_said: said().any(|s| s.ranks.is_some() && whole(scene, s)),
         symm_env: env(model, &processes, "VLLM_ALLREDUCE_USE_SYMM_MEM"),
-        capability: capability(model, &processes, routes()),
-        dtype: setting("dtype").map(str::to_owned),
+        capability: capability(all, &processes, routes()),
+        dtype: all.dtype.map(str::to_owned),
     }
 }
 
@@ -97,7 +183,7 @@ fn crosses(r: &Route) -> bool {
 }
 
 /// Whether the members are on several hosts. Two pods on one node are two hosts to vLLM.
-fn spans_hosts(members: &[(&ProcessView, Vec<&Speaker>)], size: usize, said: bool) -> Option<bool> {
+fn spans_hosts(members: &[Member<'_>], size: usize, said: bool) -> Option<bool> {
     // A Ray head prints for ranks of other nodes, with their address in front.
     let mut places: Vec<String> = members
         .iter()
@@ -156,7 +242,7 @@ fn env(model: &Model, members: &[&ProcessView], name: &str) -> Option<String> {
 
 /// Compute capability: as vLLM says it, else from the labels that GPU feature discovery gives the members' node.
 fn capability<'a>(
-    model: &Model,
+    all: &Roster<'_>,
     members: &[&ProcessView],
     mut routes: impl Iterator<Item = &'a Route>,
 ) -> Option<(u32, u32)> {
@@ -165,18 +251,14 @@ fn capability<'a>(
         _ => None,
     });
     let node = || members.iter().find_map(|p| p.node.as_ref());
-    said.or_else(|| by_labels(model.nodes.get(node()?)?))
+    said.or_else(|| by_labels(all.model.nodes.get(node()?)?))
         .or_else(|| {
             // A GPU that was sampled in the members' containers says its product.
-            model.gpus.iter().find_map(|(_, g)| {
-                let here = g.containers.iter().any(|c| {
-                    members.iter().any(|p| {
-                        p.pod.as_ref() == Some(&c.pod.name)
-                            && p.namespace.as_ref() == Some(&c.pod.namespace)
-                    })
-                });
-                by_product(g.reading.name.as_deref().filter(|_| here)?)
-            })
+            let pods = members
+                .iter()
+                .filter_map(|p| Some((p.namespace.as_deref()?, p.pod.as_deref()?)));
+            let first = pods.filter_map(|pod| all.products().get(&pod)).min();
+            first.map(|(_, product)| *product)
         })
 }
 

@@ -75,6 +75,8 @@ pub struct ProcessView {
     pub ip: Option<String>,
     /// Host as NCCL prints it.
     pub host: Option<String>,
+    /// Name of its log, without folders, where nothing else says where it runs.
+    pub told_in: Option<String>,
     /// Process id in its namespace.
     pub pid: Option<u64>,
     /// False once its end is proven.
@@ -148,13 +150,14 @@ pub struct ProcessView {
 }
 
 impl ProcessView {
-    /// What a person calls where it runs: pod or host, or the address where nothing else is known.
+    /// What a person calls where it runs: pod or host, else the address, else the log that tells of it.
     #[must_use]
     pub fn place(&self) -> String {
         self.pod
             .clone()
             .or_else(|| self.host.clone())
             .or_else(|| self.ip.clone())
+            .or_else(|| self.told_in.clone())
             .unwrap_or_else(|| "?".into())
     }
 }

@@ -27,27 +27,27 @@ use crate::sources::gate::Action;
 
 /// Runs `"$@"` for as long as somebody is there: ends it when standard input ends or brings nothing for 45 seconds.
 ///
-/// Its last words are the exit code between two record separators: what comes without them was cut. All that it
-/// may signal are its own children and their group, which are not reaped before it ends.
+/// Its last words are the exit code between two record separators: what comes without them was cut. Who waits for
+/// the command gets no signal from a beat: bash (5.2) may lose an exit code when a signal interrupts its `wait`. The
+/// beats go to a warden of their own; all that is ever signalled is the command, its group, and these two.
 const LEASE: &str = r#"exec 3<&0 </dev/null
-idle=0
-trap 'idle=0' USR1
-trap 'idle=$((idle+1))' USR2
-trap 'idle=9' HUP TERM INT PIPE
 if command -v setsid >/dev/null 2>&1; then setsid "$@" 3<&- & else "$@" 3<&- & fi
 cmd=$!
-( while read -r beat <&3; do kill -USR1 $$ || exit; done; kill -HUP $$ ) >/dev/null 2>&1 &
-reader=$!
-( while sleep 15; do kill -USR2 $$ || exit; done ) >/dev/null 2>&1 3<&- &
-ticker=$!
-exec 3<&-
 end() { kill -s "$1" -- "-$cmd" 2>/dev/null || kill -s "$1" "$cmd" 2>/dev/null; }
-while :; do
-  wait "$cmd"; code=$?
-  kill -0 "$cmd" 2>/dev/null || break
-  if [ "$idle" -gt 2 ]; then end TERM; sleep 2; end KILL; code=143; break; fi
-done
-kill "$reader" "$ticker" 2>/dev/null
+stop() { trap '' TERM; end TERM; sleep 2; end KILL; }
+trap '' USR1
+( idle=0
+  trap 'idle=0' USR1
+  while [ "$idle" -le 2 ]; do sleep 15; idle=$((idle+1)); done
+  stop ) >/dev/null 2>&1 3<&- &
+warden=$!
+( while read -r beat <&3; do kill -USR1 "$warden" || exit; done; stop ) >/dev/null 2>&1 &
+reader=$!
+trap stop HUP TERM INT PIPE
+exec 3<&-
+wait "$cmd"; code=$?
+trap '' HUP TERM INT PIPE
+kill "$reader" "$warden" 2>/dev/null
 printf '\036end %d\036\n' "$code"
 exit "$code"
 "#;
@@ -469,4 +469,43 @@ fn last_words(heard: &[u8]) -> Option<(usize, i32)> {
     let code = body.get(begin + 1..)?.strip_prefix(b"end ")?;
     let code = std::str::from_utf8(code).ok()?.parse().ok()?;
     Some((begin, code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
+    /// Runs a command under the lease while as many beats come as the shell can take; its code, twice told.
+    fn under(shell: &str, script: &str) -> (Option<i32>, Option<i32>) {
+        let mut lease = Command::new(shell)
+            .args(["-c", LEASE, "ncclscope", "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut beats = lease.stdin.take().unwrap();
+        // Who ends early doesn't read them all.
+        let _ = beats.write_all(&b"\n".repeat(64));
+        let mut out = Vec::new();
+        let mut heard = lease.stdout.take().unwrap();
+        heard.read_to_end(&mut out).unwrap();
+        let code = lease.wait().unwrap().code();
+        drop(beats);
+        (last_words(&out).map(|(_, code)| code), code)
+    }
+
+    #[test]
+    fn a_beat_is_no_exit_code() {
+        for shell in ["dash", "bash"] {
+            for code in [0, 9, 127].repeat(20) {
+                let said = under(shell, &format!("exit {code}"));
+                assert_eq!(said, (Some(code), Some(code)), "{shell}");
+            }
+            // A command that a signal ends says which.
+            assert_eq!(under(shell, "kill -KILL $$").0, Some(137), "{shell}");
+        }
+    }
 }

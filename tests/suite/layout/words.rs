@@ -268,6 +268,17 @@ fn launchers_are_understood() {
     );
 }
 
+/// A folder or a package of that name starts nothing: what comes after it is what counts.
+#[test]
+fn the_name_alone_starts_nothing() {
+    for before in ["cd /opt/vllm", "pip install vllm", "ls -l /usr/bin/vllm"] {
+        let script = format!("{before} && python own.py --tensor-parallel-size 8");
+        let c = read(&["sh", "-c", &script], &[]);
+        assert!(!c.vllm, "{script}");
+        assert_eq!(told(&c, &["tensor_parallel_size"]), ["8"], "{script}");
+    }
+}
+
 /// Whatever stands in a command line: it is read or not, it never ends us.
 #[test]
 fn hostile_scripts_are_only_text() {

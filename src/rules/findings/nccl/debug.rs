@@ -1,18 +1,22 @@
 //! Too many debug lines, or none although NCCL ran.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::View;
-use super::super::fix::Target;
+use crate::model::procs::Process;
 use crate::parse::probe::Answer;
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, Severity};
 
 /// Too many debug lines, or none although NCCL ran.
 pub(super) fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
-    let target = Target::of(view.model);
+    let target = &view.target;
+    let mut by_source: BTreeMap<u32, Vec<&Process>> = BTreeMap::new();
+    for p in &view.model.procs.list {
+        by_source.entry(p.source.0).or_default().push(p);
+    }
     for (i, s) in (0u32..).zip(&view.scene.sources) {
-        let procs = || view.model.procs.list.iter().filter(|p| p.source.0 == i);
+        let procs = || by_source.get(&i).into_iter().flatten().copied();
         let calls: u64 = procs()
             .filter_map(|p| p.call_lines.as_ref())
             .map(|(n, _)| n)
@@ -75,9 +79,12 @@ pub(super) fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
     }
     // Only the pod's own specification proves that the variable is unset.
     for s in &view.model.speakers.list {
-        let Some((_, source)) = view.model.sources.iter().find(|(id, _)| *id == s.source) else {
+        let Some(source) = view.model.sources.get(s.source) else {
             continue;
         };
+        if source.nccl_lines > 0 {
+            continue;
+        }
         let (Some(version), Some(container)) = (&s.nccl, &source.info.container) else {
             continue;
         };
@@ -102,7 +109,7 @@ pub(super) fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
             Some(e) => e.vars.contains_key("NCCL_DEBUG"),
             None => spec.env.iter().any(|(k, _)| k == "NCCL_DEBUG"),
         };
-        if set || source.nccl_lines > 0 || out.iter().any(|f| f.id == "nccl.debug-absent") {
+        if set || out.iter().any(|f| f.id == "nccl.debug-absent") {
             continue;
         }
         let object = format!(

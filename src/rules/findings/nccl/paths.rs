@@ -1,8 +1,8 @@
 //! Connections that are worse than the hardware allows, and interfaces that others can't reach.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::fix::Target;
 use super::super::trouble::Notice;
 use super::super::{View, first_lines};
 use super::start;
@@ -14,6 +14,53 @@ use crate::rules::rating::is_socket;
 use crate::rules::scene::{
     Class, Communicator, Confidence, Edge, Evidence, Family, Finding, LineRef, Member, Severity,
 };
+
+/// What is known of the connections of all communicators, looked for once where one of them asks for it.
+#[derive(Default)]
+pub(super) struct Elsewhere<'a> {
+    /// The first RDMA connection with GPUDirect.
+    gdr: OnceCell<Option<&'a Edge>>,
+    /// Processes whose GPUs reach each other, by a line that shows it.
+    direct: OnceCell<BTreeMap<(u32, u32), LineRef>>,
+}
+
+fn is_rdma(e: &Edge) -> bool {
+    e.family == Family::Net && !is_socket(e)
+}
+
+fn process(c: &Communicator, r: Option<u32>) -> Option<u32> {
+    let at = c.ranks.binary_search_by_key(&r?, |m| m.rank).ok()?;
+    c.ranks.get(at).map(|m| m.process)
+}
+
+/// The processes at the ends of a connection, the lower first.
+fn pair(c: &Communicator, e: &Edge) -> Option<(u32, u32)> {
+    let (a, b) = (process(c, e.from)?, process(c, e.to)?);
+    Some((a.min(b), a.max(b)))
+}
+
+impl<'a> Elsewhere<'a> {
+    fn gdr(&self, view: &View<'a>) -> Option<&'a Edge> {
+        *self.gdr.get_or_init(|| {
+            let mut all = view.scene.communicators.iter().flat_map(|c| &c.edges);
+            all.find(|e| is_rdma(e) && e.gdr == Some(true))
+        })
+    }
+
+    fn direct(&self, view: &View<'a>) -> &BTreeMap<(u32, u32), LineRef> {
+        self.direct.get_or_init(|| {
+            let mut direct = BTreeMap::new();
+            for other in &view.scene.communicators {
+                for e in other.edges.iter().filter(|e| e.family == Family::P2p) {
+                    if let Some(p) = pair(other, e) {
+                        direct.entry(p).or_insert_with(|| e.line.clone());
+                    }
+                }
+            }
+            direct
+        })
+    }
+}
 
 fn ends(f: &mut Finding, view: &View<'_>, c: &Communicator, edges: &[&Edge]) {
     let ranks: BTreeSet<u32> = edges
@@ -33,13 +80,16 @@ fn ends(f: &mut Finding, view: &View<'_>, c: &Communicator, edges: &[&Edge]) {
 }
 
 /// RDMA staged through host memory.
-pub(super) fn without_gdr(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
-    let rdma = |e: &&Edge| e.family == Family::Net && !is_socket(e);
+pub(super) fn without_gdr<'a>(
+    view: &View<'a>,
+    elsewhere: &Elsewhere<'a>,
+    c: &Communicator,
+    out: &mut Vec<Finding>,
+) {
     let staged: Vec<&Edge> = c
         .edges
         .iter()
-        .filter(rdma)
-        .filter(|e| e.gdr == Some(false))
+        .filter(|e| is_rdma(e) && e.gdr == Some(false))
         .collect();
     if staged.is_empty() {
         return;
@@ -49,13 +99,7 @@ pub(super) fn without_gdr(view: &View<'_>, c: &Communicator, out: &mut Vec<Findi
             .iter()
             .any(|p| matches!((&p.send, &p.receive), (Some(a), Some(b)) if a.gdr != b.gdr))
     };
-    let elsewhere = view
-        .scene
-        .communicators
-        .iter()
-        .flat_map(|c| &c.edges)
-        .filter(rdma)
-        .find(|e| e.gdr == Some(true));
+    let elsewhere = elsewhere.gdr(view);
     let uneven = staged.iter().copied().find(|e| one_sided(e));
     let ranks: BTreeSet<u32> = staged
         .iter()
@@ -111,12 +155,11 @@ pub(super) fn without_gdr(view: &View<'_>, c: &Communicator, out: &mut Vec<Findi
     };
     f.fix = vec![
         "on the nodes: modprobe nvidia_peermem, or an open kernel driver with DMA-BUF".into(),
-        Target::of(view.model).env("NCCL_DEBUG_SUBSYS", Some("INIT,NET,GRAPH"))
-            + "   # says why it is off",
+        view.target.env("NCCL_DEBUG_SUBSYS", Some("INIT,NET,GRAPH")) + "   # says why it is off",
     ];
     if far {
         f.fix.push(
-            Target::of(view.model).env("NCCL_NET_GDR_LEVEL", Some("SYS"))
+            view.target.env("NCCL_NET_GDR_LEVEL", Some("SYS"))
                 + "   # only if measurement says that it helps",
         );
     }
@@ -124,20 +167,13 @@ pub(super) fn without_gdr(view: &View<'_>, c: &Communicator, out: &mut Vec<Findi
 }
 
 /// Shared memory between GPUs that are proven to reach each other.
-pub(super) fn shm_despite_p2p(
-    view: &View<'_>,
+pub(super) fn shm_despite_p2p<'a>(
+    view: &View<'a>,
+    elsewhere: &Elsewhere<'a>,
     c: &Communicator,
     notices: &[Notice<'_>],
     out: &mut Vec<Finding>,
 ) {
-    let process = |c: &Communicator, r: Option<u32>| {
-        let r = r?;
-        c.ranks.iter().find(|m| m.rank == r).map(|m| m.process)
-    };
-    let pair = |c: &Communicator, e: &Edge| {
-        let (a, b) = (process(c, e.from)?, process(c, e.to)?);
-        Some((a.min(b), a.max(b)))
-    };
     let shm: Vec<&Edge> = c
         .edges
         .iter()
@@ -146,14 +182,7 @@ pub(super) fn shm_despite_p2p(
     if shm.is_empty() {
         return;
     }
-    let mut direct: BTreeMap<(u32, u32), LineRef> = BTreeMap::new();
-    for other in &view.scene.communicators {
-        for e in other.edges.iter().filter(|e| e.family == Family::P2p) {
-            if let Some(p) = pair(other, e) {
-                direct.entry(p).or_insert_with(|| e.line.clone());
-            }
-        }
-    }
+    let direct = elsewhere.direct(view);
     // NCCL itself says that NVLink stands between two GPUs whose peer access is refused.
     let refused = |e: &Edge| {
         notices.iter().find(|n| {
@@ -245,7 +274,8 @@ pub(super) fn shm_despite_p2p(
     f.cause = "The same GPUs are connected directly elsewhere, or NCCL says that NVLink stands between them. Containers without a common IPC namespace, or with another set of visible GPUs, fall back like this.".into();
     f.fix = vec![
         "run the ranks of one node in one pod, each seeing all GPUs of the pod".into(),
-        Target::of(view.model).env("NCCL_DEBUG_SUBSYS", Some("INIT,P2P,SHM,GRAPH"))
+        view.target
+            .env("NCCL_DEBUG_SUBSYS", Some("INIT,P2P,SHM,GRAPH"))
             + "   # says why P2P was passed over",
     ];
     out.push(f);
@@ -335,6 +365,6 @@ pub(super) fn interfaces(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
     };
     f.cause = "The ranks of one communicator should use one network; NCCL_SOCKET_IFNAME differs, is unset on some, or names something else there.".into();
     let better = others.iter().find(|n| !alone(n)).copied().unwrap_or("eth0");
-    f.fix = vec![Target::of(view.model).env("NCCL_SOCKET_IFNAME", Some(better))];
+    f.fix = vec![view.target.env("NCCL_SOCKET_IFNAME", Some(better))];
     out.push(f);
 }

@@ -1,7 +1,6 @@
 //! Ranks that are behind the others of their communicator.
 
 use super::super::View;
-use super::super::fix::{Target, sh};
 use super::super::trouble::order;
 use super::start;
 use crate::parse::fact::CollOp;
@@ -63,9 +62,10 @@ pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) 
             place = place.max(here);
             last = last.max(p.last_at.filter(|a| a.exact).map(|a| a.ns));
         }
-        let Some(m) = c.ranks.iter().find(|m| m.rank == *rank) else {
+        let Ok(i) = c.ranks.binary_search_by_key(rank, |m| m.rank) else {
             continue;
         };
+        let Some(m) = c.ranks.get(i) else { continue };
         if let Some(n) = place {
             seen.push((*rank, n, *u, last, m.line.clone()));
         }
@@ -121,13 +121,9 @@ pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) 
     let verb = if f.ranks.len() == 1 { "is" } else { "are" };
     f.title = format!("{called} {verb} behind: {unit} {least} of {lead}");
     f.cause = "The other ranks have called more collectives on this communicator than a buffer of output explains. Replays of CUDA graphs print nothing, so this is no proof.".into();
-    let target = Target::of(view.model);
+    let target = &view.target;
     let suspect = late.first().and_then(|s| view.process(s.2));
-    f.fix = vec![target.kubectl(&format!(
-        "exec {} -- py-spy dump --pid {}",
-        sh(&suspect.map_or_else(|| "?".into(), |p| p.place())),
-        suspect.and_then(|p| p.pid).map_or_else(|| "<pid>".into(), |p| p.to_string())
-    ))];
+    f.fix.extend(suspect.map(|p| view.stack(p)));
     f.fix.push(
         target.env("NCCL_DEBUG_FILE", Some("/dev/stdout"))
             + "   # lines come at once instead of in blocks of 4 KiB",
@@ -197,10 +193,11 @@ pub(super) fn stuck_init(view: &View<'_>, c: &Communicator, out: &mut Vec<Findin
     f.cause = format!(
         "Other ranks of this communicator printed Init COMPLETE more than {grace} s ago; these printed START and nothing since."
     );
-    f.fix = vec![
-        Target::of(view.model).env("NCCL_DEBUG_FILE", Some("/dev/stdout"))
-            + "   # lines come at once instead of in blocks of 4 KiB",
-        "kubectl exec into the pod and run py-spy dump --pid of that rank".into(),
-    ];
+    let target = &view.target;
+    let line = "   # lines come at once instead of in blocks of 4 KiB";
+    f.fix
+        .push(target.env("NCCL_DEBUG_FILE", Some("/dev/stdout")) + line);
+    let suspect = late.first().and_then(|m| view.process(m.process));
+    f.fix.extend(suspect.map(|p| view.stack(p)));
     out.push(f);
 }

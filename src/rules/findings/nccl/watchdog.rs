@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::fix::sh;
 use super::super::trouble::{Case, Notice, Told};
 use super::super::{View, ranges};
 use crate::parse::vllm::Torch;
@@ -112,13 +111,7 @@ pub(super) fn watchdog(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Fi
                 .find(|p| p.global_rank == Some(*r))
         });
         let mut fix = Vec::new();
-        if let Some(p) = suspect {
-            let pid = p.pid.map_or_else(|| "<pid>".into(), |p| p.to_string());
-            fix.push(c.target.kubectl(&format!(
-                "exec {} -- py-spy dump --pid {pid}",
-                sh(&p.place())
-            )));
-        }
+        fix.extend(suspect.map(|p| view.stack(p)));
         fix.push(
             c.target.env("TORCH_NCCL_TRACE_BUFFER_SIZE", Some("2000"))
                 + "   # the next time-out names the call site of every rank",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::event::{PodKey, PodView};
 use crate::model::pods::Place;
 use crate::rules::findings::View;
-use crate::rules::findings::fix::{Target, sh, yaml};
+use crate::rules::findings::fix::{sh, yaml};
 use crate::rules::probes::main_container;
 use crate::rules::scene::{Class, Evidence, Finding, Severity};
 
@@ -79,12 +79,12 @@ pub fn skew(view: &View<'_>, out: &mut Vec<Finding>) {
         );
         f.cause = "Pods of one revision run different image digests: a tag was moved between pulls, or a template differs. NCCL and vLLM of one job must be of one build.".into();
         f.fix = vec![
-            Target::of(view.model).yaml(&match sides.last() {
+            view.target.yaml(&match sides.last() {
                 Some((n, _)) if n.starts_with("sha256:") => format!("image: <repository>@{n}"),
                 Some((n, _)) => format!("image: {}", yaml(n)),
                 None => "image: <one digest for all>".into(),
             }),
-            Target::of(view.model).kubectl(&format!(
+            view.target.kubectl(&format!(
                 "delete pod {}",
                 f.pods.iter().map(|p| sh(p)).collect::<Vec<_>>().join(" ")
             )) + "   # let it be made anew",
@@ -124,7 +124,7 @@ pub fn same_node(view: &View<'_>, out: &mut Vec<Finding>) {
         f.cause = "Two pods on one node are two hosts to NCCL: their GPUs talk over the network although NVLink or shared memory is there.".into();
         f.fix = vec![
             "make one pod per node with all its GPUs, for example nvidia.com/gpu: 8 and half as many pods".into(),
-            Target::of(view.model).yaml("affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: <name>}}}]}}"),
+            view.target.yaml("affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: <name>}}}]}}"),
         ];
         out.push(f);
     }

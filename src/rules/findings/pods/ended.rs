@@ -5,7 +5,7 @@ use crate::model::event::{ContainerState, ContainerView, PodKey, PodView};
 use crate::model::pods::{kubectl, why};
 use crate::parse::Nanos;
 use crate::rules::findings::View;
-use crate::rules::findings::fix::{Target, sh};
+use crate::rules::findings::fix::sh;
 use crate::rules::findings::trouble::Notice;
 use crate::rules::findings::vllm::short;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, Severity, Stage};
@@ -18,7 +18,7 @@ pub fn ended(
     notices: &[Notice<'_>],
     out: &mut Vec<Finding>,
 ) {
-    let target = Target::of(view.model);
+    let target = &view.target;
     let object = |text: String| Evidence::Object(format!("pod/{}: {text}", key.name));
     // -- from outside
     let disrupted = pod
@@ -268,7 +268,7 @@ fn crashloop(
             "Its log holds no error that is known; read the previous container's last lines.".into()
         }
     };
-    let target = Target::of(view.model);
+    let target = &view.target;
     f.fix = vec![
         target.kubectl(&format!(
             "logs --previous {} -c {}",

@@ -3,7 +3,7 @@
 use super::{about, answer};
 use crate::parse::probe::Answer;
 use crate::rules::findings::View;
-use crate::rules::findings::fix::{Target, sh};
+use crate::rules::findings::fix::sh;
 use crate::rules::modelfiles::{self, Topic, Weight};
 use crate::rules::probes::Member;
 use crate::rules::scene::{Class, Evidence, Finding, Severity, Stage};
@@ -24,7 +24,7 @@ pub fn model_files(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
     let mut since = None;
     if let Some((Answer::Model(files), when)) = answer(view, m, "model-files") {
         // A tokenizer of its own is named on the command line.
-        let own = m.settings.get("tokenizer").is_some();
+        let own = m.command.settings.get("tokenizer").is_some();
         problems.extend(
             modelfiles::problems(files)
                 .into_iter()
@@ -37,7 +37,7 @@ pub fn model_files(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
         since = since.or(when);
     }
     problems.retain(|p| p.weight == Weight::Broken);
-    let target = Target::of(view.model);
+    let target = &view.target;
     let model = m.model().unwrap_or_else(|| "the model".into());
     for (topic, id, check, cause, fix) in [
         (

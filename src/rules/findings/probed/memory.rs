@@ -1,17 +1,35 @@
 //! Memory of GPUs: held by somebody else, or unlike that of the others.
 
+use std::collections::BTreeMap;
+
 use super::{about, answer, name};
 use crate::parse::probe::Answer;
 use crate::rules::devices;
 use crate::rules::findings::View;
-use crate::rules::findings::fix::{Target, sh};
+use crate::rules::findings::fix::sh;
 use crate::rules::probes::Member;
 use crate::rules::scene::{
     Class, Confidence, Evidence, Finding, GpuView, ProcessView, Severity, Stage,
 };
 
-/// Memory that somebody else holds.
-pub fn foreign(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
+/// The first GPU of each pod on which much memory was taken before a rank came.
+pub fn taken<'a>(view: &View<'a>) -> BTreeMap<&'a str, &'a GpuView> {
+    let mut by = BTreeMap::new();
+    for g in &view.scene.gpus {
+        if let (Some(pod), true) = (&g.pod, g.other.is_some_and(|b| b > OTHERS)) {
+            by.entry(pod.as_str()).or_insert(g);
+        }
+    }
+    by
+}
+
+/// Memory that somebody else holds; `taken` as above.
+pub fn foreign(
+    view: &View<'_>,
+    m: &Member<'_>,
+    taken: &BTreeMap<&str, &GpuView>,
+    out: &mut Vec<Finding>,
+) {
     // vLLM's own word on it is better evidence.
     let known = out
         .iter()
@@ -22,13 +40,11 @@ pub fn foreign(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
     let mut bad = Vec::new();
     let mut since = None;
     if let Some((Answer::GpuMemory(g), when)) = answer(view, m, "gpu-memory") {
-        bad = devices::foreign(view.scene, m, g);
+        let here = view.by_pod.get(m.pod.name.as_str());
+        bad = devices::foreign(here.map_or(&[], Vec::as_slice), m, g);
         since = when;
     }
-    let sampled = |g: &&GpuView| {
-        g.other.is_some_and(|b| b > OTHERS) && g.pod.as_deref() == Some(m.pod.name.as_str())
-    };
-    let sample = view.scene.gpus.iter().find(sampled);
+    let sample = taken.get(m.pod.name.as_str()).copied();
     let proof = match (bad.first(), sample) {
         (Some(b), _) => Evidence::Check(format!("check.gpu-memory in {}: {}", m.pod.name, b.proof)),
         (None, Some(g)) => Evidence::Sample(format!(
@@ -63,7 +79,7 @@ pub fn foreign(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
             "on node {}: nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory,process_name --format=csv",
             m.pod.node.as_deref().unwrap_or("?")
         ),
-        Target::of(view.model).arg("--gpu-memory-utilization=0.80"),
+        view.target.arg("--gpu-memory-utilization=0.80"),
     ];
     out.push(f);
 }
@@ -107,7 +123,7 @@ pub fn imbalance(view: &View<'_>, out: &mut Vec<Finding>) {
             .map_or_else(|| who.clone(), |r| format!("the GPU of rank {r}"));
         f.title = format!("{rank} on {place} differs from those of its group: {odd}");
         f.cause = "Ranks of one tensor parallel group and pipeline stage hold equal shares of the model: a second process is on that GPU, or the rank has loaded something else.".into();
-        let target = Target::of(view.model);
+        let target = &view.target;
         f.fix = vec![target.kubectl(&format!(
             "exec {} -- nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory,process_name --format=csv",
             sh(g.pod.as_deref().unwrap_or("POD"))

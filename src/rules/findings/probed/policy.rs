@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::answer;
 use crate::parse::probe::{Answer, Reached};
 use crate::rules::findings::View;
-use crate::rules::findings::fix::{self, Target, sh};
+use crate::rules::findings::fix::{self, sh};
 use crate::rules::policy;
 use crate::rules::probes::Members;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, Severity};
@@ -89,7 +89,7 @@ pub fn network_policy(view: &View<'_>, all: &Members<'_>, out: &mut Vec<Finding>
             "{} to {}: {}. NCCL and gloo connect either way on ephemeral ports: a policy must allow all TCP ports between the pods.",
             first.from, first.to, first.why
         );
-        let target = Target::of(view.model);
+        let target = &view.target;
         let labels = common_labels(all);
         f.fix = vec![
             format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::fix::{Target, sh};
+use super::super::fix::sh;
 use super::super::trouble::{Case, Words};
 use super::super::{View, by_lines, earlier, first_lines};
 use super::short;
@@ -190,7 +190,7 @@ pub(super) fn host_ip(view: &View<'_>, out: &mut Vec<Finding>) {
         }
         f.title = format!("{told} is {why}");
         f.cause = "Every rank meets at this address, and gloo and the message queues use it. Each pod must announce its own address.".into();
-        let target = Target::of(view.model);
+        let target = &view.target;
         f.fix = vec![
             target.yaml("- {name: VLLM_HOST_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}"),
         ];
@@ -258,7 +258,7 @@ pub(super) fn tp_over_network(view: &View<'_>, out: &mut Vec<Finding>) {
             slow.len()
         );
         let per_host = c.ranks.len() / f.hosts.len().max(1);
-        let target = Target::of(view.model);
+        let target = &view.target;
         if per_host > 1 {
             f.fix.push(target.arg(&format!(
                 "--tensor-parallel-size={per_host} --pipeline-parallel-size={}",

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::View;
-use super::super::fix::Target;
 use crate::model::speakers::Speaker;
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{Class, Evidence, Finding, Severity, Stage};
@@ -59,7 +58,7 @@ pub(super) fn loading_slow(view: &View<'_>, out: &mut Vec<Finding>) {
         f.cause = "NCCL is done and the weights advance: this is slow storage, not a hang.".into();
         f.fix = vec![
             "wait, or put the model on faster storage (local NVMe, a read-many volume with more throughput, a warm page cache)".into(),
-            Target::of(view.model).arg("--load-format=runai_streamer"),
+            view.target.arg("--load-format=runai_streamer"),
         ];
         out.push(f);
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::View;
-use super::super::fix::{Target, sh};
+use super::super::fix::sh;
 use super::super::ranges;
 use crate::model::event::{ContainerKey, PodKey};
 use crate::parse::{At, Nanos};
@@ -305,20 +305,16 @@ fn stalled(view: &View<'_>, seen: &[Seen<'_>], figures: Figures) -> Option<Findi
         "the load of the weights stopped{at}{who}: nothing is read, GPUs and processors rest"
     );
     f.cause = "The storage under the model no longer answers (a hung network file system, a throttled volume, a dead download), or the loading process waits for something that never comes.".into();
-    let target = Target::of(view.model);
-    let pod = stuck
-        .first()
-        .map_or_else(String::new, |s| s.process.place());
-    let pid = stuck
-        .first()
-        .and_then(|s| s.process.pid)
-        .map_or_else(|| "<pid>".into(), |p| p.to_string());
+    let target = &view.target;
+    let first = stuck.first()?.process;
+    let pod = first.place();
+    let pid = first.pid.map_or_else(|| "<pid>".into(), |p| p.to_string());
     f.fix = vec![
         target.kubectl(&format!(
             "exec {} -- sh -c 'grep -H . /proc/{pid}/stack /proc/{pid}/wchan 2>/dev/null; mount | grep -i nfs'",
             sh(&pod)
         )),
-        target.kubectl(&format!("exec {} -- py-spy dump --pid {pid}", sh(&pod))),
+        view.stack(first),
         "on the node: dmesg | grep -iE 'nfs|ceph|lustre|not responding'".into(),
     ];
     Some(f)
@@ -398,16 +394,9 @@ fn blame(view: &View<'_>, f: &mut Finding, seen: &[Seen<'_>]) {
     };
     f.title = title;
     f.cause = cause.into();
-    let target = Target::of(view.model);
+    let target = &view.target;
     for s in suspects.iter().take(2) {
-        let pid = s
-            .process
-            .pid
-            .map_or_else(|| "<pid>".into(), |p| p.to_string());
-        f.fix.push(target.kubectl(&format!(
-            "exec {} -- py-spy dump --pid {pid}",
-            sh(&s.process.place())
-        )));
+        f.fix.push(view.stack(s.process));
     }
     f.fix.push(
         target.env("TORCH_NCCL_TRACE_BUFFER_SIZE", Some("2000"))

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::View;
-use super::super::fix::Target;
-use crate::rules::probes::{Member, members};
+use crate::rules::probes::Member;
 use crate::rules::scene::{Class, Evidence, Finding, Severity};
 use crate::rules::variables::{FLAGS_DIFFER, FLAGS_EQUAL, flag};
 
@@ -21,7 +20,7 @@ pub(super) fn host_ip(view: &View<'_>, out: &mut Vec<Finding>) {
     if out.iter().any(|f| f.id == "vllm.wrong-host-ip") {
         return;
     }
-    let all = members(&view.model.pods).list;
+    let all = &view.members.list;
     // One pod reaches itself by whatever name.
     if all.len() < 2 {
         return;
@@ -64,7 +63,7 @@ pub(super) fn host_ip(view: &View<'_>, out: &mut Vec<Finding>) {
     f.title = format!("{} announces VLLM_HOST_IP={value}{owner}", lead.pod.name);
     f.cause = "Every rank meets at this address, and gloo and the message queues use it. A literal in a template gives all pods one address; each must announce its own.".into();
     f.fix = vec![
-        Target::of(view.model)
+        view.target
             .yaml("- {name: VLLM_HOST_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}"),
     ];
     out.push(f);
@@ -75,7 +74,7 @@ pub(super) fn rank_config(view: &View<'_>, out: &mut Vec<Finding>) {
     if out.iter().any(|f| f.id == "vllm.rank-config") {
         return;
     }
-    let all = members(&view.model.pods).list;
+    let all = &view.members.list;
     let groups: BTreeSet<_> = all.iter().map(|m| &m.place.group).collect();
     for group in groups {
         let engine: Vec<_> = all.iter().filter(|m| m.place.group == *group).collect();
@@ -93,7 +92,7 @@ fn inconsistent(view: &View<'_>, engine: &[&Member<'_>]) -> Option<Finding> {
         let mut by: BTreeMap<&str, Vec<&Member<'_>>> = BTreeMap::new();
         for m in engine {
             // What a shell or Kubernetes fills in later is no value yet.
-            if let Some(v) = m.settings.get(name).filter(|v| !v.contains('$')) {
+            if let Some(v) = m.command.settings.get(name).filter(|v| !v.contains('$')) {
                 by.entry(v).or_default().push(m);
             }
         }
@@ -137,7 +136,8 @@ fn inconsistent(view: &View<'_>, engine: &[&Member<'_>]) -> Option<Finding> {
         };
         f.cause = "Sizes and the master's address must be equal in every pod of an engine, ranks must differ: as they are, two pods claim the same ranks or wait for ranks that nobody has.".into();
         f.fix = vec![if own {
-            Target::of(view.model).arg(&format!("{}=<index of the pod>", flag(name)))
+            view.target
+                .arg(&format!("{}=<index of the pod>", flag(name)))
         } else {
             format!("give every pod the same {}", flag(name))
         }];
