@@ -1,5 +1,9 @@
 //! Lines that come by the million cost no allocation, neither to read nor to fold: counted by the allocator.
 #![expect(unsafe_code, reason = "an allocator is unsafe; this one only counts")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the block is shared with nobody else between two rounds"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

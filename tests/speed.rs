@@ -1,7 +1,8 @@
 //! How fast logs become a report, next to ripgrep on the same file in the same run.
 //!
 //! `cargo bench` uses 64 MiB; `cargo bench -- --full` the 1 GiB of the budget; `NCCLSCOPE_BENCH_BYTES`
-//! any size. Prints minimum and median over alternating runs, the peak memory of the program, and what a
+//! any size. Prints minimum and median over alternating runs, the processor time of each (which other work on
+//! the machine disturbs less than the clock), the peak memory of the program, and what a
 //! full frame of each pane costs at 8, 64 and 1,024 ranks, and what deriving all of it does at 1,024.
 
 #[path = "suite/frames.rs"]
@@ -57,8 +58,8 @@ fn main() -> io::Result<()> {
     for _ in 0..RUNS {
         let mut report = Command::new(env!("CARGO_BIN_EXE_ncclscope"));
         report.args(["report", "--format", "json"]).arg(&log);
-        let (took, memory) = measure(&mut report)?;
-        ours.push(took);
+        let (cost, memory) = measure(&mut report)?;
+        ours.push(cost);
         peak = peak.max(memory);
         if rg {
             let mut search = Command::new("rg");
@@ -69,8 +70,8 @@ fn main() -> io::Result<()> {
     show("ncclscope report", size, &mut ours);
     if rg {
         show("rg -c with the channel regex", size, &mut theirs);
-        let ratio = |a: &[Duration], b: &[Duration], i: usize| match (a.get(i), b.get(i)) {
-            (Some(a), Some(b)) => b.as_secs_f64() / a.as_secs_f64(),
+        let ratio = |a: &[Cost], b: &[Cost], i: usize| match (a.get(i), b.get(i)) {
+            (Some(a), Some(b)) => b.took.as_secs_f64() / a.took.as_secs_f64(),
             _ => 0.0,
         };
         println!(
@@ -131,8 +132,18 @@ fn log_of(bytes: u64) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Wall time, and the peak of resident memory in KiB as the kernel last told before the end.
-fn measure(command: &mut Command) -> io::Result<(Duration, u64)> {
+/// What a run took.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// By the clock.
+    took: Duration,
+    /// Of all processors together, the kernel's work for it included.
+    cpu: Duration,
+}
+
+/// Wall and processor time, and the peak of resident memory in KiB as the kernel last told before the end.
+fn measure(command: &mut Command) -> io::Result<(Cost, u64)> {
+    let before = children()?;
     let start = Instant::now();
     let mut child = command
         .stdout(Stdio::null())
@@ -153,7 +164,18 @@ fn measure(command: &mut Command) -> io::Result<(Duration, u64)> {
     });
     child.wait()?;
     let took = start.elapsed();
-    Ok((took, watcher.join().unwrap_or(0)))
+    let cpu = children()?.saturating_sub(before);
+    Ok((Cost { took, cpu }, watcher.join().unwrap_or(0)))
+}
+
+/// Processor time of the children that ended (proc_pid_stat(5): `cutime` and `cstime`, in hundredths).
+fn children() -> io::Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // The name of the program, in brackets, may hold anything.
+    let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+    let ticks = behind.split_ascii_whitespace().skip(13).take(2);
+    let ticks: u64 = ticks.filter_map(|n| n.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 fn high_water(status: &str) -> Option<u64> {
@@ -167,15 +189,15 @@ fn high_water(status: &str) -> Option<u64> {
         .ok()
 }
 
-fn show(what: &str, bytes: u64, runs: &mut [Duration]) {
-    runs.sort_unstable();
-    let rate = |d: Option<&Duration>| {
-        d.map_or(0.0, |d| {
-            bytes as f64 / d.as_secs_f64() / f64::from(1u32 << 30)
-        })
-    };
+fn show(what: &str, bytes: u64, runs: &mut [Cost]) {
+    let gib = bytes as f64 / f64::from(1u32 << 30);
+    let per = |cost: Option<&Cost>| cost.map_or(0.0, |cost| cost.cpu.as_secs_f64() / gib);
+    runs.sort_unstable_by_key(|cost| cost.cpu);
+    let (cpu, least) = (per(runs.get(runs.len() / 2)), per(runs.first()));
+    runs.sort_unstable_by_key(|cost| cost.took);
+    let rate = |cost: Option<&Cost>| cost.map_or(0.0, |cost| gib / cost.took.as_secs_f64());
     println!(
-        "{what:<30} {:.2} GiB/s (best {:.2})",
+        "{what:<30} {:.2} GiB/s (best {:.2}), {cpu:.2} s of CPU a GiB (best {least:.2})",
         rate(runs.get(runs.len() / 2)),
         rate(runs.first())
     );

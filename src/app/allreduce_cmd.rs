@@ -28,7 +28,7 @@ use crate::rules::scene::Scene;
 use crate::rules::testing::judge;
 use crate::sources::cluster::{self, ClusterOptions, Connection};
 use crate::sources::gate::{Action, Decision, Gate, Permit, Policy, Setup};
-use print::Printer;
+use print::{Printer, Say};
 use workload::Workload;
 
 /// Could not run.
@@ -182,7 +182,8 @@ impl Asked<'_> {
         if plan.gpus > 0 && !known {
             complain("the workload's own transports are not known: its logs name none");
         }
-        printer.verdict(plan, &run, &verdict, &compared);
+        let mut say = Say(&mut keeper.redactor);
+        printer.verdict(plan, &run, &verdict, &compared, &mut say);
         Ok(interrupted.unwrap_or(verdict.grade.code()))
     }
 }
@@ -304,12 +305,12 @@ async fn measure(
     let mut driving = std::pin::pin!(drive(link, plan, planned, permit, &tx, &cancel));
     let mut see = |event: TestEvent, run: &mut TestRun, keeper: &mut Keeper| {
         if let TestEvent::Cleaned(left) = &event {
-            printer.cleaned(plan, left);
+            printer.cleaned(plan, left, &mut Say(&mut keeper.redactor));
         }
         keep(keeper, Event::Test(event.clone()));
         run.apply(event, record::now());
         // Whoever read the rows has gone: there is nobody to measure for.
-        if !printer.news(run) {
+        if !printer.news(run, &mut Say(&mut keeper.redactor)) {
             cancel.cancel();
         }
     };

@@ -139,7 +139,7 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
 }
 
 fn badge(scene: &Scene) -> Option<(usize, Role)> {
-    let roles: Vec<Role> = scene.gpus.iter().filter_map(|g| bad(g)).collect();
+    let roles: Vec<Role> = scene.gpus.iter().filter_map(bad).collect();
     let worst = if roles.contains(&Role::Fail) {
         Role::Fail
     } else {

@@ -3,6 +3,10 @@
 //! The script prints a line of JSON behind [`PREFIX`] for each step and row; nccl-tests prints its table. Both are
 //! read whatever launcher or log tool stands before them. Bandwidths are in 10⁹ bytes a second, times in microseconds.
 
+mod file;
+
+pub use file::{File, file, is_file};
+
 use serde::Deserialize;
 
 use super::text;
@@ -582,97 +586,4 @@ const SECRET: [&str; 8] = [
 #[must_use]
 pub fn may_show(name: &str) -> bool {
     SHOWN.iter().any(|p| name.starts_with(p)) && !SECRET.iter().any(|s| name.contains(s))
-}
-
-/// The result file of nccl-tests (`-J`).
-#[derive(Debug, Clone, PartialEq)]
-pub struct File {
-    /// Version of nccl-tests.
-    pub version: Option<String>,
-    /// Rows.
-    pub rows: Vec<Row>,
-    /// Its environment dump: values of communication settings alone. It may hold tokens, so the rest is counted.
-    pub env: Vec<(String, String)>,
-    /// Variables that are not shown.
-    pub hidden: usize,
-    /// Wrong elements in all.
-    pub wrong: Option<u64>,
-    /// Errors in its own words.
-    pub errors: Vec<String>,
-}
-
-/// Reads the result file of nccl-tests; `None` if it is something else.
-#[must_use]
-pub fn file(json: &[u8]) -> Option<File> {
-    use serde_json::Value;
-    let value: Value = serde_json::from_slice(json).ok()?;
-    let results = value.get("results")?.as_array()?;
-    // Booleans and numbers that are not numbers come as strings.
-    let number = |v: &Value| {
-        v.as_f64()
-            .or_else(|| v.as_str()?.parse().ok())
-            .filter(|x| x.is_finite())
-    };
-    let half = |v: &Value| {
-        Some(Half {
-            us: number(v.get("time").or_else(|| v.get("cpu_time"))?)?,
-            algbw: number(v.get("alg_bw")?)?,
-            busbw: number(v.get("bus_bw")?)?,
-            wrong: v
-                .get("nwrong")
-                .and_then(|w| w.as_u64().or_else(|| w.as_str()?.parse().ok())),
-        })
-    };
-    let mut rows = Vec::new();
-    for r in results {
-        let row = Row {
-            run: None,
-            by: "nccl-tests".into(),
-            bytes: r.get("size")?.as_u64()?,
-            count: r.get("count")?.as_u64()?,
-            kind: r.get("type")?.as_str()?.to_owned(),
-            world: None,
-            out_of_place: r.get("out_of_place").and_then(half),
-            in_place: r.get("in_place").and_then(half),
-            spread: None,
-        };
-        if row.best().is_some() {
-            rows.push(row);
-        }
-    }
-    let mut env = Vec::new();
-    let mut hidden = 0;
-    for entry in value
-        .get("env")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        match entry.as_str().and_then(|e| e.split_once('=')) {
-            Some((name, v)) if may_show(name) => env.push((name.to_owned(), v.to_owned())),
-            _ => hidden += 1,
-        }
-    }
-    env.sort();
-    let texts = |v: &Value| match v {
-        Value::String(s) => Some(s.clone()),
-        Value::Null => None,
-        other => Some(other.to_string()),
-    };
-    Some(File {
-        version: value.get("version").and_then(texts),
-        rows,
-        env,
-        hidden,
-        wrong: value
-            .get("out_of_bounds")
-            .and_then(|o| o.get("count")?.as_u64()),
-        errors: value
-            .get("errors")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(texts)
-            .collect(),
-    })
 }

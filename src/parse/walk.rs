@@ -82,6 +82,8 @@ pub(super) struct Walk<'t> {
     forms: Tolds<u32, 1024>,
     /// Communicators called, by the bytes at the end of the line.
     calls: Tolds<u64, 512>,
+    /// Messages that come again word for word, by their bytes: index of what was read.
+    plain: Tolds<u32, 256>,
     /// Voices by what they are.
     voices: Vec<u32>,
     exact: bool,
@@ -145,6 +147,7 @@ impl<'t> Walk<'t> {
             faces: Vec::new(),
             forms: Tolds::default(),
             calls: Tolds::default(),
+            plain: Tolds::default(),
             voices: Vec::new(),
             exact: false,
             nccl_line: None,
@@ -285,8 +288,7 @@ impl<'t> Walk<'t> {
         place: Place,
     ) -> bool {
         let header = envelope::header(rest);
-        let shaped = !begins_prefix(rest) && !header.is_some_and(is_access);
-        let Some(memo) = self.memo.as_mut().filter(|_| shaped) else {
+        let Some(memo) = self.memo.as_mut().filter(|_| !begins_prefix(rest)) else {
             let plain = outer != 0 && header.is_some();
             if plain {
                 self.note(at);
@@ -308,7 +310,8 @@ impl<'t> Walk<'t> {
                     return false;
                 }
             }
-            known = self.memo.as_mut().and_then(|memo| memo.learn(rest));
+            let silent = header.is_some_and(is_access);
+            known = self.memo.as_mut().and_then(|memo| memo.learn(rest, silent));
         }
         self.note(at);
         self.record(s, rest, outer, at, outer != 0, place, known);
@@ -360,7 +363,11 @@ impl<'t> Walk<'t> {
             start: 0,
             msg: offset(s, tail.msg),
         };
+        let before = self.out.recs.len();
         self.message(s, &piece, s.len(), place, repeated);
+        if !repeated && self.out.recs.len() > before {
+            self.remember(tail, place);
+        }
     }
 
     /// `NCCL version …` without a head.

@@ -340,6 +340,8 @@ pub fn beside(verdict: &mut Verdict, run: &TestRun, table: &Table, workload: Gly
         Some((other, _)) if other != what => format!(
             " The workload itself goes over {gives}, which gives {most:.1} GB/s; the test went over {other} and says nothing of that."
         ),
+        // The grade has just said what that can give.
+        Some(_) if verdict.expected == Some(most) => " The workload goes the same way.".to_owned(),
         Some(_) => format!(
             " The workload goes the same way, {gives}: {percent:.0} % of the {most:.1} GB/s that it can give."
         ),

@@ -483,8 +483,9 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
         let silent = own
             .iter()
             .any(|s| s.rank_start.is_some() && s.ranks.is_none());
-        p.quiet = !every_rank_speaks
-            && !(all_say_their_place && silent)
+        // That a rank has not said where it stands means something where all of its version do.
+        let overdue = all_say_their_place && silent;
+        p.quiet = !(every_rank_speaks || overdue)
             && p.stage == Some(Stage::NcclInit)
             && p.nccl_step.is_none_or(|s| s == NcclStep::Completion)
             && furthest > Some(Stage::NcclInit);

@@ -13,9 +13,12 @@ use ncclscope::rules::scene::{CommState, Scene};
 
 use super::{Ignored, swept};
 
+/// What holds for the lines of a log.
+type Truth = fn(&[String]);
+
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
 /// What is true of a run, by its name.
-const TRUE_OF: [(&str, fn(&[String])); 2] = [
+const TRUE_OF: [(&str, Truth); 2] = [
     ("script-two-ranks-one-gpu", two_over_sockets),
     ("worker-one-rank", one_that_sums),
 ];

@@ -11,6 +11,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ncclscope::model::event::{Event, SourceEvent};
+use ncclscope::parse::perf;
 use ncclscope::sources::files::{
     BLOCK_BYTES, Inputs, LINE_BYTES, Progress, Totals, follow, read_all,
 };
@@ -538,4 +539,41 @@ fn a_slow_pipe_shows_every_line_at_once() {
         all.push(seen(event));
     }
     assert_eq!(all.last(), Some(&Seen::Ended(0, None)));
+}
+
+/// The result file of nccl-tests holds the environment of who ran it: its rows come in, its secrets don't.
+#[test]
+fn a_result_file_of_nccl_tests_gives_rows_and_no_secret() {
+    let dir = folder();
+    let whole =
+        br#"{"version": "2.19.6", "start_time": "x", "args": ["all_reduce_perf", "-J", "r.json"],
+        "env": ["HF_TOKEN=hf_abc", "NCCL_DEBUG=INFO", "AWS_SESSION=quiet"],
+        "results": [{"size": 1048576, "count": 262144, "type": "float", "redop": "sum", "root": -1,
+            "out_of_place": {"time": 37.1, "alg_bw": 28.26, "bus_bw": 28.26, "nwrong": "0"},
+            "in_place": {"time": 36.9, "alg_bw": 28.42, "bus_bw": 28.42, "nwrong": 0}}],
+        "out_of_bounds": {"count": 0, "okay": "true"}, "errors": []}"#;
+    let text_in = |name: &str, bytes: &[u8]| {
+        let (all, _) = read(&[put(dir.path(), name, bytes)], 1);
+        String::from_utf8(text(&all)).unwrap()
+    };
+    let said = text_in("r.json", whole);
+    let rows: Vec<_> = said
+        .lines()
+        .filter_map(|l| perf::line(l.as_bytes()))
+        .collect();
+    let row = rows.iter().find_map(|s| match s {
+        perf::Said::Row(row) => row.best(),
+        _ => None,
+    });
+    assert_eq!(row.map(|h| (h.busbw, h.wrong)), Some((28.42, Some(0))));
+    assert!(said.contains("NCCL_DEBUG=INFO") && said.contains("# 2 other variables are not shown"));
+    // One that was cut off says so; of its environment nothing is let through either.
+    let torn = text_in("torn.json", &whole[..200]);
+    for text in [&said, &torn] {
+        assert!(
+            !text.contains("hf_abc") && !text.contains("quiet"),
+            "{text}"
+        );
+    }
+    assert!(torn.contains("is torn"), "{torn}");
 }

@@ -169,10 +169,13 @@ fn a_value_named_in_a_line_that_nobody_quotes_is_known() {
         format!("ERROR 11-21 03:12:07 [core.py:1] EngineCore failed: PermissionError: [Errno 13] Permission denied: '/m/{SECRET}'"),
     ]
     .join("\n");
+    // Among lines that nobody listens to.
+    let often =
+        "llm-0:1:1 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM/read\n".repeat(3);
     for (n, named) in named.iter().enumerate() {
         for (order, text) in [
-            ("before", format!("{named}\n{bare}\n")),
-            ("behind", format!("{bare}\n{named}\n")),
+            ("before", format!("{often}{named}\n{often}{bare}\n")),
+            ("behind", format!("{bare}\n{often}{named}\n{often}")),
         ] {
             std::fs::write(dir.path().join("llm-0.log"), &text).unwrap();
             for format in ["text", "markdown", "json", "junit", "html"] {

@@ -10,9 +10,36 @@ use crate::jobs::plan::Plan;
 use crate::model::testrun::TestRun;
 use crate::parse::clean;
 use crate::parse::perf::Row;
+use crate::report::redact::Redactor;
 use crate::rules::busbw::{Verdict, size};
 use crate::rules::scene::Glyph;
 use crate::rules::testing::Compared;
+
+/// The ways out: nothing that is secret passes, and nothing that a terminal would obey.
+pub(super) struct Say<'r>(pub(super) &'r mut Redactor);
+
+impl Say<'_> {
+    /// A line of JSON to standard output.
+    fn line(&mut self, mut value: Value) -> bool {
+        self.0.tree(&mut value);
+        let mut out = io::stdout().lock();
+        writeln!(out, "{value}").and_then(|()| out.flush()).is_ok()
+    }
+
+    /// A line to standard output, without what pods could have hidden in it. False when nobody reads it any more.
+    fn out(&mut self, line: &str) -> bool {
+        let line = clean(line.as_bytes());
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", self.0.text(&line))
+            .and_then(|()| out.flush())
+            .is_ok()
+    }
+
+    /// A line to standard error.
+    fn note(&mut self, line: &str) {
+        complain(&self.0.text(line));
+    }
+}
 
 /// Prints each thing once.
 pub(super) struct Printer {
@@ -42,15 +69,15 @@ impl Printer {
     }
 
     /// Prints what is new. False when nobody reads the rows any more.
-    pub(super) fn news(&mut self, run: &TestRun) -> bool {
+    pub(super) fn news(&mut self, run: &TestRun, say: &mut Say<'_>) -> bool {
         for (phase, _, note) in run.phases.iter().skip(self.phases) {
             // The last one's note is said below, with those that come later.
             self.note = None;
             if note.is_none() {
-                complain(&format!("-- {}", phase.word()));
+                say.note(&format!("-- {}", phase.word()));
             }
             if self.format == Format::Json
-                && !self.line(&json!({"type": "phase", "phase": phase, "note": note}))
+                && !say.line(json!({"type": "phase", "phase": phase, "note": note}))
             {
                 return false;
             }
@@ -59,39 +86,39 @@ impl Printer {
         if let Some((phase, _, Some(note))) = run.phases.last()
             && self.note.as_ref() != Some(note)
         {
-            complain(&format!("-- {}: {note}", phase.word()));
+            say.note(&format!("-- {}: {note}", phase.word()));
             self.note = Some(note.clone());
         }
         for failure in run.failures.iter().skip(self.failures) {
             let mark = if failure.echo { "  after it" } else { "FAILED" };
-            complain(&format!("{mark}: {failure}"));
+            say.note(&format!("{mark}: {failure}"));
             if self.format == Format::Json {
                 let line = json!({"type": "failure", "rank": failure.rank, "step": failure.step, "error": failure.error, "echo": failure.echo});
-                if !self.line(&line) {
+                if !say.line(line) {
                     return false;
                 }
             }
         }
         self.failures = run.failures.len();
         for (step, why) in run.skipped.iter().skip(self.skipped) {
-            complain(&format!("-- {step} left out: {why}"));
+            say.note(&format!("-- {step} left out: {why}"));
         }
         self.skipped = run.skipped.len();
         for row in run.rows.iter().skip(self.rows) {
             let told = match self.format {
-                Format::Text => self.text(row),
-                Format::Json => self.line(&of_row(row)),
+                Format::Text => self.text(row, say),
+                Format::Json => say.line(of_row(row)),
             };
             if !told {
                 return false;
             }
         }
         self.rows = run.rows.len();
-        self.pairs(run)
+        self.pairs(run, say)
     }
 
     /// Rates between two pods, each turn once.
-    fn pairs(&mut self, run: &TestRun) -> bool {
+    fn pairs(&mut self, run: &TestRun, say: &mut Say<'_>) -> bool {
         for (&(a, b), rate) in &run.pairs {
             let told = self.pairs.get(&(a, b)).copied();
             let again = rate.again.is_some();
@@ -102,12 +129,12 @@ impl Printer {
             let (first, second) = (run.pod_name(a), run.pod_name(b));
             let busbw = rate.again.unwrap_or(rate.first);
             let told = match self.format {
-                Format::Json => self.line(&json!({
+                Format::Json => say.line(json!({
                     "type": "pair", "a": first, "b": second, "busbw": busbw, "alone": again, "wrong": rate.wrong,
                 })),
                 Format::Text => {
                     let turn = if again { "alone" } else { "among others" };
-                    out(&format!(
+                    say.out(&format!(
                         "{:<10} {first} to {second}: {busbw:.2} GB/s {turn}, {} wrong",
                         "pair", rate.wrong
                     ))
@@ -120,20 +147,20 @@ impl Printer {
         true
     }
 
-    fn text(&mut self, row: &Row) -> bool {
+    fn text(&mut self, row: &Row, say: &mut Say<'_>) -> bool {
         if !self.header {
             self.header = true;
             let head = format!(
                 "{:<10} {:<9} {:>9} {:>12} {:>10} {:>10} {:>6}",
                 "by", "type", "size", "time us", "algbw GB/s", "busbw GB/s", "wrong"
             );
-            if !out(&head) {
+            if !say.out(&head) {
                 return false;
             }
         }
         let Some(half) = row.best() else { return true };
         let wrong = row.wrong().map_or("-".to_owned(), |w| w.to_string());
-        out(&format!(
+        say.out(&format!(
             "{:<10} {:<9} {:>9} {:>12.2} {:>10.2} {:>10.2} {wrong:>6}",
             row.by,
             row.kind,
@@ -144,17 +171,12 @@ impl Printer {
         ))
     }
 
-    fn line(&self, value: &Value) -> bool {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{value}").and_then(|()| out.flush()).is_ok()
-    }
-
     /// What is left in the cluster.
-    pub(super) fn cleaned(&self, plan: &Plan, left: &[String]) {
+    pub(super) fn cleaned(&self, plan: &Plan, left: &[String], say: &mut Say<'_>) {
         if left.is_empty() {
-            complain(&format!("removed {}", plan.objects().join(", ")));
+            say.note(&format!("removed {}", plan.objects().join(", ")));
         } else {
-            complain(&format!(
+            say.note(&format!(
                 "STILL THERE: {}; `ncclscope allreduce --clean -n {}` removes it",
                 left.join(", "),
                 plan.namespace
@@ -169,20 +191,21 @@ impl Printer {
         run: &TestRun,
         verdict: &Verdict,
         compared: &[Compared],
+        say: &mut Say<'_>,
     ) {
         match self.format {
             Format::Text => {
                 let transports = run.transports();
                 if !transports.is_empty() {
-                    complain(&format!("NCCL used {transports}"));
+                    say.note(&format!("NCCL used {transports}"));
                 }
                 for place in compared {
-                    complain(&place.sentence());
+                    say.note(&place.sentence());
                 }
                 if let Some(source) = &verdict.source {
-                    complain(&format!("expected after: {source}"));
+                    say.note(&format!("expected after: {source}"));
                 }
-                let _ = out(&format!("{}: {}", verdict.grade.word(), verdict.sentence));
+                let _ = say.out(&format!("{}: {}", verdict.grade.word(), verdict.sentence));
             }
             Format::Json => {
                 let mut value = serde_json::to_value(verdict).unwrap_or(Value::Null);
@@ -195,18 +218,10 @@ impl Printer {
                     let places: Vec<Value> = compared.iter().map(of_place).collect();
                     map.insert("transports".into(), places.into());
                 }
-                let _ = self.line(&value);
+                let _ = say.line(value);
             }
         }
     }
-}
-
-/// A line to standard output, without what pods could have hidden in it. False when nobody reads it any more.
-fn out(line: &str) -> bool {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", clean(line.as_bytes()))
-        .and_then(|()| out.flush())
-        .is_ok()
 }
 
 fn of_place(place: &Compared) -> Value {

@@ -3,10 +3,11 @@
 use super::super::parts;
 use super::super::{Page, View};
 use super::{can_launch, role, table};
-use crate::model::event::Feed;
+use crate::model::event::{Feed, PodKey};
 use crate::model::screen::{CANCEL, PaneId};
 use crate::parse::At;
 use crate::rules::busbw::size;
+use crate::rules::scene::PodRow;
 use crate::rules::testing::{TestView, state};
 use crate::theme::Role;
 
@@ -51,7 +52,7 @@ pub(super) fn before(view: &View<'_>, width: u16) -> Page {
                 ),
             ),
             ("nodes", if nodes.is_empty() { "any that suits".into() } else { nodes.join(", ") }),
-            ("image", first.image.clone().unwrap_or_else(|| "the workload's".into())),
+            ("image", image(view, first)),
             (
                 "runs",
                 "gloo on CPU, then NCCL from 8 B to 1 GiB (or 30 % of the free memory), each element checked, then \
@@ -100,6 +101,19 @@ pub(super) fn before(view: &View<'_>, width: u16) -> Page {
         ),
     }
     page
+}
+
+/// The image of the container with the GPUs by its name; where the pod is not known, its digest.
+fn image(view: &View<'_>, row: &PodRow) -> String {
+    let key = PodKey {
+        namespace: row.namespace.clone(),
+        name: row.name.clone(),
+    };
+    let pod = view.model.pods.get(&key);
+    let container = pod.and_then(|p| p.containers.iter().max_by_key(|c| c.gpus));
+    let named = container.map(|c| c.image.clone()).filter(|i| !i.is_empty());
+    let named = named.or_else(|| row.image.clone());
+    named.unwrap_or_else(|| "the workload's".into())
 }
 
 /// Everything known of the test.

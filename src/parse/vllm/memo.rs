@@ -12,14 +12,16 @@ use aho_corasick::AhoCorasick;
 use super::{
     ANCHORS, Anchors, Hit, Outer, Read, VllmFact, fault, header, is_noise, line, searcher,
 };
-use crate::parse::bytes::{Hash, has, no_digits};
+use crate::parse::bytes::{Hash, has};
 
 /// Shortest and longest line that is remembered.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=512;
 /// Shapes remembered at a time; a power of two.
 const SLOTS: usize = 2048;
-/// Words of a line that its place is made of.
-const SAMPLES: usize = 7;
+/// Places that a shape may have; a power of two.
+const WAYS: usize = 4;
+/// Words of a line that its tag is made of.
+const SAMPLES: usize = 6;
 
 /// What is known of a shape.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +41,7 @@ enum Known {
 struct Slot {
     /// The hash of the samples: most shapes that are not this one differ in it.
     tag: u64,
-    shape: Box<[u8]>,
+    shape: Words,
     known: Known,
     /// Words of the bar last read.
     words: Option<Arc<str>>,
@@ -49,6 +51,8 @@ struct Slot {
 #[derive(Debug, Clone)]
 pub(in crate::parse) struct Memo {
     slots: Vec<Option<Slot>>,
+    /// Which of the places of a tag is given away next, where none is free.
+    turn: usize,
 }
 
 /// Where a shape is remembered.
@@ -59,35 +63,42 @@ impl Memo {
     pub(in crate::parse) fn new() -> Self {
         Self {
             slots: vec![None; SLOTS],
+            turn: 0,
         }
     }
 
-    /// The shape of a message, if it is remembered. It has two places, so that two shapes don't drive each
-    /// other out.
+    /// The shape of a message, if it is remembered. It has some places, so that shapes of one tag don't drive
+    /// each other out.
     #[inline]
     pub(in crate::parse) fn find(&self, msg: &[u8]) -> Option<Shape> {
         let tag = tag(msg)?;
-        places(tag).into_iter().find_map(|at| {
+        places(tag).find_map(|at| {
             let slot = self.slots.get(at)?.as_ref()?;
-            (slot.tag == tag && has_shape(msg, &slot.shape)).then_some(Shape(at))
+            (slot.tag == tag && slot.shape.fit(msg)).then_some(Shape(at))
         })
     }
 
-    /// Remembers what holds for every line of the shape of `msg`, if anything does.
-    pub(in crate::parse) fn learn(&mut self, msg: &[u8]) -> Option<Shape> {
+    /// Remembers what holds for every line of the shape of `msg`, if anything does. `silent`: whatever stands
+    /// in such a line, nobody reads it.
+    pub(in crate::parse) fn learn(&mut self, msg: &[u8], silent: bool) -> Option<Shape> {
         let tag = tag(msg)?;
-        let shape: Box<[u8]> = msg.iter().map(|b| without_digit(*b)).collect();
-        let known = learnt(&shape, msg)?;
-        let [first, other] = places(tag);
-        let taken = |at: usize| self.slots.get(at).is_some_and(Option::is_some);
-        let at = if taken(first) && (!taken(other) || msg.len() % 2 == 1) {
-            other
+        let shape: Vec<u8> = msg.iter().map(|b| without_digit(*b)).collect();
+        // NCCL's word may have come together when a line was cleaned; no other line with it is read as vLLM's.
+        if has(&shape, b"CCL ") {
+            return None;
+        }
+        let known = if silent {
+            Known::Nothing
         } else {
-            first
+            learnt(&shape, msg)?
         };
+        let free = |at: &usize| self.slots.get(*at).is_some_and(Option::is_none);
+        let turn = self.turn % WAYS;
+        let at = places(tag).find(free).or(places(tag).nth(turn))?;
+        self.turn = turn + 1;
         *self.slots.get_mut(at)? = Some(Slot {
             tag,
-            shape,
+            shape: Words::of(&shape),
             known,
             words: None,
         });
@@ -113,7 +124,8 @@ impl Memo {
             return None;
         };
         let trimmed = msg.trim_ascii_end();
-        let head = header(trimmed);
+        // Where the shape has no header, no line of it has.
+        let head = if begin > 0 { header(trimmed) } else { None };
         let body = head.map_or(trimmed, |h| h.msg);
         // A month 99 makes no header.
         if trimmed.len() - body.len() != usize::from(begin) {
@@ -138,51 +150,80 @@ impl Memo {
 
 /// Where a shape with this tag may be.
 #[inline]
-fn places(tag: u64) -> [usize; 2] {
-    let at = usize::try_from(tag & (SLOTS as u64 - 1)).unwrap_or(0);
-    [at, at ^ 1]
+fn places(tag: u64) -> impl Iterator<Item = usize> {
+    let at = usize::try_from(tag).unwrap_or(0) & (SLOTS - 1);
+    (0..WAYS).map(move |way| at ^ way)
 }
 
-/// A hash of some words of a shape, those of its ends among them; none for messages that are too short or too
-/// long.
+/// A hash of the length of a message and of some of its words, of which no digit tells: those of a shape have
+/// the same one. None for messages that are too short or too long.
 #[inline]
 fn tag(msg: &[u8]) -> Option<u64> {
+    /// What the digits have in common.
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
     let len = msg.len();
     if !LENGTHS.contains(&len) {
         return None;
     }
     let mut hash = Hash::new(0, len);
     let step = (len - 8) / (SAMPLES - 1);
-    for n in 0..SAMPLES - 1 {
-        hash.add(without_digits(*msg.get(n * step..)?.first_chunk::<8>()?));
+    for n in 0..SAMPLES {
+        let word = msg.get(n * step..)?.first_chunk::<8>()?;
+        hash.add(u64::from_le_bytes(*word) & HIGH);
     }
-    hash.add(without_digits(*msg.last_chunk::<8>()?));
     Some(hash.end())
 }
 
-/// Whether every byte of `msg` is that of `shape`, or a digit where it has one. Sixteen at a time, which the
-/// compiler makes one instruction each of.
-#[inline]
-fn has_shape(msg: &[u8], shape: &[u8]) -> bool {
-    if msg.len() != shape.len() {
-        return false;
-    }
-    let mut odd = [0_u8; 16];
-    let mut look = |msg: &[u8; 16], shape: &[u8; 16]| {
-        for ((odd, byte), want) in odd.iter_mut().zip(msg).zip(shape) {
-            *odd |= without_digit(*byte) ^ want;
+/// A shape as it is compared: eight bytes at a time, the last eight once more, so that none is looked at alone.
+#[derive(Debug, Clone)]
+struct Words {
+    len: usize,
+    /// The bytes, every digit a `0`.
+    bytes: Box<[u64]>,
+    /// Which bits must be alike: all but the lower ones of digits.
+    alike: Box<[u64]>,
+}
+
+impl Words {
+    fn of(shape: &[u8]) -> Self {
+        let words = |of: fn(u8) -> u8| {
+            let bytes: Vec<u8> = shape.iter().map(|b| of(*b)).collect();
+            let (words, _) = bytes.as_chunks::<8>();
+            let last = bytes.last_chunk::<8>();
+            let words = words.iter().chain(last);
+            words.map(|word| u64::from_le_bytes(*word)).collect()
+        };
+        Self {
+            len: shape.len(),
+            bytes: words(|b| if b.is_ascii_digit() { b'0' } else { b }),
+            alike: words(|b| if b.is_ascii_digit() { 0xf0 } else { 0xff }),
         }
-    };
-    let (chunks, _) = msg.as_chunks::<16>();
-    let (shapes, _) = shape.as_chunks::<16>();
-    for (msg, shape) in chunks.iter().zip(shapes) {
-        look(msg, shape);
     }
-    // The last sixteen again: no byte is looked at alone.
-    if let (Some(msg), Some(shape)) = (msg.last_chunk(), shape.last_chunk()) {
-        look(msg, shape);
+
+    /// Whether every byte of `msg` is that of the shape, or a digit where it has one.
+    #[inline]
+    fn fit(&self, msg: &[u8]) -> bool {
+        /// A digit's value and six more stay below sixteen; bytes that are alike give six.
+        const SIX: u64 = 0x0606_0606_0606_0606;
+        const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+        if msg.len() != self.len {
+            return false;
+        }
+        let odd = |word: &[u8; 8], bytes: u64, alike: u64| {
+            let differs = u64::from_le_bytes(*word) ^ bytes;
+            // A sum that is carried into its neighbour comes from bits that had to be alike.
+            (differs & alike) | (differs.wrapping_add(SIX) & HIGH)
+        };
+        let (words, _) = msg.as_chunks::<8>();
+        let shape = self.bytes.iter().zip(&self.alike);
+        let all = words.iter().zip(shape);
+        let odds = all.fold(0, |odds, (word, (bytes, alike))| {
+            odds | odd(word, *bytes, *alike)
+        });
+        let last = msg.last_chunk::<8>();
+        let last = last.zip(self.bytes.last().zip(self.alike.last()));
+        odds == 0 && last.is_some_and(|(word, (bytes, alike))| odd(word, *bytes, *alike) == 0)
     }
-    odd == [0; 16]
 }
 
 /// The anchors by their shapes: whatever stands in a line stands, by its shape, in the line's shape.
@@ -200,8 +241,7 @@ fn learnt(shape: &[u8], msg: &[u8]) -> Option<Known> {
     let any = SHAPES.as_ref()?;
     let trimmed = msg.trim_ascii_end();
     let shape = shape.get(..trimmed.len())?;
-    // NCCL's word may have come together when a line was cleaned; no other line with it is read as vLLM's.
-    if trimmed.len() < 8 || has(shape, TOO_MANY) || has(shape, b"CCL ") {
+    if trimmed.len() < 8 || has(shape, TOO_MANY) {
         return None;
     }
     let head = header(trimmed);
@@ -237,13 +277,4 @@ fn learnt(shape: &[u8], msg: &[u8]) -> Option<Known> {
 #[inline]
 fn without_digit(byte: u8) -> u8 {
     if byte.is_ascii_digit() { b'1' } else { byte }
-}
-
-/// [`without_digit`] for eight of them.
-#[inline]
-fn without_digits(bytes: [u8; 8]) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let word = u64::from_le_bytes(bytes);
-    let digit = ((no_digits(word) ^ (ONES * 0x80)) >> 7) * 0xff;
-    (word & !digit) | ((ONES * 0x31) & digit)
 }

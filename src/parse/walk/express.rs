@@ -8,10 +8,10 @@
 use super::{Place, Walk};
 use crate::parse::bytes::glance;
 use crate::parse::envelope;
-use crate::parse::fact::{At, Level};
+use crate::parse::fact::{At, Fact, Level};
 use crate::parse::head::{Found, Tail};
 use crate::parse::often::Voice;
-use crate::parse::{HeadIx, OuterIx};
+use crate::parse::{HeadIx, OuterIx, Rec};
 
 use super::offset32;
 
@@ -45,12 +45,13 @@ impl Walk<'_> {
         };
         let is_record = envelope::is_header(rest);
         if !is_record && let Some((voice, msg)) = self.face(rest, outer) {
-            let usual = self.usual(voice, msg, at, place, None);
-            if usual {
+            let known = self.usual(voice, msg, at, place, None)
+                || self.word_for_word(voice, msg, at, place);
+            if known {
                 self.note(at);
                 self.count_nccl(place.line);
             }
-            return usual;
+            return known;
         }
         let Some(shape) = self.memo.as_ref().and_then(|memo| memo.find(rest)) else {
             return false;
@@ -58,6 +59,54 @@ impl Walk<'_> {
         self.note(at);
         self.record(s, rest, outer, at, outer != 0, place, Some(shape));
         true
+    }
+
+    /// Keeps a line whose message was read before in these very bytes. Says whether it was.
+    fn word_for_word(&mut self, voice: u32, msg: &[u8], at: Option<At>, place: Place) -> bool {
+        let read = self.plain.get(self.text, msg);
+        let read = read.and_then(|read| self.out.recs.get(read as usize));
+        let voice = self.out.voices.get(voice as usize);
+        let (Some(read), Some(voice)) = (read, voice) else {
+            return false;
+        };
+        let rec = Rec {
+            line: place.line,
+            start: place.start,
+            end: place.end,
+            at,
+            head: Some(voice.head),
+            outer: voice.outer,
+            tid: voice.tid,
+            dev: voice.dev,
+            level: Level::Info,
+            fact: read.fact.clone(),
+        };
+        self.out.recs.push(rec);
+        true
+    }
+
+    /// Remembers where the message of the line at `place` stands, and that it says what was read last. Only
+    /// what needs no memory of its own: it comes often.
+    pub(super) fn remember(&mut self, tail: Tail<'_>, place: Place) {
+        let Some(rec) = self.out.recs.last() else {
+            return;
+        };
+        let small = matches!(
+            rec.fact,
+            Fact::Connected { .. }
+                | Fact::ChannelCounts { .. }
+                | Fact::P2pChunk(_)
+                | Fact::Tuned
+                | Fact::Nvls { .. }
+                | Fact::NoIbDevice
+                | Fact::Gdr { .. }
+        );
+        // Not where the next line belongs to it.
+        if small && place.base.is_some() && rec.end == place.end {
+            let from = (place.end as usize).saturating_sub(tail.msg.len());
+            let read = offset32(self.out.recs.len() - 1);
+            self.plain.enter(tail.msg, from, read);
+        }
     }
 
     /// The stamp in front of a line, and what follows its blank.

@@ -37,14 +37,14 @@ impl<T: Copy + Default, const N: usize> Tolds<T, N> {
 
     /// What `bytes` say, if they stand in `text` where they were read.
     #[inline]
-    fn get(&self, text: &[u8], bytes: &[u8]) -> Option<T> {
+    pub(super) fn get(&self, text: &[u8], bytes: &[u8]) -> Option<T> {
         let told = self.0.get(Self::slot(bytes))?;
         let same = text.get(told.start as usize..told.end as usize) == Some(bytes);
         (same && told.end > 0).then_some(told.what)
     }
 
     /// Remembers what `bytes`, which stand `from` in the text, say.
-    fn enter(&mut self, bytes: &[u8], from: usize, what: T) {
+    pub(super) fn enter(&mut self, bytes: &[u8], from: usize, what: T) {
         if self.0.is_empty() {
             self.0.resize(N, Told::default());
         }
@@ -78,6 +78,9 @@ impl Walk<'_> {
         let from = (place.end as usize).saturating_sub(msg.len());
         let mut msg = msg;
         if msg.last().is_some_and(|b| *b <= b' ') {
+            if new.is_none() {
+                return false;
+            }
             msg = msg.trim_ascii_end();
         }
         let what = if msg.starts_with(b"Channel ") {

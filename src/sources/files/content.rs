@@ -4,6 +4,8 @@ use std::io::{self, BufReader, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::parse::perf;
+
 /// How much is looked at. More than a page, so that a few odd bytes at the start decide nothing.
 const SNIFF_BYTES: usize = 8 << 10;
 
@@ -13,6 +15,9 @@ const PACKED_BYTES: usize = 256 << 10;
 /// Largest zstd window that is accepted, as a power of two: what the `zstd` program accepts unasked. One
 /// window stays in memory per open file.
 const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Longest result file of nccl-tests that is read.
+const RESULTS: u64 = 16 << 20;
 
 /// Why a stream is no log.
 #[derive(Debug)]
@@ -41,7 +46,8 @@ pub(super) enum Patience {
 /// A stream of log text.
 pub(super) type Text = Box<dyn Read + Send>;
 
-/// Unpacks what is packed, turns UTF-16 into UTF-8, refuses what is no text.
+/// Unpacks what is packed, turns UTF-16 into UTF-8, refuses what is no text. A result file of nccl-tests becomes the
+/// lines that nccl-tests would have printed: the environment that it dumps goes no further than here.
 pub(super) fn open(raw: impl Read + Send + 'static, patience: Patience) -> Result<Text, Refused> {
     let (first, whole) = peek(raw, patience)?;
     if first.starts_with(b"\x1f\x8b") {
@@ -72,6 +78,15 @@ fn judge(first: &[u8], whole: impl Read + Send + 'static) -> Result<Text, Refuse
     }
     if let Some(what) = binary(first) {
         return Err(Refused::Binary(what));
+    }
+    if perf::is_file(first) {
+        let mut json = Vec::new();
+        whole.take(RESULTS).read_to_end(&mut json)?;
+        let text = match perf::file(&json) {
+            Some(file) => file.text(),
+            None => "# error: a result file of nccl-tests that is torn or too long\n".to_owned(),
+        };
+        return Ok(Box::new(Cursor::new(text)));
     }
     if first.starts_with(b"\xef\xbb\xbf") {
         let mut whole = whole;
