@@ -13,7 +13,9 @@ use crate::allreduce::{
     a_test_is_what_was_shown_and_leaves_nothing, a_test_needs_leave,
     the_worker_is_handed_into_the_waiting_pod,
 };
-use crate::dashboard::a_test_from_the_screen_asks_and_cleans_up;
+use crate::dashboard::{
+    a_terminal_that_is_lost_leaves_no_test_behind, a_test_from_the_screen_asks_and_cleans_up,
+};
 use crate::discovery::{
     a_restricted_user_sees_what_he_may, every_kind_of_workload_is_discovered,
     three_thousand_foreign_pods_are_never_listed,
@@ -94,4 +96,5 @@ cases![
     the_worker_is_handed_into_the_waiting_pod,
     a_test_inside_the_pods_wants_the_name_typed,
     a_test_from_the_screen_asks_and_cleans_up,
+    a_terminal_that_is_lost_leaves_no_test_behind,
 ];

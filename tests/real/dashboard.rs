@@ -7,12 +7,14 @@ use ncclscope::model::event::{Errand, Event, Level, PodEvent, Question};
 use ncclscope::model::testrun::{Phase, TestEvent};
 use ncclscope::sources::cluster::{ClusterOptions, Director, connect};
 use ncclscope::sources::gate::Setup;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::allreduce::{left, workload, workload_is_untouched};
-use crate::plane::Plane;
+use crate::allreduce::{left, running, workload, workload_is_untouched};
+use crate::plane::{Plane, eventually};
+use crate::screen::Screen;
 
 /// From the dashboard: the manifest is the question, what happens comes as events, an end is asked for, and leaving
 /// removes what was created; a locked session is refused.
@@ -72,6 +74,70 @@ pub async fn a_test_from_the_screen_asks_and_cleans_up(p: &Plane) {
     locked.ask("allreduce --gpus 0");
     locked.says("locked").await;
     assert_eq!(left(p, ns).await, 0);
+    workload_is_untouched(p, ns, 1).await;
+}
+
+/// How a terminal is lost.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    /// It is closed.
+    Closed,
+    /// Whoever keeps it says so.
+    Told,
+    /// It takes no byte any more, whoever keeps it ends everything, and the API server is out of reach for a while.
+    Stalled,
+}
+
+/// The terminal is lost while a test from the dashboard is being created, and while it runs: the program removes what
+/// it created, and ends.
+pub async fn a_terminal_that_is_lost_leaves_no_test_behind(p: &Plane) {
+    let ns = "allreduce-lost";
+    workload(p, ns, &["gpu-1"], 1).await;
+    let kubeconfig = p.kubeconfig("admin");
+    let args = [
+        "--kubeconfig",
+        kubeconfig.to_str().unwrap(),
+        "--probes",
+        "never",
+        "-n",
+        ns,
+        "-l",
+        "app=llm",
+    ];
+    for (loss, runs, code) in [
+        (Loss::Closed, true, 129),
+        (Loss::Told, true, 129),
+        (Loss::Told, false, 129),
+        (Loss::Stalled, true, 143),
+    ] {
+        let mut screen = Screen::start(&args);
+        screen.until("the pod", |s| s.contains("1 pod")).await;
+        screen.key(":allreduce --gpus 0\r");
+        screen
+            .until("the question", |s| s.contains("y yes") && s.contains("Job"))
+            .await;
+        screen.key("y");
+        if runs {
+            running(p, ns, 1).await;
+            screen.key("7");
+            screen.until("it is seen", |s| s.contains("starting")).await;
+        } else {
+            eventually("something was created", async || left(p, ns).await > 0).await;
+        }
+        match loss {
+            Loss::Closed => screen.close(),
+            Loss::Told => screen.signal("-HUP"),
+            Loss::Stalled => {
+                screen.stall().await;
+                p.tell(&json!({"cmd": "proxy", "action": "refuse"}));
+                screen.signal("-TERM");
+                tokio::time::sleep(Duration::from_secs(6)).await;
+                p.tell(&json!({"cmd": "proxy", "action": "resume"}));
+            }
+        }
+        assert_eq!(screen.code(30).await, code, "{loss:?}");
+        assert_eq!(left(p, ns).await, 0, "{loss:?}, running: {runs}");
+    }
     workload_is_untouched(p, ns, 1).await;
 }
 
