@@ -2,6 +2,7 @@
 //!
 //! Rows go to standard output as they come; everything else goes to standard error.
 
+mod inside;
 mod print;
 mod workload;
 
@@ -44,10 +45,10 @@ pub struct AllreduceArgs {
     #[command(flatten)]
     pub test: TestArgs,
     /// Print the whole manifest, create nothing
-    #[arg(long, conflicts_with = "record")]
+    #[arg(long, conflicts_with_all = ["record", "inside"])]
     pub dry_run: bool,
     /// Remove what tests left behind, by label, in this namespace
-    #[arg(long, conflicts_with_all = ["dry_run", "workload", "record"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "workload", "record", "inside"])]
     pub clean: bool,
     /// Do not ask; needed where there is no terminal
     #[arg(short, long)]
@@ -87,9 +88,7 @@ pub fn run(args: &AllreduceArgs) -> anyhow::Result<ExitCode> {
 async fn whole(args: &AllreduceArgs, own: Option<Arc<str>>, table: &Table) -> anyhow::Result<u8> {
     let options = args.cluster.options(args.workload.clone());
     if args.test.inside {
-        bail!(
-            "--inside is asked for on the dashboard: press 7 there, then type :allreduce --inside"
-        );
+        return inside::run(args, table).await;
     }
     let link = cluster::connect(&options).await?;
     let mut gate = Gate::new(Setup {
@@ -183,7 +182,7 @@ impl Asked<'_> {
             complain("the workload's own transports are not known: its logs name none");
         }
         let mut say = Say(&mut keeper.redactor);
-        printer.verdict(plan, &run, &verdict, &compared, &mut say);
+        printer.verdict(&plan.planned(), &run, &verdict, &compared, &mut say);
         Ok(interrupted.unwrap_or(verdict.grade.code()))
     }
 }
@@ -405,6 +404,15 @@ async fn clean_up(args: &AllreduceArgs, link: &Connection, gate: &mut Gate) -> a
 
 /// Asks on standard error. An end of input is no.
 async fn answer(question: &str) -> anyhow::Result<bool> {
+    let said = line(question).await?;
+    Ok(matches!(
+        said.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
+}
+
+/// Asks on standard error, and gives the line that was typed.
+async fn line(question: &str) -> anyhow::Result<String> {
     let mut err = io::stderr();
     let _ = write!(err, "{}", crate::parse::clean(question.as_bytes()));
     let _ = write!(err, " ");
@@ -413,11 +421,7 @@ async fn answer(question: &str) -> anyhow::Result<bool> {
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line).map(|_| line)
     });
-    let line = line.await.context("no answer")?.context("no answer")?;
-    Ok(matches!(
-        line.trim().to_ascii_lowercase().as_str(),
-        "y" | "yes"
-    ))
+    line.await.context("no answer")?.context("no answer")
 }
 
 /// What ends us: SIGINT, SIGTERM, and the terminal that goes away.

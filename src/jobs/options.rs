@@ -42,8 +42,7 @@ pub struct TestArgs {
     /// Our own worker from an image that holds `ncclscope`
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["pairs", "image"])]
     pub worker_image: Option<String>,
-    /// Inside the workload's own pods with small buffers, where they hold all GPUs: from the dashboard alone, after
-    /// the workload's name was typed
+    /// Inside the workload's own pods with small buffers, where they hold all GPUs: once the workload's name was typed
     #[arg(long, conflicts_with_all = ["pairs", "worker", "worker_image", "nccl_tests", "other_nodes", "image", "pods", "gpus"])]
     pub inside: bool,
     /// Every two pods alone, too; a second turn convicts the slow node or link

@@ -204,12 +204,6 @@ impl Plan {
         }
     }
 
-    /// Its ranks.
-    #[must_use]
-    pub fn world(&self) -> u32 {
-        self.pods * self.gpus.max(1)
-    }
-
     /// The priority class that was asked for.
     #[must_use]
     pub fn priority_class(&self) -> Option<&str> {

@@ -16,7 +16,7 @@ const COUNTED: usize = 64;
 const NAMED: usize = 4;
 
 /// What can be done where the workload holds the GPUs. Scaling it down is the user's business.
-pub const OFFERS: &str = "Then the test waits for room until its deadline. Fewer ranks: --gpus N or --pods N. Other nodes: --other-nodes. The network alone: --gpus 0. From the dashboard, inside the workload's own pods with small buffers: --inside.";
+pub const OFFERS: &str = "Then the test waits for room until its deadline. Fewer ranks: --gpus N or --pods N. Other nodes: --other-nodes. The network alone: --gpus 0. Inside the workload's own pods with small buffers: --inside.";
 
 /// What is known of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

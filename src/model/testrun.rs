@@ -68,6 +68,14 @@ pub struct Planned {
     pub warnings: Vec<String>,
 }
 
+impl Planned {
+    /// Its ranks.
+    #[must_use]
+    pub fn world(&self) -> u32 {
+        self.pods.saturating_mul(self.gpus.max(1))
+    }
+}
+
 /// How far it is.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,

@@ -126,4 +126,36 @@ pub async fn a_test_inside_the_pods_wants_the_name_typed(p: &Plane) {
     );
     screen.key(":q\r");
     screen.ended().await;
+
+    // The same on the command line, where no `--yes` stands for the name.
+    std::fs::remove_file(&ran).unwrap();
+    let asked = [
+        "allreduce",
+        "--kubeconfig",
+        kubeconfig.to_str().unwrap(),
+        "-n",
+        ns,
+        "llm",
+        "--inside",
+        "--yes",
+    ];
+    let unattended = std::process::Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+        .args(asked)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&unattended.stderr);
+    assert_eq!(unattended.status.code(), Some(2), "{said}");
+    assert!(said.contains("typed at a terminal"), "{said}");
+    for word in ["lln", "llm"] {
+        let mut screen = Screen::start(&asked);
+        screen
+            .until("the question", |s| s.contains("Type llm to go on"))
+            .await;
+        screen.key(&format!("{word}\r"));
+        let code = screen.code(60).await;
+        assert_eq!(ran.exists(), word == "llm", "{word}");
+        // What ran said nothing that could be graded.
+        assert_eq!(code, if word == "llm" { 3 } else { 2 }, "{word}");
+    }
 }

@@ -113,7 +113,7 @@ fn the_manifest_is_the_workload_and_nothing_of_it() {
         plan.objects(),
         ["job", "service", "configmap"].map(|k| format!("{k}/prod/ncclscope-llm-r4t7"))
     );
-    assert_eq!(plan.world(), 16);
+    assert_eq!(plan.planned().world(), 16);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_pod_without_gpus_does_not_count_beside_others() {
         mixed.warnings
     );
     let none = of(&[pod(0, 0, "")], &wish());
-    assert_eq!((none.gpus, none.world()), (0, 1));
+    assert_eq!((none.gpus, none.planned().world()), (0, 1));
     assert!(
         none.warnings
             .iter()

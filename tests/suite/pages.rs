@@ -157,9 +157,11 @@ fn a_doubt_on_screen_is_a_doubt_on_paper() {
     .scene();
     let all = &mut scene.matrices[0];
     // Nothing is seen inside the last pod, and not everything inside the one before; two pods have not met.
-    all.cells.retain(|c| {
-        !(c.from >= 64 && c.to >= 64 || c.from < 16 && c.to >= 64 || c.from >= 64 && c.to < 16)
-    });
+    let (first, last) = (0..16, 64..80);
+    let ends = |n: u32| first.contains(&n) || last.contains(&n);
+    let to_last = |a: u32, b: u32| last.contains(&a) && ends(b);
+    all.cells
+        .retain(|c| !to_last(c.from, c.to) && !to_last(c.to, c.from));
     all.undecided = vec![(48..64).collect(), (64..80).collect(), vec![0, 64]];
     if let Some(cell) = all.cells.iter_mut().find(|c| (c.from, c.to) == (16, 32)) {
         cell.disagree = true;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Format, complain};
 use crate::jobs::plan::Plan;
-use crate::model::testrun::TestRun;
+use crate::model::testrun::{Planned, TestRun};
 use crate::parse::clean;
 use crate::parse::perf::Row;
 use crate::report::redact::Redactor;
@@ -187,7 +187,7 @@ impl Printer {
     /// The verdict: last line.
     pub(super) fn verdict(
         &self,
-        plan: &Plan,
+        planned: &Planned,
         run: &TestRun,
         verdict: &Verdict,
         compared: &[Compared],
@@ -211,9 +211,9 @@ impl Printer {
                 let mut value = serde_json::to_value(verdict).unwrap_or(Value::Null);
                 if let Value::Object(map) = &mut value {
                     map.insert("type".into(), "verdict".into());
-                    map.insert("job".into(), plan.name().into());
-                    map.insert("namespace".into(), plan.namespace.as_str().into());
-                    map.insert("ranks".into(), plan.world().into());
+                    map.insert("job".into(), planned.job.as_str().into());
+                    map.insert("namespace".into(), planned.namespace.as_str().into());
+                    map.insert("ranks".into(), planned.world().into());
                     map.insert("left".into(), json!(run.left));
                     let places: Vec<Value> = compared.iter().map(of_place).collect();
                     map.insert("transports".into(), places.into());

@@ -270,7 +270,7 @@ pub(super) fn network_policy(look: &Look<'_>) -> Seen {
         }
         _ => return Seen::new(CheckVerdict::Waiting, ran, "waits for the list of policies"),
     };
-    let judged = policy::judge(&look.members, policies);
+    let judged = policy::judge(look.members, policies);
     let mut tally = Tally::default();
     for b in judged.blocked.iter().take(24) {
         let text = format!("{} to {}: {}", b.from, b.to, b.why);

@@ -166,7 +166,7 @@ pub(super) fn offline(look: &Look<'_>) -> Seen {
         .next()
         .and_then(|(_, p)| p.answer.as_deref())
     {
-        Some(Answer::Policies(p)) => crate::rules::policy::closed(&look.members, p),
+        Some(Answer::Policies(p)) => crate::rules::policy::closed(look.members, p),
         _ => None,
     };
     let mut why = Vec::new();

@@ -136,7 +136,7 @@ fn env_skew(view: &View<'_>, out: &mut Vec<Finding>) {
             |d| format!("{} It must be equal in every pod of one job.", d.means),
         );
         let target = &view.target;
-        f.fix = align(&target, name, &sides);
+        f.fix = align(target, name, &sides);
         f.fix.push(target.pods());
         out.push(f);
     }

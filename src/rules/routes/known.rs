@@ -30,8 +30,11 @@ pub struct Roster<'a> {
     custom_disabled: Option<bool>,
     dtype: Option<&'a str>,
     /// See [`Roster::products`].
-    products: OnceCell<BTreeMap<(&'a str, &'a str), (usize, (u32, u32))>>,
+    products: OnceCell<Products<'a>>,
 }
+
+/// By namespace and pod: the place of its first GPU among all, and that one's compute capability.
+type Products<'a> = BTreeMap<(&'a str, &'a str), (usize, (u32, u32))>;
 
 impl<'a> Roster<'a> {
     /// Of everybody who is known.
@@ -68,7 +71,7 @@ impl<'a> Roster<'a> {
     }
 
     /// Compute capability of the first GPU that is known in each pod, with its place among all GPUs.
-    fn products(&self) -> &BTreeMap<(&'a str, &'a str), (usize, (u32, u32))> {
+    fn products(&self) -> &Products<'a> {
         self.products.get_or_init(|| {
             let mut out = BTreeMap::new();
             // Nodes have GPUs of one product, mostly: what was just looked up.
