@@ -241,11 +241,14 @@ async fn leave(source: Source) {
     if cluster.tests.is_empty() {
         return;
     }
-    // Where the terminal is gone nobody reads it, and the work is done all the same.
-    let _ = writeln!(
-        io::stderr(),
-        "removing the all-reduce test; ctrl-c leaves at once, then its deadline ends it"
-    );
+    // Where the terminal is gone nobody reads it, and the work is done all the same. One that takes no byte any more
+    // would keep us for ever: it is written on the side and not waited for.
+    tokio::task::spawn_blocking(|| {
+        writeln!(
+            io::stderr(),
+            "removing the all-reduce test; ctrl-c leaves at once, then its deadline ends it"
+        )
+    });
     tokio::select! {
         () = cluster.tests.wait() => {}
         _ = tokio::signal::ctrl_c() => {}

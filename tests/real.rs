@@ -29,6 +29,8 @@ mod access;
 mod allreduce;
 #[path = "real/cases.rs"]
 mod cases;
+#[path = "real/dashboard.rs"]
+mod dashboard;
 #[path = "real/discovery.rs"]
 mod discovery;
 #[path = "real/heard.rs"]

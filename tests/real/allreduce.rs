@@ -3,21 +3,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use ncclscope::jobs::helper::helper;
-use ncclscope::model::event::{Errand, Event, Level, PodEvent, Question};
-use ncclscope::model::testrun::{Phase, TestEvent};
-use ncclscope::sources::cluster::{ClusterOptions, Director, connect};
-use ncclscope::sources::gate::Setup;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::plane::{Plane, Request, eventually, pod};
 use crate::screen::nccl_lines;
@@ -72,7 +63,7 @@ impl Program {
 }
 
 /// Pods of a workload, one on each node, whatever the scheduler thinks of it.
-async fn workload(p: &Plane, ns: &str, nodes: &[&str], gpus: u32) {
+pub async fn workload(p: &Plane, ns: &str, nodes: &[&str], gpus: u32) {
     p.namespace(ns).await;
     let pods = nodes.iter().enumerate().map(|(i, node)| {
         let mut pod = pod(ns, &format!("llm-{i}"), json!({"app": "llm"}), json!({}));
@@ -89,7 +80,7 @@ fn ours() -> ListParams {
 }
 
 /// What is left of any test in the namespace.
-async fn left(p: &Plane, ns: &str) -> usize {
+pub async fn left(p: &Plane, ns: &str) -> usize {
     let jobs: Api<Job> = Api::namespaced(p.admin.clone(), ns);
     let services: Api<Service> = Api::namespaced(p.admin.clone(), ns);
     let maps: Api<ConfigMap> = Api::namespaced(p.admin.clone(), ns);
@@ -99,7 +90,7 @@ async fn left(p: &Plane, ns: &str) -> usize {
         + p.api(ns).list(&ours()).await.unwrap().items.len()
 }
 
-async fn workload_is_untouched(p: &Plane, ns: &str, pods: usize) {
+pub async fn workload_is_untouched(p: &Plane, ns: &str, pods: usize) {
     let own = ListParams::default().labels("app=llm");
     assert_eq!(p.api(ns).list(&own).await.unwrap().items.len(), pods);
 }
@@ -238,7 +229,7 @@ pub async fn a_test_is_what_was_shown_and_leaves_nothing(p: &Plane) {
 }
 
 /// Waits until so many pods of a test run; their names in order.
-async fn running(p: &Plane, ns: &str, count: usize) -> Vec<String> {
+pub async fn running(p: &Plane, ns: &str, count: usize) -> Vec<String> {
     let mut names = Vec::new();
     eventually("the pods of the test run", async || {
         let runs = |p: &Pod| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
@@ -568,143 +559,5 @@ pub async fn a_test_needs_leave(p: &Plane) {
             program.text("err")
         );
         assert_eq!(left(p, ns).await, 0);
-    }
-}
-
-/// From the dashboard: the manifest is the question, what happens comes as events, an end is asked for, and leaving
-/// removes what was created; a locked session is refused.
-pub async fn a_test_from_the_screen_asks_and_cleans_up(p: &Plane) {
-    let ns = "allreduce-screen";
-    workload(p, ns, &["gpu-1"], 1).await;
-    let mut screen = Dashboard::open(p, ns, false).await;
-    screen.ask("allreduce --gpus 0");
-    let question = screen.question().await;
-    assert_eq!(question.level, Level::Act);
-    assert!(
-        question.body.contains(ns) && question.body.contains("kind: Job"),
-        "{}",
-        question.body
-    );
-    assert_eq!(left(p, ns).await, 0, "nothing before the answer");
-    screen.answer(question.number, false);
-    screen.says("declined").await;
-    assert_eq!(left(p, ns).await, 0);
-    for end in ["allreduce cancel", ""] {
-        screen.ask("allreduce --gpus 0");
-        let question = screen.question().await;
-        screen.answer(question.number, true);
-        screen
-            .until("it runs", |e| {
-                matches!(e, Event::Test(TestEvent::Phase(Phase::Starting, _)))
-            })
-            .await;
-        assert!(left(p, ns).await >= 4);
-        if end.is_empty() {
-            // The screen is left.
-            screen.cancel.cancel();
-        } else {
-            screen.ask(end);
-            let question = screen.question().await;
-            assert!(
-                question
-                    .text
-                    .starts_with("Delete job/allreduce-screen/ncclscope-"),
-                "{}",
-                question.text
-            );
-            screen.answer(question.number, true);
-            screen
-                .until(
-                    "it was removed",
-                    |e| matches!(e, Event::Test(TestEvent::Cleaned(left)) if left.is_empty()),
-                )
-                .await;
-            assert_eq!(left(p, ns).await, 0, "after :allreduce cancel");
-        }
-    }
-    screen.tests.close();
-    screen.tests.wait().await;
-    assert_eq!(left(p, ns).await, 0, "after leaving");
-    let mut locked = Dashboard::open(p, ns, true).await;
-    locked.ask("allreduce --gpus 0");
-    locked.says("locked").await;
-    assert_eq!(left(p, ns).await, 0);
-    workload_is_untouched(p, ns, 1).await;
-}
-
-/// What stands between a screen and a cluster, without the screen.
-struct Dashboard {
-    events: mpsc::Receiver<Event>,
-    errands: mpsc::UnboundedSender<Errand>,
-    cancel: CancellationToken,
-    tests: TaskTracker,
-}
-
-impl Dashboard {
-    async fn open(p: &Plane, ns: &str, locked: bool) -> Self {
-        let options = ClusterOptions {
-            selector: Some("app=llm".into()),
-            ..p.options("admin", ns)
-        };
-        let link = connect(&options).await.unwrap();
-        let (tx, events) = mpsc::channel(64);
-        let (errands, chores) = mpsc::unbounded_channel();
-        let (cancel, tests) = (CancellationToken::new(), TaskTracker::new());
-        let setup = Setup {
-            locked,
-            ..Setup::default()
-        };
-        let helpers = vec![helper(tests.clone())];
-        let director = Director::new(link, options, setup, helpers, tx);
-        tokio::spawn(director.run(chores, cancel.clone()));
-        let mut this = Self {
-            events,
-            errands,
-            cancel,
-            tests,
-        };
-        this.until("pods", |e| matches!(e, Event::Pod(PodEvent::Synced)))
-            .await;
-        this
-    }
-
-    fn ask(&self, line: &str) {
-        self.errands.send(Errand::Line(line.into())).unwrap();
-    }
-
-    fn answer(&self, number: u64, yes: bool) {
-        self.errands.send(Errand::Answer { number, yes }).unwrap();
-    }
-
-    async fn until(&mut self, what: &str, is: impl Fn(&Event) -> bool) -> Event {
-        let mut notes = Vec::new();
-        let wait = async {
-            loop {
-                let event = self.events.recv().await.expect("the director goes on");
-                if is(&event) {
-                    return event;
-                }
-                if let Event::Note { text, .. } = event {
-                    notes.push(text);
-                }
-            }
-        };
-        let wait = tokio::time::timeout(Duration::from_secs(30), wait).await;
-        wait.unwrap_or_else(|_| panic!("{what}: not within 30 s, but {notes:?}"))
-    }
-
-    async fn question(&mut self) -> Question {
-        match self
-            .until("a question", |e| matches!(e, Event::Ask(_)))
-            .await
-        {
-            Event::Ask(question) => question,
-            _ => unreachable!(),
-        }
-    }
-
-    async fn says(&mut self, what: &str) {
-        let said = |e: &Event| matches!(e, Event::Note { text, bad: true } if text.contains(what));
-        self.until(what, said).await;
     }
 }

@@ -9,9 +9,12 @@ use crate::access::{
 };
 use crate::allreduce::{
     a_dry_run_prints_and_creates_nothing, a_queue_that_holds_a_test_is_named,
-    a_test_from_the_screen_asks_and_cleans_up, a_test_is_graded_beside_the_workload,
-    a_test_is_removed_however_it_ends, a_test_is_what_was_shown_and_leaves_nothing,
-    a_test_needs_leave, the_worker_is_handed_into_the_waiting_pod,
+    a_test_is_graded_beside_the_workload, a_test_is_removed_however_it_ends,
+    a_test_is_what_was_shown_and_leaves_nothing, a_test_needs_leave,
+    the_worker_is_handed_into_the_waiting_pod,
+};
+use crate::dashboard::{
+    a_terminal_that_is_lost_leaves_no_test_behind, a_test_from_the_screen_asks_and_cleans_up,
 };
 use crate::discovery::{
     a_restricted_user_sees_what_he_may, every_kind_of_workload_is_discovered,
@@ -93,4 +96,5 @@ cases![
     the_worker_is_handed_into_the_waiting_pod,
     a_test_inside_the_pods_wants_the_name_typed,
     a_test_from_the_screen_asks_and_cleans_up,
+    a_terminal_that_is_lost_leaves_no_test_behind,
 ];

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,11 +16,22 @@ pub struct Screen {
     parser: Arc<Mutex<vt100::Parser>>,
     keys: Box<dyn std::io::Write + Send>,
     child: Box<dyn Child + Send + Sync>,
-    _master: Box<dyn MasterPty + Send>,
+    master: Option<Box<dyn MasterPty + Send>>,
+    eyes: Arc<Eyes>,
+}
+
+/// Whoever looks at the terminal.
+#[derive(Default)]
+struct Eyes {
+    /// Takes nothing from it for now.
+    shut: AtomicBool,
+    /// Takes nothing from it any more.
+    gone: AtomicBool,
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        self.eyes.gone.store(true, Ordering::SeqCst);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -61,10 +73,18 @@ impl Screen {
         let cells = |n: u16| std::num::NonZero::new(n).unwrap();
         let parser = Arc::new(Mutex::new(vt100::Parser::new(cells(rows), cells(cols), 0)));
         let (mut reader, sink) = (pair.master.try_clone_reader().unwrap(), parser.clone());
+        let eyes = Arc::new(Eyes::default());
+        let theirs = Arc::clone(&eyes);
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut buffer) {
                 sink.lock().unwrap().process(&buffer[..n]);
+                while theirs.shut.load(Ordering::SeqCst) && !theirs.gone.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                if theirs.gone.load(Ordering::SeqCst) {
+                    return;
+                }
             }
         });
         let keys = pair.master.take_writer().unwrap();
@@ -72,8 +92,36 @@ impl Screen {
             parser,
             keys,
             child,
-            _master: pair.master,
+            master: Some(pair.master),
+            eyes,
         }
+    }
+
+    /// The terminal takes nothing any more, and is full.
+    pub async fn stall(&mut self) {
+        self.eyes.shut.store(true, Ordering::SeqCst);
+        // What the system keeps on the way is filled by frames, one pane after the other.
+        for pane in ["1", "2", "3", "4", "5"].iter().cycle().take(100) {
+            self.key(pane);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The terminal is closed, as by a connection that was cut.
+    pub fn close(&mut self) {
+        self.eyes.gone.store(true, Ordering::SeqCst);
+        // Whoever waits for the next bytes gets some, and lets go.
+        self.key("?");
+        self.keys = Box::new(std::io::sink());
+        self.master = None;
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.process_id().unwrap().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([name, &pid])
+            .status();
+        assert!(sent.unwrap().success());
     }
 
     pub fn key(&mut self, keys: &str) {
