@@ -175,6 +175,9 @@ pub struct Process {
     pub nvls: Option<bool>,
     /// Lines about collective calls, those of unknown communicators included: how many, the first.
     pub call_lines: Option<(u64, Quote)>,
+    /// Raised by every line that may change what the process proves of its communicators and their connections:
+    /// not by the calls of collectives that come by the million.
+    pub rev: u64,
     /// A connect that is retried: last seen.
     pub retrying: Option<(Option<String>, String, Quote)>,
     by_ptr: Recent<u64, u32>,

@@ -50,6 +50,7 @@ impl Process {
             gdr_off: None,
             nvls: None,
             call_lines: None,
+            rev: 0,
             retrying: None,
             by_ptr: Recent::default(),
             threads: Recent::default(),
@@ -87,6 +88,7 @@ impl Process {
     ) {
         let line = block.first_line + u64::from(spot.line);
         let local = if c.dir == Dir::Receive { c.to } else { c.from };
+        self.rev += 1;
         if let Some(run) = self.run(spot.tid, (local, c.index, Some(key)), c.comm, line) {
             run.channel(c, (key, channel), line, || spot.quote(block));
         }
@@ -108,6 +110,7 @@ impl Process {
             && let Some(run) = thread.run.take()
             && !thread.resumed
         {
+            self.rev += 1;
             self.seal(run);
         }
         if let Some(ix) = self.by_ptr.find(&comm).copied() {
@@ -124,6 +127,7 @@ impl Process {
     pub(super) fn apply(&mut self, block: &Block, rec: &Rec, spot: &Spot) {
         self.heard(spot);
         self.last_fact_version = matches!(rec.fact, Fact::Version { .. });
+        self.rev += u64::from(!matches!(rec.fact, Fact::Coll { .. }));
         let line = block.first_line + u64::from(rec.line);
         let q = || spot.quote(block);
         match &rec.fact {

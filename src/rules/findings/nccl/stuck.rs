@@ -19,7 +19,7 @@ pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) 
         .scene
         .communicators
         .iter()
-        .position(|x| std::ptr::eq(x, c))
+        .position(|x| std::ptr::eq(&**x, c))
     else {
         return;
     };
