@@ -39,7 +39,7 @@ fn differs(again: &Scene, fresh: &Scene) -> Option<&'static str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn a_scene_derived_again_is_the_one_derived_from_nothing(
