@@ -3,6 +3,7 @@
 use ratatui::layout::Rect;
 
 use super::detail::{edges_of, selected, undecided};
+use super::grid::worst;
 use crate::panes::parts::{self, Pen};
 use crate::panes::{Page, View};
 use crate::rules::scene::{Finding, Glyph};
@@ -13,7 +14,7 @@ pub(super) fn explain(view: &View<'_>, width: u16) -> Option<Page> {
     let (grid, a, b) = selected(view)?;
     let (from, to) = grid.entry(a).zip(grid.entry(b))?;
     let cells = grid.cells(from, to);
-    let glyph = cells.iter().map(|c| c.glyph).max();
+    let glyph = worst(&cells);
     let mut page = Page::about(format!(
         "what {} → {} means",
         grid.name(from),
