@@ -204,12 +204,8 @@ fn nvml() -> Line {
                 format!("{gpus} GPUs, driver {driver}"),
             )
         }
-        Err(e) => line(
-            "doctor.nvml",
-            Verdict::Warn,
-            format!("no NVML on this machine: {e}"),
-        )
-        .without("`local`, the view of this node's own GPUs; clusters and logs need none"),
+        Err(e) => line("doctor.nvml", Verdict::Warn, nvml::missing(&e))
+            .without("`local`, the view of this node's own GPUs; clusters and logs need none"),
     }
 }
 
