@@ -59,19 +59,22 @@ impl Loss {
     #[must_use]
     pub fn sentence(&self) -> Option<String> {
         let mut parts = Vec::new();
+        let word = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+        let entries = |n| word(n, "entry", "entries");
         if self.unknown > 0 {
-            parts.push(format!(
-                "{} entries of a newer version skipped",
-                self.unknown
-            ));
+            let (n, entries) = (self.unknown, entries(self.unknown));
+            parts.push(format!("{n} {entries} of a newer version skipped"));
         }
         if self.damaged > 0 {
-            parts.push(format!("{} damaged entries skipped", self.damaged));
+            let (n, entries) = (self.damaged, entries(self.damaged));
+            parts.push(format!("{n} damaged {entries} skipped"));
         }
         if self.lost.events > 0 {
+            let Lost { events, lines } = self.lost;
             parts.push(format!(
-                "{} events with {} log lines were not recorded",
-                self.lost.events, self.lost.lines
+                "{events} {} with {lines} log {} not recorded",
+                word(events, "event", "events"),
+                word(lines, "line", "lines"),
             ));
         }
         if self.torn {
