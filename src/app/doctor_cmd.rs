@@ -14,6 +14,7 @@ use crate::model::event::Level;
 use crate::parse::clean;
 use crate::sources::cluster::needs::{self, NEEDS};
 use crate::sources::cluster::{self, Connection};
+use crate::sources::nvml;
 use crate::theme::Depth;
 
 /// Permissions asked for at once.
