@@ -253,6 +253,9 @@ impl<W: Write> Page<'_, W> {
         if more > 0 {
             writeln!(self.out, "\n{more} more in the JSON report.")?;
         }
+        for f in &scene.folded {
+            writeln!(self.out, "\n{}", f.sentence())?;
+        }
         writeln!(self.out)
     }
 
