@@ -5,6 +5,8 @@ mod ladder;
 pub(super) mod rungs;
 mod serving;
 
+pub(super) use ladder::counted;
+
 use ratatui::layout::Rect;
 
 use super::matrix::Grid;

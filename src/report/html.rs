@@ -383,7 +383,12 @@ impl Page<'_> {
                 "<tr><td>{ranks}</td><td>{place}</td><td>{word}{end}</td><td class=\"bar\">{steps}</td><td>{progress}</td></tr>\n"
             ));
         }
-        self.put("</tbody></table></div></section>\n");
+        self.put("</tbody></table></div>\n");
+        for f in &self.scene.folded {
+            let said = self.text(&f.sentence());
+            self.put(&format!("<p>{said}</p>\n"));
+        }
+        self.put("</section>\n");
     }
 
     fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) {

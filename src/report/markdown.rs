@@ -247,6 +247,9 @@ impl<W: Write> Page<'_, W> {
             ])?;
         }
         self.more(staged().count())?;
+        for f in &scene.folded {
+            writeln!(self.out, "\n{}", f.sentence())?;
+        }
         writeln!(self.out)
     }
 

@@ -318,7 +318,11 @@ impl<W: Write> Page<'_, W> {
         }
         drop_empty_columns(&mut rows);
         self.table(&rows)?;
-        self.more(order.len())
+        self.more(order.len())?;
+        for f in &self.scene.folded {
+            writeln!(self.out, "  {}", f.sentence())?;
+        }
+        Ok(())
     }
 
     fn communicators(&mut self) -> io::Result<()> {

@@ -53,9 +53,10 @@ impl Scene {
                 b.sample.number,
             ))
         });
-        super::startup::finish(&mut scene, model, &joined.units);
         let members = super::probes::members(&model.pods);
         let sizes = super::startup::sizes(model, &members);
+        super::startup::finish(&mut scene, model, &joined.units);
+        super::crowd::count(&mut scene, model, &joined.units, sizes);
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
         super::gpus::fill(&mut scene, model, sizes);

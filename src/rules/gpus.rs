@@ -352,12 +352,12 @@ fn compare(gpus: &mut [GpuView], layout: &[GroupView], now: Nanos) {
 /// A rank that loads: by its own word, or, where its version keeps it silent, by that of those who speak: no
 /// rank goes on before all have loaded.
 fn loads(p: &ProcessView, furthest: Option<Stage>) -> bool {
-    let stage = if p.quiet { furthest } else { p.stage };
+    let stage = if p.unheard() { furthest } else { p.stage };
     p.alive != Some(false) && matches!(stage, Some(Stage::Weights | Stage::Download))
 }
 
 /// Its weights are there: by the same words.
 fn loaded(p: &ProcessView, furthest: Option<Stage>) -> bool {
-    let stage = if p.quiet { furthest } else { p.stage };
+    let stage = if p.unheard() { furthest } else { p.stage };
     p.alive != Some(false) && stage > Some(Stage::Weights)
 }

@@ -33,6 +33,8 @@ pub struct Rung {
     pub ended: bool,
     /// They say nothing from here on, whatever they do.
     pub quiet: bool,
+    /// What Ray counted others to have done, who may be these: what, how many.
+    pub counted: Option<(&'static str, u32)>,
     /// The finding that singles them out as those whom the others wait for.
     pub accused: Option<&'static str>,
     /// No sign of getting on since then, and nobody is further behind.
@@ -95,7 +97,8 @@ impl Rung {
             at,
             of,
             ended: p.alive == Some(false),
-            quiet: p.quiet,
+            quiet: p.unheard(),
+            counted: p.counted.filter(|c| !c.sure).map(|c| (c.done, c.unnamed)),
             accused: p.accused,
             still: p.still.filter(|s| !s.waits).map(|s| s.since),
             silence: p.silence.filter(|_| p.alive != Some(false)),
@@ -119,7 +122,10 @@ impl Rung {
             (None, None) => true,
             _ => false,
         };
-        let key = |r: &Self| (r.word, r.step, r.of, r.ended, r.accused, r.still.is_some());
+        let key = |r: &Self| {
+            let still = r.still.is_some();
+            (r.word, r.step, r.of, r.ended, r.accused, still, r.counted)
+        };
         match (self.part, other.part) {
             // Their stage is not one of the start-up that people wait for.
             (Some(a), Some(b)) => a == b && self.ended == other.ended,
@@ -181,6 +187,16 @@ impl Rung {
         }
         (quiet >= WORTH && quiet <= Nanos::from(s.limit_s).saturating_mul(SEC))
             .then(|| format!("quiet {} of {allowed} allowed", parts::duration(quiet)))
+    }
+
+    /// Why their silence proves nothing, where it does not.
+    pub fn unheard(&self) -> Option<String> {
+        match self.counted {
+            Some((_, n)) => Some(format!("or further: Ray counts {n} more, unnamed")),
+            None => self
+                .quiet
+                .then(|| "silent by their version until they serve".into()),
+        }
     }
 
     /// How long nothing was seen of them.

@@ -235,6 +235,7 @@ fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {
         return (body(&error.text, false), Role::Fail);
     }
     let mut said: Vec<String> = r.amount().into_iter().collect();
+    said.extend(r.counted.and_then(|_| r.unheard()));
     said.extend(r.quiet(v.scene.now).filter(|_| r.part.is_none()));
     if let Some(id) = r.accused {
         said.insert(0, format!("named by {id}"));

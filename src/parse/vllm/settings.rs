@@ -10,7 +10,7 @@ pub struct Settings {
 }
 
 /// Names that are kept, with the short flags and older spellings that mean the same.
-const KNOWN: [(&str, &[&str]); 53] = [
+const KNOWN: [(&str, &[&str]); 54] = [
     ("model", &["model_tag"]),
     ("served_model_name", &[]),
     ("tokenizer", &[]),
@@ -58,6 +58,7 @@ const KNOWN: [(&str, &[&str]); 53] = [
     ("master_addr", &[]),
     ("master_port", &[]),
     ("headless", &[]),
+    ("speculative_config", &[]),
     ("distributed_executor_backend", &[]),
     ("worker_use_ray", &["engine_use_ray"]),
     ("api_server_count", &["asc"]),
