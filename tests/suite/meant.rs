@@ -11,6 +11,7 @@ use ncclscope::model::{Model, update};
 use ncclscope::panes::parts;
 use ncclscope::parse::Block;
 use ncclscope::rules::scene::{Cell, Glyph, Scene};
+use ncclscope::sources::sim;
 use ncclscope::theme::Theme;
 use ratatui::buffer::Buffer;
 
@@ -148,4 +149,48 @@ fn a_wide_character_is_not_cut_in_half_where_a_line_wraps() {
         let all = stage::text(&buf).join("\n");
         assert!(all.contains('z'), "{all}");
     }
+}
+
+#[test]
+fn ranks_without_a_communicator_share_none() {
+    let scenario = sim::load("image-pull").unwrap();
+    let mut model = stage::model(120, 40);
+    for (seq, (at, event)) in (1..).zip(sim::events(&scenario)) {
+        update(&mut model, Stamped { seq, at, event });
+    }
+    let scene = Scene::of(&model);
+    assert!(scene.communicators.is_empty());
+    let matrix = &scene.matrices[0];
+    assert_eq!(matrix.slots.len(), 4);
+    assert_eq!(matrix.shown(0, 1), None, "no sign stands for nothing");
+    for (pane, wanted) in [("matrix", true), ("overview", false)] {
+        stage::act(&scene, &mut model, &[Command::Pane(pane.into())]);
+        let shown = stage::text(&photo(&scene, &model)).join("\n");
+        let told = "No rank has reached NCCL yet.\n NCCL_DEBUG is set";
+        assert_eq!(shown.contains(told), wanted, "{shown}");
+        assert!(
+            !shown.contains("/ · ·") && !shown.contains("MATRIX"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_rank_that_is_not_there_is_said_to_be_none() {
+    let scene = stage::sockets();
+    let mut model = stage::model(120, 40);
+    let line = |text: &str| Command::Line(text.into());
+    stage::act(&scene, &mut model, &[line("nonsense"), line("cell 3 99")]);
+    let shown = stage::text(&photo(&scene, &model)).join("\n");
+    assert!(
+        shown.contains("3 → 15   there is no rank 99 here, this is the nearest"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("nonsense"),
+        "of the command before: {shown}"
+    );
+    stage::act(&scene, &mut model, &[line("cell 3 4")]);
+    let shown = stage::text(&photo(&scene, &model)).join("\n");
+    assert!(!shown.contains("there is no rank"), "{shown}");
 }

@@ -105,6 +105,10 @@ pub(super) fn under_cursor(
     let name = format!("{} → {}", grid.name(from), grid.name(to));
     let indent = parts::columns(&name) + 3;
     let mut spans: Vec<(String, Role)> = vec![(name, Role::Strong), ("   ".into(), Role::Text)];
+    if let Some(absent) = absent(view, grid) {
+        let text = format!("there is no rank {absent} here, this is the nearest   ");
+        spans.push((text, Role::Warn));
+    }
     if let [(_, edge), more @ ..] = edges.as_slice() {
         let glyph = worst(&cells).unwrap_or(Glyph::Missing);
         spans.push((edge.transport.clone(), sign(glyph).1));
@@ -219,6 +223,12 @@ pub(super) fn under_cursor(
             Role::Quiet,
         );
     }
+}
+
+/// The rank that somebody asked for and that is not on the axis.
+fn absent(view: &View<'_>, grid: &Grid<'_>) -> Option<u32> {
+    let (from, to) = view.screen.matrix.cell.filter(|_| !grid.folded())?;
+    [from, to].into_iter().find(|n| grid.entry(*n).is_none())
 }
 
 /// `in tp:0`, `in 2 communicators: dp:0, tp:0`.
