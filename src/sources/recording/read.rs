@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -113,10 +113,20 @@ struct Line<'a> {
     body: &'a RawValue,
 }
 
+/// The file: in the folder that a bundle was unpacked to, the recording that it holds.
+fn file_of(path: &Path) -> PathBuf {
+    let inner = path.join(BUNDLED_RECORDING);
+    if inner.is_file() {
+        inner
+    } else {
+        path.to_owned()
+    }
+}
+
 /// Whether a file is a recording: told by its content.
 #[must_use]
 pub fn is_recording(path: &Path) -> bool {
-    path.is_file() && Reader::open(path).is_ok_and(|_| true)
+    file_of(path).is_file() && Reader::open(path).is_ok_and(|_| true)
         || matches!(Reader::open(path), Err(RecordingError::Schema { .. }))
 }
 
@@ -126,6 +136,7 @@ impl Reader {
     /// # Errors
     /// What can't be read, is something else, or of another version.
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
+        let path = &file_of(path);
         let name = path.display().to_string();
         let fail = |e: &io::Error| RecordingError::Io {
             path: name.clone(),
