@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
-use super::{Page, Pane, View, chrome, present};
+use super::{Page, Pane, View, present};
 use crate::model::event::SourceId;
 use crate::model::logs::{Bad, Logs, Query, Row};
 use crate::model::screen::{Counts, LAST, PaneId};
@@ -313,7 +313,7 @@ impl Columns {
             let mut at = x;
             let mut left = skip;
             for (piece, role) in &spans {
-                let (cut, rest) = chrome::drop_columns(piece, left);
+                let (cut, rest) = parts::drop_columns(piece, left);
                 left = rest;
                 at += pen.text(at, area.y, (x + room).saturating_sub(at), cut, *role);
             }
