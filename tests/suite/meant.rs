@@ -10,7 +10,7 @@ use ncclscope::model::screen::PaneId;
 use ncclscope::model::{Model, update};
 use ncclscope::panes::parts;
 use ncclscope::parse::Block;
-use ncclscope::rules::scene::{Cell, Glyph, Scene};
+use ncclscope::rules::scene::{Cell, Glyph, GpuView, Scene};
 use ncclscope::sources::sim;
 use ncclscope::theme::Theme;
 use ratatui::buffer::Buffer;
@@ -193,4 +193,23 @@ fn a_rank_that_is_not_there_is_said_to_be_none() {
     stage::act(&scene, &mut model, &[line("cell 3 4")]);
     let shown = stage::text(&photo(&scene, &model)).join("\n");
     assert!(!shown.contains("there is no rank"), "{shown}");
+}
+
+#[test]
+fn of_a_gpu_that_nobody_measured_nothing_is_said_to_be_well() {
+    let mut scene = stage::healthy();
+    scene.gpus = vec![GpuView {
+        bus_id: Some("3b000".into()),
+        node: Some("gpu-01".into()),
+        global_rank: Some(0),
+        ..GpuView::default()
+    }];
+    let mut model = stage::model(120, 60);
+    let commands = [Command::Pane("vram".into()), Command::Enter];
+    stage::act(&scene, &mut model, &commands);
+    let shown = stage::text(&photo(&scene, &model));
+    for field in ["held down by", "against group"] {
+        let line = shown.iter().find(|l| l.contains(field)).unwrap();
+        assert!(line.ends_with(" -"), "{line}");
+    }
 }
