@@ -434,6 +434,10 @@ pub(super) fn body(text: &str, raw: bool) -> String {
         None => text,
     };
     let mut out = clean(rest);
+    // [2026-03-02 03:10:59] in front of NCCL's warnings
+    if shaped(&out, b"[0000-00-00 00:00:00] ") {
+        out.replace_range(..22, "");
+    }
     if let Some(at) = out.find(" NCCL ") {
         // What stands before the head stays: it may be the launcher's label.
         let head = out.get(..at).unwrap_or_default();
@@ -456,18 +460,21 @@ pub(super) fn body(text: &str, raw: bool) -> String {
         let Some(at) = out.find(level).map(|i| i + level.len()) else {
             continue;
         };
-        let stamp = out.get(at..at + 15).is_some_and(|t| {
-            let mut shape = t.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
-            b"00-00 00:00:00 "
-                .iter()
-                .all(|want| shape.next() == Some(*want))
-        });
+        let stamp = out.get(at..).is_some_and(|t| shaped(t, b"00-00 00:00:00 "));
         if stamp {
             out.replace_range(at..at + 15, "");
             break;
         }
     }
     out
+}
+
+/// Whether a text begins like this, a zero standing for any digit.
+fn shaped(text: &str, like: &[u8]) -> bool {
+    let mut shape = text
+        .bytes()
+        .map(|b| if b.is_ascii_digit() { b'0' } else { b });
+    like.iter().all(|want| shape.next() == Some(*want))
 }
 
 /// The process that printed a line, if its head or its source names it.
