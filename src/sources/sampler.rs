@@ -143,7 +143,17 @@ async fn keep(access: Access) {
     let mut running: BTreeMap<ContainerKey, (Target, AbortOnDropHandle<()>)> = BTreeMap::new();
     let nodes = Nodes::default();
     loop {
-        let wanted = targets(&seen.borrow_and_update());
+        let (wanted, whole) = {
+            let seen = seen.borrow_and_update();
+            (targets(&seen), seen.synced)
+        };
+        // How many there are is known when the first list is whole.
+        if !whole {
+            if seen.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
         running.retain(|at, (target, _)| wanted.get(at) == Some(target));
         let spread = match u32::try_from(wanted.len()) {
             Ok(many) if wanted.len() > BEGIN.0 => BEGIN.1 * many,
