@@ -256,8 +256,9 @@ impl Columns {
     }
 
     fn lines(&self, row: &Row<'_>) -> u16 {
-        let body = parts::columns(&body(row.line.text.as_ref(), self.raw));
-        body.div_ceil(self.text.max(1)).max(1)
+        let body = body(row.line.text.as_ref(), self.raw);
+        let last = places(&body, self.text).last();
+        last.map_or(1, |p| p.line.saturating_add(1))
     }
 
     #[expect(
@@ -318,44 +319,68 @@ impl Columns {
             }
             pen.text(at, area.y, kept, &times, Role::Notice);
         } else {
-            let mut used = 0;
-            for (piece, role) in &spans {
-                for (c, w) in parts::visible(piece, false) {
-                    let (line, column) = (used / self.text.max(1), used % self.text.max(1));
-                    if line < area.height {
-                        pen.text(
-                            x + column,
-                            area.y + line,
-                            w,
-                            c.encode_utf8(&mut [0; 4]),
-                            *role,
-                        );
-                    }
-                    used = used.saturating_add(w);
+            let roles = spans
+                .iter()
+                .flat_map(|(piece, role)| piece.chars().map(move |_| *role));
+            for (place, role) in places(&shown, self.text).zip(roles) {
+                let (at, y) = (x + place.column, area.y.saturating_add(place.line));
+                if place.line < area.height {
+                    let c = place.c.encode_utf8(&mut [0; 4]).to_owned();
+                    pen.text(at, y, place.wide, &c, role);
                 }
             }
         }
         for (start, end) in query.hits(&shown) {
-            let before = shown.get(..start).map_or(0, parts::columns);
-            let wide = shown.get(start..end).map_or(0, parts::columns);
-            for column in before..before.saturating_add(wide) {
-                let (line, column) = if area.height == 1 {
-                    let Some(c) = usize::from(column)
-                        .checked_sub(skip)
-                        .and_then(|c| u16::try_from(c).ok())
-                    else {
-                        continue;
-                    };
-                    (0, c)
-                } else {
-                    (column / self.text.max(1), column % self.text.max(1))
-                };
-                if line < area.height && column < self.text {
-                    pen.overlay(x + column, area.y + line, 1, Role::Match);
+            if area.height == 1 {
+                let before = shown.get(..start).map_or(0, parts::columns);
+                let wide = shown.get(start..end).map_or(0, parts::columns);
+                for column in before..before.saturating_add(wide) {
+                    let column = usize::from(column).checked_sub(skip);
+                    let column = column.and_then(|c| u16::try_from(c).ok());
+                    if let Some(column) = column.filter(|c| *c < self.text) {
+                        pen.overlay(x + column, area.y, 1, Role::Match);
+                    }
+                }
+                continue;
+            }
+            let hit = shown
+                .char_indices()
+                .map(|(at, _)| (start..end).contains(&at));
+            for (place, _) in places(&shown, self.text).zip(hit).filter(|(_, hit)| *hit) {
+                if place.line < area.height {
+                    let y = area.y + place.line;
+                    pen.overlay(x + place.column, y, place.wide, Role::Match);
                 }
             }
         }
     }
+}
+
+/// Where a character of a wrapped line stands.
+struct Place {
+    c: char,
+    wide: u16,
+    line: u16,
+    column: u16,
+}
+
+/// The characters of a text, broken into lines of so many columns. A wide one is never cut in half.
+fn places(text: &str, columns: u16) -> impl Iterator<Item = Place> + '_ {
+    let (mut line, mut column) = (0u16, 0u16);
+    parts::visible(text, false).map(move |(c, wide)| {
+        if column > 0 && column.saturating_add(wide) > columns {
+            line = line.saturating_add(1);
+            column = 0;
+        }
+        let here = Place {
+            c,
+            wide,
+            line,
+            column,
+        };
+        column += wide;
+        here
+    })
 }
 
 fn source_name(scene: &Scene, id: SourceId) -> &str {

@@ -179,7 +179,7 @@ pub fn visible(text: &str, ascii: bool) -> impl Iterator<Item = (char, u16)> + '
             let c = chars.next()?;
             match c {
                 '\u{20}'..='\u{7e}' => return Some((c, 1)),
-                '\t' => return Some((' ', 1)),
+                '\t' | '\n' => return Some((' ', 1)),
                 '\u{1b}' => match chars.next() {
                     // CSI: parameters, then one final character.
                     Some('[') => {
@@ -257,7 +257,7 @@ pub const fn plain(c: char) -> char {
     }
 }
 
-/// Breaks a text at spaces into lines of at most `width` columns; longer words are cut.
+/// Breaks a text at spaces and line ends into lines of at most `width` columns; longer words are cut.
 #[must_use]
 pub fn wrap(text: &str, width: u16) -> Vec<String> {
     let mut lines = Vec::new();
@@ -266,7 +266,7 @@ pub fn wrap(text: &str, width: u16) -> Vec<String> {
     if width == 0 {
         return lines;
     }
-    for word in text.split(' ') {
+    for word in text.split([' ', '\n']) {
         let w = columns(word);
         if used > 0 && used.saturating_add(1).saturating_add(w) > width {
             lines.push(std::mem::take(&mut line));

@@ -515,7 +515,8 @@ impl<W: Write> Page<'_, W> {
 
 pub(super) fn remark(s: &SourceView) -> String {
     let mut words = Vec::new();
-    if s.bytes == 0 {
+    // What could not be read is not known to be empty.
+    if s.bytes == 0 && s.trouble.is_none() {
         words.push("empty".to_owned());
     }
     if s.head_missing == Some(true) {

@@ -7,6 +7,7 @@
 pub mod dcgm;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -138,12 +139,13 @@ pub fn helper() -> Helper {
 async fn keep(access: Access) {
     let mut seen = access.seen();
     let mut running: BTreeMap<ContainerKey, (Target, AbortOnDropHandle<()>)> = BTreeMap::new();
+    let nodes = Nodes::default();
     loop {
         let wanted = targets(&seen.borrow_and_update());
         running.retain(|at, (target, _)| wanted.get(at) == Some(target));
         for (at, target) in wanted {
             running.entry(at).or_insert_with(|| {
-                let work = one(access.clone(), target.clone());
+                let work = one(access.clone(), target.clone(), nodes.clone());
                 (target, AbortOnDropHandle::new(tokio::spawn(work)))
             });
         }
@@ -153,13 +155,26 @@ async fn keep(access: Access) {
     }
 }
 
+/// Whose turn it is to ask a node's exporter; when that one goes, the next one does.
+#[derive(Clone, Default)]
+struct Nodes(Arc<Mutex<BTreeMap<String, Turn>>>);
+
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+impl Nodes {
+    fn of(&self, node: &str) -> Turn {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(node.to_owned()).or_default().clone()
+    }
+}
+
 fn targets(seen: &Seen) -> BTreeMap<ContainerKey, Target> {
     let of = seen.pods.values().filter_map(|pod| Target::of(pod));
     of.take(MOST).map(|t| (t.at.clone(), t)).collect()
 }
 
 /// Samples one container until it is gone, with back-off between attempts.
-async fn one(access: Access, target: Target) {
+async fn one(access: Access, target: Target, nodes: Nodes) {
     let mut wait = WAIT.0;
     let mut failed = 0u32;
     loop {
@@ -187,6 +202,9 @@ async fn one(access: Access, target: Target) {
             return;
         }
         if forbidden || shell {
+            // One exporter tells of all GPUs of its node: one of those who would ask it does, for all of them.
+            let turn = nodes.of(target.node.as_deref().unwrap_or_default());
+            let _turn = turn.lock().await;
             return dcgm::keep(&access, &target).await;
         }
         if refused {
