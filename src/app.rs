@@ -226,6 +226,7 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
             // Who works inside the pods beside watching them.
             let helpers: Vec<Helper> = vec![
                 cluster::checks::helper(),
+                cluster::configfile::helper(),
                 jobs::helper::helper(tests.clone()),
                 sampler::helper(),
                 debugfile::helper(),

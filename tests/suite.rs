@@ -96,6 +96,8 @@ mod readme;
 mod reconnect;
 #[path = "suite/recording.rs"]
 mod recording;
+#[path = "suite/records.rs"]
+mod records;
 #[path = "suite/redact.rs"]
 mod redact;
 #[path = "suite/report.rs"]

@@ -25,6 +25,9 @@ pub static PANE: Pane = Pane {
     badge: |_| None,
 };
 
+/// Lines of a record that are shown with one of them.
+const RECORD: usize = 100;
+
 fn counts(view: &View<'_>, body: Rect) -> Counts {
     let Some(logs) = &view.model.logs else {
         return Counts::default();
@@ -580,6 +583,29 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     page.prose(&row.line.text, width.saturating_sub(4), 0, Role::Text);
     if let Some(last) = page.lines.last_mut() {
         last.copy = Some(row.line.text.to_string());
+    }
+    let record = logs.record(row);
+    if record.len() > 1 {
+        page.head("ITS RECORD");
+        let near = record.iter().position(|l| l.number == row.line.number);
+        let from = near.unwrap_or(0).saturating_sub(RECORD / 2);
+        for line in record.iter().skip(from).take(RECORD) {
+            let here = if line.number == row.line.number {
+                "> "
+            } else {
+                "  "
+            };
+            let text = body(&line.text, false);
+            page.line(&[(here, Role::Strong), (&text, Role::Text)]);
+        }
+        let more = record.len().saturating_sub(RECORD);
+        if more > 0 {
+            let text = format!(
+                "  {} of its lines in all",
+                parts::grouped(record.len() as u64)
+            );
+            page.line(&[(&text, Role::Quiet)]);
+        }
     }
     page.head("UNDERSTOOD AS");
     let block = Block::new(row.line.number, row.line.text.as_bytes().to_vec());

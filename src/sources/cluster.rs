@@ -7,6 +7,7 @@ mod access;
 mod backoff;
 pub mod checks;
 mod client;
+pub mod configfile;
 mod director;
 mod discover;
 mod exec;

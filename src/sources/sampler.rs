@@ -189,22 +189,72 @@ fn targets(seen: &Seen) -> BTreeMap<ContainerKey, Target> {
     of.take(MOST).map(|t| (t.at.clone(), t)).collect()
 }
 
+/// What comes after a sampler that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It is begun anew after so long.
+    Anew(Duration),
+    /// It can't run there: the exporter of the node is asked instead.
+    Exporter,
+    /// Nobody wants it.
+    Over,
+}
+
+/// How one sampler has fared, and when it is begun anew.
+#[derive(Debug)]
+pub struct Keeper {
+    wait: Duration,
+    failed: u32,
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self {
+            wait: WAIT.0,
+            failed: 0,
+        }
+    }
+}
+
+impl Keeper {
+    /// Whether the last one measured no GPU.
+    #[must_use]
+    pub fn ailing(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// One ended in this way, after having run so long; `measured`: it told of a GPU.
+    pub fn ended(&mut self, outcome: &ProbeOutcome, ran: Duration, measured: bool) -> Next {
+        match outcome {
+            ProbeOutcome::Refused { rule: Some(_), .. } => return Next::Exporter,
+            // What the image lacks it will lack the next time, too.
+            ProbeOutcome::Failed { why } if why.contains("no shell") => return Next::Exporter,
+            ProbeOutcome::Refused { .. } => return Next::Over,
+            _ => {}
+        }
+        self.failed = if measured { 0 } else { self.failed + 1 };
+        if ran >= WELL {
+            self.wait = WAIT.0;
+        }
+        let wait = self.wait;
+        self.wait = (wait * 2).min(WAIT.1);
+        Next::Anew(wait)
+    }
+}
+
 /// Samples one container until it is gone, with back-off between attempts; `spread` is what all of them begin within.
 async fn one(access: Access, target: Target, nodes: Nodes, spread: Duration) {
-    let mut wait = WAIT.0;
-    let mut failed = 0u32;
+    let mut keeper = Keeper::default();
     loop {
         sleep(part(spread)).await;
         let begun = Instant::now();
         let (lines, mut heard) = mpsc::channel(LINES);
         let (outcome, measured) = tokio::join!(
             access.follow(target.spec(), lines),
-            hand_on(&access, &target, &mut heard, failed > 0)
+            hand_on(&access, &target, &mut heard, keeper.ailing())
         );
         let ran = target.spec().ran;
-        let forbidden = matches!(&outcome, ProbeOutcome::Refused { rule: Some(_), .. });
-        let shell = matches!(&outcome, ProbeOutcome::Failed { why } if why.contains("no shell"));
-        let refused = matches!(&outcome, ProbeOutcome::Refused { .. });
+        let next = keeper.ended(&outcome, begun.elapsed(), measured);
         let outcome = match outcome {
             ProbeOutcome::Answered { code, err, .. } => {
                 let said = err.lines().last().unwrap_or_default();
@@ -218,21 +268,16 @@ async fn one(access: Access, target: Target, nodes: Nodes, spread: Duration) {
         if !tell(&access, &target, ran, outcome).await {
             return;
         }
-        if forbidden || shell {
-            // One exporter tells of all GPUs of its node: one of those who would ask it does, for all of them.
-            let turn = nodes.of(target.node.as_deref().unwrap_or_default());
-            let _turn = turn.lock().await;
-            return dcgm::keep(&access, &target).await;
+        match next {
+            Next::Anew(wait) => sleep(jitter(wait)).await,
+            Next::Exporter => {
+                // One exporter tells of all GPUs of its node: one of those who would ask it does, for all of them.
+                let turn = nodes.of(target.node.as_deref().unwrap_or_default());
+                let _turn = turn.lock().await;
+                return dcgm::keep(&access, &target).await;
+            }
+            Next::Over => return,
         }
-        if refused {
-            return;
-        }
-        failed = if measured { 0 } else { failed + 1 };
-        if begun.elapsed() >= WELL {
-            wait = WAIT.0;
-        }
-        sleep(jitter(wait)).await;
-        wait = (wait * 2).min(WAIT.1);
     }
 }
 

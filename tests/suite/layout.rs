@@ -1,6 +1,8 @@
 //! How the job is cut, as pods are told it before they speak: command lines in all their spellings, environment,
 //! launchers (`vllm.md` 4); where each rank belongs; who says what, and who disagrees.
 
+#[path = "layout/file.rs"]
+mod file;
 #[path = "layout/ray.rs"]
 mod ray;
 #[path = "layout/words.rs"]

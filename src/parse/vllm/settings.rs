@@ -172,7 +172,7 @@ impl Settings {
     }
 
     /// Reads the flags of vLLM's command line; `serve`: the model stands by itself before or behind them.
-    pub(super) fn flags(&mut self, words: &[String], mut serve: bool) {
+    pub(in crate::parse) fn flags(&mut self, words: &[String], mut serve: bool) {
         let mut it = words.iter().map(String::as_str).peekable();
         while let Some(w) = it.next() {
             let Some(flag) = w.strip_prefix('-').filter(|f| !f.is_empty()) else {

@@ -19,7 +19,7 @@ use crate::model::pods::Pods;
 use crate::model::probes::Probes;
 use crate::parse::Nanos;
 use crate::rules::checks::probes_of;
-use crate::rules::probes::{Ask, PROBES, Schedule};
+use crate::rules::probes::{Ask, FILE, PROBES, Schedule};
 
 /// How often it is looked for what is due.
 const BEAT: Duration = Duration::from_secs(2);
@@ -116,9 +116,9 @@ fn pods(seen: &Seen) -> Pods {
 }
 
 fn note(probes: &Mutex<Probes>, ask: &Ask, outcome: ProbeOutcome) {
-    // Its text is of no use here.
+    // Its text is of no use here, unless it names the model that another probe looks at.
     let outcome = match outcome {
-        ProbeOutcome::Answered { code, ms, .. } => ProbeOutcome::Answered {
+        ProbeOutcome::Answered { code, ms, .. } if ask.probe != FILE => ProbeOutcome::Answered {
             code,
             out: String::new(),
             err: String::new(),
