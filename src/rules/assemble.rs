@@ -34,9 +34,10 @@ impl Scene {
         scene.processes = (0..joined.units.len())
             .map(|u| process(model, &joined, u))
             .collect();
-        super::startup::finish(&mut scene, model, &joined.units);
-        let members = super::probes::members(&model.pods);
+        let members = super::probes::informed(&model.pods, &model.probes);
         let sizes = super::startup::sizes(model, &members);
+        super::startup::finish(&mut scene, model, &joined.units);
+        super::crowd::count(&mut scene, model, &joined.units, sizes);
         if let Some(sizes) = sizes {
             super::layout::places(&mut scene.processes, sizes);
         }
@@ -44,7 +45,7 @@ impl Scene {
         scene.communicators = links.communicators;
         scene.unattributed = links.unattributed;
         scene.groups = links.groups;
-        super::gpus::fill(&mut scene, model, sizes);
+        super::gpus::fill(&mut scene, model, sizes, &members);
         super::serving::fill(&mut scene, model);
         scene.workloads = workloads(&scene, model, &joined, &members, sizes);
         super::routes::fill(&mut scene, model, &joined.units);

@@ -33,7 +33,7 @@ fn differs(again: &Scene, fresh: &Scene) -> Option<&'static str> {
     macro_rules! parts {
         ($($part:ident)*) => { $(if again.$part != fresh.$part { return Some(stringify!($part)); })* };
     }
-    parts!(now verdict summary sources workloads processes communicators unattributed findings matrices);
+    parts!(now verdict summary sources workloads processes folded communicators unattributed findings matrices);
     parts!(layout groups pods gpus serving usage variables checks test);
     (again != fresh).then_some("another part")
 }

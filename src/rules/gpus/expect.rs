@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::{CRAWL, SECOND, SMALL, WINDOW, loaded, loads};
 use crate::model::Model;
 use crate::model::gpus::Gpu;
-use crate::model::pods::command;
 use crate::model::speakers::Speaker;
 use crate::parse::Nanos;
 use crate::parse::probe::Answer;
 use crate::parse::vllm::{Settings, release};
 use crate::rules::layout::Sizes;
 use crate::rules::modelsize::{self, Basis};
+use crate::rules::probes::Members;
 use crate::rules::scene::{GpuView, ProcessView, Stage};
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -41,7 +41,12 @@ fn bytes(gib: f64) -> u64 {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn of(model: &'a Model, sizes: Option<Sizes>, furthest: Option<Stage>) -> Self {
+    pub(super) fn of(
+        model: &'a Model,
+        sizes: Option<Sizes>,
+        furthest: Option<Stage>,
+        members: &Members<'_>,
+    ) -> Self {
         let speakers = &model.speakers.list;
         let logged = speakers.iter().find_map(|s| s.checkpoint_gib).map(bytes);
         let index = model.gpus.model_bytes().map(|b| (Basis::Index, b));
@@ -73,7 +78,7 @@ impl<'a> Plan<'a> {
         Self {
             share,
             measured,
-            utilization: utilization(model),
+            utilization: utilization(model, members),
             furthest,
             speakers: by_source,
         }
@@ -167,8 +172,8 @@ fn stage_of(s: &Speaker) -> Option<u32> {
         .or(Some(0))
 }
 
-/// The setting: what a process printed, else the pod's command line, else the default of the version.
-fn utilization(model: &Model) -> Option<(f64, bool)> {
+/// The setting: what a process printed, else the pod's command line or its file, else the default of the version.
+fn utilization(model: &Model, members: &Members<'_>) -> Option<(f64, bool)> {
     let number = |s: &Settings| {
         s.get("gpu_memory_utilization")?
             .parse::<f64>()
@@ -181,11 +186,8 @@ fn utilization(model: &Model) -> Option<(f64, bool)> {
         .iter()
         .find_map(|s| number(&s.settings))
         .or_else(|| {
-            model.pods.iter().find_map(|(_, pod)| {
-                pod.containers
-                    .iter()
-                    .find_map(|c| number(&command::settings(pod, c)))
-            })
+            let told = members.list.iter();
+            told.map(|m| &m.command.settings).find_map(number)
         });
     if let Some(u) = said {
         return Some((u, true));
