@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
-use super::{Page, Pane, View, chrome, present};
+use super::{Page, Pane, View, present};
 use crate::model::event::SourceId;
 use crate::model::logs::{Bad, Logs, Query, Row};
 use crate::model::screen::{Counts, LAST, PaneId};
@@ -316,7 +316,7 @@ impl Columns {
             let mut at = x;
             let mut left = skip;
             for (piece, role) in &spans {
-                let (cut, rest) = chrome::drop_columns(piece, left);
+                let (cut, rest) = parts::drop_columns(piece, left);
                 left = rest;
                 at += pen.text(at, area.y, (x + room).saturating_sub(at), cut, *role);
             }
@@ -437,6 +437,10 @@ pub(super) fn body(text: &str, raw: bool) -> String {
         None => text,
     };
     let mut out = clean(rest);
+    // [2026-03-02 03:10:59] in front of NCCL's warnings
+    if shaped(&out, b"[0000-00-00 00:00:00] ") {
+        out.replace_range(..22, "");
+    }
     if let Some(at) = out.find(" NCCL ") {
         // What stands before the head stays: it may be the launcher's label.
         let head = out.get(..at).unwrap_or_default();
@@ -459,18 +463,21 @@ pub(super) fn body(text: &str, raw: bool) -> String {
         let Some(at) = out.find(level).map(|i| i + level.len()) else {
             continue;
         };
-        let stamp = out.get(at..at + 15).is_some_and(|t| {
-            let mut shape = t.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
-            b"00-00 00:00:00 "
-                .iter()
-                .all(|want| shape.next() == Some(*want))
-        });
+        let stamp = out.get(at..).is_some_and(|t| shaped(t, b"00-00 00:00:00 "));
         if stamp {
             out.replace_range(at..at + 15, "");
             break;
         }
     }
     out
+}
+
+/// Whether a text begins like this, a zero standing for any digit.
+fn shaped(text: &str, like: &[u8]) -> bool {
+    let mut shape = text
+        .bytes()
+        .map(|b| if b.is_ascii_digit() { b'0' } else { b });
+    like.iter().all(|want| shape.next() == Some(*want))
 }
 
 /// The process that printed a line, if its head or its source names it.

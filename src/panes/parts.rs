@@ -226,6 +226,20 @@ pub fn columns(text: &str) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
 }
 
+/// What is left of a text after `skip` columns, and how many columns are still to be skipped after it.
+#[must_use]
+pub fn drop_columns(text: &str, skip: usize) -> (&str, usize) {
+    let mut left = skip;
+    for (at, c) in text.char_indices() {
+        if left == 0 {
+            return (text.get(at..).unwrap_or_default(), 0);
+        }
+        let w = UnicodeWidthChar::width(c).unwrap_or(0);
+        left = left.saturating_sub(w);
+    }
+    ("", left)
+}
+
 /// What stands for a character in the ASCII glyph set; always one column.
 #[must_use]
 pub const fn plain(c: char) -> char {

@@ -332,9 +332,7 @@ impl Page<'_> {
             .any(|p| p.stage.is_some() && p.global_rank.is_some());
         let all = self.scene.processes.iter();
         for p in all.filter(|p| p.stage.is_some() && (!ranked || p.global_rank.is_some())) {
-            let progress = p.progress.as_ref().map_or_else(String::new, |at| {
-                format!("{}/{} {}", at.done, at.total, at.unit)
-            });
+            let progress = p.progress.as_ref().map_or_else(String::new, |at| at.told());
             let rung = (p.stage, p.alive != Some(false), progress, p.place());
             rungs.entry(rung).or_default().push(p);
         }

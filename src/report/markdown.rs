@@ -230,9 +230,7 @@ impl<W: Write> Page<'_, W> {
         self.head(&["rank", "on", "stage", "progress"])?;
         let staged = || scene.processes.iter().filter(|p| p.stage.is_some());
         for p in staged().take(LISTED) {
-            let progress = p.progress.as_ref().map_or_else(String::new, |at| {
-                format!("{}/{} {}", at.done, at.total, at.unit)
-            });
+            let progress = p.progress.as_ref().map_or_else(String::new, |at| at.told());
             let stage = p.stage.map_or("", parts::stage);
             let end = if p.alive == Some(false) {
                 ", ended"

@@ -271,7 +271,7 @@ impl<W: Write> Page<'_, W> {
             let network = p.network.as_deref().map(tame).unwrap_or_default();
             let mut progress = p.stage.map(|s| stage(s).to_owned()).unwrap_or_default();
             if let Some(at) = &p.progress {
-                progress = format!("{progress} {}/{} {}", at.done, at.total, at.unit);
+                progress = format!("{progress} {}", at.told());
             }
             let ended = if p.alive == Some(false) { "ended" } else { "" };
             let key = vec![

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use access::{Access, Get, Leave, Seen, Shown};
-pub(crate) use backoff::{Backoff, jitter};
+pub(crate) use backoff::{Backoff, jitter, part};
 pub use client::{Connection, connect};
 pub use director::{Director, Helper};
 pub use discover::{Found, find, missing};

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cluster::{Access, ExecSpec, Helper, Seen, jitter};
+use super::cluster::{Access, ExecSpec, Helper, Seen, jitter, part};
 use crate::model::event::{
     ContainerKey, ContainerState, Event, PodView, ProbeEvent, ProbeOutcome, SampleEvent,
 };
@@ -31,6 +31,8 @@ const ROUND: &str = "1000";
 const MOST: usize = 512;
 /// First and longest wait before one is begun anew.
 const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Beyond this many they are not begun at once, each a connection to the API server, but one in so long.
+const BEGIN: (usize, Duration) = (16, Duration::from_millis(30));
 /// A sampler that ran this long was well: the next wait is short again.
 const WELL: Duration = Duration::from_secs(60);
 /// Silence after which one is taken for dead.
@@ -141,11 +143,25 @@ async fn keep(access: Access) {
     let mut running: BTreeMap<ContainerKey, (Target, AbortOnDropHandle<()>)> = BTreeMap::new();
     let nodes = Nodes::default();
     loop {
-        let wanted = targets(&seen.borrow_and_update());
+        let (wanted, whole) = {
+            let seen = seen.borrow_and_update();
+            (targets(&seen), seen.synced)
+        };
+        // How many there are is known when the first list is whole.
+        if !whole {
+            if seen.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
         running.retain(|at, (target, _)| wanted.get(at) == Some(target));
+        let spread = match u32::try_from(wanted.len()) {
+            Ok(many) if wanted.len() > BEGIN.0 => BEGIN.1 * many,
+            _ => Duration::ZERO,
+        };
         for (at, target) in wanted {
             running.entry(at).or_insert_with(|| {
-                let work = one(access.clone(), target.clone(), nodes.clone());
+                let work = one(access.clone(), target.clone(), nodes.clone(), spread);
                 (target, AbortOnDropHandle::new(tokio::spawn(work)))
             });
         }
@@ -226,10 +242,11 @@ impl Keeper {
     }
 }
 
-/// Samples one container until it is gone, with back-off between attempts.
-async fn one(access: Access, target: Target, nodes: Nodes) {
+/// Samples one container until it is gone, with back-off between attempts; `spread` is what all of them begin within.
+async fn one(access: Access, target: Target, nodes: Nodes, spread: Duration) {
     let mut keeper = Keeper::default();
     loop {
+        sleep(part(spread)).await;
         let begun = Instant::now();
         let (lines, mut heard) = mpsc::channel(LINES);
         let (outcome, measured) = tokio::join!(

@@ -180,21 +180,77 @@ async fn one_question_a_node_serves_all_of_its_pods() {
     assert_eq!(w.api.count(":9400/proxy/metrics"), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_exporter_that_comes_back_under_another_name_is_found_again() {
-    type Body = kube::client::Body;
-    let (service, mut handle) =
-        tower_test::mock::pair::<http::Request<Body>, http::Response<Body>>();
+type Body = kube::client::Body;
+type Handle = tower_test::mock::Handle<http::Request<Body>, http::Response<Body>>;
+
+/// Samplers over a client that is answered by hand, on a clock that stands still while anybody works.
+fn by_hand() -> (Handle, mpsc::UnboundedSender<Errand>) {
+    let (service, handle) = tower_test::mock::pair();
     let link = Connection::over(kube::Client::new(service, "prod"), "prod");
     let options = ClusterOptions {
         selector: Some("app=llm".into()),
         ..ClusterOptions::default()
     };
     let (tx, mut events) = mpsc::channel(64);
-    let (_errands, orders) = mpsc::unbounded_channel();
+    let (errands, orders) = mpsc::unbounded_channel();
     let director = Director::new(link, options, setup(), vec![sampler::helper()], tx);
     tokio::spawn(director.run(orders, CancellationToken::new()));
     tokio::spawn(async move { while events.recv().await.is_some() {} });
+    (handle, errands)
+}
+
+fn response(code: u16, text: String) -> http::Response<Body> {
+    let body = Body::from(text.into_bytes());
+    http::Response::builder().status(code).body(body).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn samplers_of_a_big_job_are_not_begun_at_once() {
+    let (mut handle, _errands) = by_hand();
+    let (mut open, mut begun) = (Vec::new(), Vec::new());
+    while begun.len() < 200 {
+        let next = timeout(Duration::from_secs(60), handle.next_request()).await;
+        let (request, send) = next.expect("all are begun").unwrap();
+        let asked = Asked {
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            authorization: None,
+        };
+        if asked.is_watch() {
+            open.push(send);
+            continue;
+        }
+        if asked.path.ends_with("/exec") {
+            begun.push(tokio::time::Instant::now());
+            // It is being opened for as long as the test runs.
+            open.push(send);
+            continue;
+        }
+        let Answer::Json(code, mut body) = cluster(&asked) else {
+            unreachable!()
+        };
+        if asked.path == "/api/v1/namespaces/prod/pods" {
+            let one = body["items"][0].clone();
+            let pods = (0..200).map(|i| {
+                let mut pod = one.clone();
+                pod["metadata"]["name"] = format!("llm-{i}").into();
+                pod
+            });
+            body["items"] = pods.collect();
+        }
+        send.send_response(response(code, body.to_string()));
+    }
+    let first = begun[0];
+    let soon = begun
+        .iter()
+        .filter(|at| **at - first < Duration::from_millis(500));
+    assert!(soon.count() < 60, "of 200 within half a second");
+    assert!(begun[199] - first < Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exporter_that_comes_back_under_another_name_is_found_again() {
+    let (mut handle, _errands) = by_hand();
     let (mut open, mut old) = (Vec::new(), 0);
     loop {
         let next = timeout(Duration::from_secs(3_600), handle.next_request()).await;
@@ -227,10 +283,7 @@ async fn an_exporter_that_comes_back_under_another_name_is_found_again() {
             Answer::Text(text) => (200, String::from_utf8(text).unwrap()),
             _ => unreachable!(),
         };
-        let response = http::Response::builder()
-            .status(code)
-            .body(Body::from(body.into_bytes()));
-        send.send_response(response.unwrap());
+        send.send_response(response(code, body));
     }
     assert!(old < 8, "asked {old} times in vain");
 }

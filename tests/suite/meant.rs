@@ -10,12 +10,13 @@ use ncclscope::model::screen::PaneId;
 use ncclscope::model::{Model, update};
 use ncclscope::panes::parts;
 use ncclscope::parse::Block;
-use ncclscope::rules::scene::{Cell, Glyph, Scene};
+use ncclscope::report::text;
+use ncclscope::rules::scene::{Cell, Glyph, GpuView, Progress, Scene};
 use ncclscope::sources::sim;
 use ncclscope::theme::Theme;
 use ratatui::buffer::Buffer;
 
-use crate::pages::ticket;
+use crate::pages::{page, ticket};
 use crate::stage;
 
 fn say(model: &mut Model, event: Event) {
@@ -193,4 +194,69 @@ fn a_rank_that_is_not_there_is_said_to_be_none() {
     stage::act(&scene, &mut model, &[line("cell 3 4")]);
     let shown = stage::text(&photo(&scene, &model)).join("\n");
     assert!(!shown.contains("there is no rank"), "{shown}");
+}
+
+#[test]
+fn of_a_gpu_that_nobody_measured_nothing_is_said_to_be_well() {
+    let mut scene = stage::healthy();
+    scene.gpus = vec![GpuView {
+        bus_id: Some("3b000".into()),
+        node: Some("gpu-01".into()),
+        global_rank: Some(0),
+        ..GpuView::default()
+    }];
+    let mut model = stage::model(120, 60);
+    let commands = [Command::Pane("vram".into()), Command::Enter];
+    stage::act(&scene, &mut model, &commands);
+    let shown = stage::text(&photo(&scene, &model));
+    for field in ["held down by", "against group"] {
+        let line = shown.iter().find(|l| l.contains(field)).unwrap();
+        assert!(line.ends_with(" -"), "{line}");
+    }
+}
+
+#[test]
+fn who_has_ended_has_no_time_left() {
+    let scenario = sim::load("leftover-memory").unwrap();
+    let mut model = stage::model(160, 50);
+    for (seq, (at, event)) in (1..).zip(sim::events(&scenario)) {
+        update(&mut model, Stamped { seq, at, event });
+    }
+    let scene = Scene::of(&model);
+    assert!(scene.processes.iter().all(|p| p.alive == Some(false)));
+    for pane in ["overview", "ranks"] {
+        stage::act(&scene, &mut model, &[Command::Pane(pane.into())]);
+        let shown = stage::text(&photo(&scene, &model));
+        let line = shown.iter().find(|l| l.contains("/19 shards"));
+        if let Some(line) = line {
+            assert!(line.trim_end().ends_with("shards"), "{pane}: {line}");
+        }
+        assert!(pane != "overview" || line.is_some(), "{shown:?}");
+        let all = shown.join("\n");
+        // NCCL's own stamp stands beside ours once only.
+        assert!(!all.contains("[2026-"), "{all}");
+    }
+}
+
+#[test]
+fn bytes_are_told_as_people_count_them() {
+    let mut scene = stage::healthy();
+    for p in &mut scene.processes {
+        p.progress = Some(Progress {
+            done: 1_400_000_000,
+            total: 15_246_827_520,
+            unit: "bytes",
+            ..Progress::default()
+        });
+    }
+    let mut plain = Vec::new();
+    text::write(&mut plain, &scene, text::Style::default()).unwrap();
+    for told in [
+        String::from_utf8(plain).unwrap(),
+        ticket(&scene),
+        page(&scene),
+    ] {
+        assert!(told.contains("1.4/15.2 GB"), "{told}");
+        assert!(!told.contains("1400000000"), "{told}");
+    }
 }

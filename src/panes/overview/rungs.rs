@@ -87,6 +87,7 @@ impl Rung {
     /// The rung of one process alone.
     pub fn of(index: u32, number: Option<u32>, p: &ProcessView) -> Self {
         let (word, at, of) = place(p).unwrap_or(("-", 0, 10));
+        let pace = pace(p);
         Self {
             processes: vec![index],
             ranks: number.into_iter().collect(),
@@ -108,8 +109,8 @@ impl Rung {
                 .progress
                 .as_ref()
                 .map(|g| (g.done, g.done, g.total, g.unit)),
-            rate: p.progress.as_ref().and_then(|g| g.rate),
-            left: p.progress.as_ref().and_then(|g| g.left_s),
+            rate: pace.and_then(|g| g.rate),
+            left: pace.and_then(|g| g.left_s),
         }
     }
 
@@ -246,9 +247,17 @@ pub fn amount(low: u64, high: u64, total: u64, unit: &str, rate: Option<f64>) ->
     }
 }
 
+/// The progress of a process that gets on: who has ended, or stands still, has no pace, and nothing is left of its time.
+pub fn pace(p: &ProcessView) -> Option<&Progress> {
+    let moves = p.alive != Some(false) && p.still.is_none();
+    p.progress.as_ref().filter(|_| moves)
+}
+
 /// A progress as a person reads it.
-pub fn progress(g: &Progress) -> String {
-    amount(g.done, g.done, g.total, g.unit, g.rate)
+pub fn progress(p: &ProcessView) -> Option<String> {
+    let g = p.progress.as_ref()?;
+    let rate = pace(p).and_then(|g| g.rate);
+    Some(amount(g.done, g.done, g.total, g.unit, rate))
 }
 
 /// Alike processes together, those that hold the others up first.

@@ -194,16 +194,17 @@ fn nccl(p: &ProcessView) -> String {
 }
 
 fn progress(p: &ProcessView) -> String {
-    let Some(g) = &p.progress else {
+    let Some(done) = rungs::progress(p) else {
         return "-".into();
     };
-    let left = g.left_s.map_or_else(String::new, |s| {
+    let left = rungs::pace(p).and_then(|g| g.left_s);
+    let left = left.map_or_else(String::new, |s| {
         let ns = i64::try_from(s)
             .unwrap_or(i64::MAX)
             .saturating_mul(1_000_000_000);
         format!("   about {} left", parts::duration(ns))
     });
-    format!("{}{left}", rungs::progress(g))
+    format!("{done}{left}")
 }
 
 /// What Ray's driver told of it without its name, with the line.

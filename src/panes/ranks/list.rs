@@ -226,8 +226,7 @@ pub fn said(p: &ProcessView) -> (String, Role) {
     if let Some(error) = &p.first_error {
         return (body(&error.text, false), Role::Fail);
     }
-    let text = p.progress.as_ref().map_or(String::new(), rungs::progress);
-    (text, Role::Text)
+    (rungs::progress(p).unwrap_or_default(), Role::Text)
 }
 
 fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {

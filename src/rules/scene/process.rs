@@ -31,6 +31,18 @@ pub struct Progress {
     pub left_s: Option<u64>,
 }
 
+impl Progress {
+    /// `6/19 shards`, `1.4/15.2 GB`.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let gb = |n: u64| format!("{:.1}", n as f64 / 1e9);
+        match self.unit {
+            "bytes" => format!("{}/{} GB", gb(self.done), gb(self.total)),
+            unit => format!("{}/{} {unit}", self.done, self.total),
+        }
+    }
+}
+
 /// How long a process that is not there yet has said nothing, and how long it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silence {

@@ -169,14 +169,15 @@ impl Walk {
             .filter_map(|entry| entry.ok().map(|e| e.path()))
             .collect();
         paths.sort();
-        let bundle = is_bundle(&paths);
+        if is_bundle(&paths) {
+            let folder = paths.first().and_then(|p| p.parent()).map(Path::display);
+            let folder = folder.map(|f| f.to_string()).unwrap_or_default();
+            self.skipped
+                .push(format!("{folder}: a bundle: only its logs are read here, all of it where it is opened by itself"));
+            paths.retain(|p| p.file_name().is_some_and(|n| n == BUNDLED_LOGS));
+        }
         for path in paths {
             let name = path.to_string_lossy().into_owned();
-            if bundle && path.file_name().is_none_or(|n| n != BUNDLED_LOGS) {
-                self.skipped
-                    .push(format!("{name}: of a bundle: open its folder by itself"));
-                continue;
-            }
             if path
                 .file_name()
                 .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."))
