@@ -52,7 +52,7 @@ relay() {
   done
 } 2>/dev/null
 gpus() {
-  now= wait=1 smi=
+  now= wait=1 smi= begun=
   trap 'kill $now 2>/dev/null; exit' TERM
   for p in nvidia-smi /usr/bin/nvidia-smi /usr/local/nvidia/bin/nvidia-smi; do
     command -v $p >/dev/null 2>&1 && { smi=$p; break; }
@@ -60,12 +60,15 @@ gpus() {
   [ "$smi" ] || { say "trouble why=no nvidia-smi in this container: NVIDIA_DRIVER_CAPABILITIES needs utility"; exit; }
   f=--format=csv,noheader,nounits
   while :; do
+    begun=$(date +%s)
     # One field that the driver does not know makes a whole query fail.
     for q in "$core,${more%@*}event${more#*@},name" "$core,${more%@*}throttle${more#*@},name" "$core,name"; do
       $smi --query-gpu="$q" $f >/dev/null 2>&1 && break
     done
     { $smi --query-gpu="$q" $f --loop-ms=$ms 2>&1 & say "pid $!"; wait $!; say "rc $?"; } | relay &
     now=$!; wait $now
+    # It was well for a minute: the next wait is short again.
+    [ $(($(date +%s)-begun)) -lt 60 ] || wait=1
     sleep $wait >/dev/null 2>&1 & now=$!; wait $now
     [ $wait -lt 32 ] && wait=$((wait*2))
   done

@@ -83,6 +83,11 @@ pub fn main() -> ExitCode {
 /// The arguments, with the configuration as their defaults: that of the context they name, or of the current one.
 fn parse() -> anyhow::Result<(Cli, Config)> {
     let first = Cli::command().get_matches();
+    if let Some(word) = verb_for_a_workload(&first) {
+        return Err(anyhow!(
+            "{word} is a verb, and verbs stand first: `ncclscope {word} …`; a workload of that name is called KIND/{word}"
+        ));
+    }
     let config = match Config::load() {
         Ok(config) => config,
         // These have to work also where the file is wrong.
@@ -103,6 +108,14 @@ fn parse() -> anyhow::Result<(Cli, Config)> {
         .over(Cli::command(), context.as_deref())
         .get_matches();
     Ok((Cli::from_arg_matches(&matches)?, config))
+}
+
+/// The name of a verb where a workload's was read, because flags stand in front of it.
+fn verb_for_a_workload(matches: &ArgMatches) -> Option<String> {
+    let word = matches.get_one::<String>("workload")?;
+    let cli = Cli::command();
+    let mut verbs = cli.get_subcommands();
+    verbs.any(|v| v.get_name() == word).then(|| word.clone())
 }
 
 /// `--context` of whichever verb.
@@ -213,6 +226,7 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
             // Who works inside the pods beside watching them.
             let helpers: Vec<Helper> = vec![
                 cluster::checks::helper(),
+                cluster::configfile::helper(),
                 jobs::helper::helper(tests.clone()),
                 sampler::helper(),
                 debugfile::helper(),

@@ -3,6 +3,7 @@
 //! [`update`] only routes; the work is done by a reducer per topic.
 
 pub mod commands;
+pub mod crowd;
 pub mod edges;
 pub mod event;
 pub mod gpus;

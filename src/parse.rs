@@ -66,8 +66,11 @@ pub struct Outer {
     pub file: Option<String>,
     /// Number of `(NAME pid=…)` prefixes; 2 and more mean that another process relayed the line.
     pub depth: u8,
-    /// The line ended in `[repeated Nx across cluster]`: other processes printed alike lines that were dropped.
-    pub repeated: bool,
+    /// Pid of the innermost prefix of another process: the engine core in front of its Ray workers.
+    pub relay: Option<u64>,
+    /// N of `[repeated Nx across cluster]` at the line's end: so many alike lines, this one among them, stand for
+    /// this one alone (Ray's driver drops the others). 0 where nothing was dropped.
+    pub repeated: u32,
 }
 
 /// One fact with where it stood. Offsets point into [`Block::text`].

@@ -27,7 +27,7 @@ use crate::rules::scene::{self, Evidence, Scene, Severity, Verdict};
 
 pub use layout::{EngineEntry, SeatEntry, ToldEntry};
 use parts::group;
-pub use parts::{CommunicatorEntry, EdgeEntry, GroupEntry, LineEntry, ProcessEntry};
+pub use parts::{CommunicatorEntry, EdgeEntry, FoldedEntry, GroupEntry, LineEntry, ProcessEntry};
 pub use tests::{TestEntry, TestRow};
 
 /// Name and version of the schema.
@@ -75,6 +75,9 @@ pub struct Report<'a> {
     pub sources: Vec<SourceEntry<'a>>,
     pub workloads: Vec<WorkloadEntry<'a>>,
     pub processes: Vec<ProcessEntry<'a>>,
+    /// What Ray's driver counted of workers that no line names; absent where nothing was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub folded: Vec<FoldedEntry<'a>>,
     pub communicators: Vec<CommunicatorEntry<'a>>,
     pub unattributed: Vec<UnattributedEntry<'a>>,
     pub groups: Vec<GroupEntry<'a>>,
@@ -252,6 +255,7 @@ impl<'a> Report<'a> {
             sources: scene.sources.iter().map(source).collect(),
             workloads: scene.workloads.iter().map(|w| names.workload(w)).collect(),
             processes: scene.processes.iter().map(|p| names.process(p)).collect(),
+            folded: scene.folded.iter().map(|f| names.folded(f)).collect(),
             communicators: scene
                 .communicators
                 .iter()

@@ -5,6 +5,7 @@ mod assemble;
 pub mod busbw;
 pub mod checks;
 pub mod comms;
+pub mod crowd;
 pub mod devices;
 pub mod edges;
 pub mod explain;

@@ -60,6 +60,8 @@ mod kiosk;
 mod layout;
 #[path = "suite/leaks.rs"]
 mod leaks;
+#[path = "suite/meant.rs"]
+mod meant;
 #[path = "suite/mend.rs"]
 mod mend;
 #[path = "suite/output.rs"]
@@ -90,8 +92,12 @@ mod props;
 mod ranks;
 #[path = "suite/readme.rs"]
 mod readme;
+#[path = "suite/reconnect.rs"]
+mod reconnect;
 #[path = "suite/recording.rs"]
 mod recording;
+#[path = "suite/records.rs"]
+mod records;
 #[path = "suite/redact.rs"]
 mod redact;
 #[path = "suite/report.rs"]

@@ -151,7 +151,7 @@ pub struct LiveArgs {
 /// Arguments of `open`.
 #[derive(Debug, Args)]
 pub struct OpenArgs {
-    /// Log files, folders, gzip or zstd compressed or not; `-` for standard input
+    /// Log files and folders, gzip or zstd compressed or not; a recording or a bundle; `-` for standard input
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
     /// Go on with what is appended to the files and with new files in the folders

@@ -8,6 +8,7 @@ mod settings;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::theme::yaml::{self, Entries, Node, place};
@@ -72,6 +73,16 @@ fn xdg(variable: &str, otherwise: &str) -> Option<PathBuf> {
         .map(|c| c.join("ncclscope"))
 }
 
+/// Whether nobody has to mind that a configuration can't be read: none is there, or none can be seen, as in a container
+/// that runs as another user than the one whose home it has.
+#[must_use]
+pub fn is_absent(path: &Path, error: &io::Error) -> bool {
+    let hidden = |e: &io::Error| e.kind() == ErrorKind::PermissionDenied;
+    let unseen = || std::fs::symlink_metadata(path).is_err_and(|e| hidden(&e));
+    let asked_for = std::env::var_os("NCCLSCOPE_CONFIG").is_some_and(|v| !v.is_empty());
+    error.kind() == ErrorKind::NotFound || hidden(error) && !asked_for && unseen()
+}
+
 /// `$NCCLSCOPE_CONFIG`, else `config.yaml` in the folder.
 #[must_use]
 pub fn path() -> Option<PathBuf> {
@@ -92,7 +103,7 @@ impl Config {
         };
         match std::fs::read(&path) {
             Ok(bytes) => Self::at(&path, &bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self {
+            Err(e) if is_absent(&path, &e) => Ok(Self {
                 path: Some(path),
                 ..Self::default()
             }),

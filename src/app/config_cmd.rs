@@ -50,7 +50,7 @@ pub fn run(verb: &ConfigVerb) -> anyhow::Result<ExitCode> {
             };
             let place = path.display();
             let bytes = match std::fs::read(&path) {
-                Err(e) if file.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
+                Err(e) if file.is_none() && config::is_absent(&path, &e) => {
                     let said = format!("{place}: there is no such file, and none is needed\n");
                     return super::print(said.as_bytes());
                 }

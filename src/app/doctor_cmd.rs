@@ -14,6 +14,7 @@ use crate::model::event::Level;
 use crate::parse::clean;
 use crate::sources::cluster::needs::{self, NEEDS};
 use crate::sources::cluster::{self, Connection};
+use crate::sources::nvml;
 use crate::theme::Depth;
 
 /// Permissions asked for at once.
@@ -204,12 +205,8 @@ fn nvml() -> Line {
                 format!("{gpus} GPUs, driver {driver}"),
             )
         }
-        Err(e) => line(
-            "doctor.nvml",
-            Verdict::Warn,
-            format!("no NVML on this machine: {e}"),
-        )
-        .without("`local`, the view of this node's own GPUs; clusters and logs need none"),
+        Err(e) => line("doctor.nvml", Verdict::Warn, nvml::missing(&e))
+            .without("`local`, the view of this node's own GPUs; clusters and logs need none"),
     }
 }
 

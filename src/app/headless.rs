@@ -114,12 +114,14 @@ const PROBED: Duration = Duration::from_secs(5);
 /// How long the API server may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// Who asks inside the pods, where that is allowed from the start: nobody is here to say yes.
+/// Who asks of objects beside the pods; inside the pods, where that is allowed from the start: nobody is here to
+/// say yes.
 fn helpers(setup: &Setup) -> Vec<Helper> {
     if setup.probes != Policy::Always || setup.locked {
-        return Vec::new();
+        return vec![cluster::configfile::helper()];
     }
     vec![
+        cluster::configfile::helper(),
         cluster::checks::helper(),
         sampler::helper(),
         debugfile::helper(),

@@ -300,7 +300,8 @@ impl Recorder {
             return;
         }
         let (size, _) = weight(&stamped.event);
-        while self.shared.queued.load(Ordering::Relaxed) > QUEUED_BYTES {
+        let full = || self.shared.queued.load(Ordering::Relaxed) > QUEUED_BYTES;
+        while full() && !self.hand.is_finished() {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.shared.queued.fetch_add(size, Ordering::Relaxed);
@@ -325,6 +326,20 @@ impl Recorder {
         }
     }
 
+    /// Hands over what must not be lost: waits for room, and not for ever.
+    fn insist(&self, mut job: Job) -> io::Result<()> {
+        let since = Instant::now();
+        loop {
+            job = match self.jobs.try_send(job) {
+                // What ended the thread is told by it.
+                Ok(()) | Err(TrySendError::Disconnected(_)) => return Ok(()),
+                Err(TrySendError::Full(_)) if since.elapsed() > PATIENCE => return Err(too_slow()),
+                Err(TrySendError::Full(job)) => job,
+            };
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Writes what is under way and ends the recording.
     ///
     /// # Errors
@@ -332,9 +347,9 @@ impl Recorder {
     pub fn close(self) -> io::Result<Summary> {
         let clock = self.clock();
         if self.losing.events > 0 {
-            let _ = self.jobs.send(Job::Lost(self.losing, clock));
+            self.insist(Job::Lost(self.losing, clock))?;
         }
-        let _ = self.jobs.send(Job::End(clock));
+        self.insist(Job::End(clock))?;
         let far = || {
             let shared = &self.shared;
             (
@@ -348,7 +363,7 @@ impl Recorder {
                 (seen, since) = (far(), Instant::now());
             }
             if since.elapsed() > PATIENCE {
-                return Err(io::Error::other("the disk does not take what was recorded"));
+                return Err(too_slow());
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -363,6 +378,11 @@ impl Recorder {
             redactor,
         })
     }
+}
+
+/// A disk that hangs keeps nobody from leaving.
+fn too_slow() -> io::Error {
+    io::Error::other("the disk does not take what was recorded")
 }
 
 /// What a recording is made of; not what the person did or what the shell said.

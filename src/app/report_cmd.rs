@@ -52,7 +52,7 @@ pub enum Format {
 /// Arguments of `report`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
-    /// Log files, folders, gzip or zstd compressed or not; `-` for standard input
+    /// Log files and folders, gzip or zstd compressed or not; a recording or a bundle; `-` for standard input
     #[arg(value_name = "PATH", required_unless_present_any = ["workload", "selector", "namespace", "context"])]
     pub paths: Vec<PathBuf>,
     /// Instead of paths: a workload of a cluster, as NAME or KIND/NAME. `-l` does the same for a selector, and `-n` alone

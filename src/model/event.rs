@@ -312,6 +312,21 @@ pub struct ContainerView {
     pub last_state: ContainerState,
     /// `startup`, `readiness`, `liveness` with a one-line description.
     pub probes: Vec<(String, String)>,
+    /// Where volumes are mounted; kept where the command line names a file of settings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+}
+
+/// A volume of a container, and which of its files come from ConfigMaps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mount {
+    /// Where it is mounted.
+    pub path: String,
+    /// The one file or folder of the volume that is mounted there.
+    pub sub_path: Option<String>,
+    /// Name of a ConfigMap, its keys and the file each is; no key named: each is a file of its own name.
+    pub config_maps: Vec<(String, Vec<(String, String)>)>,
 }
 
 /// State of a container.

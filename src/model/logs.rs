@@ -5,6 +5,7 @@
 //! that was ever shown through this lens: a row keeps its number when older ones are trimmed.
 
 mod query;
+mod records;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -13,11 +14,14 @@ use std::sync::Arc;
 use super::event::SourceId;
 use crate::parse::{self, At, Block, Nanos};
 pub use query::{Bad, Query, stamp};
+use records::Records;
 
 /// Lines kept per source.
 pub const LINES_PER_SOURCE: usize = 2_000;
 /// Bytes of text kept over all sources.
 pub const BYTES_IN_ALL: usize = 64 << 20;
+/// Troubles among which one of the same record is looked for: as many processes may speak in between.
+const NEAR: usize = 16;
 /// Rows from the end that are found by walking back; further up they are found by bisection.
 const NEAR_THE_END: usize = 2_048;
 
@@ -28,6 +32,8 @@ pub struct KeptLine {
     pub seq: u64,
     /// Physical line number.
     pub number: u64,
+    /// Number of the first line of its record: its own, unless it goes on with what its process said before.
+    pub record: u64,
     /// Stamp, when the line has one.
     pub at: Option<At>,
     /// Text without control bytes.
@@ -63,6 +69,7 @@ pub struct Ring {
     shown: VecDeque<u64>,
     /// Those of them that tell of trouble.
     bad: VecDeque<u64>,
+    records: Records,
     /// The source's name passes the lens.
     open: bool,
 }
@@ -172,9 +179,11 @@ impl Logs {
                 .back()
                 .is_some_and(|l| query::alike(&l.text, &text));
             let bad = Bad::of(&text);
+            let record = ring.records.of(number, &text);
             ring.lines.push_back(KeptLine {
                 seq: self.seq,
                 number,
+                record,
                 at,
                 text,
                 order,
@@ -321,6 +330,14 @@ impl Logs {
             .collect()
     }
 
+    /// All kept lines of the record that a row belongs to, the row's own among them.
+    #[must_use]
+    pub fn record(&self, row: &Row<'_>) -> Vec<&KeptLine> {
+        let lines = self.rings.get(&row.source).map(|r| &r.lines);
+        let of = |l: &&KeptLine| l.record == row.line.record;
+        lines.into_iter().flatten().filter(of).collect()
+    }
+
     /// Row of the next line that tells of trouble after (or before) a row.
     #[must_use]
     pub fn trouble(&self, row: usize, forward: bool) -> Option<usize> {
@@ -397,7 +414,13 @@ impl Ring {
         if self.open && (unfold || !line.same) && query.line(&line.text) {
             let n = self.base + i as u64;
             self.shown.push_back(n);
-            if line.bad.is_some() {
+            // A traceback is one trouble, however many lines it has and whoever speaks in between.
+            let before = self.bad.iter().rev().take(NEAR);
+            let told = || {
+                let mut records = before.filter_map(|b| self.local(*b)).map(|l| l.record);
+                records.any(|record| record == line.record)
+            };
+            if line.bad.is_some() && !told() {
                 self.bad.push_back(n);
             }
         }

@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod kubectl;
+pub mod mounts;
 pub mod place;
 pub mod why;
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::crowd::{Crowds, Engine, Once};
 use super::edges::Quote;
 use super::event::SourceId;
 use super::procs::quote;
@@ -116,6 +117,8 @@ pub struct Speaker {
     pub pid: Option<u64>,
     /// Address in a Ray prefix.
     pub ip: Option<String>,
+    /// Pid of the process whose prefix stands in front of its own: its engine core, for a worker of Ray.
+    pub relay: Option<u64>,
     /// 1 for the first life; raised when the main process of a source begins anew.
     pub incarnation: u32,
     /// Longest label seen: `Worker` becomes `Worker_TP1` once the groups exist.
@@ -193,6 +196,8 @@ pub struct Speaker {
 pub struct Speakers {
     /// In order of their first line.
     pub list: Vec<Speaker>,
+    /// What lines say that stand for several of them.
+    pub crowds: Crowds,
     by_key: BTreeMap<(SourceId, Option<u64>, Option<String>), u32>,
     by_rank: BTreeMap<(SourceId, u32), u32>,
     per_source: BTreeMap<SourceId, usize>,
@@ -288,6 +293,13 @@ impl Speakers {
             return;
         };
         s.apply(fact, outer, stamp, at, newest);
+        if let (Some(outer), Some(what)) = (outer.filter(|o| o.pid.is_some()), Once::of(fact)) {
+            let engine = self.engine(source, outer.relay);
+            (self.crowds).tell(engine, what, ix, (outer.repeated, at));
+        }
+        let Some(s) = self.list.get(ix as usize) else {
+            return;
+        };
         if s.pid.is_some()
             && let Some(rank) = s.global_rank()
         {
@@ -298,6 +310,13 @@ impl Speakers {
         {
             self.bury(source, *rank, *pid, at);
         }
+    }
+
+    /// The engine whose workers are relayed by a process, in its present life.
+    fn engine(&self, source: SourceId, relay: Option<u64>) -> Engine {
+        let driver = self.by_key.get(&(source, relay, None));
+        let driver = driver.and_then(|ix| self.list.get(*ix as usize));
+        (source, relay, driver.map_or(1, |s| s.incarnation))
     }
 
     /// The engine says that one of its workers died.
@@ -391,6 +410,7 @@ impl Speaker {
             source,
             pid,
             ip,
+            relay: None,
             incarnation,
             label: None,
             first,
@@ -466,6 +486,7 @@ impl Speaker {
         newest: impl Fn() -> Quote,
     ) {
         self.last_at = at.or(self.last_at);
+        self.relay = self.relay.or(outer.and_then(|o| o.relay));
         if let Some(text) = outer.and_then(|o| o.label.as_deref())
             && self
                 .label

@@ -502,7 +502,7 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
         let mut x = area.x + 1 + present::gutter(view);
         let end = area.x + area.width;
         for (text, role) in &line.spans {
-            let (cut, left) = drop_columns(text, skip);
+            let (cut, left) = parts::drop_columns(text, skip);
             skip = left;
             x += pen.text(x, y, end.saturating_sub(x), cut, *role);
         }
@@ -516,19 +516,6 @@ pub fn page(view: &View<'_>, page: &Page, area: Rect, pen: &mut Pen<'_>) {
         };
         present::pointer(view, row, i, pen);
     }
-}
-
-/// What is left of a text after `skip` columns, and how many columns are still to be skipped after it.
-pub(super) fn drop_columns(text: &str, skip: usize) -> (&str, usize) {
-    let mut left = skip;
-    for (at, c) in text.char_indices() {
-        if left == 0 {
-            return (text.get(at..).unwrap_or_default(), 0);
-        }
-        let w = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
-        left = left.saturating_sub(w);
-    }
-    ("", left)
 }
 
 /// Whether to leave, in the middle of the body.

@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 
 use super::overview;
 use super::parts::{self, Pen};
-use super::table::{self, Column};
+use super::table::{self, Column, WORDS};
 use super::{Page, Pane, View};
 use crate::model::screen::{Counts, PaneId};
 use crate::rules::advice::{self, Advice, Forms};
@@ -98,7 +98,7 @@ static COLUMNS: [Column<Row>; 4] = [
         head: "VALUE",
         right: false,
         gives: 0,
-        most: 64,
+        most: WORDS,
         value: |r, _| match r {
             Row::Variable(v) => (v.told(), Role::Text),
             Row::Advice(a) => (a.short(), Role::Text),

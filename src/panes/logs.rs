@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
-use super::{Page, Pane, View, chrome, present};
+use super::{Page, Pane, View, present};
 use crate::model::event::SourceId;
 use crate::model::logs::{Bad, Logs, Query, Row};
 use crate::model::screen::{Counts, LAST, PaneId};
@@ -24,6 +24,9 @@ pub static PANE: Pane = Pane {
     explain: drill,
     badge: |_| None,
 };
+
+/// Lines of a record that are shown with one of them.
+const RECORD: usize = 100;
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
     let Some(logs) = &view.model.logs else {
@@ -256,8 +259,9 @@ impl Columns {
     }
 
     fn lines(&self, row: &Row<'_>) -> u16 {
-        let body = parts::columns(&body(row.line.text.as_ref(), self.raw));
-        body.div_ceil(self.text.max(1)).max(1)
+        let body = body(row.line.text.as_ref(), self.raw);
+        let last = places(&body, self.text).last();
+        last.map_or(1, |p| p.line.saturating_add(1))
     }
 
     #[expect(
@@ -312,50 +316,74 @@ impl Columns {
             let mut at = x;
             let mut left = skip;
             for (piece, role) in &spans {
-                let (cut, rest) = chrome::drop_columns(piece, left);
+                let (cut, rest) = parts::drop_columns(piece, left);
                 left = rest;
                 at += pen.text(at, area.y, (x + room).saturating_sub(at), cut, *role);
             }
             pen.text(at, area.y, kept, &times, Role::Notice);
         } else {
-            let mut used = 0;
-            for (piece, role) in &spans {
-                for (c, w) in parts::visible(piece, false) {
-                    let (line, column) = (used / self.text.max(1), used % self.text.max(1));
-                    if line < area.height {
-                        pen.text(
-                            x + column,
-                            area.y + line,
-                            w,
-                            c.encode_utf8(&mut [0; 4]),
-                            *role,
-                        );
-                    }
-                    used = used.saturating_add(w);
+            let roles = spans
+                .iter()
+                .flat_map(|(piece, role)| piece.chars().map(move |_| *role));
+            for (place, role) in places(&shown, self.text).zip(roles) {
+                let (at, y) = (x + place.column, area.y.saturating_add(place.line));
+                if place.line < area.height {
+                    let c = place.c.encode_utf8(&mut [0; 4]).to_owned();
+                    pen.text(at, y, place.wide, &c, role);
                 }
             }
         }
         for (start, end) in query.hits(&shown) {
-            let before = shown.get(..start).map_or(0, parts::columns);
-            let wide = shown.get(start..end).map_or(0, parts::columns);
-            for column in before..before.saturating_add(wide) {
-                let (line, column) = if area.height == 1 {
-                    let Some(c) = usize::from(column)
-                        .checked_sub(skip)
-                        .and_then(|c| u16::try_from(c).ok())
-                    else {
-                        continue;
-                    };
-                    (0, c)
-                } else {
-                    (column / self.text.max(1), column % self.text.max(1))
-                };
-                if line < area.height && column < self.text {
-                    pen.overlay(x + column, area.y + line, 1, Role::Match);
+            if area.height == 1 {
+                let before = shown.get(..start).map_or(0, parts::columns);
+                let wide = shown.get(start..end).map_or(0, parts::columns);
+                for column in before..before.saturating_add(wide) {
+                    let column = usize::from(column).checked_sub(skip);
+                    let column = column.and_then(|c| u16::try_from(c).ok());
+                    if let Some(column) = column.filter(|c| *c < self.text) {
+                        pen.overlay(x + column, area.y, 1, Role::Match);
+                    }
+                }
+                continue;
+            }
+            let hit = shown
+                .char_indices()
+                .map(|(at, _)| (start..end).contains(&at));
+            for (place, _) in places(&shown, self.text).zip(hit).filter(|(_, hit)| *hit) {
+                if place.line < area.height {
+                    let y = area.y + place.line;
+                    pen.overlay(x + place.column, y, place.wide, Role::Match);
                 }
             }
         }
     }
+}
+
+/// Where a character of a wrapped line stands.
+struct Place {
+    c: char,
+    wide: u16,
+    line: u16,
+    column: u16,
+}
+
+/// The characters of a text, broken into lines of so many columns. A wide one is never cut in half.
+fn places(text: &str, columns: u16) -> impl Iterator<Item = Place> + '_ {
+    let (mut line, mut column) = (0u16, 0u16);
+    parts::visible(text, false).map(move |(c, wide)| {
+        if column > 0 && column.saturating_add(wide) > columns {
+            line = line.saturating_add(1);
+            column = 0;
+        }
+        let here = Place {
+            c,
+            wide,
+            line,
+            column,
+        };
+        column += wide;
+        here
+    })
 }
 
 fn source_name(scene: &Scene, id: SourceId) -> &str {
@@ -409,6 +437,10 @@ pub(super) fn body(text: &str, raw: bool) -> String {
         None => text,
     };
     let mut out = clean(rest);
+    // [2026-03-02 03:10:59] in front of NCCL's warnings
+    if shaped(&out, b"[0000-00-00 00:00:00] ") {
+        out.replace_range(..22, "");
+    }
     if let Some(at) = out.find(" NCCL ") {
         // What stands before the head stays: it may be the launcher's label.
         let head = out.get(..at).unwrap_or_default();
@@ -431,18 +463,21 @@ pub(super) fn body(text: &str, raw: bool) -> String {
         let Some(at) = out.find(level).map(|i| i + level.len()) else {
             continue;
         };
-        let stamp = out.get(at..at + 15).is_some_and(|t| {
-            let mut shape = t.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
-            b"00-00 00:00:00 "
-                .iter()
-                .all(|want| shape.next() == Some(*want))
-        });
+        let stamp = out.get(at..).is_some_and(|t| shaped(t, b"00-00 00:00:00 "));
         if stamp {
             out.replace_range(at..at + 15, "");
             break;
         }
     }
     out
+}
+
+/// Whether a text begins like this, a zero standing for any digit.
+fn shaped(text: &str, like: &[u8]) -> bool {
+    let mut shape = text
+        .bytes()
+        .map(|b| if b.is_ascii_digit() { b'0' } else { b });
+    like.iter().all(|want| shape.next() == Some(*want))
 }
 
 /// The process that printed a line, if its head or its source names it.
@@ -548,6 +583,29 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     page.prose(&row.line.text, width.saturating_sub(4), 0, Role::Text);
     if let Some(last) = page.lines.last_mut() {
         last.copy = Some(row.line.text.to_string());
+    }
+    let record = logs.record(row);
+    if record.len() > 1 {
+        page.head("ITS RECORD");
+        let near = record.iter().position(|l| l.number == row.line.number);
+        let from = near.unwrap_or(0).saturating_sub(RECORD / 2);
+        for line in record.iter().skip(from).take(RECORD) {
+            let here = if line.number == row.line.number {
+                "> "
+            } else {
+                "  "
+            };
+            let text = body(&line.text, false);
+            page.line(&[(here, Role::Strong), (&text, Role::Text)]);
+        }
+        let more = record.len().saturating_sub(RECORD);
+        if more > 0 {
+            let text = format!(
+                "  {} of its lines in all",
+                parts::grouped(record.len() as u64)
+            );
+            page.line(&[(&text, Role::Quiet)]);
+        }
     }
     page.head("UNDERSTOOD AS");
     let block = Block::new(row.line.number, row.line.text.as_bytes().to_vec());

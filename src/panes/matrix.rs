@@ -109,12 +109,14 @@ fn open<'a>(view: &View<'a>) -> Option<&'a Matrix> {
     all.get(view.screen.matrix.tab.min(all.len().saturating_sub(1)))
 }
 
+/// Whether there is something to draw: ranks, and a communicator among them or a line that may be one's.
+pub(super) fn tells(scene: &Scene, matrix: &Matrix) -> bool {
+    !matrix.slots.is_empty() && !(scene.communicators.is_empty() && matrix.cells.is_empty())
+}
+
 /// What is drawn now: rank by rank, node by node, or two nodes rank by rank.
 fn shown<'a>(view: &View<'a>) -> Option<Grid<'a>> {
-    let matrix = open(view)?;
-    if matrix.slots.is_empty() {
-        return None;
-    }
+    let matrix = open(view).filter(|m| tells(view.scene, m))?;
     let filter = view.screen.filter();
     let marked = |grid: Grid<'a>| {
         let mark = view.screen.pointed_cell(grid.folded());

@@ -5,9 +5,11 @@ mod ladder;
 pub(super) mod rungs;
 mod serving;
 
+pub(super) use ladder::counted;
+
 use ratatui::layout::Rect;
 
-use super::matrix::Grid;
+use super::matrix::{self, Grid};
 use super::parts::{self, Pen};
 use super::{Pane, View, findings, present, reach, vram};
 use crate::model::screen::PaneId;
@@ -290,7 +292,8 @@ fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut
 fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let events = events::of(view.scene, view.model.pods.events().rev());
     let mut x = area.x;
-    if let Some(matrix) = view.scene.matrices.first().filter(|m| !m.slots.is_empty()) {
+    let first = view.scene.matrices.first();
+    if let Some(matrix) = first.filter(|m| matrix::tells(view.scene, m)) {
         let few = matrix.slots.len() <= 16 && usize::from(area.height) > matrix.slots.len() + 2;
         let grid = if few || Grid::nodes_in(matrix) < 2 {
             Grid::by_rank(matrix, "")

@@ -179,7 +179,7 @@ pub fn visible(text: &str, ascii: bool) -> impl Iterator<Item = (char, u16)> + '
             let c = chars.next()?;
             match c {
                 '\u{20}'..='\u{7e}' => return Some((c, 1)),
-                '\t' => return Some((' ', 1)),
+                '\t' | '\n' => return Some((' ', 1)),
                 '\u{1b}' => match chars.next() {
                     // CSI: parameters, then one final character.
                     Some('[') => {
@@ -226,6 +226,20 @@ pub fn columns(text: &str) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
 }
 
+/// What is left of a text after `skip` columns, and how many columns are still to be skipped after it.
+#[must_use]
+pub fn drop_columns(text: &str, skip: usize) -> (&str, usize) {
+    let mut left = skip;
+    for (at, c) in text.char_indices() {
+        if left == 0 {
+            return (text.get(at..).unwrap_or_default(), 0);
+        }
+        let w = UnicodeWidthChar::width(c).unwrap_or(0);
+        left = left.saturating_sub(w);
+    }
+    ("", left)
+}
+
 /// What stands for a character in the ASCII glyph set; always one column.
 #[must_use]
 pub const fn plain(c: char) -> char {
@@ -257,7 +271,7 @@ pub const fn plain(c: char) -> char {
     }
 }
 
-/// Breaks a text at spaces into lines of at most `width` columns; longer words are cut.
+/// Breaks a text at spaces and line ends into lines of at most `width` columns; longer words are cut.
 #[must_use]
 pub fn wrap(text: &str, width: u16) -> Vec<String> {
     let mut lines = Vec::new();
@@ -266,7 +280,7 @@ pub fn wrap(text: &str, width: u16) -> Vec<String> {
     if width == 0 {
         return lines;
     }
-    for word in text.split(' ') {
+    for word in text.split([' ', '\n']) {
         let w = columns(word);
         if used > 0 && used.saturating_add(1).saturating_add(w) > width {
             lines.push(std::mem::take(&mut line));

@@ -528,8 +528,14 @@ fn container(c: &ContainerView, ago: &dyn Fn(Option<Nanos>) -> String, page: &mu
     let state = |s: &ContainerState| match s {
         ContainerState::None => ("-".to_owned(), Role::Unknown),
         ContainerState::Waiting { reason, message } => {
-            let said = message.as_ref().map_or(String::new(), |m| format!(": {m}"));
-            (format!("waiting, {reason}{said}"), Role::Waiting)
+            let said = [Some(reason.as_str()), message.as_deref()];
+            let said: Vec<&str> = said
+                .into_iter()
+                .flatten()
+                .filter(|t| !t.is_empty())
+                .collect();
+            let comma = if said.is_empty() { "" } else { ", " };
+            (format!("waiting{comma}{}", said.join(": ")), Role::Waiting)
         }
         ContainerState::Running { since } => (format!("running since {}", ago(*since)), Role::Ok),
         ContainerState::Terminated {

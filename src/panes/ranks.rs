@@ -78,9 +78,16 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     }
     let (sentence, role) = overview::where_they_are(view);
     pen.text(x, area.y, width, &sentence, role);
+    let mut y = area.y + 1;
+    for text in overview::counted(view.scene).iter().take(2) {
+        if area.bottom() > y + 4 {
+            pen.text(x, y, width, text, Role::Quiet);
+            y += 1;
+        }
+    }
     let table = Rect {
-        y: area.y + 1,
-        height: area.height.saturating_sub(1),
+        y,
+        height: area.bottom().saturating_sub(y),
         ..area
     };
     list::draw(view, table, pen);

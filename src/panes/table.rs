@@ -7,6 +7,9 @@ use super::{View, present};
 use crate::model::screen::{Counts, Cursor, PaneId};
 use crate::theme::Role;
 
+/// Columns so wide hold values and sentences, which are read from their beginning.
+pub const WORDS: u16 = 64;
+
 /// A column of a table over rows of one kind.
 pub struct Column<R> {
     /// Its head.
@@ -15,7 +18,8 @@ pub struct Column<R> {
     pub right: bool,
     /// When it gives way: the highest goes first, 0 never goes.
     pub gives: u8,
-    /// Most columns of the screen that it takes; 0 takes what is left (one such column, the last).
+    /// Most columns of the screen that it takes; 0 takes what is left (one such column, the last). What is too long for
+    /// it loses its beginning, because names are told apart by their ends; from [`WORDS`] on it loses its end.
     pub most: u16,
     /// What a row shows in it.
     pub value: fn(&R, &View<'_>) -> (String, Role),
@@ -96,7 +100,7 @@ pub fn draw<R>(
             let (text, role) = (c.value)(row, view);
             if c.right {
                 pen.right(at, y, w, &text, role);
-            } else if c.most == 0 {
+            } else if c.most == 0 || c.most >= WORDS {
                 pen.text(at, y, w, &text, role);
             } else {
                 pen.text(at, y, w, &parts::tail(&text, w), role);

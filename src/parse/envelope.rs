@@ -20,7 +20,8 @@ pub(super) struct Prefix<'a> {
     pod: Option<(&'a [u8], &'a [u8])>,
     file: Option<&'a [u8]>,
     pub(super) depth: u8,
-    pub(super) repeated: bool,
+    relay: Option<u64>,
+    pub(super) repeated: u32,
 }
 
 /// A line without its prefixes.
@@ -38,7 +39,8 @@ impl Prefix<'_> {
     pub(super) fn hash(&self) -> u64 {
         let number = u64::from(self.rank.map_or(u32::MAX, |r| r))
             ^ (self.pid.unwrap_or(0) << 8)
-            ^ u64::from(self.repeated);
+            ^ (self.relay.unwrap_or(0) << 16)
+            ^ (u64::from(self.repeated) << 40);
         let mut h = hash(number, self.label.unwrap_or_default());
         h = hash(h, self.ip.unwrap_or_default());
         if let Some((pod, container)) = self.pod {
@@ -61,6 +63,7 @@ impl Prefix<'_> {
             }),
             file: outer.file.as_deref().map(str::as_bytes),
             depth: outer.depth,
+            relay: outer.relay,
             repeated: outer.repeated,
         }
     }
@@ -80,6 +83,7 @@ impl Prefix<'_> {
             }),
             file: self.file.map(text),
             depth: self.depth,
+            relay: self.relay,
             repeated: self.repeated,
         }
     }
@@ -212,6 +216,9 @@ fn process(p: &mut Peeled<'_>) {
     if ip.is_none() && pid.is_some() && pid == p.prefix.pid {
         ip = p.prefix.ip;
     }
+    if p.prefix.pid.is_some() && pid != p.prefix.pid {
+        p.prefix.relay = p.prefix.pid;
+    }
     p.prefix.label = (!name.is_empty()).then_some(name);
     p.prefix.pid = pid;
     p.prefix.ip = ip;
@@ -335,9 +342,11 @@ fn escape(p: &mut Peeled<'_>) {
     }
 }
 
+/// How an ESC is spelled out.
+const LEADS: [&[u8]; 5] = [b"ESC", "\u{2190}".as_bytes(), b"^[", b"\\x1b", b"\\u001b"];
+
 /// `[36m`, `ESC[36m`, `←[36m`, `^[[36m`: what copying makes of a colour code.
 fn spelled_escape(s: &[u8]) -> Option<&[u8]> {
-    const LEADS: [&[u8]; 5] = [b"ESC", "\u{2190}".as_bytes(), b"^[", b"\\x1b", b"\\u001b"];
     let body = LEADS
         .iter()
         .find_map(|lead| s.strip_prefix(*lead))
@@ -418,21 +427,54 @@ fn is_kube_name(token: &[u8]) -> bool {
 
 /// ` [repeated 7x across cluster]` at the end of a line that Ray forwarded.
 fn repeated(p: &mut Peeled<'_>) {
-    if p.rest.trim_ascii_end().ends_with(b"x across cluster]") {
-        p.prefix.repeated = true;
+    if let Some((_, n)) = repeat(p.rest) {
+        p.prefix.repeated = n;
     }
+}
+
+/// How the lines end that stand for others: in the count, in its colour, or in the advice that Ray gives once.
+#[inline]
+fn may_repeat(s: &[u8]) -> bool {
+    [&b"cluster]"[..], b"options.)", b"[0m", b"[39m"]
+        .iter()
+        .any(|end| s.ends_with(end))
+}
+
+/// What stands before Ray's repeat suffix, and its number.
+fn repeat(s: &[u8]) -> Option<(&[u8], u32)> {
+    let end = s.trim_ascii_end();
+    if !may_repeat(end) {
+        return None;
+    }
+    let at = memchr::memmem::rfind(end, b"[repeated ")?;
+    let (before, tail) = end.split_at_checked(at)?;
+    let mut c = Cur(tail.strip_prefix(b"[repeated ")?);
+    let n = c.int::<u32>()?;
+    if !c.eat(b"x across cluster]") {
+        return None;
+    }
+    let mut rest = c.0;
+    while let Some(after) = spelled_escape(rest) {
+        rest = after;
+    }
+    if !(rest.is_empty() || rest.starts_with(b" (Ray deduplicates logs")) {
+        return None;
+    }
+    // A colour code that lost its ESC stands in front of the count.
+    let before = before.trim_ascii_end();
+    let colour = memchr::memrchr(b'[', before)
+        .and_then(|at| before.split_at_checked(at))
+        .filter(|(_, code)| spelled_escape(code).is_some_and(<[u8]>::is_empty));
+    let before = colour.map_or(before, |(text, _)| {
+        let lead = LEADS.iter().find_map(|lead| text.strip_suffix(*lead));
+        lead.unwrap_or(text).trim_ascii_end()
+    });
+    Some((before, n))
 }
 
 /// What stands before Ray's repeat suffix.
 pub(super) fn before_repeat(msg: &[u8]) -> &[u8] {
-    let end = msg.trim_ascii_end();
-    if !end.ends_with(b"x across cluster]") {
-        return msg;
-    }
-    memchr::memmem::rfind(end, b"[repeated ")
-        .and_then(|at| end.get(..at))
-        .unwrap_or(msg)
-        .trim_ascii_end()
+    repeat(msg).map_or(msg, |(before, _)| before)
 }
 
 /// A head, a bare version line, or another prefix or header begins here.
@@ -508,7 +550,7 @@ pub(super) fn header(s: &[u8]) -> Option<&[u8]> {
 /// `INFO …`. The bytes of the prefix stand for it in a cache.
 #[inline]
 pub(super) fn process_and_rest(s: &[u8]) -> Option<(&[u8], &[u8])> {
-    if s.first() != Some(&b'(') || s.ends_with(b"cluster]") {
+    if s.first() != Some(&b'(') || may_repeat(s) {
         return None;
     }
     process_prefix(s)

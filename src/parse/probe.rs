@@ -3,12 +3,14 @@
 //! A script answers in lines of fields parted by tabs, the first of which says what the line is about. `failed`
 //! and `absent` tell of tools that did not answer; the judgement is in the rules.
 
+pub mod config;
 mod gpus;
 mod host;
 mod model;
 mod net;
 pub mod policy;
 
+pub use config::ServeConfig;
 pub use gpus::{App, Ecc, Gpu, GpuMemory, Gpus, Link, Remap, Topology};
 pub use host::{Environment, Limits, Shm, Versions};
 pub use model::{Access, Cache, Head, Model, Step};
@@ -34,6 +36,7 @@ pub enum Answer {
     /// Nanoseconds since the Unix epoch.
     Clock(i64),
     Policies(Policies),
+    ServeConfig(ServeConfig),
 }
 
 /// A tool that did not answer.
@@ -63,6 +66,7 @@ pub fn answer(probe: &str, out: &str) -> Option<Answer> {
         "interfaces" => Answer::Interfaces(Interfaces::read(out)),
         "versions" => Answer::Versions(Versions::read(out)),
         "clock" => Answer::Clock(clock(out)?),
+        "serve-config" | "serve-config-map" => Answer::ServeConfig(ServeConfig::read(out)?),
         "network-policies" => Answer::Policies(Policies::read(out)?),
         _ => return None,
     };

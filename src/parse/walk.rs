@@ -325,7 +325,7 @@ impl<'t> Walk<'t> {
                 // Other prefixes than those that were taken off here.
                 if p.rest.len() != rest.len()
                     || p.cri.is_some()
-                    || p.prefix.repeated
+                    || p.prefix.repeated > 0
                     || place.at.or(p.at) != at
                     || self.outer(&p.prefix) != outer
                 {
@@ -348,7 +348,7 @@ impl<'t> Walk<'t> {
         let outer = self.outer(&p.prefix);
         let head = self.head(found.host, found.pid, outer, true);
         let at = place.at.or(p.at);
-        self.ordinary(s, head, found.tail, at, outer, place, p.prefix.repeated);
+        self.ordinary(s, head, found.tail, at, outer, place, p.prefix.repeated > 0);
         true
     }
 
@@ -468,9 +468,13 @@ impl<'t> Walk<'t> {
             return;
         }
         let outer = self.outer(&p.prefix);
+        let msg = match p.prefix.repeated {
+            0 => p.rest,
+            _ => envelope::before_repeat(p.rest),
+        };
         self.record(
             s,
-            p.rest,
+            msg,
             outer,
             place.at.or(p.at),
             p.prefix.depth > 0,

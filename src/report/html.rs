@@ -332,9 +332,7 @@ impl Page<'_> {
             .any(|p| p.stage.is_some() && p.global_rank.is_some());
         let all = self.scene.processes.iter();
         for p in all.filter(|p| p.stage.is_some() && (!ranked || p.global_rank.is_some())) {
-            let progress = p.progress.as_ref().map_or_else(String::new, |at| {
-                format!("{}/{} {}", at.done, at.total, at.unit)
-            });
+            let progress = p.progress.as_ref().map_or_else(String::new, |at| at.told());
             let rung = (p.stage, p.alive != Some(false), progress, p.place());
             rungs.entry(rung).or_default().push(p);
         }
@@ -383,7 +381,12 @@ impl Page<'_> {
                 "<tr><td>{ranks}</td><td>{place}</td><td>{word}{end}</td><td class=\"bar\">{steps}</td><td>{progress}</td></tr>\n"
             ));
         }
-        self.put("</tbody></table></div></section>\n");
+        self.put("</tbody></table></div>\n");
+        for f in &self.scene.folded {
+            let said = self.text(&f.sentence());
+            self.put(&format!("<p>{said}</p>\n"));
+        }
+        self.put("</section>\n");
     }
 
     fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) {

@@ -115,6 +115,7 @@ impl<W: Write> Page<'_, W> {
                     why.unwrap_or_default(),
                 ])?;
             }
+            self.more(scene.pods.len())?;
             writeln!(self.out)?;
         }
         if !scene.checks.is_empty() {
@@ -227,15 +228,9 @@ impl<W: Write> Page<'_, W> {
         }
         writeln!(self.out, "## Start-up\n")?;
         self.head(&["rank", "on", "stage", "progress"])?;
-        for p in scene
-            .processes
-            .iter()
-            .filter(|p| p.stage.is_some())
-            .take(LISTED)
-        {
-            let progress = p.progress.as_ref().map_or_else(String::new, |at| {
-                format!("{}/{} {}", at.done, at.total, at.unit)
-            });
+        let staged = || scene.processes.iter().filter(|p| p.stage.is_some());
+        for p in staged().take(LISTED) {
+            let progress = p.progress.as_ref().map_or_else(String::new, |at| at.told());
             let stage = p.stage.map_or("", parts::stage);
             let end = if p.alive == Some(false) {
                 ", ended"
@@ -249,11 +244,19 @@ impl<W: Write> Page<'_, W> {
                 progress,
             ])?;
         }
-        let more = scene.processes.len().saturating_sub(LISTED);
-        if more > 0 {
-            writeln!(self.out, "\n{more} more in the JSON report.")?;
+        self.more(staged().count())?;
+        for f in &scene.folded {
+            writeln!(self.out, "\n{}", f.sentence())?;
         }
         writeln!(self.out)
+    }
+
+    /// How many rows of a table were left out.
+    fn more(&mut self, all: usize) -> io::Result<()> {
+        match all.saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => writeln!(self.out, "\n{more} more in the JSON report."),
+        }
     }
 
     fn matrix(&mut self) -> io::Result<()> {

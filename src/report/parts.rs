@@ -44,6 +44,21 @@ pub struct ProcessEntry<'a> {
     pub stage_progress: Option<ProgressEntry>,
 }
 
+/// What Ray counted of workers without naming them.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "said, of them without a name, of so many workers"
+)]
+pub struct FoldedEntry<'a> {
+    pub stage: &'static str,
+    pub done: &'static str,
+    pub said: u32,
+    pub unnamed: u32,
+    pub of: Option<u32>,
+    pub line: LineEntry<'a>,
+}
+
 /// Progress inside a stage.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs, reason = "the fields are the contract's")]
@@ -218,6 +233,17 @@ pub(super) fn group(g: &scene::GroupView) -> GroupEntry<'_> {
 }
 
 impl<'a> Names<'a> {
+    pub(super) fn folded(&self, f: &'a scene::Folded) -> FoldedEntry<'a> {
+        FoldedEntry {
+            stage: stage(f.stage),
+            done: f.done,
+            said: f.said,
+            unnamed: f.unnamed,
+            of: f.of,
+            line: self.line(&f.line),
+        }
+    }
+
     pub(super) fn process(&self, p: &'a scene::ProcessView) -> ProcessEntry<'a> {
         ProcessEntry {
             source: self.source(p.source),

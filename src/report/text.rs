@@ -271,7 +271,7 @@ impl<W: Write> Page<'_, W> {
             let network = p.network.as_deref().map(tame).unwrap_or_default();
             let mut progress = p.stage.map(|s| stage(s).to_owned()).unwrap_or_default();
             if let Some(at) = &p.progress {
-                progress = format!("{progress} {}/{} {}", at.done, at.total, at.unit);
+                progress = format!("{progress} {}", at.told());
             }
             let ended = if p.alive == Some(false) { "ended" } else { "" };
             let key = vec![
@@ -318,7 +318,11 @@ impl<W: Write> Page<'_, W> {
         }
         drop_empty_columns(&mut rows);
         self.table(&rows)?;
-        self.more(order.len())
+        self.more(order.len())?;
+        for f in &self.scene.folded {
+            writeln!(self.out, "  {}", f.sentence())?;
+        }
+        Ok(())
     }
 
     fn communicators(&mut self) -> io::Result<()> {
@@ -511,7 +515,8 @@ impl<W: Write> Page<'_, W> {
 
 pub(super) fn remark(s: &SourceView) -> String {
     let mut words = Vec::new();
-    if s.bytes == 0 {
+    // What could not be read is not known to be empty.
+    if s.bytes == 0 && s.trouble.is_none() {
         words.push("empty".to_owned());
     }
     if s.head_missing == Some(true) {

@@ -53,12 +53,13 @@ impl Scene {
                 b.sample.number,
             ))
         });
-        super::startup::finish(&mut scene, model, &joined.units);
-        let members = super::probes::members(&model.pods);
+        let members = super::probes::informed(&model.pods, &model.probes);
         let sizes = super::startup::sizes(model, &members);
+        super::startup::finish(&mut scene, model, &joined.units);
+        super::crowd::count(&mut scene, model, &joined.units, sizes);
         super::layout::name(&mut scene, sizes);
         rating::rate(&mut scene);
-        super::gpus::fill(&mut scene, model, sizes);
+        super::gpus::fill(&mut scene, model, sizes, &members);
         super::serving::fill(&mut scene, model);
         scene.workloads = workloads(&scene, model, &joined, &members, sizes);
         super::routes::fill(&mut scene, model, &joined.units);

@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use super::findings::fix::{Target, sh};
-use super::probes::{Members, members};
+use super::probes::{Members, informed};
 use super::scene::{CheckVerdict, CheckView, Scene};
 use crate::model::Model;
 pub(in crate::rules) use look::some;
@@ -141,7 +141,7 @@ pub fn probes_of(name: &str) -> Vec<&'static str> {
 /// Runs the checklist over what is known.
 #[must_use]
 pub fn run(scene: &Scene, model: &Model) -> Vec<CheckView> {
-    over(scene, model, &members(&model.pods))
+    over(scene, model, &informed(&model.pods, &model.probes))
 }
 
 /// The same, where the members are known already.

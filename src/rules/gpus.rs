@@ -8,6 +8,7 @@ mod expect;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Sizes;
+use super::probes::Members;
 use super::scene::{GpuView, GroupView, ProcessView, Scene, Stage, UsageView};
 use crate::model::Model;
 use crate::model::event::{ContainerKey, Feed};
@@ -32,11 +33,11 @@ const OFF_LOADING: f64 = 0.10;
 const SMALL: u64 = 1 << 30;
 
 /// Fills `scene.gpus` and `scene.usage`.
-pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>) {
+pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>, members: &Members<'_>) {
     let now = scene.now.map_or(0, |a| a.ns);
     let seats = Seats::of(scene, model);
     let furthest = scene.processes.iter().filter_map(|p| p.stage).max();
-    let plan = Plan::of(model, sizes, furthest);
+    let plan = Plan::of(model, sizes, furthest, members);
     let mut taken: BTreeSet<u32> = BTreeSet::new();
     let mut gpus: Vec<GpuView> = Vec::new();
     for (key, gpu) in model.gpus.iter().filter(|(_, g)| ours(g, model)) {
@@ -352,12 +353,12 @@ fn compare(gpus: &mut [GpuView], layout: &[GroupView], now: Nanos) {
 /// A rank that loads: by its own word, or, where its version keeps it silent, by that of those who speak: no
 /// rank goes on before all have loaded.
 fn loads(p: &ProcessView, furthest: Option<Stage>) -> bool {
-    let stage = if p.quiet { furthest } else { p.stage };
+    let stage = if p.unheard() { furthest } else { p.stage };
     p.alive != Some(false) && matches!(stage, Some(Stage::Weights | Stage::Download))
 }
 
 /// Its weights are there: by the same words.
 fn loaded(p: &ProcessView, furthest: Option<Stage>) -> bool {
-    let stage = if p.quiet { furthest } else { p.stage };
+    let stage = if p.unheard() { furthest } else { p.stage };
     p.alive != Some(false) && stage > Some(Stage::Weights)
 }

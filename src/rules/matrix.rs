@@ -224,6 +224,10 @@ fn merged(scene: &Scene) -> Matrix {
             cells.open(*a, *b, u32::try_from(ui).unwrap_or(0));
         }
     }
+    if groups.is_empty() {
+        // No list would mean that all share one.
+        groups.push(Vec::new());
+    }
     let axes = Axes {
         slots,
         groups,

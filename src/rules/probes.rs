@@ -7,12 +7,16 @@ mod schedule;
 
 pub use schedule::{Ask, Members, Schedule};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::scene::{ProcessView, Scene};
-use crate::model::event::{ContainerKey, ContainerState, ContainerView, PodKey, PodView};
+use crate::model::event::{
+    ContainerKey, ContainerState, ContainerView, PodKey, PodView, ProbeOutcome,
+};
 use crate::model::pods::{Place, Pods, command};
-use crate::parse::vllm::Command;
+use crate::model::probes::{Probed, Probes};
+use crate::parse::probe::{Answer, ServeConfig};
+use crate::parse::vllm::{Command, is_known};
 
 /// One probe.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +46,11 @@ macro_rules! script {
     };
 }
 
+/// The probe of the file that `--config` names.
+pub const FILE: &str = "serve-config";
+/// The same file as the ConfigMap has it that it is mounted from; no probe of a container.
+pub const FILE_MAP: &str = "serve-config-map";
+
 /// Every probe, the most telling first: that is the order in which a pod's budget is spent.
 pub const PROBES: &[Probe] = &[
     Probe {
@@ -52,6 +61,15 @@ pub const PROBES: &[Probe] = &[
         cap: 64 << 10,
         every: 300,
         args: |_, _| Some(Vec::new()),
+    },
+    Probe {
+        name: FILE,
+        says: "what cuts the job in the file that --config names:",
+        script: script!("serve-config.sh"),
+        seconds: 10,
+        cap: 64 << 10,
+        every: 3600,
+        args: |m, _| Some(vec![m.named_file()?.to_owned()]),
     },
     Probe {
         name: "reach",
@@ -238,8 +256,21 @@ pub struct Member<'a> {
     pub key: ContainerKey,
     /// Where it stands.
     pub place: Place,
-    /// Its command line.
+    /// Its command line, and behind it what the file says that `--config` names.
     pub command: Command,
+    /// That file, once somebody has looked for it.
+    pub file: Option<ConfigFile>,
+}
+
+/// A file of settings, as far as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Its path in the container.
+    pub path: String,
+    /// The settings that count from it: the command line says none of them.
+    pub names: BTreeSet<&'static str>,
+    /// Why what it does not say can't be taken for a default.
+    pub open: Option<String>,
 }
 
 impl<'a> Member<'a> {
@@ -257,7 +288,58 @@ impl<'a> Member<'a> {
             },
             place,
             command: command::command(pod, container),
+            file: None,
         })
+    }
+
+    /// The file that `--config` names, where no shell still has to fill in its path.
+    #[must_use]
+    pub fn named_file(&self) -> Option<&str> {
+        let path = self.command.settings.get("config")?;
+        (self.command.vllm && !path.is_empty() && is_known(path)).then_some(path)
+    }
+
+    /// Takes in what was read of that file: in the pod, else in the ConfigMap that it is mounted from. What the
+    /// command line says counts more (vllm.md 4.5).
+    fn read(&mut self, probes: &Probes) {
+        let Some(path) = self.named_file().map(str::to_owned) else {
+            return;
+        };
+        let probed = |name| probes.at(name, Some(&self.key));
+        let read = |p: &Probed| match p.answer.as_deref()? {
+            Answer::ServeConfig(file) => Some(file.clone()),
+            _ => None,
+        };
+        let mut read: Vec<ServeConfig> = [FILE, FILE_MAP]
+            .into_iter()
+            .filter_map(|name| read(probed(name)?))
+            .collect();
+        read.sort_by_key(|file| file.open.is_some());
+        let Some(file) = read.into_iter().next() else {
+            let why = [FILE, FILE_MAP].into_iter().find_map(|name| {
+                match probed(name)?.outcome.as_ref()? {
+                    ProbeOutcome::Failed { why } => Some(why.clone()),
+                    _ => None,
+                }
+            });
+            self.file = why.map(|why| ConfigFile {
+                path,
+                names: BTreeSet::new(),
+                open: Some(why),
+            });
+            return;
+        };
+        let own = &mut self.command.settings;
+        let mut pairs = file.settings.pairs;
+        pairs.retain(|(name, _)| own.get(name).is_none());
+        let names = pairs.iter().map(|(name, _)| *name).collect();
+        pairs.append(&mut own.pairs);
+        own.pairs = pairs;
+        self.file = Some(ConfigFile {
+            path,
+            names,
+            open: file.open,
+        });
     }
 
     /// Since when the container runs, if it does.
@@ -374,4 +456,14 @@ pub fn members(pods: &Pods) -> Members<'_> {
             .filter_map(|(_, pod, place)| Member::of(pod, place))
             .collect(),
     }
+}
+
+/// The same, with what the files say that their command lines name, as far as these were read.
+#[must_use]
+pub fn informed<'a>(pods: &'a Pods, probes: &Probes) -> Members<'a> {
+    let mut members = members(pods);
+    for m in &mut members.list {
+        m.read(probes);
+    }
+    members
 }

@@ -17,7 +17,7 @@ pub use self::comm::{
 };
 pub use self::live::{Generated, GpuView, PodRow, ServingView, UsageView};
 pub use self::matrix::{Cell, Glyph, Mark, Matrix, Slot};
-pub use self::process::{NcclStep, ProcessView, Progress, Silence, Still};
+pub use self::process::{Counted, Folded, NcclStep, ProcessView, Progress, Silence, Still};
 pub use self::verdicts::{CheckVerdict, CheckView, Class, Confidence, Evidence, Finding, Severity};
 use super::variables::Values;
 pub use crate::model::speakers::Stage;
@@ -159,6 +159,8 @@ pub struct Scene {
     pub workloads: Vec<Workload>,
     /// Processes, sorted by (source order, first line).
     pub processes: Vec<ProcessView>,
+    /// What Ray's driver told of workers without naming them, by engine: the furthest only.
+    pub folded: Vec<Folded>,
     /// Communicators, sorted by key.
     pub communicators: Vec<Communicator>,
     /// Connection lines in doubt.

@@ -239,9 +239,20 @@ fn file(settings: &vllm::Settings) -> Option<&str> {
 pub fn left_open(m: &Member<'_>) -> Option<String> {
     let pod = &m.pod.name;
     if let Some(file) = file(&m.command.settings).filter(|_| m.command.vllm) {
-        return Some(format!(
-            "{pod}: the sizes are in {file}, which --config names and nothing here has read"
-        ));
+        match &m.file {
+            None => {
+                return Some(format!(
+                    "{pod}: the sizes are in {file}, which --config names and nothing here has read"
+                ));
+            }
+            Some(read) => {
+                if let Some(why) = &read.open {
+                    return Some(format!(
+                        "{pod}: the sizes are in {file}, which --config names: {why}"
+                    ));
+                }
+            }
+        }
     }
     let left = |name: &&str| {
         m.command

@@ -49,7 +49,7 @@ fn place(p: &ProcessView) -> (Option<Stage>, Option<NcclStep>) {
 /// Whose stand matters: ranks that are alive, not yet there, and would speak if they got on.
 fn heard(p: &ProcessView) -> bool {
     let is_rank = p.global_rank.is_some() || p.nccl_step.is_some();
-    is_rank && !p.quiet && p.alive != Some(false)
+    is_rank && !p.unheard() && p.alive != Some(false)
 }
 
 /// Findings that single out whom the others wait for.
@@ -225,7 +225,11 @@ struct Sign {
 impl Sign {
     fn of(p: &ProcessView, model: &Model, unit: &Unit) -> Self {
         let mut sign = Self {
-            life: p.stage_since,
+            // What Ray counted of everyone it has said, too.
+            life: newer(
+                p.counted.filter(|c| c.sure).and_then(|c| c.at),
+                p.stage_since,
+            ),
             last: None,
             loaded: None,
         };

@@ -86,8 +86,9 @@ fn nothing(scene: &Scene) -> String {
     if lines == 0 {
         return "nothing read yet".into();
     }
+    let s = if lines == 1 { "" } else { "s" };
     format!(
-        "no NCCL line in {lines} lines: set NCCL_DEBUG=INFO in the pods to see which transports NCCL chooses"
+        "no NCCL line in {lines} line{s}: set NCCL_DEBUG=INFO in the pods to see which transports NCCL chooses"
     )
 }
 

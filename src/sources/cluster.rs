@@ -7,6 +7,7 @@ mod access;
 mod backoff;
 pub mod checks;
 mod client;
+pub mod configfile;
 mod director;
 mod discover;
 mod exec;
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use access::{Access, Get, Leave, Seen, Shown};
-pub(crate) use backoff::{Backoff, jitter};
+pub(crate) use backoff::{Backoff, jitter, part};
 pub use client::{Connection, connect};
 pub use director::{Director, Helper};
 pub use discover::{Found, find, missing};
@@ -44,7 +45,7 @@ use watch::{Change, Edge, Selection, watch};
 
 use super::podlogs::{Fleet, Limits, SourceIds};
 use crate::model::event::{
-    EdgeEvent, EdgeState, Event, Feed, KubeEvent, Level, PodEvent, PodKey, Session, WorkloadView,
+    EdgeState, Event, Feed, KubeEvent, Level, PodEvent, PodKey, Session, WorkloadView,
 };
 
 /// What to look at and as whom; flags as kubectl has them.
@@ -451,7 +452,7 @@ async fn pod_change(
                     return false;
                 }
             }
-            return true;
+            return left_out(fleet, tx).await;
         }
         Change::Listed => PodEvent::Synced,
         Change::Gone(pod) => {
@@ -464,21 +465,22 @@ async fn pod_change(
             PodEvent::Gone(key)
         }
     };
-    let synced = event == PodEvent::Synced;
+    let listed = event == PodEvent::Synced;
     if tx.send(Event::Pod(event)).await.is_err() {
         return false;
     }
-    if synced && let Some(note) = fleet.synced() {
-        let state = EdgeState::Down { why: note };
-        return tx
-            .send(Event::Edge(EdgeEvent {
-                edge: "logs".into(),
-                state,
-            }))
-            .await
-            .is_ok();
+    if listed {
+        fleet.synced();
     }
-    true
+    left_out(fleet, tx).await
+}
+
+/// Says how many pods' logs are not read, where that has changed; false when nobody listens any more.
+async fn left_out(fleet: &mut Fleet, tx: &mpsc::Sender<Event>) -> bool {
+    match fleet.news() {
+        Some(news) => tx.send(Event::Edge(news)).await.is_ok(),
+        None => true,
+    }
 }
 
 /// The objects whose events concern us: our pods and what owns them.

@@ -71,7 +71,8 @@ pub fn load() -> Result<Local, String> {
 }
 
 /// What is missing, in words.
-fn missing(e: &NvmlError) -> String {
+#[must_use]
+pub fn missing(e: &NvmlError) -> String {
     match e {
         NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => {
             "no NVML on this node: libnvidia-ml.so.1, which the NVIDIA driver installs, can't be loaded".into()
@@ -107,7 +108,8 @@ impl Local {
                 if bus.blocking_send(sample(self.node.clone(), text)).is_err() {
                     return;
                 }
-                next += ROUND;
+                // Rounds that were missed are not made up for, and a driver that takes its time is left some.
+                next = (next + ROUND).max(Instant::now() + ROUND / 2);
                 thread::sleep(next.saturating_duration_since(Instant::now()));
             }
         });

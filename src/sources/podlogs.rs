@@ -218,9 +218,13 @@ impl OnceRead {
 pub struct Fleet {
     shared: Arc<Shared>,
     containers: BTreeMap<ContainerKey, Container>,
+    /// Those that exist.
     pods: BTreeSet<PodKey>,
+    /// Those of them whose logs are followed.
+    read: BTreeSet<PodKey>,
     limit: usize,
-    left_out: BTreeSet<PodKey>,
+    /// How many were said to be left out.
+    told: usize,
     /// Before the first list is whole nothing is opened: the order matters.
     synced: bool,
     listed: Option<BTreeSet<PodKey>>,
@@ -266,8 +270,9 @@ impl Fleet {
             shared: Arc::new(shared),
             containers: BTreeMap::new(),
             pods: BTreeSet::new(),
+            read: BTreeSet::new(),
             limit: limits.pods,
-            left_out: BTreeSet::new(),
+            told: 0,
             synced: false,
             listed: None,
         }
@@ -287,13 +292,12 @@ impl Fleet {
         if let Some(l) = &mut self.listed {
             l.insert(key.clone());
         }
-        if !self.pods.contains(&key) {
-            if self.synced && self.pods.len() >= self.limit {
-                self.left_out.insert(key);
-                return;
-            }
-            self.pods.insert(key.clone());
+        self.pods.insert(key.clone());
+        // Half a list does not say yet whose place has become free.
+        if self.synced && self.listed.is_none() && self.read.len() < self.limit {
+            self.read.insert(key.clone());
         }
+        let reads = self.read.contains(&key);
         let place = Place::of(pod);
         let init = pod.init_containers.iter().map(|c| (c, true));
         for (c, init) in init.chain(pod.containers.iter().map(|c| (c, false))) {
@@ -320,7 +324,7 @@ impl Fleet {
                 *old = now;
                 changed
             });
-            if self.synced {
+            if reads {
                 start(&self.shared, &key, entry);
             }
         }
@@ -332,7 +336,7 @@ impl Fleet {
             l.remove(pod);
         }
         self.pods.remove(pod);
-        self.left_out.remove(pod);
+        let free = self.read.remove(pod);
         for c in self
             .containers
             .iter()
@@ -341,49 +345,63 @@ impl Fleet {
         {
             c.now.send_modify(|n| n.gone = true);
         }
+        if free && self.synced && self.listed.is_none() {
+            self.fill();
+        }
     }
 
-    /// The list is complete. Opens what waits, GPU containers first. A sentence when some pods are left out.
-    pub fn synced(&mut self) -> Option<String> {
+    /// The list is complete. Opens what waits.
+    pub fn synced(&mut self) {
         let listed = self.listed.take().unwrap_or_default();
-        let gone: Vec<_> = self
-            .pods
-            .iter()
-            .filter(|p| !listed.contains(*p))
-            .cloned()
-            .collect();
-        for pod in gone {
+        self.synced = false;
+        for pod in &self.pods - &listed {
             self.gone(&pod);
         }
         self.synced = true;
+        self.fill();
+    }
+
+    /// Opens what there is room for, GPU containers first: over the limit, pods with GPUs and low ranks are the ones
+    /// that are read.
+    fn fill(&mut self) {
         let mut order: Vec<_> = self
             .containers
             .iter()
-            .filter(|(_, c)| c.task.is_none())
+            .filter(|(k, _)| self.pods.contains(&k.pod))
             .map(|(k, c)| (c.gpus == 0, c.place.clone(), k.clone()))
             .collect();
         order.sort();
-        // Over the limit, pods with GPUs and low ranks are the ones that are read.
-        let busy = self.containers.iter().filter(|(_, c)| c.task.is_some());
-        let mut chosen: BTreeSet<PodKey> = busy.map(|(k, _)| k.pod.clone()).collect();
         for (_, _, key) in order {
-            if !chosen.contains(&key.pod) && chosen.len() >= self.limit {
-                self.pods.remove(&key.pod);
-                self.containers.remove(&key);
-                self.left_out.insert(key.pod);
-                continue;
+            if !self.read.contains(&key.pod) {
+                if self.read.len() >= self.limit {
+                    continue;
+                }
+                self.read.insert(key.pod.clone());
             }
-            chosen.insert(key.pod.clone());
             if let Some(c) = self.containers.get_mut(&key) {
                 start(&self.shared, &key, c);
             }
         }
-        let n = self.left_out.len();
-        (n > 0).then(|| {
-            format!(
-                "the logs of {n} more pods are not read: {} is the limit",
-                self.limit
-            )
+    }
+
+    /// Where it has changed how many pods are left out: how that stands now.
+    pub fn news(&mut self) -> Option<EdgeEvent> {
+        let left_out = self.pods.len() - self.read.len();
+        if !self.synced
+            || self.listed.is_some()
+            || std::mem::replace(&mut self.told, left_out) == left_out
+        {
+            return None;
+        }
+        let state = match left_out {
+            0 => EdgeState::Up,
+            n => EdgeState::Down {
+                why: format!("there are {n} more than the {} that are read", self.limit),
+            },
+        };
+        Some(EdgeEvent {
+            edge: "logs of some pods".into(),
+            state,
         })
     }
 }

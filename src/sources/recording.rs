@@ -35,12 +35,16 @@ pub use write::{Writer, encode};
 pub const SCHEMA: &str = "ncclscope.recording/v1";
 
 /// What every schema of recordings begins with.
-const FAMILY: &str = "ncclscope.recording/";
+pub(super) const FAMILY: &str = "ncclscope.recording/";
 
 /// Folder that everything in a bundle lies in.
 pub const BUNDLE: &str = "ncclscope-bundle";
 /// The recording in it.
 pub const BUNDLED_RECORDING: &str = "recording.jsonl.zst";
+/// What lists its contents.
+pub const BUNDLED_MANIFEST: &str = "manifest.json";
+/// Where the logs in it are.
+pub const BUNDLED_LOGS: &str = "logs";
 
 /// The first line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

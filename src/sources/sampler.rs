@@ -7,13 +7,14 @@
 pub mod dcgm;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cluster::{Access, ExecSpec, Helper, Seen, jitter};
+use super::cluster::{Access, ExecSpec, Helper, Seen, jitter, part};
 use crate::model::event::{
     ContainerKey, ContainerState, Event, PodView, ProbeEvent, ProbeOutcome, SampleEvent,
 };
@@ -30,6 +31,8 @@ const ROUND: &str = "1000";
 const MOST: usize = 512;
 /// First and longest wait before one is begun anew.
 const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Beyond this many they are not begun at once, each a connection to the API server, but one in so long.
+const BEGIN: (usize, Duration) = (16, Duration::from_millis(30));
 /// A sampler that ran this long was well: the next wait is short again.
 const WELL: Duration = Duration::from_secs(60);
 /// Silence after which one is taken for dead.
@@ -138,12 +141,27 @@ pub fn helper() -> Helper {
 async fn keep(access: Access) {
     let mut seen = access.seen();
     let mut running: BTreeMap<ContainerKey, (Target, AbortOnDropHandle<()>)> = BTreeMap::new();
+    let nodes = Nodes::default();
     loop {
-        let wanted = targets(&seen.borrow_and_update());
+        let (wanted, whole) = {
+            let seen = seen.borrow_and_update();
+            (targets(&seen), seen.synced)
+        };
+        // How many there are is known when the first list is whole.
+        if !whole {
+            if seen.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
         running.retain(|at, (target, _)| wanted.get(at) == Some(target));
+        let spread = match u32::try_from(wanted.len()) {
+            Ok(many) if wanted.len() > BEGIN.0 => BEGIN.1 * many,
+            _ => Duration::ZERO,
+        };
         for (at, target) in wanted {
             running.entry(at).or_insert_with(|| {
-                let work = one(access.clone(), target.clone());
+                let work = one(access.clone(), target.clone(), nodes.clone(), spread);
                 (target, AbortOnDropHandle::new(tokio::spawn(work)))
             });
         }
@@ -153,26 +171,90 @@ async fn keep(access: Access) {
     }
 }
 
+/// Whose turn it is to ask a node's exporter; when that one goes, the next one does.
+#[derive(Clone, Default)]
+struct Nodes(Arc<Mutex<BTreeMap<String, Turn>>>);
+
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+impl Nodes {
+    fn of(&self, node: &str) -> Turn {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(node.to_owned()).or_default().clone()
+    }
+}
+
 fn targets(seen: &Seen) -> BTreeMap<ContainerKey, Target> {
     let of = seen.pods.values().filter_map(|pod| Target::of(pod));
     of.take(MOST).map(|t| (t.at.clone(), t)).collect()
 }
 
-/// Samples one container until it is gone, with back-off between attempts.
-async fn one(access: Access, target: Target) {
-    let mut wait = WAIT.0;
-    let mut failed = 0u32;
+/// What comes after a sampler that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It is begun anew after so long.
+    Anew(Duration),
+    /// It can't run there: the exporter of the node is asked instead.
+    Exporter,
+    /// Nobody wants it.
+    Over,
+}
+
+/// How one sampler has fared, and when it is begun anew.
+#[derive(Debug)]
+pub struct Keeper {
+    wait: Duration,
+    failed: u32,
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self {
+            wait: WAIT.0,
+            failed: 0,
+        }
+    }
+}
+
+impl Keeper {
+    /// Whether the last one measured no GPU.
+    #[must_use]
+    pub fn ailing(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// One ended in this way, after having run so long; `measured`: it told of a GPU.
+    pub fn ended(&mut self, outcome: &ProbeOutcome, ran: Duration, measured: bool) -> Next {
+        match outcome {
+            ProbeOutcome::Refused { rule: Some(_), .. } => return Next::Exporter,
+            // What the image lacks it will lack the next time, too.
+            ProbeOutcome::Failed { why } if why.contains("no shell") => return Next::Exporter,
+            ProbeOutcome::Refused { .. } => return Next::Over,
+            _ => {}
+        }
+        self.failed = if measured { 0 } else { self.failed + 1 };
+        if ran >= WELL {
+            self.wait = WAIT.0;
+        }
+        let wait = self.wait;
+        self.wait = (wait * 2).min(WAIT.1);
+        Next::Anew(wait)
+    }
+}
+
+/// Samples one container until it is gone, with back-off between attempts; `spread` is what all of them begin within.
+async fn one(access: Access, target: Target, nodes: Nodes, spread: Duration) {
+    let mut keeper = Keeper::default();
     loop {
+        sleep(part(spread)).await;
         let begun = Instant::now();
         let (lines, mut heard) = mpsc::channel(LINES);
         let (outcome, measured) = tokio::join!(
             access.follow(target.spec(), lines),
-            hand_on(&access, &target, &mut heard, failed > 0)
+            hand_on(&access, &target, &mut heard, keeper.ailing())
         );
         let ran = target.spec().ran;
-        let forbidden = matches!(&outcome, ProbeOutcome::Refused { rule: Some(_), .. });
-        let shell = matches!(&outcome, ProbeOutcome::Failed { why } if why.contains("no shell"));
-        let refused = matches!(&outcome, ProbeOutcome::Refused { .. });
+        let next = keeper.ended(&outcome, begun.elapsed(), measured);
         let outcome = match outcome {
             ProbeOutcome::Answered { code, err, .. } => {
                 let said = err.lines().last().unwrap_or_default();
@@ -186,18 +268,16 @@ async fn one(access: Access, target: Target) {
         if !tell(&access, &target, ran, outcome).await {
             return;
         }
-        if forbidden || shell {
-            return dcgm::keep(&access, &target).await;
+        match next {
+            Next::Anew(wait) => sleep(jitter(wait)).await,
+            Next::Exporter => {
+                // One exporter tells of all GPUs of its node: one of those who would ask it does, for all of them.
+                let turn = nodes.of(target.node.as_deref().unwrap_or_default());
+                let _turn = turn.lock().await;
+                return dcgm::keep(&access, &target).await;
+            }
+            Next::Over => return,
         }
-        if refused {
-            return;
-        }
-        failed = if measured { 0 } else { failed + 1 };
-        if begun.elapsed() >= WELL {
-            wait = WAIT.0;
-        }
-        sleep(jitter(wait)).await;
-        wait = (wait * 2).min(WAIT.1);
     }
 }
 

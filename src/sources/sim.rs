@@ -40,6 +40,9 @@ pub use load::{ScenarioError, list, load, parse};
 use plan::{Plan, Pod};
 pub use scenario::{Expect, Scenario};
 
+/// A world that somebody looks at goes on after its scenario is over, so many seconds at a time, and until the whole is
+/// as long as this: then it stands still.
+const ON: (f64, f64) = (60.0, 1_800.0);
 /// Lines that stand closer together than this come in one block, as a reader on a busy stream gets them.
 const BATCH: Nanos = 100_000_000;
 
@@ -48,6 +51,24 @@ const BATCH: Nanos = 100_000_000;
 /// The last entry is a tick at the scenario's end: rules that wait for time to pass see it.
 #[must_use]
 pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
+    told(s, Nanos::MAX)
+}
+
+/// What comes when a scenario that is over goes on for so many seconds, as the world would: only that.
+#[must_use]
+pub fn beyond(s: &Scenario, seconds: f64) -> Vec<(Nanos, Event)> {
+    let end = Plan::new(s).end;
+    let longer = Scenario {
+        lasts: s.lasts + seconds,
+        ..s.clone()
+    };
+    let mut all = told(&longer, end);
+    all.retain(|(at, _)| *at > end);
+    all
+}
+
+/// The same; no block of lines reaches over the moment `cut`.
+fn told(s: &Scenario, cut: Nanos) -> Vec<(Nanos, Event)> {
     let plan = Plan::new(s);
     let mut out = vec![(plan.watch, Event::Session(session(s)))];
     for edge in ["pods", "events", "logs", "nodes"] {
@@ -60,7 +81,7 @@ pub fn events(s: &Scenario) -> Vec<(Nanos, Event)> {
     out.extend(pods::write(s, &plan));
     out.extend(probes::write(s, &plan));
     for (pod, lines) in plan.pods.iter().zip(simlog::write(s, &plan)) {
-        source(s, &plan, pod, lines, &mut out);
+        source(s, &plan, pod, lines, cut, &mut out);
     }
     samples::write(s, &plan, &mut out);
     samples::endpoints(s, &plan, &mut out);
@@ -97,12 +118,12 @@ fn test_at(s: &Scenario) -> Option<Nanos> {
 }
 
 /// Plays a scenario into a channel at `speed` times its own pace, until it is over and nobody can ask for anything
-/// more, or nobody listens.
+/// more, or nobody listens. While somebody can, the world goes on where the scenario ends.
 ///
 /// Deadlines are counted from the first event, so a slow receiver delays but never stretches the whole; a speed
 /// of 0 or less, or none, means as fast as the receiver takes it.
 pub async fn play(
-    scenario: Scenario,
+    mut scenario: Scenario,
     speed: f64,
     tx: mpsc::Sender<Event>,
     mut errands: mpsc::UnboundedReceiver<Errand>,
@@ -114,6 +135,10 @@ pub async fn play(
     let (mut asked, mut last) = (true, start);
     let mut desk = Desk::default();
     loop {
+        if queue.is_empty() && paced && asked && scenario.lasts < ON.1 {
+            queue.extend(beyond(&scenario, ON.0));
+            scenario.lasts += ON.0;
+        }
         let next = queue.front().map(|(at, _)| *at);
         if next.is_none() && !asked {
             return;
@@ -181,6 +206,7 @@ fn source(
     plan: &Plan,
     pod: &Pod,
     lines: Vec<(Nanos, String)>,
+    cut: Nanos,
     out: &mut Vec<(Nanos, Event)>,
 ) {
     let Some(started) = pod.started else { return };
@@ -238,7 +264,7 @@ fn source(
     all.retain(|(t, _)| *t <= plan.end && pod.rotated.is_none_or(|from| *t >= from));
     let mut first_line = 1;
     let mut text: Vec<u8> = Vec::new();
-    let (mut count, mut last, mut bucket) = (0, started, Nanos::MIN);
+    let (mut count, mut last, mut bucket) = (0, started, (false, Nanos::MIN));
     let mut stamps = Stamps::default();
     let mut flush = |text: &mut Vec<u8>, count: &mut u64, last: Nanos| {
         if *count > 0 {
@@ -252,7 +278,7 @@ fn source(
     };
     for (at, line) in all {
         // What was written before anybody watched comes at once.
-        let batch = at.max(plan.watch) / BATCH;
+        let batch = (at > cut, at.max(plan.watch) / BATCH);
         if batch != bucket {
             flush(&mut text, &mut count, last);
             bucket = batch;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FLOOD, Term, frames, helps};
+use super::pace::frames;
+use super::{FLOOD, Term, helps};
 
 /// One way.
 const HALF: Duration = Duration::from_millis(150);

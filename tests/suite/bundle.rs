@@ -18,11 +18,15 @@ fn ncclscope(args: &[&str]) -> Output {
 }
 
 fn member(bundle: &Path, name: &str) -> String {
+    String::from_utf8(bytes(bundle, name)).unwrap()
+}
+
+fn bytes(bundle: &Path, name: &str) -> Vec<u8> {
     let archive = zstd::decode_all(std::fs::File::open(bundle).unwrap()).unwrap();
-    let mut out = String::new();
+    let mut out = Vec::new();
     tar::find(&archive[..], &format!("ncclscope-bundle/{name}"))
         .unwrap()
-        .read_to_string(&mut out)
+        .read_to_end(&mut out)
         .unwrap();
     out
 }
@@ -92,6 +96,53 @@ fn a_bundle_holds_everything_and_opens_again() {
     let twice = ncclscope(&["bundle", path.to_str().unwrap(), "--demo", "healthy"]);
     assert_eq!(twice.status.code(), Some(2), "what exists is left alone");
     assert!(is_recording(&path));
+}
+
+#[test]
+fn what_a_bundle_was_unpacked_to_is_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("b.tar.zst");
+    let demo = [
+        "bundle",
+        path.to_str().unwrap(),
+        "--demo",
+        "sockets-inside-host",
+    ];
+    assert!(ncclscope(&demo).status.success());
+    let manifest = member(&path, "manifest.json");
+    let listed: Value = serde_json::from_str(&manifest).unwrap();
+    let ticket = dir.path().join("ticket");
+    let folder = ticket.join("ncclscope-bundle");
+    for name in listed["files"].as_array().unwrap() {
+        let name = name.as_str().unwrap();
+        let to = folder.join(name);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::write(to, bytes(&path, name)).unwrap();
+    }
+    std::fs::write(folder.join("manifest.json"), manifest).unwrap();
+    // Its folder is the bundle.
+    assert!(is_recording(&folder));
+    let out = ncclscope(&["report", folder.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(
+        String::from_utf8(out.stdout).unwrap(),
+        member(&path, "report.json")
+    );
+    // In a folder of logs its logs are what is read, and what it says of them is not read as one more.
+    let out = ncclscope(&["report", ticket.to_str().unwrap(), "--format", "json"]);
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let sources = report["sources"].as_array().unwrap().len();
+    let ranks = report["processes"].as_array().unwrap().iter();
+    let ranks = ranks.filter(|p| !p["global_rank"].is_null()).count();
+    assert_eq!((sources, ranks), (2, 8));
+    // A recording beside logs is no log either.
+    std::fs::create_dir(ticket.join("more")).unwrap();
+    let inner = folder.join("recording.jsonl.zst");
+    std::fs::rename(inner, ticket.join("more/run.rec")).unwrap();
+    let more = ticket.join("more");
+    let out = ncclscope(&["report", more.to_str().unwrap()]);
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(said.contains("a recording: open it by itself"), "{said}");
 }
 
 #[test]

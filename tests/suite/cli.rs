@@ -56,6 +56,20 @@ fn what_would_be_ignored_is_refused() {
 }
 
 #[test]
+fn a_verb_behind_flags_is_no_workload() {
+    for args in [&["--theme", "mono", "demo"][..], &["-n", "prod", "report"]] {
+        let out = ncclscope(args, &[]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        let verb = args.last().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+        assert!(
+            said.contains(&format!("verbs stand first: `ncclscope {verb} …`")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_flag_wins_over_its_variable_and_a_variable_over_the_default() {
     // In processes of their own: the environment of this one is shared by all tests.
     let theme = |args: &[&str], value: &str| {

@@ -389,11 +389,115 @@ async fn gpu_containers_open_first_and_never_more_than_the_limit_at_a_time() {
     );
     assert!(order[..6].iter().all(|gpu| *gpu), "{order:?}");
     let down = EdgeState::Down {
-        why: "the logs of 2 more pods are not read: 10 is the limit".into(),
+        why: "there are 2 more than the 10 that are read".into(),
     };
+    let last = |edge: &str| {
+        let states = heard.edges.iter().filter(|(name, _)| name == edge);
+        states.last().map(|(_, state)| state.clone())
+    };
+    // Logs that come do not take it back.
+    assert_eq!(last("logs of some pods"), Some(down), "{:?}", heard.edges);
+    assert_eq!(last("logs"), Some(EdgeState::Up));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_left_out_is_read_when_there_is_room() {
+    let (watch, changes) = Answer::stream();
+    let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired",
+        "message": "too old resource version: 5 (9)"});
+    let server = api(
+        Turns::new([
+            list("PodList", 5, &[pod("a", 3), pod("b", 3), pod("c", 3)]),
+            list("PodList", 9, &[pod("d", 8), pod("e", 8)]),
+        ]),
+        Turns::new([changes]),
+        |a| {
+            let (tx, answer) = Answer::stream();
+            let line = format!("{} {}\n", jiff::Timestamp::now(), a.path);
+            tx.send(Piece::Bytes(line.into_bytes())).unwrap();
+            std::mem::forget(tx);
+            answer
+        },
+    )
+    .await;
+    let mut options = ClusterOptions {
+        kubeconfig: Some(server.kubeconfig("{token: t}")),
+        selector: Some("app=llm".into()),
+        ..ClusterOptions::default()
+    };
+    options.limits.pods = 2;
+    let mut heard = Heard::of(connect(&options).await.unwrap(), options);
+    let read =
+        |name: &'static str| move |h: &Heard| !h.log(&format!("prod/{name}/vllm")).is_empty();
+    heard.until("b's log", read("b")).await;
+    assert!(heard.log("prod/c/vllm").is_empty());
+    watch.send(change("DELETED", &pod("a", 6))).unwrap();
+    heard.until("c's log", read("c")).await;
+    // All of them are others now.
+    watch.send(change("ERROR", &gone)).unwrap();
+    heard.until("d's log", read("d")).await;
+    heard.until("e's log", read("e")).await;
+    let said: Vec<_> = heard
+        .edges
+        .iter()
+        .filter(|(e, _)| e == "logs of some pods")
+        .collect();
     assert!(
-        heard.edges.contains(&("logs".into(), down)),
-        "{:?}",
-        heard.edges
+        matches!(said[..], [(_, EdgeState::Down { .. }), (_, EdgeState::Up)]),
+        "{said:?}"
     );
+}
+
+/// Lines as young as can be, one every tenth of a second, after those that were there.
+fn endless(before: String) -> Answer {
+    let (tx, answer) = Answer::stream();
+    tx.send(Piece::Bytes(before.into_bytes())).unwrap();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let line = format!("{} busy\n", jiff::Timestamp::now());
+            if tx.send(Piece::Bytes(line.into_bytes())).is_err() {
+                return;
+            }
+        }
+    });
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_never_pause_are_all_opened_again_after_a_cut() {
+    let began = jiff::Timestamp::now() - Duration::from_secs(60);
+    let first = format!("{began} first\n");
+    let opened = Arc::new(Mutex::new(std::collections::BTreeSet::new()));
+    let server = api(
+        Turns::new([list("PodList", 5, &[pod("a", 3), pod("b", 3), pod("c", 3)])]),
+        Turns::default(),
+        move |a| {
+            let again = !opened.lock().unwrap().insert(a.path.clone());
+            if again {
+                return endless(first.clone());
+            }
+            let (tx, answer) = Answer::stream();
+            tx.send(Piece::Bytes(first.clone().into_bytes())).unwrap();
+            tokio::spawn(async move {
+                // Long enough for all three to be open.
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                let _ = tx.send(Piece::Cut);
+            });
+            answer
+        },
+    )
+    .await;
+    let mut options = ClusterOptions {
+        kubeconfig: Some(server.kubeconfig("{token: t}")),
+        selector: Some("app=llm".into()),
+        ..ClusterOptions::default()
+    };
+    options.limits.opening = 1;
+    let mut heard = Heard::of(connect(&options).await.unwrap(), options);
+    heard
+        .until("all three after the cut", |h| {
+            h.logs.len() == 3 && h.logs.values().all(|l| l.contains("busy"))
+        })
+        .await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ncclscope::model::event::{Errand, Event, Level, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::rules::scene::Scene;
-use ncclscope::sources::cluster::{ClusterOptions, Director, connect};
+use ncclscope::sources::cluster::{ClusterOptions, Connection, Director, connect};
 use ncclscope::sources::gate::{Policy, Setup};
 use ncclscope::sources::{endpoints, sampler};
 use serde_json::json;
@@ -13,14 +13,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::fakeapi::{Answer, FakeApi};
+use crate::fakeapi::{Answer, Asked, FakeApi};
 
 const PAGE: &str = r#"DCGM_FI_DEV_FB_USED{gpu="3",UUID="GPU-a",pci_bus_id="00000000:9B:00.0",Hostname="gpu-07",container="vllm",namespace="prod",pod="llm-0"} 62011
 DCGM_FI_DEV_FB_FREE{gpu="3",UUID="GPU-a"} 18997
 DCGM_FI_DEV_FB_USED{gpu="4",UUID="GPU-b",pci_bus_id="00000000:AB:00.0",Hostname="gpu-07",container="x",namespace="other",pod="tenant"} 9
 "#;
 
-fn cluster(asked: &crate::fakeapi::Asked) -> Answer {
+fn cluster(asked: &Asked) -> Answer {
     let list = |kind: &str, items: serde_json::Value| {
         Answer::Json(
             200,
@@ -82,9 +82,20 @@ struct Watched {
     seq: u64,
 }
 
+fn setup() -> Setup {
+    Setup {
+        probes: Policy::Always,
+        per_minute: 100,
+        ..Setup::default()
+    }
+}
+
 impl Watched {
     async fn open() -> Self {
-        let api = FakeApi::start(cluster).await;
+        Self::over(FakeApi::start(cluster).await).await
+    }
+
+    async fn over(api: FakeApi) -> Self {
         let options = ClusterOptions {
             kubeconfig: Some(api.kubeconfig("{token: t}")),
             namespace: Some("prod".into()),
@@ -94,13 +105,8 @@ impl Watched {
         let link = connect(&options).await.unwrap();
         let (tx, events) = mpsc::channel(64);
         let (errands, orders) = mpsc::unbounded_channel();
-        let setup = Setup {
-            probes: Policy::Always,
-            per_minute: 100,
-            ..Setup::default()
-        };
         let helpers = vec![sampler::helper(), endpoints::helper()];
-        let director = Director::new(link, options, setup, helpers, tx);
+        let director = Director::new(link, options, setup(), helpers, tx);
         tokio::spawn(director.run(orders, CancellationToken::new()));
         Self {
             api,
@@ -147,6 +153,139 @@ async fn the_exporter_of_the_node_stands_in() {
         (Some("gpu-07"), Some("dcgm"))
     );
     assert_eq!(w.api.count("/exec"), 1, "forbidden once is forbidden");
+}
+
+/// The same with a second pod on the node.
+fn two_pods(asked: &Asked) -> Answer {
+    match cluster(asked) {
+        Answer::Json(code, mut body) if asked.path == "/api/v1/namespaces/prod/pods" => {
+            let mut other = body["items"][0].clone();
+            other["metadata"]["name"] = "llm-1".into();
+            body["items"].as_array_mut().unwrap().push(other);
+            Answer::Json(code, body)
+        }
+        answer => answer,
+    }
+}
+
+#[tokio::test]
+async fn one_question_a_node_serves_all_of_its_pods() {
+    let mut w = Watched::over(FakeApi::start(two_pods).await).await;
+    w.until("figures", |s, _| s.gpus.iter().any(|g| g.used.is_some()))
+        .await;
+    while w.api.count("/exec") < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(w.api.count(":9400/proxy/metrics"), 1);
+}
+
+type Body = kube::client::Body;
+type Handle = tower_test::mock::Handle<http::Request<Body>, http::Response<Body>>;
+
+/// Samplers over a client that is answered by hand, on a clock that stands still while anybody works.
+fn by_hand() -> (Handle, mpsc::UnboundedSender<Errand>) {
+    let (service, handle) = tower_test::mock::pair();
+    let link = Connection::over(kube::Client::new(service, "prod"), "prod");
+    let options = ClusterOptions {
+        selector: Some("app=llm".into()),
+        ..ClusterOptions::default()
+    };
+    let (tx, mut events) = mpsc::channel(64);
+    let (errands, orders) = mpsc::unbounded_channel();
+    let director = Director::new(link, options, setup(), vec![sampler::helper()], tx);
+    tokio::spawn(director.run(orders, CancellationToken::new()));
+    tokio::spawn(async move { while events.recv().await.is_some() {} });
+    (handle, errands)
+}
+
+fn response(code: u16, text: String) -> http::Response<Body> {
+    let body = Body::from(text.into_bytes());
+    http::Response::builder().status(code).body(body).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn samplers_of_a_big_job_are_not_begun_at_once() {
+    let (mut handle, _errands) = by_hand();
+    let (mut open, mut begun) = (Vec::new(), Vec::new());
+    while begun.len() < 200 {
+        let next = timeout(Duration::from_secs(60), handle.next_request()).await;
+        let (request, send) = next.expect("all are begun").unwrap();
+        let asked = Asked {
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            authorization: None,
+        };
+        if asked.is_watch() {
+            open.push(send);
+            continue;
+        }
+        if asked.path.ends_with("/exec") {
+            begun.push(tokio::time::Instant::now());
+            // It is being opened for as long as the test runs.
+            open.push(send);
+            continue;
+        }
+        let Answer::Json(code, mut body) = cluster(&asked) else {
+            unreachable!()
+        };
+        if asked.path == "/api/v1/namespaces/prod/pods" {
+            let one = body["items"][0].clone();
+            let pods = (0..200).map(|i| {
+                let mut pod = one.clone();
+                pod["metadata"]["name"] = format!("llm-{i}").into();
+                pod
+            });
+            body["items"] = pods.collect();
+        }
+        send.send_response(response(code, body.to_string()));
+    }
+    let first = begun[0];
+    let soon = begun
+        .iter()
+        .filter(|at| **at - first < Duration::from_millis(500));
+    assert!(soon.count() < 60, "of 200 within half a second");
+    assert!(begun[199] - first < Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exporter_that_comes_back_under_another_name_is_found_again() {
+    let (mut handle, _errands) = by_hand();
+    let (mut open, mut old) = (Vec::new(), 0);
+    loop {
+        let next = timeout(Duration::from_secs(3_600), handle.next_request()).await;
+        let (request, send) = next.expect("it is looked for anew").unwrap();
+        let asked = Asked {
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            authorization: None,
+        };
+        if asked.is_watch() {
+            open.push(send);
+            continue;
+        }
+        if asked.path.contains("dcgm-exporter-y:9400") {
+            break;
+        }
+        let gone = old >= 2;
+        old += usize::from(asked.path.contains("dcgm-exporter-x:9400"));
+        let (code, body) = match cluster(&asked) {
+            Answer::Json(code, body) if gone => (
+                code,
+                body.to_string()
+                    .replace("dcgm-exporter-x", "dcgm-exporter-y"),
+            ),
+            Answer::Json(code, body) => (code, body.to_string()),
+            Answer::Text(_) if gone => match Answer::status(404, "NotFound", "no such pod") {
+                Answer::Json(code, body) => (code, body.to_string()),
+                _ => unreachable!(),
+            },
+            Answer::Text(text) => (200, String::from_utf8(text).unwrap()),
+            _ => unreachable!(),
+        };
+        send.send_response(response(code, body));
+    }
+    assert!(old < 8, "asked {old} times in vain");
 }
 
 #[tokio::test]

@@ -206,8 +206,12 @@ async fn another_workload_takes_back_what_was_asked_and_begins_anew() {
     desk.answer(question.number, true);
     let second = desk.access().await;
     assert!(first.until().is_cancelled());
+    // Whoever still works on the one before asks nobody, and stands in nobody's way.
+    let late = asked(&first, look("llm-1")).await.unwrap();
+    assert_eq!(late, Err(Refusal::Withdrawn));
     let waits = asked(&second, look("mixtral-0"));
     let question = desk.question().await;
+    assert!(question.text.contains("mixtral-0"), "{}", question.text);
     desk.answer(question.number, true);
     assert_eq!(waits.await.unwrap(), Ok(()));
 }

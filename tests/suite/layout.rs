@@ -1,6 +1,8 @@
 //! How the job is cut, as pods are told it before they speak: command lines in all their spellings, environment,
 //! launchers (`vllm.md` 4); where each rank belongs; who says what, and who disagrees.
 
+#[path = "layout/file.rs"]
+mod file;
 #[path = "layout/ray.rs"]
 mod ray;
 #[path = "layout/words.rs"]
@@ -159,6 +161,14 @@ fn value(scene: &Scene, name: &str) -> (String, Voice, usize) {
     (t.value.clone(), t.voice, t.against.len())
 }
 
+/// The JSON report of a scene.
+fn report(scene: &Scene) -> serde_json::Value {
+    let mut out = Vec::new();
+    let page = Report::of(scene, None);
+    json::write(&mut out, &page, &std::cell::RefCell::default()).unwrap();
+    serde_json::from_slice(&out).unwrap()
+}
+
 /// Two nodes of one engine: everything is known before anybody speaks, and the report carries it.
 #[test]
 fn pods_without_a_line_have_their_place() {
@@ -201,14 +211,7 @@ fn pods_without_a_line_have_their_place() {
     );
     let names: Vec<&str> = scene.groups.iter().map(|g| g.name.as_str()).collect();
     assert_eq!(names.len(), 1 + 2 + 8, "{names:?}");
-    let mut out = Vec::new();
-    json::write(
-        &mut out,
-        &Report::of(&scene, None),
-        &std::cell::RefCell::default(),
-    )
-    .unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let report = report(&scene);
     assert_eq!(report["workloads"][0]["sizes"]["tp"], 8);
     assert_eq!(report["groups"][1]["name"], "tp:0");
     assert_eq!(report["layout"][0]["pods"][1]["global_ranks"][0], 8);
@@ -486,14 +489,7 @@ fn an_open_command_line_says_nothing() {
         assert_eq!(scene.layout.sizes, None, "{more:?}");
         assert_eq!(scene.layout.engines[0].open.as_deref(), why, "{more:?}");
         assert_eq!(seats(&scene)[0].1, why.unwrap(), "{more:?}");
-        let mut out = Vec::new();
-        json::write(
-            &mut out,
-            &Report::of(&scene, None),
-            &std::cell::RefCell::default(),
-        )
-        .unwrap();
-        let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let report = report(&scene);
         assert_eq!(report["layout"][0]["open"].as_str(), why, "{more:?}");
         assert!(report["workloads"].as_array().unwrap().is_empty());
         let mut model = stage::model(120, 40);
@@ -584,14 +580,7 @@ fn context_parallel_groups_are_groups() {
         .find(|p| p.global_rank == Some(7))
         .unwrap();
     assert_eq!((p.pcp, p.tp, p.dcp), (Some(1), Some(3), Some(1)));
-    let mut out = Vec::new();
-    json::write(
-        &mut out,
-        &Report::of(&scene, None),
-        &std::cell::RefCell::default(),
-    )
-    .unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let report = report(&scene);
     assert_eq!(report["workloads"][0]["sizes"]["pcp"], 2);
     assert_eq!(report["workloads"][0]["sizes"]["dcp"], 2);
     assert!(

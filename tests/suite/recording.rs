@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ncclscope::app::record::{Recorder, create};
@@ -469,6 +470,40 @@ fn a_writer_that_fails_is_an_answer_and_no_hang() {
         Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::StorageFull),
         Ok(recorder) => assert!(recorder.close().is_err()),
     }
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_nobody_from_leaving() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    // Open at both ends, and nobody reads.
+    let disk = File::options().read(true).write(true).open(&path).unwrap();
+    let header = Header::new("t", 1, false);
+    let mut recorder = Recorder::start(disk, &header, Redactor::off()).unwrap();
+    let mut noise = 1_u64;
+    let text: Vec<u8> = std::iter::repeat_with(|| {
+        noise = noise
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        b'!' + u8::try_from((noise >> 33) % 90).unwrap()
+    })
+    .take(1 << 20)
+    .collect();
+    let block = Arc::new(Block::new(1, text));
+    let source = SourceId(0);
+    let mut keep = |seq, event| recorder.keep(&Stamped { seq, at: 1, event });
+    keep(0, Event::Log(LogBlock { source, block }));
+    // More than may wait.
+    for seq in 1..20_000 {
+        keep(seq, Event::Tick);
+    }
+    let (done, closed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(recorder.close().map(|s| s.bytes)));
+    let closed = closed.recv_timeout(Duration::from_secs(60));
+    let why = closed.expect("it ends").unwrap_err();
+    assert!(why.to_string().contains("does not take"), "{why}");
 }
 
 /// What it costs to keep the start-up of 64 ranks; the README has the figures of one run.

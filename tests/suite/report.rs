@@ -466,6 +466,31 @@ fn what_cannot_run_ends_with_two_and_one_sentence() {
 }
 
 #[test]
+fn what_could_not_be_read_is_not_called_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "a.log", "one line\n");
+    // A gzip head and nothing behind it.
+    std::fs::write(
+        dir.path().join("torn.gz"),
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
+    )
+    .unwrap();
+    let out = run(&[], &[dir.path()]);
+    let (said, noted) = (
+        String::from_utf8(out.stdout).unwrap(),
+        String::from_utf8(out.stderr).unwrap(),
+    );
+    let row = said.lines().find(|l| l.contains("torn.gz")).unwrap();
+    assert!(
+        row.contains("in the middle of its compressed data"),
+        "{row}"
+    );
+    assert!(!row.contains("empty"), "{row}");
+    assert!(noted.contains("torn.gz: can't be read: it ends"), "{noted}");
+    assert!(said.contains("no NCCL line in 1 line:"), "{said}");
+}
+
+#[test]
 fn same_input_same_bytes_on_any_number_of_threads() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = String::new();

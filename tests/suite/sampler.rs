@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use ncclscope::model::event::{ContainerState, ContainerView, PodView};
+use ncclscope::model::event::{ContainerState, ContainerView, PodView, ProbeOutcome};
 use ncclscope::parse::gpu::{CORE, MORE, Reading, read};
-use ncclscope::sources::sampler::{Target, script};
+use ncclscope::sources::sampler::{Keeper, Next, Target, script};
 
 /// A round of four GPUs every tenth of a second; knows only the older word for throttle reasons.
 const STUB: &str = r#"#!/bin/sh
@@ -62,6 +62,11 @@ impl Den {
 
     /// Starts a sampler below a parent of its own, as the lease is one; its lines come through the channel.
     fn start(&self, shell: &str) -> (Child, Receiver<String>) {
+        self.start_every(shell, "1")
+    }
+
+    /// The same, with so many seconds between two looks at the container.
+    fn start_every(&self, shell: &str, every: &str) -> (Child, Receiver<String>) {
         let path = format!(
             "{}:{}",
             self.at("bin").display(),
@@ -78,7 +83,7 @@ impl Den {
                 &script(),
                 "ncclscope-sampler",
             ])
-            .args(["1", "100", CORE, MORE])
+            .args([every, "100", CORE, MORE])
             .args(["model", "cgroup", "proc", "lock"].map(|n| self.at(n)))
             .arg("prod.llm-0.vllm")
             .env("PATH", path)
@@ -313,6 +318,130 @@ fn an_absent_or_broken_tool_is_named_and_the_rest_goes_on() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(den.ended(Duration::from_secs(40)).is_some());
+}
+
+/// The command in the pod died: it is begun anew after 1, 2, 4 … s and no more than a minute; one that ran well
+/// begins from 1 s again; where it can't run, it is not tried for ever. Time comes with the ends.
+#[test]
+fn a_sampler_that_dies_is_begun_anew_ever_later() {
+    let died = ProbeOutcome::Answered {
+        code: 255,
+        out: String::new(),
+        err: "killed".into(),
+        cut: false,
+        ms: 10,
+    };
+    let s = Duration::from_secs;
+    let mut keeper = Keeper::default();
+    let waits = |keeper: &mut Keeper, n: usize, ran: Duration| -> Vec<u64> {
+        let one = |_| match keeper.ended(&died, ran, false) {
+            Next::Anew(wait) => wait.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        (0..n).map(one).collect()
+    };
+    assert!(!keeper.ailing());
+    assert_eq!(
+        waits(&mut keeper, 9, s(3)),
+        [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    );
+    assert!(keeper.ailing(), "it has measured nothing");
+    assert_eq!(waits(&mut keeper, 1, s(59)), [60], "not yet well");
+    assert_eq!(
+        waits(&mut keeper, 3, s(60)),
+        [1, 1, 1],
+        "it was well each time"
+    );
+    assert_eq!(waits(&mut keeper, 2, s(0)), [2, 4]);
+    assert_eq!(keeper.ended(&died, s(0), true), Next::Anew(s(8)));
+    assert!(!keeper.ailing(), "a GPU was measured");
+    // A connection that was cut is as good as a death.
+    let cut = ProbeOutcome::Failed {
+        why: "the stream was cut".into(),
+    };
+    assert_eq!(keeper.ended(&cut, s(0), false), Next::Anew(s(16)));
+    let refused = |rule: Option<&str>| ProbeOutcome::Refused {
+        why: "no".into(),
+        rule: rule.map(str::to_owned),
+    };
+    let shell = ProbeOutcome::Failed {
+        why: "no shell in this container".into(),
+    };
+    for (outcome, next) in [
+        (
+            refused(Some("create pods/exec in namespace prod")),
+            Next::Exporter,
+        ),
+        (refused(None), Next::Over),
+        (shell, Next::Exporter),
+    ] {
+        assert_eq!(
+            Keeper::default().ended(&outcome, s(0), false),
+            next,
+            "{outcome:?}"
+        );
+    }
+}
+
+/// Beside `nvidia-smi` stand a clock and a sleep of our own: what is waited for is written down, and time passes as
+/// the runs say. A run that lasts a minute begins the waits anew.
+#[test]
+fn the_tool_in_the_pod_is_begun_anew_ever_later() {
+    for shell in shells() {
+        let den = Den::new(Some(
+            // The seventh run lasts ten minutes by the clock.
+            "#!/bin/sh\ncase \"$*\" in *loop-ms*) ;; *) exit 0;; esac\n\
+             d=${0%/bin/*}; echo . >>$d/runs; [ $(wc -l <$d/runs) -eq 7 ] && echo 2000 >$d/clock; exit 9\n",
+        ));
+        let put = |name: &str, text: &str| {
+            let path = den.at(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        put("clock", "1000\n");
+        put("bin/date", "#!/bin/sh\ncat ${0%/bin/*}/clock\n");
+        // The look at the container goes on once a second, as it is told; the back-off alone is hurried.
+        put(
+            "bin/sleep",
+            "#!/bin/sh\n[ \"$1\" = 0.7 ] && exec /bin/sleep 0.7\necho $1 >>${0%/bin/*}/waits\n\
+             [ $(wc -l <${0%/bin/*}/waits) -lt 9 ] || exec /bin/sleep 600\n",
+        );
+        let (mut child, rx) = den.start_every(shell, "0.7");
+        for _ in 0..9 {
+            until(&rx, |l| l == "trouble why=nvidia-smi ended with 9");
+        }
+        until(&rx, |l| l.starts_with("cgroup "));
+        until(&rx, |l| l.starts_with("cgroup "));
+        let waits = fs::read_to_string(den.at("waits")).unwrap();
+        let waits: Vec<&str> = waits.lines().collect();
+        assert_eq!(
+            waits,
+            ["1", "2", "4", "8", "16", "32", "1", "2", "4"],
+            "{shell}"
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(den.ended(Duration::from_secs(40)).is_some());
+    }
+}
+
+/// A tool that is not there is named once, and looked for no more; the figures of the container go on.
+#[test]
+fn an_absent_tool_is_named_once() {
+    if Command::new("nvidia-smi").arg("-L").output().is_ok() {
+        return;
+    }
+    let den = Den::new(None);
+    let (mut child, rx) = den.start_every("sh", "0.1");
+    let (mut named, mut looks) = (0, 0);
+    while looks < 12 {
+        let line = until(&rx, |_| true);
+        named += usize::from(line.starts_with("trouble "));
+        looks += usize::from(line.starts_with("cgroup "));
+    }
+    assert_eq!(named, 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ncclscope::model::event::{Errand, Event, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::rules::KNOWN;
 use ncclscope::rules::findings::global_ranks;
-use ncclscope::rules::scene::{Scene, Severity};
+use ncclscope::rules::scene::{Scene, Severity, Verdict};
 use ncclscope::sources::sim::{self, Scenario, ScenarioError};
 
 fn all() -> Vec<Scenario> {
@@ -635,4 +635,74 @@ async fn a_test_that_begins_by_itself_is_foretold() {
         ["this scenario begins a test by itself; :allreduce cancel takes it back"]
     );
     assert_eq!(sessions.last(), Some(&None), "{sessions:?}");
+}
+
+/// What a world says that goes on after its scenario: each source's text, and everything else.
+fn spoken(events: Vec<(i64, Event)>) -> (std::collections::BTreeMap<u32, String>, Vec<String>) {
+    let (mut logs, mut others) = (std::collections::BTreeMap::new(), Vec::new());
+    for (at, event) in events {
+        match event {
+            Event::Log(log) => {
+                let text: &mut String = logs.entry(log.source.0).or_default();
+                let next = text.lines().count() as u64 + 1;
+                assert_eq!(log.block.first_line, next, "no line is lost or told twice");
+                text.push_str(std::str::from_utf8(&log.block.text).unwrap());
+            }
+            Event::Tick => {}
+            other => others.push(format!("{at} {other:?}")),
+        }
+    }
+    (logs, others)
+}
+
+#[test]
+fn a_world_that_goes_on_says_what_a_longer_scenario_says() {
+    for name in [
+        "healthy",
+        "hang-after-init",
+        "crashloop",
+        "sockets-inside-host",
+        "oom-killed",
+    ] {
+        let s = sim::load(name).unwrap();
+        let mut in_parts = sim::events(&s);
+        in_parts.extend(sim::beyond(&s, 60.0));
+        let longer = Scenario {
+            lasts: s.lasts + 60.0,
+            ..s
+        };
+        let (logs, others) = spoken(in_parts);
+        let (want, rest) = spoken(sim::events(&longer));
+        assert_eq!(logs, want, "{name}");
+        assert_eq!(others, rest, "{name}");
+    }
+}
+
+/// Who looks at a demo that is over sees a world that lives: its samples are young.
+#[tokio::test(start_paused = true)]
+async fn a_demo_that_somebody_looks_at_goes_on() {
+    let s = sim::load("healthy").unwrap();
+    let (start, lasts) = (s.start_ns(), s.lasts);
+    let (tx, mut rx) = tokio::sync::mpsc::channel(64);
+    let (ask, errands) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(sim::play(s, 10.0, tx, errands));
+    let begun = tokio::time::Instant::now();
+    let mut model = Model::default();
+    let mut now = start;
+    while now < start + ((lasts + 300.0) * 1e9) as i64 {
+        let event = rx.recv().await.expect("it goes on");
+        now = start + (begun.elapsed().as_secs_f64() * 10.0 * 1e9) as i64;
+        let (seq, at) = (1, now);
+        update(&mut model, Stamped { seq, at, event });
+    }
+    let scene = Scene::of(&model);
+    assert_eq!(scene.verdict, Verdict::Healthy, "{}", scene.summary);
+    assert_eq!(scene.findings.len(), 0, "{:?}", scene.findings.first());
+    for gpu in &scene.gpus {
+        let age = now - gpu.at.unwrap().ns;
+        assert!(age < 5_000_000_000, "a sample is {age} ns old");
+    }
+    // Nobody asks for anything any more: it ends.
+    drop(ask);
+    while rx.recv().await.is_some() {}
 }

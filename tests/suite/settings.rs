@@ -373,3 +373,39 @@ fn how_long_a_stage_may_be_silent_is_set_up_in_the_file() {
         );
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_nobody_may_look_into_holds_no_configuration() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::process::CommandExt as _;
+    let home = tempfile::tempdir().unwrap();
+    let closed = home.path().join("ncclscope");
+    write(home.path(), "nonsense: 1\n");
+    let log = home.path().join("a.log");
+    std::fs::write(&log, "a line\n").unwrap();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(home.path(), 0o755);
+    let report = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ncclscope"));
+        command.args(["report", log.to_str().unwrap()]);
+        command.env_remove("NCCLSCOPE_CONFIG");
+        command.env("XDG_CONFIG_HOME", home.path());
+        // The superuser looks into everything.
+        if home.path().metadata().unwrap().uid() == 0 {
+            command.uid(65_534);
+        }
+        command.output()
+    };
+    let Ok(wrong) = report() else {
+        eprintln!("not run: the program lies where another user can't start it");
+        return;
+    };
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+    mode(&closed, 0o000);
+    let unseen = report().unwrap();
+    mode(&closed, 0o700);
+    assert_eq!(unseen.status.code(), Some(3), "{}", text(&unseen.stderr));
+}

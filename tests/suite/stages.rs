@@ -3,6 +3,8 @@
 
 #[path = "stages/eras.rs"]
 pub mod eras;
+#[path = "stages/folded.rs"]
+mod folded;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -87,7 +87,11 @@ pub(super) async fn run(args: &AllreduceArgs, table: &Table) -> anyhow::Result<u
                 let yes = tokio::select! {
                     biased;
                     code = signals.next() => break Ok(Some(code)),
-                    yes = typed(&question) => yes?,
+                    yes = typed(&question) => yes,
+                };
+                let yes = match yes {
+                    Ok(yes) => yes,
+                    Err(why) => break Err(why),
                 };
                 let _ = errands.send(Errand::Answer { number, yes });
             }

@@ -111,6 +111,8 @@ impl Screen {
     }
 
     pub(super) fn run(&mut self, line: &str) -> Vec<Effect> {
+        // What was said of the command before is not said of this one.
+        self.note = None;
         match commands::parse(line) {
             Err(why) => self.say(why, true),
             Ok(Order::Do(command)) => return self.apply(&command),

@@ -1,12 +1,15 @@
 //! What stands behind a cell: under the grid in a few lines, on its own page in full.
 
+use std::cmp::Reverse;
+
 use ratatui::layout::Rect;
 
-use super::grid::{Entry, Grid};
+use super::grid::{Entry, Grid, worst};
 use super::{open, page_of, shown, sign};
 use crate::model::screen::Counts;
 use crate::panes::parts::{self, Pen};
 use crate::panes::{Line, Page, View, logs};
+use crate::rules::matrix::glyph;
 use crate::rules::scene::{
     Attribution, Cell, Communicator, Edge, EdgeKind, Glyph, LineRef, Rating, Scene, Side,
 };
@@ -24,8 +27,8 @@ pub(super) fn edges_of<'a>(scene: &'a Scene, cells: &[&Cell]) -> Vec<Found<'a>> 
             Some((comm, comm.edges.get(*e as usize)?))
         })
         .collect();
-    // What is wrong first; the order of the scene otherwise.
-    all.sort_by_key(|(_, e)| e.rating != Rating::Downgraded);
+    // What is wrong first, then what the cell's sign stands for; the order of the scene otherwise.
+    all.sort_by_key(|(_, e)| (e.rating != Rating::Downgraded, Reverse(glyph(e))));
     all
 }
 
@@ -102,12 +105,12 @@ pub(super) fn under_cursor(
     let name = format!("{} → {}", grid.name(from), grid.name(to));
     let indent = parts::columns(&name) + 3;
     let mut spans: Vec<(String, Role)> = vec![(name, Role::Strong), ("   ".into(), Role::Text)];
+    if let Some(absent) = absent(view, grid) {
+        let text = format!("there is no rank {absent} here, this is the nearest   ");
+        spans.push((text, Role::Warn));
+    }
     if let [(_, edge), more @ ..] = edges.as_slice() {
-        let glyph = cells
-            .iter()
-            .map(|c| c.glyph)
-            .max()
-            .unwrap_or(Glyph::Missing);
+        let glyph = worst(&cells).unwrap_or(Glyph::Missing);
         spans.push((edge.transport.clone(), sign(glyph).1));
         if grid.folded() {
             let bad = edges
@@ -220,6 +223,12 @@ pub(super) fn under_cursor(
             Role::Quiet,
         );
     }
+}
+
+/// The rank that somebody asked for and that is not on the axis.
+fn absent(view: &View<'_>, grid: &Grid<'_>) -> Option<u32> {
+    let (from, to) = view.screen.matrix.cell.filter(|_| !grid.folded())?;
+    [from, to].into_iter().find(|n| grid.entry(*n).is_none())
 }
 
 /// `in tp:0`, `in 2 communicators: dp:0, tp:0`.

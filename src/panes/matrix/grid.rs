@@ -429,6 +429,14 @@ impl<'a> Grid<'a> {
     }
 }
 
+/// The one sign of several cells.
+#[must_use]
+pub fn worst(cells: &[&Cell]) -> Option<Glyph> {
+    cells
+        .iter()
+        .fold(None, |shown, c| Some(Glyph::or_worse(shown, c.glyph)))
+}
+
 fn matches(matrix: &Matrix, slot: usize, filter: &str) -> bool {
     filter.is_empty()
         || matrix.slots.get(slot).is_some_and(|s| {

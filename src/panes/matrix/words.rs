@@ -3,9 +3,10 @@
 use ratatui::layout::Rect;
 
 use super::detail::{edges_of, selected, undecided};
+use super::grid::worst;
 use crate::panes::parts::{self, Pen};
 use crate::panes::{Page, View};
-use crate::rules::scene::{Finding, Glyph};
+use crate::rules::scene::{Finding, Glyph, ProcessView, Scene, Stage};
 use crate::theme::Role;
 
 /// What the sign in a cell means, and which findings speak of it.
@@ -13,7 +14,7 @@ pub(super) fn explain(view: &View<'_>, width: u16) -> Option<Page> {
     let (grid, a, b) = selected(view)?;
     let (from, to) = grid.entry(a).zip(grid.entry(b))?;
     let cells = grid.cells(from, to);
-    let glyph = cells.iter().map(|c| c.glyph).max();
+    let glyph = worst(&cells);
     let mut page = Page::about(format!(
         "what {} → {} means",
         grid.name(from),
@@ -96,52 +97,86 @@ pub(super) fn explain(view: &View<'_>, width: u16) -> Option<Page> {
     Some(page)
 }
 
-/// Why there is nothing to draw, which variable would change that, and what works without.
+/// What NCCL needs to be told.
+const LOUD: &[&str] = &[
+    "NCCL_DEBUG=INFO",
+    "NCCL_DEBUG_SUBSYS=INIT,BOOTSTRAP,ENV,NET,GRAPH",
+];
+
+/// Why there is nothing to draw, which variables would change that, and what works without.
 pub(super) fn why_empty(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
-    let scene = view.scene;
-    let lines: u64 = scene.sources.iter().map(|s| s.lines).sum();
-    let nccl: u64 = scene.sources.iter().map(|s| s.nccl_lines).sum();
-    let (said, why) = if lines == 0 {
-        (
-            "No log line has arrived yet.",
-            "The matrix is read from the lines in which NCCL names the transport of each channel.",
-        )
-    } else if nccl == 0 {
-        (
-            "No NCCL line in these logs.",
-            "NCCL is silent by default. Set this in every pod of the job and start it again:",
-        )
-    } else if scene.communicators.is_empty() {
-        (
-            "NCCL speaks, but no communicator has started here.",
-            "INIT lines name the communicators; if NCCL_DEBUG_SUBSYS is set, it replaces the default and must list INIT:",
-        )
-    } else {
-        (
-            "No connection lines yet.",
-            "NCCL connects at the first collective, so this may only be a matter of time. If NCCL_DEBUG_SUBSYS is set, it must list INIT, P2P, SHM and NET:",
-        )
-    };
+    let (said, why, codes) = reason(view.scene);
     let (x, width) = (area.x + 1, area.width.saturating_sub(2).min(88));
     let mut y = area.y;
     let bottom = area.y + area.height;
     y += pen.wrapped(x, y, width, bottom.saturating_sub(y), said, Role::Strong);
     y += pen.wrapped(x, y, width, bottom.saturating_sub(y), why, Role::Text);
-    if lines > 0 {
-        y += 1;
-        for code in [
-            "NCCL_DEBUG=INFO",
-            "NCCL_DEBUG_SUBSYS=INIT,BOOTSTRAP,ENV,NET,GRAPH",
-        ] {
-            if y < bottom {
-                pen.text(x + 2, y, width.saturating_sub(2), code, Role::Code);
-                y += 1;
-            }
-        }
-        y += 1;
-        let rest = "Without it pods, logs, start-up stages and findings still work; the matrix, rings and trees do not.";
+    if codes.is_empty() {
+        return;
+    }
+    y += 1;
+    for code in codes {
         if y < bottom {
-            pen.wrapped(x, y, width, bottom - y, rest, Role::Quiet);
+            pen.text(x + 2, y, width.saturating_sub(2), code, Role::Code);
+            y += 1;
         }
+    }
+    y += 1;
+    let rest = "Without it pods, logs, start-up stages and findings still work; the matrix, rings and trees do not.";
+    if y < bottom {
+        pen.wrapped(x, y, width, bottom - y, rest, Role::Quiet);
+    }
+}
+
+/// What is missing, why, and what to set.
+fn reason(scene: &Scene) -> (&'static str, &'static str, &'static [&'static str]) {
+    let lines: u64 = scene.sources.iter().map(|s| s.lines).sum();
+    let nccl: u64 = scene.sources.iter().map(|s| s.nccl_lines).sum();
+    let before = |p: &ProcessView| {
+        p.nccl_step.is_none() && p.stage.is_none_or(|stage| stage < Stage::NcclInit)
+    };
+    let early =
+        scene.processes.iter().any(|p| p.stage.is_some()) && scene.processes.iter().all(before);
+    let loud = |level: &String| matches!(level.as_str(), "INFO" | "TRACE");
+    let told = scene
+        .variables
+        .get("NCCL_DEBUG")
+        .is_some_and(|v| v.unset.is_empty() && !v.by.is_empty() && v.by.keys().all(loud));
+    match (lines, nccl) {
+        (0, _) => (
+            "No log line has arrived yet.",
+            "The matrix is read from the lines in which NCCL names the transport of each channel.",
+            &[],
+        ),
+        (_, 0) if early && told => (
+            "No rank has reached NCCL yet.",
+            "NCCL_DEBUG is set: the lines come when the ranks have found each other.",
+            &[],
+        ),
+        (_, 0) if early => (
+            "No rank has reached NCCL yet.",
+            "NCCL is silent by default: it will say what it chose where this is set before the job starts.",
+            LOUD,
+        ),
+        (_, 0) if told => (
+            "No NCCL line in these logs.",
+            "NCCL_DEBUG is set, so what it says goes elsewhere. Into the log of its container it comes with:",
+            &["NCCL_DEBUG_FILE=/dev/stdout"],
+        ),
+        (_, 0) => (
+            "No NCCL line in these logs.",
+            "NCCL is silent by default. Set this in every pod of the job and start it again:",
+            LOUD,
+        ),
+        _ if scene.communicators.is_empty() => (
+            "NCCL speaks, but no communicator has started here.",
+            "INIT lines name the communicators; if NCCL_DEBUG_SUBSYS is set, it replaces the default and must list INIT:",
+            LOUD,
+        ),
+        _ => (
+            "No connection lines yet.",
+            "NCCL connects at the first collective, so this may only be a matter of time. If NCCL_DEBUG_SUBSYS is set, it replaces the default and must list INIT:",
+            LOUD,
+        ),
     }
 }

@@ -7,6 +7,7 @@ use crate::panes::View;
 use crate::panes::parts::{self, Pen};
 use crate::panes::reach;
 use crate::parse::At;
+use crate::rules::scene::{Folded, ProcessView, Scene, Stage};
 use crate::theme::Role;
 
 /// One second in nanoseconds.
@@ -190,7 +191,10 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         pen.text(x, area.y + 1, width, text, Role::Quiet);
         return 2;
     }
-    let lines = usize::from(area.height - 1);
+    let counted = counted(view.scene);
+    let rows = area.height - 1;
+    let below = u16::try_from(counted.len()).unwrap_or(0).min(rows / 3);
+    let lines = usize::from(rows - below);
     let hidden = rungs.len() > lines;
     let lines = if hidden { lines - 1 } else { lines };
     let waits = rungs
@@ -248,8 +252,8 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         said.extend(rung.quiet(view.scene.now));
         if let Some(id) = rung.accused {
             said.push(format!("named by {id}"));
-        } else if rung.quiet {
-            said.push("silent by their version until they serve".into());
+        } else {
+            said.extend(rung.unheard());
         }
         if slowest && !rung.ended {
             said.push("the others wait for it".into());
@@ -285,5 +289,17 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         );
         y += 1;
     }
+    for text in counted.iter().take(usize::from(below)) {
+        pen.text(x, y, width, text, Role::Quiet);
+        y += 1;
+    }
     y - area.y
+}
+
+/// What Ray counted of workers that no line names, until everybody serves.
+pub fn counted(scene: &Scene) -> Vec<String> {
+    let starts = |p: &ProcessView| p.stage.is_some() && p.stage < Some(Stage::Serving);
+    let starting = scene.processes.iter().any(starts);
+    let all = scene.folded.iter().filter(|_| starting);
+    all.map(Folded::sentence).collect()
 }

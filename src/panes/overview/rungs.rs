@@ -33,6 +33,8 @@ pub struct Rung {
     pub ended: bool,
     /// They say nothing from here on, whatever they do.
     pub quiet: bool,
+    /// What Ray counted others to have done, who may be these: what, how many.
+    pub counted: Option<(&'static str, u32)>,
     /// The finding that singles them out as those whom the others wait for.
     pub accused: Option<&'static str>,
     /// No sign of getting on since then, and nobody is further behind.
@@ -85,6 +87,7 @@ impl Rung {
     /// The rung of one process alone.
     pub fn of(index: u32, number: Option<u32>, p: &ProcessView) -> Self {
         let (word, at, of) = place(p).unwrap_or(("-", 0, 10));
+        let pace = pace(p);
         Self {
             processes: vec![index],
             ranks: number.into_iter().collect(),
@@ -95,7 +98,8 @@ impl Rung {
             at,
             of,
             ended: p.alive == Some(false),
-            quiet: p.quiet,
+            quiet: p.unheard(),
+            counted: p.counted.filter(|c| !c.sure).map(|c| (c.done, c.unnamed)),
             accused: p.accused,
             still: p.still.filter(|s| !s.waits).map(|s| s.since),
             silence: p.silence.filter(|_| p.alive != Some(false)),
@@ -105,8 +109,8 @@ impl Rung {
                 .progress
                 .as_ref()
                 .map(|g| (g.done, g.done, g.total, g.unit)),
-            rate: p.progress.as_ref().and_then(|g| g.rate),
-            left: p.progress.as_ref().and_then(|g| g.left_s),
+            rate: pace.and_then(|g| g.rate),
+            left: pace.and_then(|g| g.left_s),
         }
     }
 
@@ -119,7 +123,10 @@ impl Rung {
             (None, None) => true,
             _ => false,
         };
-        let key = |r: &Self| (r.word, r.step, r.of, r.ended, r.accused, r.still.is_some());
+        let key = |r: &Self| {
+            let still = r.still.is_some();
+            (r.word, r.step, r.of, r.ended, r.accused, still, r.counted)
+        };
         match (self.part, other.part) {
             // Their stage is not one of the start-up that people wait for.
             (Some(a), Some(b)) => a == b && self.ended == other.ended,
@@ -183,6 +190,16 @@ impl Rung {
             .then(|| format!("quiet {} of {allowed} allowed", parts::duration(quiet)))
     }
 
+    /// Why their silence proves nothing, where it does not.
+    pub fn unheard(&self) -> Option<String> {
+        match self.counted {
+            Some((_, n)) => Some(format!("or further: Ray counts {n} more, unnamed")),
+            None => self
+                .quiet
+                .then(|| "silent by their version until they serve".into()),
+        }
+    }
+
     /// How long nothing was seen of them.
     pub fn silent(&self, now: Option<At>) -> Option<Nanos> {
         let (since, now) = (self.still?, now?);
@@ -230,9 +247,17 @@ pub fn amount(low: u64, high: u64, total: u64, unit: &str, rate: Option<f64>) ->
     }
 }
 
+/// The progress of a process that gets on: who has ended, or stands still, has no pace, and nothing is left of its time.
+pub fn pace(p: &ProcessView) -> Option<&Progress> {
+    let moves = p.alive != Some(false) && p.still.is_none();
+    p.progress.as_ref().filter(|_| moves)
+}
+
 /// A progress as a person reads it.
-pub fn progress(g: &Progress) -> String {
-    amount(g.done, g.done, g.total, g.unit, g.rate)
+pub fn progress(p: &ProcessView) -> Option<String> {
+    let g = p.progress.as_ref()?;
+    let rate = pace(p).and_then(|g| g.rate);
+    Some(amount(g.done, g.done, g.total, g.unit, rate))
 }
 
 /// Alike processes together, those that hold the others up first.

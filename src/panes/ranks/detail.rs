@@ -13,12 +13,12 @@ use crate::theme::Role;
 pub fn page(view: &View<'_>, row: &Rung, width: u16) -> Page {
     match row.processes.as_slice() {
         [one] => process(view, row, *one, width),
-        _ => folded(view, row),
+        _ => folded(view, row, width),
     }
 }
 
 /// The members of a folded row, one a line.
-fn folded(view: &View<'_>, row: &Rung) -> Page {
+fn folded(view: &View<'_>, row: &Rung, width: u16) -> Page {
     let scene = view.scene;
     let mut page = Page::about(format!("{}   {}", parts::ranks(&row.ranks), row.word));
     if let Some(silent) = row.silent(scene.now) {
@@ -42,6 +42,7 @@ fn folded(view: &View<'_>, row: &Rung) -> Page {
         })
         .collect();
     members.sort_by_key(|(rank, i, _)| (rank.is_none(), *rank, *i));
+    let first = members.first().map(|(_, _, p)| *p);
     for (rank, i, p) in members {
         let gpu = list::gpus(scene, &[i]);
         let said = list::said(p).0;
@@ -58,6 +59,9 @@ fn folded(view: &View<'_>, row: &Rung) -> Page {
             (&format!("{:>8}  ", list::in_stage(p, scene)), Role::Text),
             (&said, Role::Text),
         ]);
+    }
+    if let Some(p) = first {
+        counted(&mut page, scene, p, width);
     }
     page
 }
@@ -114,6 +118,7 @@ fn process(view: &View<'_>, row: &Rung, index: u32, width: u16) -> Page {
     for (name, value) in &fields {
         page.line(&[(&format!("{name:<10} "), Role::Label), (value, Role::Text)]);
     }
+    counted(&mut page, scene, p, width);
     if let Some(error) = &p.first_error {
         page.head("FIRST ERROR");
         page.prose(&error.text, width.saturating_sub(4), 2, Role::Fail);
@@ -189,16 +194,27 @@ fn nccl(p: &ProcessView) -> String {
 }
 
 fn progress(p: &ProcessView) -> String {
-    let Some(g) = &p.progress else {
+    let Some(done) = rungs::progress(p) else {
         return "-".into();
     };
-    let left = g.left_s.map_or_else(String::new, |s| {
+    let left = rungs::pace(p).and_then(|g| g.left_s);
+    let left = left.map_or_else(String::new, |s| {
         let ns = i64::try_from(s)
             .unwrap_or(i64::MAX)
             .saturating_mul(1_000_000_000);
         format!("   about {} left", parts::duration(ns))
     });
-    format!("{}{left}", rungs::progress(g))
+    format!("{done}{left}")
+}
+
+/// What Ray's driver told of it without its name, with the line.
+fn counted(page: &mut Page, scene: &Scene, p: &ProcessView, width: u16) {
+    let told = scene.folded.iter().filter(|f| f.line.source == p.source);
+    for f in told.filter(|_| p.counted.is_some()) {
+        page.head("COUNTED BY RAY");
+        page.prose(&f.sentence(), width.saturating_sub(4), 2, Role::Text);
+        page.prose(&f.line.text, width.saturating_sub(4), 2, Role::Quiet);
+    }
 }
 
 /// When it last showed that it gets on, and what its stage allows.
@@ -210,6 +226,12 @@ fn last_sign(p: &ProcessView, scene: &Scene) -> String {
             .unwrap_or_default()
     };
     let allowed = |s: u32| parts::duration(i64::from(s).saturating_mul(1_000_000_000));
+    if let Some(c) = p.counted.filter(|c| !c.sure && p.still.is_none()) {
+        return format!(
+            "not known: Ray counts {} more, unnamed, to have {}; this may be one of them",
+            c.unnamed, c.done
+        );
+    }
     match (p.still, p.quiet) {
         (Some(s), _) => format!(
             "{} ago; more than {} is suspicious here{}",

@@ -226,8 +226,7 @@ pub fn said(p: &ProcessView) -> (String, Role) {
     if let Some(error) = &p.first_error {
         return (body(&error.text, false), Role::Fail);
     }
-    let text = p.progress.as_ref().map_or(String::new(), rungs::progress);
-    (text, Role::Text)
+    (rungs::progress(p).unwrap_or_default(), Role::Text)
 }
 
 fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {
@@ -235,6 +234,7 @@ fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {
         return (body(&error.text, false), Role::Fail);
     }
     let mut said: Vec<String> = r.amount().into_iter().collect();
+    said.extend(r.counted.and_then(|_| r.unheard()));
     said.extend(r.quiet(v.scene.now).filter(|_| r.part.is_none()));
     if let Some(id) = r.accused {
         said.insert(0, format!("named by {id}"));

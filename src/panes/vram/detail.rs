@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use super::{bar, gb, lines, place, rate, rows};
 use crate::model::screen::PaneId;
 use crate::panes::parts::{self, Pen};
-use crate::panes::{Page, View};
+use crate::panes::{self, Page, View};
 use crate::parse::{At, Nanos};
 use crate::rules::scene::{GpuView, UsageView};
 use crate::theme::Role;
@@ -121,8 +121,8 @@ fn container(u: &UsageView) -> String {
 /// Everything about the selected GPU.
 pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     let (w, h) = view.screen.size;
-    let body = crate::panes::regions(Rect::new(0, 0, w, h)).body;
-    let (rows, _) = rows(view, lines(body));
+    let parts = panes::split(view.screen, Rect::new(0, 0, w, h));
+    let (rows, _) = rows(view, lines(panes::canvas(view.screen, &parts)));
     let cursor = view.screen.list(PaneId::Vram).cursor;
     let row = rows.get(cursor.row(0, rows.len())?)?;
     let g = row.gpus.first()?;
@@ -193,11 +193,18 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         ),
         (
             "against group",
-            g.odd.clone().unwrap_or_else(|| "alike".into()),
+            match &g.odd {
+                Some(odd) => odd.clone(),
+                None if g.used.is_some() => "alike".into(),
+                None => "-".into(),
+            },
         ),
     ];
     put(&mut page, &memory);
     page.head("HEALTH");
+    // Not every tool tells: then nothing is known, and not nothing wrong.
+    let reading = g.key.as_deref().and_then(|k| view.model.gpus.get(k));
+    let throttle = reading.and_then(|gpu| gpu.reading.throttle);
     let percent = |p: Option<u32>| p.map_or("-".into(), |p| format!("{p} %"));
     let xids: Vec<String> = g
         .xids
@@ -240,10 +247,10 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         ),
         (
             "held down by",
-            if g.throttle.is_empty() {
-                "nothing".into()
-            } else {
-                g.throttle.join(", ")
+            match throttle {
+                None => "-".into(),
+                Some(_) if g.throttle.is_empty() => "nothing".into(),
+                Some(_) => g.throttle.join(", "),
             },
         ),
         (

@@ -10,7 +10,7 @@ pub struct Settings {
 }
 
 /// Names that are kept, with the short flags and older spellings that mean the same.
-const KNOWN: [(&str, &[&str]); 53] = [
+const KNOWN: [(&str, &[&str]); 54] = [
     ("model", &["model_tag"]),
     ("served_model_name", &[]),
     ("tokenizer", &[]),
@@ -58,6 +58,7 @@ const KNOWN: [(&str, &[&str]); 53] = [
     ("master_addr", &[]),
     ("master_port", &[]),
     ("headless", &[]),
+    ("speculative_config", &[]),
     ("distributed_executor_backend", &[]),
     ("worker_use_ray", &["engine_use_ray"]),
     ("api_server_count", &["asc"]),
@@ -171,7 +172,7 @@ impl Settings {
     }
 
     /// Reads the flags of vLLM's command line; `serve`: the model stands by itself before or behind them.
-    pub(super) fn flags(&mut self, words: &[String], mut serve: bool) {
+    pub(in crate::parse) fn flags(&mut self, words: &[String], mut serve: bool) {
         let mut it = words.iter().map(String::as_str).peekable();
         while let Some(w) = it.next() {
             let Some(flag) = w.strip_prefix('-').filter(|f| !f.is_empty()) else {

@@ -149,7 +149,7 @@ impl Walk<'_> {
             from = from.max(offset(s, back.tail.msg));
         }
         if let Some(piece) = open {
-            self.message(s, &piece, s.len(), place, p.prefix.repeated);
+            self.message(s, &piece, s.len(), place, p.prefix.repeated > 0);
         }
         if any {
             self.count_nccl(place.line);

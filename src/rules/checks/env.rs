@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::look::{Look, Seen, Tally, some};
 use crate::parse::probe::Answer;
 use crate::rules::scene::{CheckVerdict, ProcessView};
+use crate::rules::startup::left_open;
 use crate::rules::variables::{self, FLAGS_DIFFER, FLAGS_EQUAL, Over, Values, flag};
 
 /// NCCL_*, GLOO_*, VLLM_* consistent over the pods, without known mistakes.
@@ -336,6 +337,13 @@ pub(super) fn ranks(look: &Look<'_>) -> Seen {
         let Some(lead) = members.first() else {
             continue;
         };
+        // What stands where nobody has looked has no default.
+        if let Some(why) = members.iter().find_map(|m| left_open(m)) {
+            let pod = &lead.pod.name;
+            let text = why.split_once(": ").map_or(why.as_str(), |(_, text)| text);
+            tally.unknown(pod, text);
+            continue;
+        }
         let size = |name: &str| lead.command.settings.num(name).unwrap_or(1);
         let nodes = size("nnodes");
         let several = nodes > 1 || members.len() == 1;

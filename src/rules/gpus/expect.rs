@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::{CRAWL, SECOND, SMALL, WINDOW, loaded, loads};
 use crate::model::Model;
 use crate::model::gpus::Gpu;
-use crate::model::pods::command;
 use crate::model::speakers::Speaker;
 use crate::parse::Nanos;
 use crate::parse::probe::Answer;
 use crate::parse::vllm::{Settings, release};
 use crate::rules::layout::Sizes;
 use crate::rules::modelsize::{self, Basis};
+use crate::rules::probes::Members;
 use crate::rules::scene::{GpuView, ProcessView, Stage};
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -23,6 +23,8 @@ pub(super) struct Plan<'a> {
     share: Option<(u64, String)>,
     /// What ranks measured after they had loaded, by pipeline stage.
     measured: Vec<(Option<u32>, u64)>,
+    /// When ranks began to load, as they said; sorted.
+    loads: Vec<Nanos>,
     /// `gpu_memory_utilization`, and whether somebody set it.
     utilization: Option<(f64, bool)>,
     /// How far those who speak are.
@@ -41,7 +43,12 @@ fn bytes(gib: f64) -> u64 {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn of(model: &'a Model, sizes: Option<Sizes>, furthest: Option<Stage>) -> Self {
+    pub(super) fn of(
+        model: &'a Model,
+        sizes: Option<Sizes>,
+        furthest: Option<Stage>,
+        members: &Members<'_>,
+    ) -> Self {
         let speakers = &model.speakers.list;
         let logged = speakers.iter().find_map(|s| s.checkpoint_gib).map(bytes);
         let index = model.gpus.model_bytes().map(|b| (Basis::Index, b));
@@ -70,10 +77,19 @@ impl<'a> Plan<'a> {
             .iter()
             .filter_map(|s| Some((stage_of(s), bytes(s.model_gib?))))
             .collect();
+        let mut loads: Vec<Nanos> = speakers
+            .iter()
+            .flat_map(|s| LOAD.iter().filter_map(|stage| s.stages.get(stage)?.at))
+            .filter(|at| at.exact)
+            .map(|at| at.ns)
+            .collect();
+        loads.sort_unstable();
+        loads.dedup();
         Self {
             share,
             measured,
-            utilization: utilization(model),
+            loads,
+            utilization: utilization(model, members),
             furthest,
             speakers: by_source,
         }
@@ -109,7 +125,7 @@ impl<'a> Plan<'a> {
                 .map(|((u, _), total)| (total as f64 * u.clamp(0.0, 1.0)) as u64);
         }
         view.loading = loads(p, self.furthest);
-        let moments = Moments::of(&self.speakers, p);
+        let moments = Moments::of(&self.speakers, &self.loads, p);
         view.other = other(gpu, &moments);
         let began = moments.weights.and_then(|t| before(gpu, t));
         view.before_weights = began;
@@ -167,8 +183,8 @@ fn stage_of(s: &Speaker) -> Option<u32> {
         .or(Some(0))
 }
 
-/// The setting: what a process printed, else the pod's command line, else the default of the version.
-fn utilization(model: &Model) -> Option<(f64, bool)> {
+/// The setting: what a process printed, else the pod's command line or its file, else the default of the version.
+fn utilization(model: &Model, members: &Members<'_>) -> Option<(f64, bool)> {
     let number = |s: &Settings| {
         s.get("gpu_memory_utilization")?
             .parse::<f64>()
@@ -181,11 +197,8 @@ fn utilization(model: &Model) -> Option<(f64, bool)> {
         .iter()
         .find_map(|s| number(&s.settings))
         .or_else(|| {
-            model.pods.iter().find_map(|(_, pod)| {
-                pod.containers
-                    .iter()
-                    .find_map(|c| number(&command::settings(pod, c)))
-            })
+            let told = members.list.iter();
+            told.map(|m| &m.command.settings).find_map(number)
         });
     if let Some(u) = said {
         return Some((u, true));
@@ -199,6 +212,9 @@ fn utilization(model: &Model) -> Option<(f64, bool)> {
     Some((if version >= (0, 20, 0) { 0.92 } else { 0.9 }, false))
 }
 
+/// The stages in which weights come.
+const LOAD: [Stage; 2] = [Stage::Weights, Stage::Download];
+
 /// When a rank's process began to take memory, and when its weights began to come.
 struct Moments {
     began: Option<Nanos>,
@@ -206,7 +222,7 @@ struct Moments {
 }
 
 impl Moments {
-    fn of(speakers: &BTreeMap<u32, Vec<&Speaker>>, p: &ProcessView) -> Self {
+    fn of(speakers: &BTreeMap<u32, Vec<&Speaker>>, loads: &[Nanos], p: &ProcessView) -> Self {
         let of_rank = || {
             let here = p.sources.iter().filter_map(|s| speakers.get(s)).flatten();
             here.filter(|s| s.incarnation == p.incarnation)
@@ -219,11 +235,15 @@ impl Moments {
                 .map(|at| at.ns)
                 .min()
         };
+        let began = first(&[Stage::DistributedInit, Stage::NcclInit], false);
+        // A rank that is silent by its version loads when its neighbours do; and where only the first of all says
+        // that it begins, the others speak of their weights when these are there: all begin once they have met.
+        let own = first(&LOAD, true).or_else(|| first(&LOAD, false));
+        let after = loads.partition_point(|at| began.is_some_and(|began| *at < began));
+        let earliest = loads.get(after).copied().filter(|_| began.is_some());
         Self {
-            began: first(&[Stage::DistributedInit, Stage::NcclInit], false),
-            // A rank that is silent by its version loads when its neighbours do.
-            weights: first(&[Stage::Weights, Stage::Download], true)
-                .or_else(|| first(&[Stage::Weights, Stage::Download], false)),
+            began,
+            weights: own.map(|own| earliest.map_or(own, |at| at.min(own))),
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum Voice {
     Log,
     /// Command and arguments of the container.
     CommandLine,
+    /// The file that `--config` names: it counts where the command line is silent.
+    ConfigFile,
     /// A variable of the container.
     Env,
 }
@@ -38,6 +40,7 @@ impl Voice {
         match self {
             Self::Log => "log",
             Self::CommandLine => "command-line",
+            Self::ConfigFile => "config-file",
             Self::Env => "env",
         }
     }
@@ -48,6 +51,7 @@ impl Voice {
         match self {
             Self::Log => "log",
             Self::CommandLine => "command line",
+            Self::ConfigFile => "config file",
             Self::Env => "environment",
         }
     }
@@ -365,12 +369,12 @@ fn plain(setting: &str, value: &str) -> String {
 
 fn from_command(p: &Pod<'_>, out: &mut Vec<Statement>) {
     let place = &p.member.pod.name;
-    let mut say = |name, value: &str, words: String| {
+    let mut tell = |voice, name, value: &str, words: String| {
         if is_known(value) {
             out.push(Statement {
                 name,
                 value: value.to_owned(),
-                voice: Voice::CommandLine,
+                voice,
                 place: place.clone(),
                 words,
             });
@@ -384,14 +388,21 @@ fn from_command(p: &Pod<'_>, out: &mut Vec<Statement>) {
             .filter(|_| !setting.is_empty())
         {
             let flag = setting.replace('_', "-");
+            let file = p.member.file.as_ref();
+            if let Some(file) = file.filter(|f| f.names.contains(setting)) {
+                let words = format!("{flag}: {value} in {}", file.path);
+                tell(Voice::ConfigFile, name, &plain(setting, value), words);
+                continue;
+            }
             let value = plain(setting, value);
             let words = match value.as_str() {
                 "on" => format!("--{flag}"),
                 _ => format!("--{flag}={value}"),
             };
-            say(name, &value, words);
+            tell(Voice::CommandLine, name, &value, words);
         }
     }
+    let mut say = |name, value: &str, words| tell(Voice::CommandLine, name, value, words);
     if let Some(Torchrun {
         nodes,
         per_node,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Member, PROBES, Probe, members};
+use super::{Member, PROBES, Probe, informed, members};
 use crate::model::event::{ContainerKey, PodKey, ProbeOutcome};
 use crate::model::pods::Pods;
 use crate::model::probes::Probes;
@@ -65,7 +65,7 @@ impl Schedule {
             times.retain(|t| now - *t < 60 * SECOND);
             !times.is_empty()
         });
-        let all = members(pods);
+        let all = informed(pods, probes);
         let mut out = Vec::new();
         // The same probe everywhere before the next one anywhere: comparisons come early.
         for probe in PROBES {

@@ -31,6 +31,18 @@ pub struct Progress {
     pub left_s: Option<u64>,
 }
 
+impl Progress {
+    /// `6/19 shards`, `1.4/15.2 GB`.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let gb = |n: u64| format!("{:.1}", n as f64 / 1e9);
+        match self.unit {
+            "bytes" => format!("{}/{} GB", gb(self.done), gb(self.total)),
+            unit => format!("{}/{} {unit}", self.done, self.total),
+        }
+    }
+}
+
 /// How long a process that is not there yet has said nothing, and how long it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silence {
@@ -50,6 +62,56 @@ pub struct Still {
     pub limit_s: u32,
     /// Another rank is further behind: this one may only be waiting for it.
     pub waits: bool,
+}
+
+/// What Ray's driver told in one line for several workers of an engine, most of them without a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Folded {
+    /// The stage that it proves.
+    pub stage: Stage,
+    /// What they have done: `loaded the model`.
+    pub done: &'static str,
+    /// How many said so.
+    pub said: u32,
+    /// How many of these no line names.
+    pub unnamed: u32,
+    /// Workers of the engine, where that is known.
+    pub of: Option<u32>,
+    /// The newest line that stands for several.
+    pub line: LineRef,
+}
+
+impl Folded {
+    /// `8 of 8 workers have loaded the model: 2 by name, 6 counted by Ray without one`.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let of = self.of.map_or_else(String::new, |n| format!(" of {n}"));
+        let s = if self.of.unwrap_or(self.said) == 1 {
+            ""
+        } else {
+            "s"
+        };
+        format!(
+            "{}{of} worker{s} have {}: {} by name, {} counted by Ray without one",
+            self.said,
+            self.done,
+            self.said.saturating_sub(self.unnamed),
+            self.unnamed
+        )
+    }
+}
+
+/// A worker that Ray's count may or must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// What those who are counted have done.
+    pub done: &'static str,
+    /// How many are counted without a name.
+    pub unnamed: u32,
+    /// When the count was printed.
+    pub at: Option<At>,
+    /// Everyone of its engine is counted: it is one of them.
+    pub sure: bool,
 }
 
 /// A process: one life of one pid on one host.
@@ -130,6 +192,8 @@ pub struct ProcessView {
     /// Its vLLM version lets only the first rank of a node speak past NCCL: that it says nothing more
     /// proves nothing.
     pub quiet: bool,
+    /// Ray's count of workers beyond what this one has said itself.
+    pub counted: Option<Counted>,
     /// NCCL's step in a communicator that it has begun and not finished.
     pub nccl_open: Option<NcclStep>,
     /// Its silence so far, where that can be told.
@@ -150,6 +214,12 @@ pub struct ProcessView {
 }
 
 impl ProcessView {
+    /// Whether it may be further than what is known of it: its silence proves nothing.
+    #[must_use]
+    pub fn unheard(&self) -> bool {
+        self.quiet || self.counted.is_some_and(|c| !c.sure)
+    }
+
     /// What a person calls where it runs: pod or host, else the address, else the log that tells of it.
     #[must_use]
     pub fn place(&self) -> String {

@@ -274,9 +274,15 @@ impl Access {
         if action.level() == Level::Probe && waiting.probes.is_some() {
             return Step::Join(self.desk.answered.subscribe());
         }
-        match self.desk.gate().ask(action.clone(), now()) {
+        let mut gate = self.desk.gate();
+        match gate.ask(action.clone(), now()) {
             Decision::Go(permit) => Step::Go(permit),
             Decision::No(refusal) => Step::No(refusal),
+            Decision::Ask(q) if self.until.is_cancelled() => {
+                // What is asked now would never be shown, and whoever wants the same would wait for it for ever.
+                gate.withdraw(q.number);
+                Step::No(Refusal::Withdrawn)
+            }
             Decision::Ask(q) => {
                 let (back, answer) = oneshot::channel();
                 waiting.asked.insert(q.number, back);

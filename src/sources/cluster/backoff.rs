@@ -43,7 +43,18 @@ impl Backoff {
 /// Four fifths to six fifths of a delay, so that many who failed together do not come back together.
 #[must_use]
 pub fn jitter(delay: Duration) -> Duration {
+    delay.saturating_mul(800 + chance(400)) / 1000
+}
+
+/// Any part of a delay, so that many who begin together are spread over it.
+#[must_use]
+pub fn part(delay: Duration) -> Duration {
+    delay.saturating_mul(chance(1000)) / 1000
+}
+
+/// A number from 0 to `most`.
+fn chance(most: u32) -> u32 {
     // Each `RandomState` has its own keys: randomness without a crate for it.
-    let spread = u32::try_from(RandomState::new().hash_one(0u8) % 401).unwrap_or(200);
-    delay.saturating_mul(800 + spread) / 1000
+    let any = RandomState::new().hash_one(0u8) % (u64::from(most) + 1);
+    u32::try_from(any).unwrap_or(most / 2)
 }

@@ -19,7 +19,7 @@ use crate::model::pods::Pods;
 use crate::model::probes::Probes;
 use crate::parse::Nanos;
 use crate::rules::checks::probes_of;
-use crate::rules::probes::{Ask, PROBES, Schedule};
+use crate::rules::probes::{Ask, FILE, PROBES, Schedule};
 
 /// How often it is looked for what is due.
 const BEAT: Duration = Duration::from_secs(2);
@@ -52,6 +52,7 @@ async fn run(access: Access) {
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut policies = tokio::time::interval(POLICIES);
+    let mut known = Pods::default();
     loop {
         tokio::select! {
             () = access.until().cancelled() => return,
@@ -62,7 +63,7 @@ async fn run(access: Access) {
             Some(_) = under_way.join_next() => {}
             errand = errands.recv() => match errand {
                 Ok(Errand::Recheck(what)) => {
-                    recheck(what.as_deref(), &mut schedule, &seen.borrow());
+                    recheck(what.as_deref(), &mut schedule, &pods(&seen.borrow()));
                     policies.reset_immediately();
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
@@ -70,13 +71,16 @@ async fn run(access: Access) {
             },
         }
         let room = AT_ONCE.saturating_sub(under_way.len());
+        // Copied where something of them is new, and not with every beat and every answer.
+        if seen.has_changed().unwrap_or(false) {
+            known = pods(&seen.borrow_and_update());
+        }
+        if !seen.borrow().synced {
+            continue;
+        }
         let due = {
-            let seen = seen.borrow_and_update();
-            if !seen.synced {
-                continue;
-            }
             let probes = probes.lock().unwrap_or_else(PoisonError::into_inner);
-            schedule.due(&pods(&seen), &probes, now(), room)
+            schedule.due(&known, &probes, now(), room)
         };
         for ask in due {
             note(&probes, &ask, ProbeOutcome::Began);
@@ -112,9 +116,9 @@ fn pods(seen: &Seen) -> Pods {
 }
 
 fn note(probes: &Mutex<Probes>, ask: &Ask, outcome: ProbeOutcome) {
-    // Its text is of no use here.
+    // Its text is of no use here, unless it names the model that another probe looks at.
     let outcome = match outcome {
-        ProbeOutcome::Answered { code, ms, .. } => ProbeOutcome::Answered {
+        ProbeOutcome::Answered { code, ms, .. } if ask.probe != FILE => ProbeOutcome::Answered {
             code,
             out: String::new(),
             err: String::new(),
@@ -134,12 +138,12 @@ fn note(probes: &Mutex<Probes>, ask: &Ask, outcome: ProbeOutcome) {
 }
 
 /// A check by its id, a probe by its name; nothing: all of them.
-fn recheck(what: Option<&str>, schedule: &mut Schedule, seen: &Seen) {
+fn recheck(what: Option<&str>, schedule: &mut Schedule, pods: &Pods) {
     let names: Vec<&str> = match what {
         Some(name) => probes_of(name),
         None => PROBES.iter().map(|p| p.name).collect(),
     };
-    schedule.want(&names, &pods(seen));
+    schedule.want(&names, pods);
 }
 
 /// Reads the policies of the workload's namespace: a list, at level observe.

@@ -17,8 +17,11 @@ use super::trouble::{ClusterError, Trouble, one_line};
 
 /// Longest wait for one ordinary request. Watches and logs have none: they may be silent for long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Credentials are not renewed more often than this.
+/// Credentials are not renewed more often than this; where that fails, ever more seldom: a plug-in that opens a browser
+/// must not do so all night.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// Longest pause after a renewal that failed.
+const RENEW_SELDOM: Duration = Duration::from_secs(300);
 /// Renewed so long before they expire.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
 
@@ -35,7 +38,7 @@ struct Inner {
     namespace: String,
     server: String,
     client: watch::Sender<Client>,
-    renewed: Mutex<Instant>,
+    renewed: Mutex<Renewals>,
     expires: watch::Sender<Option<Timestamp>>,
     /// Counts the times that a lost network came back: streams that were silent since must be opened anew.
     network: watch::Sender<u64>,
@@ -84,7 +87,7 @@ pub async fn connect(options: &ClusterOptions) -> Result<Connection, ClusterErro
             namespace,
             server,
             client: watch::Sender::new(client),
-            renewed: Mutex::new(Instant::now()),
+            renewed: Mutex::new(Renewals::new()),
             expires: watch::Sender::new(expires),
             network: watch::Sender::new(0),
         }),
@@ -102,7 +105,7 @@ impl Connection {
                 namespace: namespace.into(),
                 server: String::new(),
                 client: watch::Sender::new(client),
-                renewed: Mutex::new(Instant::now()),
+                renewed: Mutex::new(Renewals::new()),
                 expires: watch::Sender::new(None),
                 network: watch::Sender::new(0),
             }),
@@ -161,12 +164,13 @@ impl Connection {
         let Some(config) = &self.inner.config else {
             return Ok(());
         };
-        let mut last = self.inner.renewed.lock().await;
-        if last.elapsed() < RENEW_EVERY {
+        let mut renewed = self.inner.renewed.lock().await;
+        if !renewed.due() {
             return Ok(());
         }
-        *last = Instant::now();
-        let (client, expires) = build(config, false).await?;
+        let built = build(config, false).await;
+        renewed.done(built.is_ok());
+        let (client, expires) = built?;
         self.inner.client.send_replace(client);
         self.inner.expires.send_replace(expires);
         Ok(())
@@ -196,6 +200,34 @@ impl Connection {
     /// Tells when [`Self::network_back`] was called.
     pub(crate) fn network(&self) -> watch::Receiver<u64> {
         self.inner.network.subscribe()
+    }
+}
+
+/// When credentials were renewed last, and how long they are not renewed again.
+#[derive(Debug)]
+struct Renewals {
+    last: Instant,
+    pause: Duration,
+}
+
+impl Renewals {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            pause: RENEW_EVERY,
+        }
+    }
+
+    fn due(&self) -> bool {
+        self.last.elapsed() >= self.pause
+    }
+
+    fn done(&mut self, well: bool) {
+        self.last = Instant::now();
+        self.pause = match well {
+            true => RENEW_EVERY,
+            false => (self.pause * 2).min(RENEW_SELDOM),
+        };
     }
 }
 
@@ -333,4 +365,28 @@ fn parse(path: &Path) -> Result<Kubeconfig, ClusterError> {
         };
         ClusterError(format!("kubeconfig {} {why}", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_fails_is_tried_ever_more_seldom() {
+        let mut renewals = Renewals::new();
+        let mut tried = 0;
+        for _ in 0..3_600 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            if renewals.due() {
+                tried += 1;
+                renewals.done(false);
+            }
+        }
+        assert!((12..=18).contains(&tried), "{tried} times in an hour");
+        // Until one succeeds.
+        tokio::time::advance(RENEW_SELDOM).await;
+        renewals.done(true);
+        tokio::time::advance(RENEW_EVERY).await;
+        assert!(renewals.due());
+    }
 }

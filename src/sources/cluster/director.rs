@@ -94,7 +94,7 @@ impl Director {
     async fn one(&mut self, errands: &mut mpsc::UnboundedReceiver<Errand>) -> Next {
         self.options.ids = SourceIds::default();
         let until = CancellationToken::new();
-        let _until = until.clone().drop_guard();
+        let _ended = until.clone().drop_guard();
         let (events_tx, mut events) = mpsc::channel(UNDER_WAY);
         let (seen, seen_rx) = watch::channel(Seen::default());
         let (orders, _) = broadcast::channel(ERRANDS);
@@ -115,7 +115,7 @@ impl Director {
             self.link.clone(),
             self.options.clone(),
             events_tx,
-            until,
+            until.clone(),
         ))));
         let (mut answered, mut acting) = self.desk.changes();
         if !self.introduce().await {
@@ -132,7 +132,11 @@ impl Director {
                     // Nobody asks for anything any more; what is on screen goes on.
                     None => { open = false; true }
                     Some(Errand::Answer { number, yes }) => { self.desk.answer(number, yes); true }
-                    Some(errand @ (Errand::Watch(_) | Errand::Choose)) => return self.turn(errand).await,
+                    Some(errand @ (Errand::Watch(_) | Errand::Choose)) => {
+                        // Before what was asked is forgotten: nobody asks anything behind its back.
+                        until.cancel();
+                        return self.turn(errand).await;
+                    }
                     Some(other) => { let _ = orders.send(other); true }
                 },
                 Ok(()) = answered.changed() => self.introduce().await,

@@ -228,7 +228,7 @@ impl Search {
                 known.join(", ")
             )));
         }
-        let mut refused = Vec::new();
+        let (mut refused, mut down) = (Vec::new(), None);
         let asked = join_all(
             wanted
                 .iter()
@@ -240,8 +240,12 @@ impl Search {
                 Ok(object) => return Ok(of_object(kind, namespace, &object)),
                 Err(t) if t.kind == TroubleKind::NotFound => {}
                 Err(t) if t.kind == TroubleKind::Forbidden => refused.push(kind),
-                Err(t) => return Err(t),
+                // One API may be broken where the others answer.
+                Err(t) => down = Some(t),
             }
+        }
+        if let Some(t) = down {
+            return Err(t);
         }
         // Its pods may be readable although it is not.
         for kind in &refused {
@@ -275,11 +279,14 @@ impl Search {
 
     /// What there is, for a sentence about what there is not.
     async fn instead(&self) -> String {
-        let Ok((mut all, _)) = self.all().await else {
+        let Ok((mut all, unread)) = self.all().await else {
             return String::new();
         };
-        if all.is_empty() {
-            return ", nor any other".into();
+        match (all.is_empty(), unread.is_empty()) {
+            (false, _) => {}
+            (true, true) => return ", nor any other".into(),
+            // Nothing is known of what can't be read.
+            (true, false) => return String::new(),
         }
         by_gpus(&mut all);
         let names: Vec<_> = all
@@ -424,21 +431,16 @@ impl Search {
                 w.pods = indexed(&ours);
                 continue;
             }
-            let mine: BTreeSet<_> = ours.iter().map(|m| &m.uid).collect();
-            let others: Vec<_> = pods
-                .iter()
-                .filter(|m| m.namespace.as_ref() == Some(&ns) && !mine.contains(&m.uid))
-                .cloned()
-                .collect();
             let mut w = match group {
                 Group::Label(kind) => of_label(kind, &ns, &name, &ours),
-                Group::Owner(top, path) => of_owner(
-                    &ns,
-                    &top,
-                    &format!("owners: {}", path.join(" → ")),
-                    &ours,
-                    &others,
-                ),
+                Group::Owner(top, path) => {
+                    let mine: BTreeSet<_> = ours.iter().map(|m| &m.uid).collect();
+                    let others = pods
+                        .iter()
+                        .filter(|m| m.namespace.as_ref() == Some(&ns) && !mine.contains(&m.uid));
+                    let rule = format!("owners: {}", path.join(" → "));
+                    of_owner(&ns, &top, &rule, &ours, others)
+                }
                 Group::Alone => match ours.first() {
                     Some(m) => alone(&ns, m),
                     None => continue,

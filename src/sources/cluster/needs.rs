@@ -111,6 +111,16 @@ pub const NEEDS: &[Need] = &[
     },
     Need {
         optional: true,
+        ..need(
+            Level::Observe,
+            "",
+            "configmaps",
+            &["get"],
+            "ranks: what the file says that --config names, where it is mounted from a ConfigMap",
+        )
+    },
+    Need {
+        optional: true,
         cluster: true,
         ..need(
             Level::Observe,

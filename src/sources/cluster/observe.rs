@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use std::collections::BTreeMap;
 
-use crate::model::event::{Condition, ContainerState, ContainerView, KubeEvent, NodeView, PodView};
+use crate::model::event::{
+    Condition, ContainerState, ContainerView, KubeEvent, Mount, NodeView, PodView,
+};
 use crate::parse::Nanos;
 
 /// Nanoseconds since the epoch.
@@ -41,6 +43,7 @@ pub fn pod(pod: &core::Pod) -> PodView {
     let spec = pod.spec.clone().unwrap_or_default();
     let status = pod.status.clone().unwrap_or_default();
     let names = |gates: &[String]| gates.to_vec();
+    let volumes = spec.volumes.clone().unwrap_or_default();
     PodView {
         namespace: meta.namespace.clone().unwrap_or_default(),
         name: meta.name.clone().unwrap_or_default(),
@@ -77,6 +80,7 @@ pub fn pod(pod: &core::Pod) -> PodView {
         conditions: status.conditions.iter().flatten().map(condition).collect(),
         init_containers: containers(
             spec.init_containers.as_deref().unwrap_or_default(),
+            &volumes,
             status
                 .init_container_statuses
                 .as_deref()
@@ -84,6 +88,7 @@ pub fn pod(pod: &core::Pod) -> PodView {
         ),
         containers: containers(
             &spec.containers,
+            &volumes,
             status.container_statuses.as_deref().unwrap_or_default(),
         ),
         yaml: yaml(pod),
@@ -160,7 +165,11 @@ fn condition(c: &core::PodCondition) -> Condition {
 }
 
 /// Spec and status joined: in the order of the statuses, which decides what STATUS reads, those without one last.
-fn containers(specs: &[core::Container], statuses: &[core::ContainerStatus]) -> Vec<ContainerView> {
+fn containers(
+    specs: &[core::Container],
+    volumes: &[core::Volume],
+    statuses: &[core::ContainerStatus],
+) -> Vec<ContainerView> {
     let reported = statuses
         .iter()
         .map(|s| (specs.iter().find(|c| c.name == s.name), Some(s)));
@@ -170,12 +179,13 @@ fn containers(specs: &[core::Container], statuses: &[core::ContainerStatus]) -> 
         .map(|c| (Some(c), None));
     reported
         .chain(silent)
-        .map(|(spec, status)| container(spec, status))
+        .map(|(spec, status)| container(spec, volumes, status))
         .collect()
 }
 
 fn container(
     spec: Option<&core::Container>,
+    volumes: &[core::Volume],
     status: Option<&core::ContainerStatus>,
 ) -> ContainerView {
     let mut v = ContainerView::default();
@@ -199,6 +209,11 @@ fn container(
             .into_iter()
             .filter_map(|(k, p)| Some((k.into(), probe(p.as_ref()?))))
             .collect();
+        let words = || v.command.iter().chain(&v.args);
+        if words().any(|w| w.contains("--config")) {
+            let mounts = c.volume_mounts.iter().flatten();
+            v.mounts = mounts.map(|m| mount(m, volumes)).collect();
+        }
     }
     if let Some(s) = status {
         v.name.clone_from(&s.name);
@@ -221,6 +236,36 @@ fn container(
         v.last_state = state(s.last_state.as_ref());
     }
     v
+}
+
+/// A volume where it is mounted, with the ConfigMaps that it shows.
+fn mount(m: &core::VolumeMount, volumes: &[core::Volume]) -> Mount {
+    let volume = volumes.iter().find(|v| v.name == m.name);
+    let files = |items: &Option<Vec<core::KeyToPath>>| {
+        let items = items.iter().flatten();
+        items.map(|i| (i.key.clone(), i.path.clone())).collect()
+    };
+    let mut config_maps = Vec::new();
+    if let Some(map) = volume.and_then(|v| v.config_map.as_ref()) {
+        config_maps.push((map.name.clone(), files(&map.items)));
+    }
+    let projected = volume.and_then(|v| v.projected.as_ref()?.sources.as_ref());
+    for map in projected
+        .into_iter()
+        .flatten()
+        .filter_map(|s| s.config_map.as_ref())
+    {
+        config_maps.push((map.name.clone(), files(&map.items)));
+    }
+    // What a variable still decides is not known here: then nothing of the volume is.
+    if m.sub_path_expr.is_some() {
+        config_maps.clear();
+    }
+    Mount {
+        path: m.mount_path.clone(),
+        sub_path: m.sub_path.clone().filter(|p| !p.is_empty()),
+        config_maps,
+    }
 }
 
 fn env(e: &core::EnvVar) -> (String, Option<String>) {

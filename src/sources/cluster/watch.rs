@@ -103,6 +103,7 @@ pub async fn watch<K, M>(
     let mut lost_network = false;
     loop {
         let begun = Instant::now();
+        let listed = place.is_none();
         let mut round = Round {
             link: &link,
             selection: &selection,
@@ -123,8 +124,9 @@ pub async fn watch<K, M>(
         };
         lost_network |= matches!(trouble.kind, Kind::Network | Kind::Tls);
         if trouble.kind == Kind::Gone {
-            // The place is forgotten: list again. A list that is refused the same way waits below.
-            if place.take().is_some() {
+            // The place is forgotten: list again. A server that forgets what it has just listed is given time below.
+            place = None;
+            if !listed {
                 continue;
             }
         }

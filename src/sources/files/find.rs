@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::content::{self, Patience, Refused};
 use super::{SourceError, reason};
+use crate::sources::recording::{BUNDLED_LOGS, BUNDLED_MANIFEST, BUNDLED_RECORDING, FAMILY};
 
 /// Where bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +134,24 @@ impl Inputs {
 
 /// Opens a regular file just to see whether it is a log.
 fn look(path: &Path) -> Result<(), Refused> {
-    content::open(File::open(path)?, Patience::Enough).map(drop)
+    let text = content::open(File::open(path)?, Patience::Enough)?;
+    let mut head = Vec::new();
+    text.take(64).read_to_end(&mut head)?;
+    // The lines of many logs stand in it, and would all be one's.
+    if memchr::memmem::find(&head, FAMILY.as_bytes()).is_some() {
+        return Err(Refused::Binary("a recording: open it by itself"));
+    }
+    Ok(())
+}
+
+/// Whether this is what a bundle was unpacked to: all that it says of its logs would be read a second time.
+fn is_bundle(paths: &[PathBuf]) -> bool {
+    let has = |name: &str| {
+        paths
+            .iter()
+            .any(|p| p.file_name().is_some_and(|n| n == name))
+    };
+    has(BUNDLED_MANIFEST) && has(BUNDLED_RECORDING)
 }
 
 #[derive(Default)]
@@ -150,6 +169,13 @@ impl Walk {
             .filter_map(|entry| entry.ok().map(|e| e.path()))
             .collect();
         paths.sort();
+        if is_bundle(&paths) {
+            let folder = paths.first().and_then(|p| p.parent()).map(Path::display);
+            let folder = folder.map(|f| f.to_string()).unwrap_or_default();
+            self.skipped
+                .push(format!("{folder}: a bundle: only its logs are read here, all of it where it is opened by itself"));
+            paths.retain(|p| p.file_name().is_some_and(|n| n == BUNDLED_LOGS));
+        }
         for path in paths {
             let name = path.to_string_lossy().into_owned();
             if path

@@ -492,14 +492,13 @@ fn fold(
             Some(Trouble::Refused(what)) => Some(format!("it looks like {what}")),
             Some(Trouble::Io(e)) => Some(reason(&e)),
         };
-        match &why {
-            Some(why) => totals.notes.push(format!(
-                "{}: read up to line {}: {why}",
-                input.name, stop.lines
-            )),
-            None if bytes == 0 => totals.notes.push(format!("{}: is empty", input.name)),
-            None => {}
-        }
+        let name = &input.name;
+        totals.notes.extend(match &why {
+            Some(why) if stop.lines == 0 => Some(format!("{name}: can't be read: {why}")),
+            Some(why) => Some(format!("{name}: read up to line {}: {why}", stop.lines)),
+            None if bytes == 0 => Some(format!("{name}: is empty")),
+            None => None,
+        });
         stop.troubled = why.is_some();
         if (stop.troubled || !purpose.goes_on(input))
             && sink(Event::Source(SourceEvent::Ended { id, why })).is_break()

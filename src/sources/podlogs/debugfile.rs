@@ -142,6 +142,8 @@ impl Tail {
             let why = match outcome {
                 // Asked again by nobody: a no is a no until the workload is opened anew.
                 ProbeOutcome::Refused { .. } => return,
+                // What lasts is not run without a shell, and none will come.
+                ProbeOutcome::Failed { why } if why.contains("no shell") => return,
                 ProbeOutcome::Failed { why } => why,
                 ProbeOutcome::Answered { code, err, .. } => {
                     format!("tail ended with {code}: {err}")

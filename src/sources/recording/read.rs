@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -59,19 +59,22 @@ impl Loss {
     #[must_use]
     pub fn sentence(&self) -> Option<String> {
         let mut parts = Vec::new();
+        let word = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+        let entries = |n| word(n, "entry", "entries");
         if self.unknown > 0 {
-            parts.push(format!(
-                "{} entries of a newer version skipped",
-                self.unknown
-            ));
+            let (n, entries) = (self.unknown, entries(self.unknown));
+            parts.push(format!("{n} {entries} of a newer version skipped"));
         }
         if self.damaged > 0 {
-            parts.push(format!("{} damaged entries skipped", self.damaged));
+            let (n, entries) = (self.damaged, entries(self.damaged));
+            parts.push(format!("{n} damaged {entries} skipped"));
         }
         if self.lost.events > 0 {
+            let Lost { events, lines } = self.lost;
             parts.push(format!(
-                "{} events with {} log lines were not recorded",
-                self.lost.events, self.lost.lines
+                "{events} {} with {lines} log {} not recorded",
+                word(events, "event", "events"),
+                word(lines, "line", "lines"),
             ));
         }
         if self.torn {
@@ -110,10 +113,20 @@ struct Line<'a> {
     body: &'a RawValue,
 }
 
+/// The file: in the folder that a bundle was unpacked to, the recording that it holds.
+fn file_of(path: &Path) -> PathBuf {
+    let inner = path.join(BUNDLED_RECORDING);
+    if inner.is_file() {
+        inner
+    } else {
+        path.to_owned()
+    }
+}
+
 /// Whether a file is a recording: told by its content.
 #[must_use]
 pub fn is_recording(path: &Path) -> bool {
-    path.is_file() && Reader::open(path).is_ok_and(|_| true)
+    file_of(path).is_file() && Reader::open(path).is_ok_and(|_| true)
         || matches!(Reader::open(path), Err(RecordingError::Schema { .. }))
 }
 
@@ -123,6 +136,7 @@ impl Reader {
     /// # Errors
     /// What can't be read, is something else, or of another version.
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
+        let path = &file_of(path);
         let name = path.display().to_string();
         let fail = |e: &io::Error| RecordingError::Io {
             path: name.clone(),

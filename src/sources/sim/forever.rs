@@ -11,7 +11,7 @@ use crate::model::event::{Errand, Event, WorkloadView};
 use crate::parse::Nanos;
 use crate::sources::gate::Refusal;
 
-/// How long a scenario that is over stays on screen before it begins again: this many times its own length.
+/// How long a scenario that is over goes on before it begins again: this many times its own length.
 const REST: f64 = 4.0;
 
 /// Plays scenarios until nobody listens; `errands` is what the wall asks for.
@@ -34,8 +34,12 @@ pub async fn play_forever(
         let Some(scenario) = scenarios.get(current) else {
             return;
         };
-        let scenario = shifted(scenario, origin, begun.elapsed(), speed);
-        let (waits, length, to) = (choosing, scenario.lasts, tx.clone());
+        let mut scenario = shifted(scenario, origin, begun.elapsed(), speed);
+        let paced = speed > 0.0 && speed.is_finite();
+        if paced {
+            scenario.lasts *= 1.0 + REST;
+        }
+        let (waits, to) = (choosing, tx.clone());
         let lives = async move {
             if waits {
                 return std::future::pending().await;
@@ -43,9 +47,7 @@ pub async fn play_forever(
             // What is asked for is heard here.
             let (_, silence) = mpsc::unbounded_channel();
             play(scenario, speed, to, silence).await;
-            if speed > 0.0 && speed.is_finite() {
-                tokio::time::sleep(Duration::from_secs_f64((length * REST / speed).min(1e9))).await;
-            } else {
+            if !paced {
                 // All of it at once: it is over, and stays so.
                 std::future::pending::<()>().await;
             }

@@ -110,7 +110,14 @@ pub(super) fn play(s: &Scenario, at: Nanos, wanted: Wanted) -> Vec<(Nanos, Event
     let (pens, end, ending) = cast.speak(largest, plan.gpus > 0);
     let mut lines = Vec::new();
     for (pod, pen) in cast.plan.pods.iter().zip(pens) {
-        source(&cast.s, &cast.plan, pod, pen.finish(end), &mut lines);
+        source(
+            &cast.s,
+            &cast.plan,
+            pod,
+            pen.finish(end),
+            Nanos::MAX,
+            &mut lines,
+        );
     }
     for (at, event) in lines {
         match event {

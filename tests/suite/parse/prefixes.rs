@@ -29,14 +29,15 @@ fn prefixes_come_off() {
         said.extend(o.label.map(|l| format!("label {l}")));
         said.extend(o.pid.map(|p| format!("pid {p}")));
         said.extend(o.ip.map(|i| format!("ip {i}")));
+        said.extend(o.relay.map(|p| format!("by {p}")));
         said.extend(o.rank.map(|r| format!("rank {r}")));
         said.extend(o.pod.map(|p| format!("pod {p}")));
         said.extend(o.file.map(|f| format!("file {f}")));
         if o.depth > 0 {
             said.push(format!("depth {}", o.depth));
         }
-        if o.repeated {
-            said.push("repeated".to_owned());
+        if o.repeated > 0 {
+            said.push(format!("repeated {}", o.repeated));
         }
         said.join(" ")
     };
@@ -73,9 +74,14 @@ fn prefixes_come_off() {
         ("[36m(RayWorkerWrapper pid=512)[0m {}", "label RayWorkerWrapper pid 512 depth 1", None),
         ("ESC[36m(RayWorkerWrapper pid=512)ESC[0m {}", "label RayWorkerWrapper pid 512 depth 1", None),
         ("←[36m(RayWorkerWrapper pid=512)←[0m {}", "label RayWorkerWrapper pid 512 depth 1", None),
-        ("(EngineCore_DP0 pid=271) (RayWorkerWrapper pid=512, ip=10.42.1.9) {}", "label RayWorkerWrapper pid 512 ip 10.42.1.9 depth 2", None),
-        ("(ServeReplica:llm:LLMServer:q-4.5 pid=88) (EngineCore pid=120) (RayWorkerProc pid=340, ip=10.42.1.9) (Worker pid=340) {}", "label Worker pid 340 ip 10.42.1.9 depth 4", None),
-        ("(RayWorkerWrapper pid=512) {} [repeated 7x across cluster]", "label RayWorkerWrapper pid 512 depth 1 repeated", None),
+        ("(EngineCore_DP0 pid=271) (RayWorkerWrapper pid=512, ip=10.42.1.9) {}", "label RayWorkerWrapper pid 512 ip 10.42.1.9 by 271 depth 2", None),
+        ("(ServeReplica:llm:LLMServer:q-4.5 pid=88) (EngineCore pid=120) (RayWorkerProc pid=340, ip=10.42.1.9) (Worker pid=340) {}", "label Worker pid 340 ip 10.42.1.9 by 120 depth 4", None),
+        ("(RayWorkerWrapper pid=512) {} [repeated 7x across cluster]", "label RayWorkerWrapper pid 512 depth 1 repeated 7", None),
+        ("(RayWorkerWrapper pid=512) {}\u{1b}[32m [repeated 12x across cluster]\u{1b}[0m", "label RayWorkerWrapper pid 512 depth 1 repeated 12", None),
+        ("(RayWorkerWrapper pid=512) {}←[32m [repeated 3x across cluster]←[0m", "label RayWorkerWrapper pid 512 depth 1 repeated 3", None),
+        ("(RayWorkerWrapper pid=512) {}[32m [repeated 3x across cluster][39m", "label RayWorkerWrapper pid 512 depth 1 repeated 3", None),
+        // What Ray says once, behind the first line that stands for others.
+        ("(RayWorkerWrapper pid=512) {} [repeated 7x across cluster] (Ray deduplicates logs by default. Set RAY_DEDUP_LOGS=0 to disable log deduplication, or see https://docs.ray.io/en/master/ray-observability/user-guides/configure-logging.html#log-deduplication for more options.)", "label RayWorkerWrapper pid 512 depth 1 repeated 7", None),
         ("(raylet, ip=10.42.1.9) {}", "label raylet ip 10.42.1.9 depth 1", None),
         ("(head, rank=0, pid=77) {}", "label head, rank=0 pid 77 depth 1", None),
         ("[rank3]:{}", "rank 3", None),
@@ -86,7 +92,7 @@ fn prefixes_come_off() {
         ("{\"log\":\"{}\\n\",\"stream\":\"stdout\",\"time\":\"2025-01-02T03:04:05Z\"}", "", Some((T * 1_000_000_000, true))),
         ("{\"message\":\"{}\",\"timestamp\":\"2025-01-02T03:04:05Z\",\"labels\":{\"a\":[1,\"}\"]}}", "", Some((T * 1_000_000_000, true))),
         ("vllm-1  | {\"log\":\"\\u001b[36m(Worker pid=1)\\u001b[0m {}\\r\\n\",\"stream\":\"stdout\"}", "label Worker pid 1 depth 1", None),
-        ("[pod/llm-0/vllm] 2025-01-02T03:04:05Z (EngineCore pid=1) (RayWorkerWrapper pid=2) {}", "label RayWorkerWrapper pid 2 pod llm-0/vllm depth 2", Some((T * 1_000_000_000, true))),
+        ("[pod/llm-0/vllm] 2025-01-02T03:04:05Z (EngineCore pid=1) (RayWorkerWrapper pid=2) {}", "label RayWorkerWrapper pid 2 by 1 pod llm-0/vllm depth 2", Some((T * 1_000_000_000, true))),
     ];
     let mut wrong = String::new();
     for (shape, prefix, stamp) in rows {

@@ -93,8 +93,9 @@ pub fn imbalance(view: &View<'_>, out: &mut Vec<Finding>) {
     let rank = |p: &&ProcessView| p.global_rank.is_some() && p.stage.is_some();
     let mut told = view.scene.processes.iter().filter(rank);
     let first = told.next();
-    let serves =
-        |p: &ProcessView| p.alive != Some(false) && (p.stage == Some(Stage::Serving) || p.quiet);
+    let serves = |p: &ProcessView| {
+        p.alive != Some(false) && (p.stage == Some(Stage::Serving) || p.unheard())
+    };
     let dead = view.scene.processes.iter().any(|p| p.alive == Some(false));
     if dead || !first.is_some_and(serves) || !told.all(serves) {
         return;

@@ -139,7 +139,7 @@ pub(super) fn find(view: &View<'_>, out: &mut Vec<Finding>) {
         }
         let silent = || ranks().filter(|(_, p)| p.still.is_some());
         let moves = ranks().any(|(_, p)| {
-            !p.quiet && p.still.is_none() && p.stage.is_some_and(|s| s < Stage::Serving)
+            !p.unheard() && p.still.is_none() && p.stage.is_some_and(|s| s < Stage::Serving)
         });
         let loading = silent().any(|(_, p)| {
             matches!(p.stage, Some(Stage::Download | Stage::Weights))

@@ -96,12 +96,12 @@ fn expected(pods: &[ObjectMeta]) -> Option<u32> {
 }
 
 /// Pods of one owner without a label of its own: what they have in common and no other pod has.
-pub(super) fn of_owner(
+pub(super) fn of_owner<'a>(
     namespace: &str,
     owner: &OwnerReference,
     rule: &str,
     ours: &[ObjectMeta],
-    others: &[ObjectMeta],
+    others: impl IntoIterator<Item = &'a ObjectMeta>,
 ) -> WorkloadView {
     let kind = KINDS
         .iter()
@@ -135,7 +135,10 @@ fn is_own(label: &str) -> bool {
 }
 
 /// The labels that all of `ours` share; `None` where they would select others too.
-fn common(ours: &[ObjectMeta], others: &[ObjectMeta]) -> Option<String> {
+fn common<'a>(
+    ours: &[ObjectMeta],
+    others: impl IntoIterator<Item = &'a ObjectMeta>,
+) -> Option<String> {
     let mut shared = ours.first()?.labels.clone()?;
     shared.retain(|k, _| !is_own(k));
     for meta in ours {
@@ -146,7 +149,7 @@ fn common(ours: &[ObjectMeta], others: &[ObjectMeta]) -> Option<String> {
             .iter()
             .all(|(k, v)| m.labels.as_ref().and_then(|l| l.get(k)) == Some(v))
     };
-    if shared.is_empty() || others.iter().any(matches) {
+    if shared.is_empty() || others.into_iter().any(matches) {
         return None;
     }
     Some(

@@ -23,6 +23,10 @@ const GATHER: Duration = Duration::from_millis(50);
 const LINE: usize = 4 << 20;
 /// A log that gives nothing for so long has been caught up with.
 const QUIET: Duration = Duration::from_millis(500);
+/// A line that is no older than this when the log is opened has been caught up with: as far may clocks differ.
+const YOUNG: Nanos = 30_000_000_000;
+/// Leave to open is given back after so long: clocks may differ by more, and a log that never pauses would keep it.
+const LEAVE: Duration = Duration::from_secs(10);
 /// A log that has ended is read within this time, or not at all.
 const SLOW_PREVIOUS: Duration = Duration::from_secs(30);
 /// The pod watch may lag behind the log by so much.
@@ -98,7 +102,11 @@ impl Follower {
             resume: self.tail.resume(),
             checked: false,
             part,
-            backlog: self.tail.newest().is_none().then(Backlog::new),
+            backlog: Some(Backlog::new(match self.tail.newest() {
+                None => self.shared.head,
+                // What came during a cut is read whole.
+                Some(_) => u64::MAX,
+            })),
             permit,
             buffer: Vec::new(),
             cut: false,
@@ -184,7 +192,10 @@ impl Follower {
             }
             if let Some(b) = &mut r.backlog {
                 b.bytes += n as u64;
-                if b.bytes > self.shared.head {
+                if b.begun.elapsed() >= LEAVE {
+                    r.permit = None;
+                }
+                if b.bytes > b.most {
                     return match self.flush(r).await {
                         Some(end) => end,
                         None => End::TooLong,
@@ -360,22 +371,27 @@ impl Reading {
 /// How much was read of what was there at the opening.
 struct Backlog {
     bytes: u64,
+    /// More than this is not read.
+    most: u64,
     opened: Nanos,
+    begun: Instant,
 }
 
 impl Backlog {
-    fn new() -> Self {
+    fn new(most: u64) -> Self {
         let now = Nanos::try_from(Timestamp::now().as_nanosecond()).unwrap_or(Nanos::MAX);
         Self {
             bytes: 0,
+            most,
             opened: now,
+            begun: Instant::now(),
         }
     }
 
-    /// The newest line is as young as the opening, by clocks that may differ a little.
+    /// The newest line is as young as the opening, by clocks that may differ.
     fn caught_up(&self, text: &[u8]) -> bool {
         let body = text.strip_suffix(b"\n").unwrap_or(text);
         let last = body.rsplit(|b| *b == b'\n').next().unwrap_or_default();
-        stamp(last).is_some_and(|(at, _)| at >= self.opened - 2_000_000_000)
+        stamp(last).is_some_and(|(at, _)| at >= self.opened - YOUNG)
     }
 }
