@@ -3,7 +3,8 @@
 //! `cargo bench` uses 64 MiB; `cargo bench -- --full` the 1 GiB of the budget; `NCCLSCOPE_BENCH_BYTES`
 //! any size. Prints minimum and median over alternating runs, the processor time of each (which other work on
 //! the machine disturbs less than the clock), the peak memory of the program, and what a
-//! full frame of each pane costs at 8, 64 and 1,024 ranks, and what deriving all of it does at 1,024.
+//! full frame of each pane costs at 8, 64 and 1,024 ranks, and what deriving all of it does at 1,024: from nothing,
+//! and after a sample or a line, with all rules and all checks on lines of their own.
 
 #[path = "suite/frames.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -25,10 +26,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ncclscope::model::event::Stamped;
+use ncclscope::model::event::{Event, Stamped};
 use ncclscope::model::{Model, update};
-use ncclscope::rules::checks;
+use ncclscope::rules::kept::Kept;
 use ncclscope::rules::scene::Scene;
+use ncclscope::rules::{checks, findings};
 use ncclscope::sources::sim;
 
 /// What the program must beat: the shape of a connection line, as a person would search it.
@@ -95,29 +97,60 @@ fn judge() {
         return;
     };
     let mut model = Model::default();
-    for (seq, (at, event)) in (1..).zip(sim::events(&scenario)) {
+    let events = sim::events(&scenario);
+    for (seq, (at, event)) in (1..).zip(&events) {
+        let (at, event) = (*at, event.clone());
         update(&mut model, Stamped { seq, at, event });
     }
-    let mut derive = Vec::new();
-    let mut check = Vec::new();
-    for _ in 0..FRAMES {
-        let start = Instant::now();
-        let scene = Scene::of(&model);
-        derive.push(start.elapsed());
-        let start = Instant::now();
-        let checks = checks::run(&scene, &model);
-        check.push(start.elapsed());
-        drop(checks);
+    // What comes while a job serves: a sample here, a line there.
+    let last = |wanted: fn(&Event) -> bool| {
+        let all = events.iter().rev().map(|(_, event)| event);
+        all.filter(move |event| wanted(event)).take(8).cloned()
+    };
+    let samples = last(|event| matches!(event, Event::Sample(_)));
+    let lines = last(|event| matches!(event, Event::Log(_)));
+    let news: Vec<Event> = samples.zip(lines).flat_map(|(a, b)| [a, b]).collect();
+    let mut kept = Kept::default();
+    let mut scene = Scene::again(&model, &mut kept);
+    let [mut anew, mut again, mut rules, mut checklist] = [const { Vec::new() }; 4];
+    for (_, event) in (0..FRAMES).zip(news.iter().cycle()) {
+        time(&mut anew, || Scene::of(&model));
+        let (seq, at) = (0, model.now + 1_000_000_000);
+        update(
+            &mut model,
+            Stamped {
+                seq,
+                at,
+                event: event.clone(),
+            },
+        );
+        // The last one is thrown away where the screen does it, too.
+        time(&mut again, || scene = Scene::again(&model, &mut kept));
+        time(&mut rules, || findings::run(&mut scene, &model, &mut kept));
+        time(&mut checklist, || checks::run(&scene, &model));
     }
-    derive.sort_unstable();
-    check.sort_unstable();
-    println!(
-        "{} ranks: all rules and checks in {:.1} ms (best {:.1}), checks alone {:.1} ms",
-        scenario.world(),
-        derive[derive.len() / 2].as_secs_f64() * 1e3,
-        derive[0].as_secs_f64() * 1e3,
-        check[check.len() / 2].as_secs_f64() * 1e3,
-    );
+    println!("{} ranks, medians of {FRAMES}:", scenario.world());
+    for (what, times) in [
+        ("everything derived from nothing", &mut anew),
+        ("everything after a sample or a line", &mut again),
+        ("of which all rules", &mut rules),
+        ("of which all checks", &mut checklist),
+    ] {
+        times.sort_unstable();
+        let ms = |i: usize| times.get(i).map_or(0.0, |t| t.as_secs_f64() * 1e3);
+        println!(
+            "  {what:<36} {:.1} ms (best {:.1})",
+            ms(times.len() / 2),
+            ms(0)
+        );
+    }
+}
+
+fn time<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) {
+    let start = Instant::now();
+    let made = work();
+    times.push(start.elapsed());
+    drop(made);
 }
 
 /// The generated log; made once per size.

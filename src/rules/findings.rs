@@ -17,7 +17,8 @@ mod vllm;
 use std::collections::BTreeMap;
 
 use super::comms::Joined;
-use super::probes::{ByPod, Members, by_pod};
+use super::kept::Kept;
+use super::probes::{ByPod, Members, by_pod, informed};
 use super::scene::{Class, Communicator, Evidence, Finding, LineRef, Scene, Severity};
 use crate::model::Model;
 use crate::parse::At;
@@ -247,6 +248,14 @@ pub fn find(
     let worst = worst(&found);
     found.sort_by(|a, b| rank(a, &worst).cmp(&rank(b, &worst)));
     scene.findings = found;
+}
+
+/// Runs every rule over a scene that is derived already, as [`super::checks::run`] does the checks.
+pub fn run(scene: &mut Scene, model: &Model, kept: &mut Kept) {
+    let members = informed(&model.pods, &model.probes);
+    let joined = kept.joined(model);
+    let links = kept.links(&scene.processes, model, &joined, scene.layout.sizes);
+    find(scene, model, &joined, &links.order, &members);
 }
 
 /// Keys name one finding each: those that share a subject are numbered.

@@ -15,17 +15,24 @@ pub(super) fn files(look: &Look<'_>) -> Seen {
         return seen;
     }
     let mut tally = Tally::default();
-    for g in &asked.got {
-        for p in modelfiles::problems(g.answer) {
+    // Pods of one volume tell of the same files, hundreds of them: what is alike is judged once.
+    let first = asked.got.first().map(|g| g.answer);
+    let alike: Vec<bool> = asked.got.iter().map(|g| Some(g.answer) == first).collect();
+    let usual = first.map(modelfiles::problems).unwrap_or_default();
+    for (g, alike) in asked.got.iter().zip(&alike) {
+        let own = (!alike).then(|| modelfiles::problems(g.answer));
+        for p in own.as_ref().unwrap_or(&usual) {
+            let text = p.text.as_str();
             match p.weight {
-                Weight::Broken => tally.fail(&g.pod(), p.text),
-                Weight::Doubtful => tally.warn(&g.pod(), p.text),
-                Weight::Note => tally.say(&g.pod(), p.text),
+                Weight::Broken => tally.fail(&g.pod(), text),
+                Weight::Doubtful => tally.warn(&g.pod(), text),
+                Weight::Note => tally.say(&g.pod(), text),
             }
         }
     }
-    if let [first, rest @ ..] = asked.got.as_slice() {
-        for other in rest {
+    if let [first, ..] = asked.got.as_slice() {
+        let others = asked.got.iter().zip(&alike).filter(|(_, alike)| !**alike);
+        for (other, _) in others {
             if first.answer.files == other.answer.files {
                 continue;
             }

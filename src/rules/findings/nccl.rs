@@ -211,11 +211,11 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     system::completion(view, notices, out);
     watchdog::watchdog(view, notices, out);
     let elsewhere = paths::Elsewhere::default();
-    for c in &view.scene.communicators {
+    for (at, c) in view.scene.communicators.iter().enumerate() {
         paths::without_gdr(view, &elsewhere, c, out);
         paths::shm_despite_p2p(view, &elsewhere, c, notices, out);
         paths::interfaces(view, c, out);
-        stuck::behind(view, c, out);
+        stuck::behind(view, at, c, out);
         stuck::stuck_init(view, c, out);
     }
     debug::debug(view, out);

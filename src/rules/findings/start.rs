@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{View, by_lines, first_lines, ranges};
+use crate::model::edges::Quote;
+use crate::model::event::SourceId;
 use crate::parse::fact::WarnKind;
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, LineRef, Severity};
@@ -82,17 +84,15 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
         else {
             continue;
         };
-        let mut by_version: BTreeMap<String, Vec<(u32, LineRef)>> = BTreeMap::new();
+        // Every rank of every communicator is asked: nothing is copied before versions differ.
+        let mut by_version: BTreeMap<&str, Vec<(u32, SourceId, &Quote)>> = BTreeMap::new();
         let mut warned: Vec<LineRef> = Vec::new();
         for (rank, (u, r)) in &group.members {
             for (_, p, rec) in view.joined.tellings(procs, *u, *r) {
                 if let Some(v) = &rec.version
                     && let Some((_, q)) = p.versions.iter().find(|(have, _)| have == v)
                 {
-                    by_version
-                        .entry(v.clone())
-                        .or_default()
-                        .push((*rank, line_ref(p.source, q)));
+                    by_version.entry(v).or_default().push((*rank, p.source, q));
                 }
                 for w in p
                     .warnings
@@ -114,10 +114,11 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
         }
         let mut lines = first_lines(warned);
         // The fewest first: they are the odd ones out.
-        let mut sides: Vec<(&String, &Vec<(u32, LineRef)>)> = by_version.iter().collect();
-        sides.sort_by_key(|(v, l)| (l.len(), (*v).clone()));
+        let mut sides: Vec<(&str, &Vec<(u32, SourceId, &Quote)>)> =
+            by_version.iter().map(|(v, l)| (*v, l)).collect();
+        sides.sort_by_key(|(v, l)| (l.len(), *v));
         for (_, list) in &sides {
-            lines.extend(list.first().map(|(_, l)| l.clone()));
+            lines.extend(list.first().map(|(_, s, q)| line_ref(*s, q)));
         }
         let Some(mut f) = by_lines(
             "nccl.version-mismatch",
@@ -132,13 +133,13 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
         let told: Vec<String> = sides
             .iter()
             .map(|(v, l)| {
-                let mut ranks: Vec<u32> = l.iter().map(|(r, _)| *r).collect();
+                let mut ranks: Vec<u32> = l.iter().map(|(r, ..)| *r).collect();
                 ranks.dedup();
                 format!("{v} on {}", view.called(c, &ranks))
             })
             .collect();
         if let Some((_, odd)) = sides.first().filter(|_| sides.len() > 1) {
-            f.ranks = odd.iter().map(|(r, _)| *r).collect();
+            f.ranks = odd.iter().map(|(r, ..)| *r).collect();
             f.ranks.dedup();
             // Their hosts, too: every communicator that they are in tells of the same image.
             let odd = c.ranks.iter().filter(|m| f.ranks.contains(&m.rank));

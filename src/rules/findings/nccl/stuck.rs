@@ -14,15 +14,7 @@ const BUFFERED: u64 = 4096 / 120;
 const STILL: i64 = 30;
 
 /// Ranks whose collectives are behind those of the others.
-pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) {
-    let Some(at) = view
-        .scene
-        .communicators
-        .iter()
-        .position(|x| std::ptr::eq(&**x, c))
-    else {
-        return;
-    };
+pub(super) fn behind(view: &View<'_>, at: usize, c: &Communicator, out: &mut Vec<Finding>) {
     let Some(group) = view
         .order
         .get(at)
@@ -31,6 +23,14 @@ pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) 
         return;
     };
     if c.state >= CommState::Destroyed || group.members.len() < 2 {
+        return;
+    }
+    // Most logs tell of no call at all.
+    let called = |(u, r): &(u32, u32)| {
+        let mut tellings = view.joined.tellings(&view.model.procs, *u, *r);
+        tellings.any(|(_, _, rec)| rec.calls.iter().next().is_some())
+    };
+    if !group.members.values().any(called) {
         return;
     }
     // Lines are what counts: `opCount` stands still on a single node from 2.27.3. A log whose start is gone

@@ -12,12 +12,8 @@ use crate::rules::scene::{Class, Evidence, Finding, Severity, Stage};
 pub fn model_files(view: &View<'_>, m: &Member<'_>, out: &mut Vec<Finding>) {
     let pod = &m.pod.name;
     // What serves has loaded: whatever the listing lacks was no obstacle.
-    let serves = view
-        .scene
-        .processes
-        .iter()
-        .any(|p| p.pod.as_ref() == Some(pod) && p.stage == Some(Stage::Serving));
-    if serves {
+    let here = view.by_pod.get(pod.as_str()).into_iter().flatten();
+    if here.into_iter().any(|p| p.stage == Some(Stage::Serving)) {
         return;
     }
     let mut problems = Vec::new();
