@@ -31,6 +31,8 @@ use crate::parse::Nanos;
 pub struct Model {
     /// Raised by every change that can alter the scene.
     pub rev: u64,
+    /// Raised where what was seen is forgotten: what counts from there on counts anew.
+    pub epoch: u64,
     /// Newest time that entered with an event; 0 when events carry none (files).
     pub now: Nanos,
     /// What this run is about.
@@ -86,6 +88,7 @@ impl Model {
         let old = std::mem::take(self);
         *self = Self {
             rev: old.rev,
+            epoch: old.epoch + 1,
             now: old.now,
             session: old.session,
             limits: old.limits,
@@ -103,6 +106,7 @@ impl Model {
         let old = std::mem::take(self);
         *self = Self {
             rev: old.rev,
+            epoch: old.epoch + 1,
             session: old.session,
             limits: old.limits,
             logs: old.logs.map(|_| logs::Logs::default()),

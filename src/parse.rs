@@ -17,6 +17,7 @@ pub mod often;
 pub mod perf;
 pub mod probe;
 pub mod prom;
+pub mod quiet;
 pub mod serving;
 mod stamp;
 mod text;
@@ -128,6 +129,9 @@ pub struct Block {
     pub forms: Vec<fact::Channel>,
     /// Which of them are vLLM's: a log full of calls has few.
     pub said: Vec<u32>,
+    /// From where to where lines stand that no name of a secret is in, in line order: those that a [`Parser`]
+    /// knows by their shape. Neighbours are one.
+    pub silent: Vec<(u32, u32)>,
     /// First stamp in the block.
     pub first_at: Option<At>,
     /// Last stamp in the block.

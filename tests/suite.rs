@@ -8,6 +8,8 @@
     reason = "what fails in a helper of tests fails the test"
 )]
 
+#[path = "suite/again.rs"]
+mod again;
 #[path = "suite/architecture.rs"]
 mod architecture;
 #[path = "suite/bundle.rs"]

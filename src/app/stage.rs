@@ -20,6 +20,7 @@ use crate::panes;
 use crate::panes::export::Format;
 use crate::parse::{At, Nanos};
 use crate::report::redact::Redactor;
+use crate::rules::kept::Kept;
 use crate::rules::scene::Scene;
 use crate::theme::Theme;
 
@@ -90,6 +91,7 @@ pub struct RealStage {
     theme: Theme,
     themes: Themes,
     scene: Scene,
+    kept: Kept,
     /// Revision of the model that the scene was derived from.
     rev: Option<u64>,
     /// What deriving it took.
@@ -127,6 +129,7 @@ impl RealStage {
             theme,
             themes,
             scene: Scene::default(),
+            kept: Kept::default(),
             rev: None,
             cost: Duration::ZERO,
             doors,
@@ -143,7 +146,7 @@ impl RealStage {
     fn derive(&mut self, model: &Model) {
         if self.rev != Some(model.rev) {
             let start = Instant::now();
-            self.scene = Scene::of(model);
+            self.scene = Scene::again(model, &mut self.kept);
             self.rev = Some(model.rev);
             self.cost = start.elapsed();
         }

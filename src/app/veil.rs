@@ -13,9 +13,9 @@ pub fn hear(event: &Event, redactor: &mut Redactor) {
     match event {
         Event::At(_, event) => hear(event, redactor),
         Event::Log(log) => {
-            // Connections and calls come by the million, and are nothing else.
-            let often = log.block.often.iter();
-            let silent = often.map(|line| (line.start as usize, line.end as usize));
+            // Most lines come by the million, and the parser knows their words.
+            let silent = log.block.silent.iter();
+            let silent = silent.map(|(start, end)| (*start as usize, *end as usize));
             redactor.hear_but(log.source.0, &log.block.text, silent);
         }
         Event::Test(TestEvent::Log { source, block }) => {

@@ -4,6 +4,7 @@
 //! communicator (nccl-logs.md 4.7). Which one is known at once inside an open init window, and is worked
 //! out by the rules otherwise, when all of the process's communicators are known.
 
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
@@ -191,10 +192,17 @@ impl Hasher for Quick {
 pub type QuickMap<K, V> = IndexMap<K, V, BuildHasherDefault<Quick>>;
 
 /// A [`QuickMap`] that looks first where it found something last: lines of one kind come in rows.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Recent<K, V> {
     map: QuickMap<K, V>,
     last: usize,
+}
+
+/// Where it looks first is no part of what it holds.
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Recent<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.map.fmt(f)
+    }
 }
 
 impl<K, V> Default for Recent<K, V> {
@@ -399,10 +407,9 @@ impl Run {
         }
     }
 
-    /// What the rules attribute the run by, when it holds nothing but connections: two runs with the same
-    /// answer get the same communicator, so that one of them is enough.
-    #[must_use]
-    pub fn sort(&self) -> Option<RunSort> {
+    /// What the rules attribute the run by, when it holds nothing but connections, written to `sort`: two runs with
+    /// the same answer get the same communicator, so that one of them is enough. Says whether there is an answer.
+    pub(super) fn sort(&self, sort: &mut RunSort) -> bool {
         let plain = self.rings.is_empty()
             && self.trees.is_empty()
             && self.neighbours.is_empty()
@@ -410,26 +417,44 @@ impl Run {
             && self.counts.is_none()
             && self.chunk.is_none()
             && !self.tuned;
-        let mut edges: Vec<EdgeKey> = self.edges.keys().copied().collect();
-        edges.sort_unstable();
-        (plain && self.comm.is_none() && !edges.is_empty()).then_some(RunSort {
-            tid: self.tid,
-            known: self.known,
-            hint: self.hint,
-            edges,
-        })
+        if !plain || self.comm.is_some() || self.edges.is_empty() {
+            return false;
+        }
+        (sort.tid, sort.known, sort.hint) = (self.tid, self.known, self.hint);
+        sort.edges.clear();
+        sort.edges.extend(self.edges.keys());
+        sort.edges.sort_unstable();
+        true
     }
 
     /// Takes over the lines of a later run of the same sort.
-    pub fn absorb(&mut self, later: Run) {
-        for (key, lines) in later.edges {
-            if let Some(mine) = self.edges.get_mut(&key) {
+    pub(super) fn absorb(&mut self, later: &Run) {
+        for (key, lines) in &later.edges {
+            if let Some(mine) = self.edges.get_mut(key) {
                 lines
                     .channels
                     .iter()
                     .for_each(|channel| mine.channels.insert(channel));
                 mine.last = lines.last;
             }
+        }
+    }
+
+    /// An empty one with the memory of this one.
+    pub(super) fn emptied(mut self) -> Self {
+        self.edges.clear();
+        Self {
+            edges: self.edges,
+            ..Self::default()
+        }
+    }
+
+    /// A line that is like the one that brought the edge `at`, but for its channel.
+    pub(super) fn again(&mut self, at: usize, channel: u16, line: u64) {
+        if let Some((_, lines)) = self.edges.get_index_mut(at) {
+            lines.channels.insert(channel);
+            lines.last = line;
+            self.latest = at;
         }
     }
 
@@ -444,8 +469,8 @@ impl Run {
 }
 
 /// See [`Run::sort`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunSort {
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RunSort {
     tid: u64,
     known: u32,
     hint: Option<u32>,

@@ -63,7 +63,26 @@ pub struct CommRec {
     /// Version of the library that printed it.
     pub version: Option<String>,
     /// Calls by operation: how many lines, last opCount.
-    pub calls: BTreeMap<CollOp, (u64, u64)>,
+    pub calls: Calls,
+}
+
+/// Calls of each operation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Calls([(u64, u64); CollOp::ALL.len()]);
+
+impl Calls {
+    /// Counts a line and remembers its `opCount`.
+    pub fn count(&mut self, op: CollOp, op_count: u64) {
+        if let Some((lines, last)) = self.0.get_mut(op as usize) {
+            (*lines, *last) = (*lines + 1, op_count);
+        }
+    }
+
+    /// Operations that were called: how many lines, last `opCount`.
+    pub fn iter(&self) -> impl Iterator<Item = (CollOp, (u64, u64))> {
+        let all = CollOp::ALL.into_iter().zip(self.0);
+        all.filter(|(_, (lines, _))| *lines > 0)
+    }
 }
 
 /// Parentage inside one process.
@@ -175,6 +194,9 @@ pub struct Process {
     pub nvls: Option<bool>,
     /// Lines about collective calls, those of unknown communicators included: how many, the first.
     pub call_lines: Option<(u64, Quote)>,
+    /// Raised by every line that may change what the process proves of its communicators and their connections:
+    /// not by the calls of collectives that come by the million.
+    pub rev: u64,
     /// A connect that is retried: last seen.
     pub retrying: Option<(Option<String>, String, Quote)>,
     by_ptr: Recent<u64, u32>,
@@ -186,6 +208,14 @@ pub struct Process {
     last_coll: Option<u32>,
     splits: BTreeMap<u32, u32>,
     last_fact_version: bool,
+    /// Raised by all that may give the next line of a connection to another run than the last one.
+    turn: u64,
+    /// The memory of a run that another one took over.
+    spare: Option<Run>,
+    /// That of the sort of a run.
+    sorting: RunSort,
+    /// Edges of runs whose first line has no text yet: it gets one when its block is read, if the run is still there.
+    untold: Vec<(u32, u32, Spot)>,
 }
 
 /// All processes.
@@ -217,6 +247,7 @@ impl Procs {
             names,
             procs: vec![None; block.heads.len()],
             edges: block.forms.iter().map(EdgeKey::of).collect(),
+            again: vec![None; block.forms.len()],
         };
         let mut often = block.often.iter().peekable();
         for rec in &block.recs {
@@ -229,6 +260,9 @@ impl Procs {
         }
         for line in often {
             self.often(source, block, line, &mut known);
+        }
+        for process in &mut self.list {
+            process.quote(block);
         }
     }
 
@@ -246,8 +280,12 @@ impl Procs {
             tid: voice.tid,
             dev: voice.dev,
         };
-        let Some(proc) = self.proc(source, block, voice.head, &spot, known) else {
-            return;
+        let proc = match known.procs.get(voice.head as usize) {
+            Some(Some(proc)) => *proc,
+            _ => match self.proc(source, block, voice.head, &spot, known) {
+                Some(proc) => proc,
+                None => return,
+            },
         };
         let Some(process) = self.list.get_mut(proc as usize) else {
             return;
@@ -256,8 +294,20 @@ impl Procs {
         match line.what {
             Usual::Channel { form, channel } => {
                 let form = form as usize;
+                let number = block.first_line + u64::from(line.line);
+                let again = known.again.get_mut(form);
+                if let Some(Some(again)) = &again
+                    && (again.proc, again.tid) == (proc, spot.tid)
+                    && process.again(again, channel, number)
+                {
+                    return;
+                }
                 if let (Some(c), Some(key)) = (block.forms.get(form), known.edges.get(form)) {
-                    process.channel(block, &spot, (c, *key, channel));
+                    let found = process.channel(block, &spot, (c, *key, channel));
+                    if let (Some(slot), Some(mut found)) = (again, found) {
+                        found.proc = proc;
+                        *slot = Some(found);
+                    }
                 }
             }
             Usual::Call { op, op_count, comm } => process.call(block, &spot, (op, op_count, comm)),
@@ -394,6 +444,22 @@ struct Known {
     procs: Vec<Option<ProcIx>>,
     /// Keys of the connections that come by the million.
     edges: Vec<EdgeKey>,
+    /// Where their last line went.
+    again: Vec<Option<Again>>,
+}
+
+/// Where a line of a connection went, and when the next one of the same thread goes there, too.
+#[derive(Debug, Clone, Copy)]
+struct Again {
+    proc: ProcIx,
+    tid: u64,
+    /// [`Process::turn`] at that time.
+    turn: u64,
+    /// The record last called, if it was found by that: then the next call of it leads there again.
+    after: Option<Option<u32>>,
+    run: u32,
+    /// Index of the edge.
+    edge: usize,
 }
 
 /// Where a line stands in its block and who said it.

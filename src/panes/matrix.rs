@@ -5,6 +5,8 @@ mod detail;
 mod grid;
 mod words;
 
+use std::sync::Arc;
+
 use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
@@ -106,7 +108,8 @@ pub fn ranks_of(scene: &Scene) -> u32 {
 /// The matrix that is open.
 fn open<'a>(view: &View<'a>) -> Option<&'a Matrix> {
     let all = &view.scene.matrices;
-    all.get(view.screen.matrix.tab.min(all.len().saturating_sub(1)))
+    let at = view.screen.matrix.tab.min(all.len().saturating_sub(1));
+    all.get(at).map(|m| &**m)
 }
 
 /// Whether there is something to draw: ranks, and a communicator among them or a line that may be one's.
@@ -285,7 +288,7 @@ fn tabs(view: &View<'_>, grid: &Grid<'_>, area: Rect, pen: &mut Pen<'_>) {
         return;
     }
     // Start at the open one's neighbourhood when they don't all fit.
-    let width = |m: &Matrix| parts::columns(&m.label) + 2;
+    let width = |m: &Arc<Matrix>| parts::columns(&m.label) + 2;
     let room = end.saturating_sub(x + 6);
     let mut skip = 0;
     while skip < here && all.iter().take(here + 2).skip(skip).map(width).sum::<u16>() > room {

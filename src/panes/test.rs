@@ -306,7 +306,7 @@ fn matrices(view: &View<'_>, test: &TestView, area: Rect, pen: &mut Pen<'_>) {
     let workload = view.scene.matrices.first();
     let workload = workload.filter(|m| !m.slots.is_empty());
     let both: Vec<(&str, &Matrix)> = workload
-        .map(|m| ("WORKLOAD", m))
+        .map(|m| ("WORKLOAD", &**m))
         .into_iter()
         .chain(test.matrix().map(|m| ("TEST", m)))
         .collect();

@@ -247,6 +247,21 @@ pub(super) fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
     }
 }
 
+/// The first place of a byte that is not far, looked for in words: what prepares a wider search takes longer.
+#[inline]
+pub(super) fn near(byte: u8, s: &[u8]) -> Option<usize> {
+    let (words, tail) = s.as_chunks::<8>();
+    let whole = words.iter().zip(0_usize..).find_map(|(word, n)| {
+        let x = u64::from_le_bytes(*word) ^ (ONES * u64::from(byte));
+        let hits = x.wrapping_sub(ONES) & !x & (ONES * 0x80);
+        (hits != 0).then(|| n * 8 + (hits.trailing_zeros() / 8) as usize)
+    });
+    whole.or_else(|| {
+        let at = tail.iter().position(|b| *b == byte)?;
+        Some(s.len() - tail.len() + at)
+    })
+}
+
 /// Bytes as text; what is not UTF-8 is replaced.
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

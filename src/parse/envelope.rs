@@ -1,6 +1,6 @@
 //! The prefixes that kubelets, viewers, launchers, vLLM and Ray put in front of a line (nccl-logs.md 1.4).
 
-use super::bytes::{Cur, hash, text};
+use super::bytes::{Cur, hash, near, text};
 use super::fact::At;
 use super::stamp::{self, Clock};
 use super::{Outer, head};
@@ -553,7 +553,13 @@ pub(super) fn process_and_rest(s: &[u8]) -> Option<(&[u8], &[u8])> {
     if s.first() != Some(&b'(') || may_repeat(s) {
         return None;
     }
-    let end = memchr::memchr(b')', s.get(..REACH.min(s.len()))?)? + 2;
+    process_prefix(s)
+}
+
+/// The same where the end of the line is not known yet: what follows the prefix is the rest of the text.
+#[inline]
+pub(super) fn process_prefix(s: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = near(b')', s.get(..REACH.min(s.len()))?)? + 2;
     s.split_at_checked(end)
         .filter(|(prefix, _)| prefix.ends_with(b" "))
 }

@@ -571,6 +571,25 @@ pub enum CollOp {
     WaitSignal,
 }
 
+impl CollOp {
+    /// All of them, in their order.
+    pub const ALL: [Self; 13] = [
+        Self::AllReduce,
+        Self::Broadcast,
+        Self::Reduce,
+        Self::AllGather,
+        Self::ReduceScatter,
+        Self::Send,
+        Self::Recv,
+        Self::AlltoAll,
+        Self::Gather,
+        Self::Scatter,
+        Self::PutSignal,
+        Self::Signal,
+        Self::WaitSignal,
+    ];
+}
+
 /// What a warning is about; the table of `reference/nccl-logs.md` section 7.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

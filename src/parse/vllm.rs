@@ -61,14 +61,29 @@ pub(in crate::parse) struct Hit<'a> {
     /// What follows the anchor.
     after: &'a [u8],
     /// The header, if it has one.
-    head: Option<&'a Header<'a>>,
+    head: Front<'a>,
     /// Outer prefixes.
     outer: &'a Outer,
     /// Words of the last bar of such a line, if one is remembered.
     words: Option<&'a Arc<str>>,
 }
 
+/// A header, read or not.
+#[derive(Debug, Clone, Copy)]
+enum Front<'a> {
+    Read(Option<&'a Header<'a>>),
+    /// That of this line; an empty one has none. Few ask for it.
+    Of(&'a [u8]),
+}
+
 impl<'a> Hit<'a> {
+    fn head(&self) -> Option<Header<'a>> {
+        match self.head {
+            Front::Read(head) => head.copied(),
+            Front::Of(line) => header(line),
+        }
+    }
+
     fn cur(&self) -> scan::Cur<'a> {
         scan::Cur::new(self.after)
     }
@@ -158,7 +173,7 @@ fn said(body: &[u8], head: Option<&Header<'_>>, outer: &Outer) -> Option<VllmFac
             msg: body,
             at: m.start(),
             after: body.get(m.end()..).unwrap_or_default(),
-            head,
+            head: Front::Read(head),
             outer,
             words: None,
         };

@@ -18,8 +18,8 @@ use super::fact::{At, Fact, Level};
 use super::head::{self, Tail};
 use super::stamp::{self, Clock};
 use super::vllm::{Memo, Shape};
-use express::Face;
-use usual::Tolds;
+use express::{Face, Prefixed};
+use usual::{Aheads, Tolds};
 
 use super::{Block, HeadIx, Outer, OuterIx, Rec, Voice, json, nccl, vllm};
 
@@ -75,13 +75,18 @@ pub(super) struct Walk<'t> {
     partial: [Option<Partial>; 2],
     scratch: Vec<u8>,
     /// Process prefixes by their bytes.
-    prefixes: Vec<(Box<[u8]>, OuterIx)>,
+    prefixes: Vec<Option<(Box<[u8]>, Prefixed)>>,
     /// Heads by their bytes.
     faces: Vec<Face>,
+    /// Their lengths.
+    lengths: [u16; express::LENGTHS],
     /// Connections by their bytes.
     forms: Tolds<u32, 1024>,
     /// Communicators called, by the bytes at the end of the line.
     calls: Tolds<u64, 512>,
+    /// Both once more, by their first words.
+    next_forms: Aheads<u32, 1024, 0>,
+    next_calls: Aheads<u64, 512, 24>,
     /// Messages that come again word for word, by their bytes: index of what was read.
     plain: Tolds<u32, 256>,
     /// Voices by what they are.
@@ -101,6 +106,14 @@ impl<'t> Walk<'t> {
         }
     }
 
+    /// Counts a line of vLLM's once: carriage returns may cut it in pieces.
+    #[inline]
+    fn count_vllm(&mut self, line: u32) {
+        if self.vllm_line.replace(line) != Some(line) {
+            self.out.vllm_lines += 1;
+        }
+    }
+
     /// Walks over `text`; the lists of `used`, an earlier block, are emptied and filled anew.
     pub(super) fn new(text: &'t [u8], used: Block, memo: Option<&'t mut Memo>) -> Self {
         let Block {
@@ -111,6 +124,7 @@ impl<'t> Walk<'t> {
             mut often,
             mut voices,
             mut forms,
+            mut silent,
             ..
         } = used;
         heads.clear();
@@ -121,6 +135,7 @@ impl<'t> Walk<'t> {
         often.clear();
         voices.clear();
         forms.clear();
+        silent.clear();
         Self {
             text,
             memo,
@@ -132,6 +147,7 @@ impl<'t> Walk<'t> {
                 often,
                 voices,
                 forms,
+                silent,
                 ..Block::default()
             },
             clock: Clock::default(),
@@ -145,8 +161,11 @@ impl<'t> Walk<'t> {
             scratch: Vec::new(),
             prefixes: Vec::new(),
             faces: Vec::new(),
+            lengths: [0; express::LENGTHS],
             forms: Tolds::default(),
             calls: Tolds::default(),
+            next_forms: Aheads::default(),
+            next_calls: Aheads::default(),
             plain: Tolds::default(),
             voices: Vec::new(),
             exact: false,
@@ -160,6 +179,11 @@ impl<'t> Walk<'t> {
         let text = self.text;
         let (mut start, mut line) = (0, 0_u32);
         while let Some(rest) = text.get(start..).filter(|rest| !rest.is_empty()) {
+            if let Some(end) = self.express(start, line) {
+                line = line.saturating_add(1);
+                start = end + 1;
+                continue;
+            }
             let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let bytes = rest.get(..len).unwrap_or_default();
             let base = u32::try_from(start).ok();
@@ -171,9 +195,7 @@ impl<'t> Walk<'t> {
                 at: None,
                 depth: 0,
             };
-            if !self.express(bytes, place) {
-                self.closely(bytes, place);
-            }
+            self.closely(bytes, place);
             line = line.saturating_add(1);
             start += len + 1;
         }
@@ -496,9 +518,8 @@ impl<'t> Walk<'t> {
             });
         }
         let theirs = ours || header.is_some() || fact.is_some();
-        // Carriage returns cut a line in pieces; it still is one line.
-        if theirs && self.vllm_line.replace(place.line) != Some(place.line) {
-            self.out.vllm_lines += 1;
+        if theirs {
+            self.count_vllm(place.line);
         }
         let Some(fact) = fact else { return };
         self.out.recs.push(Rec {

@@ -10,6 +10,7 @@ mod style;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use super::redact::Redactor;
 use super::text::{count, remark};
@@ -492,7 +493,7 @@ impl Page<'_> {
             "Communicators",
             &self.scene.communicators.len().to_string(),
         );
-        let row = |c: &Communicator| {
+        let row = |c: &Arc<Communicator>| {
             vec![
                 c.group.clone().unwrap_or_default(),
                 c.key.clone(),

@@ -1,64 +1,50 @@
 //! `Scene::of`: the whole picture from a model, in one pass over what is known.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::comms::{Joined, Unit, line_ref};
-use super::edges::{Wiring, wire};
+use super::comms::{Joined, line_ref};
+use super::kept::Kept;
 use super::layout::Sizes;
 use super::probes::{Members, main_container};
-use super::scene::{
-    CommState, Communicator, Member, NcclStep, ProcessView, Scene, SourceView, Workload,
-};
-use super::{findings, matrix, rating, verdict};
+use super::scene::{NcclStep, ProcessView, Scene, SourceView, Workload};
+use super::{findings, verdict};
 use crate::model::Model;
 use crate::model::event::{Feed, PodView, SourceId};
 use crate::model::procs::{Process, Procs};
 use crate::model::sources::{Flow, Source};
 use crate::parse::At;
 
-/// Unseen ranks listed at most.
-const UNSEEN_LISTED: usize = 4096;
-
 impl Scene {
     /// Derives everything from the model. Pure: the same model gives the same scene.
     #[must_use]
     pub fn of(model: &Model) -> Self {
+        Self::again(model, &mut Kept::default())
+    }
+
+    /// The same, with what was kept of the last time it was derived from this model.
+    #[must_use]
+    pub fn again(model: &Model, kept: &mut Kept) -> Self {
         let mut scene = Self {
             now: now(model),
             sources: sources(model),
             ..Self::default()
         };
-        let name = |id: SourceId| {
-            model
-                .sources
-                .get(id)
-                .map_or_else(String::new, |s| s.info.name.clone())
-        };
-        let joined = Joined::of(&model.procs, &model.speakers, &name);
-        let (wirings, open) = wire(&model.procs, &joined);
+        let joined = kept.joined(model);
         scene.processes = (0..joined.units.len())
             .map(|u| process(model, &joined, u))
             .collect();
-        scene.unattributed = open;
-        let order = communicators(&mut scene, model, &joined, &wirings);
-        for u in &mut scene.unattributed {
-            u.candidates.sort();
-        }
-        scene.unattributed.sort_by(|a, b| {
-            (a.source, a.from, a.to, &a.transport, a.sample.number).cmp(&(
-                b.source,
-                b.from,
-                b.to,
-                &b.transport,
-                b.sample.number,
-            ))
-        });
         let members = super::probes::informed(&model.pods, &model.probes);
         let sizes = super::startup::sizes(model, &members);
         super::startup::finish(&mut scene, model, &joined.units);
         super::crowd::count(&mut scene, model, &joined.units, sizes);
-        super::layout::name(&mut scene, sizes);
-        rating::rate(&mut scene);
+        if let Some(sizes) = sizes {
+            super::layout::places(&mut scene.processes, sizes);
+        }
+        let links = kept.links(&scene.processes, model, &joined, sizes);
+        scene.communicators = links.communicators;
+        scene.unattributed = links.unattributed;
+        scene.groups = links.groups;
         super::gpus::fill(&mut scene, model, sizes, &members);
         super::serving::fill(&mut scene, model);
         scene.workloads = workloads(&scene, model, &joined, &members, sizes);
@@ -66,10 +52,10 @@ impl Scene {
         super::still::judge(&mut scene, model, &joined.units);
         scene.variables = super::variables::values(&members, &model.probes);
         scene.layout = super::layout::told::of(&scene, model, &members, sizes);
-        findings::find(&mut scene, model, &joined, &order, &members);
+        findings::find(&mut scene, model, &joined, &links.order, &members);
         super::still::accuse(&mut scene);
         verdict::judge(&mut scene, model);
-        scene.matrices = matrix::all(&scene);
+        scene.matrices = kept.matrices(&scene);
         scene.pods = super::pods::rows(&model.pods, scene.now.map(|a| a.ns));
         let mut ranks = ranks_by_pod(&scene.processes);
         for row in &mut scene.pods {
@@ -79,7 +65,8 @@ impl Scene {
         scene.checks = super::checks::over(&scene, model, &members);
         scene.test = super::testing::of(&scene, model);
         if let Some(test) = &scene.test {
-            scene.matrices.extend(super::testing::matrices(test));
+            let drawn = super::testing::matrices(test);
+            scene.matrices.extend(drawn.into_iter().map(Arc::new));
         }
         scene
     }
@@ -317,243 +304,6 @@ fn place(view: &mut ProcessView, model: &Model) {
     if let Some(pod) = told_by {
         view.node.clone_from(&pod.node);
         view.ip.clone_from(&pod.pod_ip);
-    }
-}
-
-/// Fills `scene.communicators`, sorted by key; returns group index by position.
-fn communicators(
-    scene: &mut Scene,
-    model: &Model,
-    joined: &Joined,
-    wirings: &[Wiring],
-) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..u32::try_from(joined.groups.len()).unwrap_or(0)).collect();
-    order.sort_by(|a, b| {
-        let key = |i: &u32| joined.groups.get(*i as usize).map(|g| &g.key);
-        key(a).cmp(&key(b))
-    });
-    let bare: BTreeMap<u32, String> = model
-        .procs
-        .bare_versions
-        .iter()
-        .filter_map(|(s, list)| Some((s.0, list.first()?.0.clone())))
-        .collect();
-    for g in &order {
-        let (Some(group), Some(wiring)) =
-            (joined.groups.get(*g as usize), wirings.get(*g as usize))
-        else {
-            continue;
-        };
-        let members: Vec<Member> = group
-            .members
-            .values()
-            .filter_map(|(u, r)| joined.member(&model.procs, *u, *r))
-            .collect();
-        let hosts: BTreeMap<u32, String> = members
-            .iter()
-            .filter_map(|m| {
-                let p = scene.processes.get(m.process as usize)?;
-                let id = p
-                    .env
-                    .iter()
-                    .find(|(k, _)| k == "NCCL_HOSTID")
-                    .map(|(_, v)| format!("hostid {v}"));
-                Some((m.rank, id.or_else(|| p.host.clone())?))
-            })
-            .collect();
-        let (unseen_ranks, unseen_count) = unseen(group.nranks, &members);
-        let complete = members
-            .iter()
-            .any(|m| m.state == CommState::Complete || m.state == CommState::Destroyed);
-        let incomplete_ranks = if complete {
-            members
-                .iter()
-                .filter(|m| matches!(m.state, CommState::Starting | CommState::Failed))
-                .map(|m| m.rank)
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let recs = || {
-            group.members.values().flat_map(|(u, r)| {
-                joined
-                    .tellings(&model.procs, *u, *r)
-                    .map(|(_, p, c)| (p, c))
-            })
-        };
-        let version = recs()
-            .find_map(|(p, c)| {
-                c.version
-                    .clone()
-                    .or_else(|| p.versions.first().map(|(v, _)| v.clone()))
-            })
-            .or_else(|| {
-                members.iter().find_map(|m| {
-                    bare.get(&scene.processes.get(m.process as usize)?.source)
-                        .cloned()
-                })
-            });
-        scene.communicators.push(Communicator {
-            key: group.key.clone(),
-            comm_id: group.comm_id.map(|id| format!("{id:x}")),
-            parent: group
-                .parent
-                .and_then(|p| joined.groups.get(p as usize))
-                .map(|p| p.key.clone()),
-            nranks: group.nranks,
-            nccl_version: version,
-            group: None,
-            state: state(&members),
-            unseen_ranks,
-            unseen_count,
-            missing_ranks: None,
-            incomplete_ranks,
-            edges: wiring.edges(&|rank| hosts.get(&rank).map(String::as_str)),
-            rings: wiring.rings(group.nranks),
-            trees: wiring.trees(),
-            channel_counts: wiring.counts,
-            p2p_chunk_bytes: wiring.chunk,
-            init_seconds: recs().filter_map(|(_, c)| c.init_seconds).reduce(f64::max),
-            since: recs()
-                .filter_map(|(_, c)| c.first().and_then(|q| q.at))
-                .min_by_key(|a| a.ns),
-            ranks: members,
-        });
-    }
-    for i in 0..scene.communicators.len() {
-        let missing = missing(scene, model, joined, &order, i);
-        if let Some(c) = scene.communicators.get_mut(i) {
-            c.missing_ranks = missing;
-        }
-    }
-    order
-}
-
-fn unseen(nranks: u32, members: &[Member]) -> (Vec<u32>, u32) {
-    let seen: BTreeSet<u32> = members.iter().map(|m| m.rank).collect();
-    let count = u32::try_from(seen.len()).map_or(0, |n| nranks.saturating_sub(n));
-    let list = (0..nranks)
-        .filter(|r| !seen.contains(r))
-        .take(UNSEEN_LISTED)
-        .collect();
-    (list, count)
-}
-
-/// Failed or aborted if any member is; destroyed if all seen are; complete if any completed; else starting.
-fn state(members: &[Member]) -> CommState {
-    let worst = members.iter().map(|m| m.state).max().unwrap_or_default();
-    if worst >= CommState::Revoked {
-        return worst;
-    }
-    if !members.is_empty() && members.iter().all(|m| m.state == CommState::Destroyed) {
-        return CommState::Destroyed;
-    }
-    if members
-        .iter()
-        .any(|m| matches!(m.state, CommState::Complete | CommState::Destroyed))
-    {
-        return CommState::Complete;
-    }
-    CommState::Starting
-}
-
-/// 2.18.3–2.22.3 print START after the rendezvous, 2.23.4 and later before it.
-pub(super) fn start_before_rendezvous(version: &str) -> Option<bool> {
-    let mut parts = version.split('.').map(|p| p.parse::<u32>().ok());
-    let v = (parts.next()??, parts.next()??);
-    if v >= (2, 23) {
-        Some(true)
-    } else if v >= (2, 18) {
-        Some(false)
-    } else {
-        None
-    }
-}
-
-/// A vLLM process that said which rank it is.
-fn works(model: &Model, unit: &Unit) -> bool {
-    unit.speakers
-        .iter()
-        .filter_map(|i| model.speakers.list.get(*i as usize))
-        .any(|s| s.rank_start.is_some() || s.ranks.is_some())
-}
-
-/// Ranks proven absent, as the contract defines it.
-fn missing(
-    scene: &Scene,
-    model: &Model,
-    joined: &Joined,
-    order: &[u32],
-    i: usize,
-) -> Option<Vec<u32>> {
-    let c = scene.communicators.get(i)?;
-    if c.unseen_count == 0 {
-        return Some(Vec::new());
-    }
-    let early = c.nccl_version.as_deref().and_then(start_before_rendezvous);
-    let group = joined.groups.get(*order.get(i)? as usize)?;
-    let recs = || {
-        group
-            .members
-            .values()
-            .flat_map(|(u, r)| joined.tellings(&model.procs, *u, *r).map(|(_, _, c)| c))
-    };
-    let arrived = recs().any(|c| c.complete.is_some() || c.met || c.placed || c.end.is_some());
-    let started = recs().any(|c| c.start.is_some());
-    if arrived || (early == Some(false) && started) {
-        // Everyone was there, whether their logs are here or not.
-        return Some(Vec::new());
-    }
-    if early != Some(true) || !started || c.comm_id.is_none() {
-        return None;
-    }
-    // A rank is proven absent if its own log is here and silent: processes that speak but never joined a
-    // communicator, or sources without any NCCL process, when they account for all ranks unseen.
-    let busy: BTreeSet<u32> = joined
-        .units
-        .iter()
-        .enumerate()
-        .filter(|(_, u)| !u.recs.is_empty())
-        .filter_map(|(i, _)| u32::try_from(i).ok())
-        .collect();
-    let idle = joined
-        .units
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| u32::try_from(*i).is_ok_and(|i| !busy.contains(&i)))
-        // A server or an engine core has no rank to bring.
-        .filter(|(_, u)| !u.procs.is_empty() || works(model, u))
-        .count();
-    let mut per_source: BTreeMap<u32, u32> = BTreeMap::new();
-    for m in &c.ranks {
-        if let Some(p) = scene.processes.get(m.process as usize) {
-            *per_source.entry(p.source).or_default() += 1;
-        }
-    }
-    let speaking: BTreeSet<u32> = scene
-        .processes
-        .iter()
-        .flat_map(|p| p.sources.iter().copied())
-        .collect();
-    let silent = model
-        .sources
-        .iter()
-        .filter(|(id, s)| s.lines > 0 && s.vllm_lines > 0 && !speaking.contains(&id.0))
-        .count();
-    let unseen = c.unseen_count as usize;
-    let even = per_source
-        .values()
-        .next()
-        .copied()
-        .filter(|n| per_source.values().all(|m| m == n))
-        .unwrap_or(0) as usize;
-    if unseen == idle
-        || (silent > 0 && even > 0 && unseen == silent * even)
-        || (silent > 0 && unseen == idle + silent * even)
-    {
-        Some(c.unseen_ranks.clone())
-    } else {
-        None
     }
 }
 

@@ -152,7 +152,8 @@ fn global(scene: &Scene, c: &Communicator, ranks: &[u32]) -> Option<Vec<u32>> {
 
 fn communicator<'a>(scene: &'a Scene, finding: &Finding) -> Option<&'a Communicator> {
     let key = finding.communicator.as_ref()?;
-    scene.communicators.iter().find(|c| c.key == *key)
+    let mut all = scene.communicators.iter();
+    all.find(|c| c.key == *key).map(|c| &**c)
 }
 
 /// The global numbers of the ranks that a finding is about, where all are known.

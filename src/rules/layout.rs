@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use seats::Seat;
 pub use told::{Engine, Layout, Told, Voice};
 
-use super::scene::{Communicator, GroupView, Scene};
+use super::scene::{Communicator, GroupView, ProcessView};
 
 /// Sizes of the parallel dimensions of one torch world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +134,8 @@ fn group(kind: &'static str, index: usize, global_ranks: Vec<u32>) -> GroupView 
 }
 
 /// Fills the places of ranks that print none: their number decides, where one world holds them all.
-fn places(scene: &mut Scene, sizes: Sizes) {
-    for p in &mut scene.processes {
+pub fn places(processes: &mut [ProcessView], sizes: Sizes) {
+    for p in processes {
         let Some(rank) = p.global_rank.filter(|r| *r < sizes.world()) else {
             continue;
         };
@@ -155,30 +155,29 @@ fn places(scene: &mut Scene, sizes: Sizes) {
     }
 }
 
-/// Names communicators after vLLM's groups where members, size and order leave no choice, and fills
-/// `scene.groups`.
-pub fn name(scene: &mut Scene, sizes: Option<Sizes>) {
-    let Some(sizes) = sizes else { return };
-    places(scene, sizes);
+/// Names communicators after vLLM's groups where members, size and order leave no choice; returns the groups.
+pub fn name(
+    communicators: &mut [Communicator],
+    processes: &[ProcessView],
+    sizes: Sizes,
+) -> Vec<GroupView> {
     let mut groups = sizes.groups();
-    let ranks: Vec<Option<u32>> = scene.processes.iter().map(|p| p.global_rank).collect();
+    let ranks: Vec<Option<u32>> = processes.iter().map(|p| p.global_rank).collect();
     // Two engines with worlds of their own repeat their ranks: then a rank names no process.
     let known: Vec<u32> = ranks.iter().flatten().copied().collect();
     if known.iter().collect::<BTreeSet<_>>().len() != known.len() {
-        scene.groups = groups;
-        return;
+        return groups;
     }
     let mut taken: BTreeSet<usize> = BTreeSet::new();
     // In order of creation, so that of two groups with equal members the earlier takes the earlier communicator.
-    let mut order: Vec<usize> = (0..scene.communicators.len()).collect();
+    let mut order: Vec<usize> = (0..communicators.len()).collect();
     order.sort_by_key(|i| {
-        scene
-            .communicators
+        communicators
             .get(*i)
             .map(|c| (c.since.map_or(i64::MAX, |a| a.ns), first_line(c)))
     });
     for i in order {
-        let Some(c) = scene.communicators.get(i) else {
+        let Some(c) = communicators.get(i) else {
             continue;
         };
         let fits = |g: &GroupView| {
@@ -200,13 +199,13 @@ pub fn name(scene: &mut Scene, sizes: Option<Sizes>) {
             if let Some(g) = groups.get_mut(at) {
                 g.communicator = Some(key);
                 let name = g.name.clone();
-                if let Some(c) = scene.communicators.get_mut(i) {
+                if let Some(c) = communicators.get_mut(i) {
                     c.group = Some(name);
                 }
             }
         }
     }
-    scene.groups = groups;
+    groups
 }
 
 fn first_line(c: &Communicator) -> u64 {

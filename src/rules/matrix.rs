@@ -1,6 +1,7 @@
 //! Matrices: the merged view over all processes first, then one per communicator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::rating::is_socket;
 use super::scene::{
@@ -54,15 +55,16 @@ fn disagree(edge: &Edge) -> bool {
 
 /// All matrices of a scene.
 #[must_use]
-pub fn all(scene: &Scene) -> Vec<Matrix> {
-    let mut list = vec![merged(scene)];
+pub fn all(scene: &Scene) -> Vec<Arc<Matrix>> {
+    let mut list = vec![Arc::new(merged(scene))];
     // Tabs in the order in which people name groups: tp, pp, dp, ep, then what has no name.
-    let mut order: Vec<(usize, &Communicator)> = scene.communicators.iter().enumerate().collect();
+    let mut order: Vec<(usize, &Arc<Communicator>)> =
+        scene.communicators.iter().enumerate().collect();
     order.sort_by_key(|(_, c)| group_order(c));
     list.extend(
         order
             .into_iter()
-            .map(|(i, c)| one(scene, u32::try_from(i).unwrap_or(0), c)),
+            .map(|(i, c)| Arc::new(one(scene, u32::try_from(i).unwrap_or(0), c))),
     );
     list
 }
@@ -237,7 +239,7 @@ fn merged(scene: &Scene) -> Matrix {
 }
 
 /// A communicator that holds every process of the axis gives the order.
-fn widest(scene: &Scene, size: usize) -> Option<&Communicator> {
+fn widest(scene: &Scene, size: usize) -> Option<&Arc<Communicator>> {
     scene
         .communicators
         .iter()

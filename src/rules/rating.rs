@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::scene::{Edge, Family, Rating, Scene};
+use super::scene::{Communicator, Edge, Family, ProcessView, Rating};
 
 /// The network moves data through the kernel's TCP.
 #[must_use]
@@ -12,15 +12,14 @@ pub fn is_socket(edge: &Edge) -> bool {
 
 /// Marks downgrades: sockets inside a host, sockets between hosts that own RDMA devices, RDMA without
 /// GPUDirect where others of the same communicator have it or where one side alone lacks it.
-pub fn rate(scene: &mut Scene) {
-    let rdma: BTreeSet<u32> = scene
-        .processes
+pub fn rate(communicators: &mut [Communicator], processes: &[ProcessView]) {
+    let rdma: BTreeSet<u32> = processes
         .iter()
         .enumerate()
         .filter(|(_, p)| !p.rdma_devices.is_empty())
         .filter_map(|(i, _)| u32::try_from(i).ok())
         .collect();
-    for c in &mut scene.communicators {
+    for c in communicators {
         let process = |rank: Option<u32>| {
             let rank = rank?;
             c.ranks

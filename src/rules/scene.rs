@@ -162,13 +162,13 @@ pub struct Scene {
     /// What Ray's driver told of workers without naming them, by engine: the furthest only.
     pub folded: Vec<Folded>,
     /// Communicators, sorted by key.
-    pub communicators: Vec<Communicator>,
+    pub communicators: Vec<Arc<Communicator>>,
     /// Connection lines in doubt.
-    pub unattributed: Vec<Unattributed>,
+    pub unattributed: Arc<Vec<Unattributed>>,
     /// Findings: root causes first by severity, echoes after their cause.
     pub findings: Vec<Finding>,
     /// Merged matrix first, then one per communicator in the order of the tabs.
-    pub matrices: Vec<Matrix>,
+    pub matrices: Vec<Arc<Matrix>>,
     /// Who says how the job is cut, and which ranks belong where.
     pub layout: super::layout::Layout,
     /// vLLM groups of the layout.

@@ -200,7 +200,8 @@ impl TestView {
     /// The matrix over all ranks of the test, once NCCL said something.
     #[must_use]
     pub fn matrix(&self) -> Option<&Matrix> {
-        self.scene.matrices.first().filter(|m| !m.slots.is_empty())
+        let first = self.scene.matrices.first().map(|m| &**m);
+        first.filter(|m| !m.slots.is_empty())
     }
 }
 

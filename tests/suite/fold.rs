@@ -640,7 +640,7 @@ fn essence(s: &Scene) -> String {
             );
         }
     }
-    for u in &s.unattributed {
+    for u in s.unattributed.iter() {
         let _ = writeln!(
             out,
             "? {:?}>{:?} {} {:?} {}",

@@ -37,7 +37,7 @@ fn photo(scene: &Scene, model: &Model) -> Buffer {
 #[test]
 fn a_node_is_explained_by_the_sign_that_it_shows() {
     let mut scene = stage::sockets();
-    let matrix = &mut scene.matrices[0];
+    let matrix = Arc::make_mut(&mut scene.matrices[0]);
     // Beside the sockets of the second node, lines in doubt.
     matrix.cells.push(Cell::blank(8, 12, Glyph::Doubt));
     matrix.cells.sort_by_key(|c| (c.from, c.to));

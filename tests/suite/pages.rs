@@ -1,5 +1,7 @@
 //! The report as a page, as Markdown and as JUnit: whole, and harmless whatever the log says.
 
+use std::sync::Arc;
+
 use ncclscope::model::event::{
     Command, Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped,
 };
@@ -155,7 +157,7 @@ fn a_doubt_on_screen_is_a_doubt_on_paper() {
         broken: Some(1),
     }
     .scene();
-    let all = &mut scene.matrices[0];
+    let all = Arc::make_mut(&mut scene.matrices[0]);
     // Nothing is seen inside the last pod, and not everything inside the one before; two pods have not met.
     let (first, last) = (0..16, 64..80);
     let ends = |n: u32| first.contains(&n) || last.contains(&n);

@@ -6,6 +6,7 @@ use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo
 use ncclscope::model::{Model, update};
 use ncclscope::parse::fact::Fact;
 use ncclscope::parse::{Block, Head, Outer, Parser, Rec, clean};
+use ncclscope::report::redact::Redactor;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -85,16 +86,30 @@ const COMMON: &[&str] = &[
     "(Worker_TP# pid=21#) INFO 02-03 03:04:0# [gpu_model_runner.py:3338] Model loading took 17.0# GiB memory and 1#.402188 seconds",
 ];
 
+/// Lines that name a secret, and some that only look as if they did.
+const NAMED: &[&str] = &[
+    "(Worker_TP# pid=21#) INFO 02-03 03:04:0# [config.py:1#] HF_TOKEN=abc#efgh#jkl",
+    "(Worker_TP# pid=21#) INFO 02-03 03:04:0# [config.py:1#] # tokens, # passes, # keyed",
+    "(my_key# pid=21#) INFO 02-03 03:04:0# [config.py:1#] = s3cr#tv4l#e",
+    "INFO:     api_key: qwe#tyu#opas",
+    "INFO:     DB_PASSWORD",
+    "llm-0:21#:421# [#] NCCL INFO NCCL_AUTH_TOKEN set by environment to zyx#wvu#tsr",
+    "export MY_SECRET=plm#okn#ijb",
+];
+
+/// A line with its numbers.
+fn numbered(line: &str, digits: &[u8]) -> String {
+    let mut digits = digits.iter().cycle();
+    let number = |c| match c {
+        '#' => char::from(b'0' + digits.next().copied().unwrap_or(0)),
+        c => c,
+    };
+    line.chars().map(number).collect()
+}
+
 /// A text of such lines.
 fn common() -> impl Strategy<Value = Vec<String>> {
-    let line = (select(COMMON), vec(0_u8..4, 8)).prop_map(|(line, digits)| {
-        let mut digits = digits.into_iter().cycle();
-        let number = |c| match c {
-            '#' => char::from(b'0' + digits.next().unwrap_or(0)),
-            c => c,
-        };
-        line.chars().map(number).collect()
-    });
+    let line = (select(COMMON), vec(0_u8..4, 8)).prop_map(|(line, digits)| numbered(line, &digits));
     vec(line, 1..60)
 }
 
@@ -277,6 +292,25 @@ proptest! {
         let mut parser = Parser::default();
         let whole = model_of(&lines, per_block, Block::parse);
         prop_assert_eq!(whole, model_of(&lines, per_block, |block| parser.parse(block)));
+    }
+
+    /// In lines that a parser calls silent nobody names a secret.
+    #[test]
+    fn no_silent_line_names_a_secret(
+        lines in vec((select([COMMON, NAMED].concat()), vec(0_u8..4, 8)), 1..60),
+        per_block in 1_usize..40,
+    ) {
+        let mut parser = Parser::default();
+        let (mut all, mut but) = (Redactor::new(), Redactor::new());
+        for part in lines.chunks(per_block) {
+            let text: Vec<String> = part.iter().map(|(line, digits)| numbered(line, digits) + "\n").collect();
+            let mut block = Block { text: text.concat().into_bytes(), ..Block::default() };
+            parser.parse(&mut block);
+            all.hear(1, &block.text);
+            let silent = block.silent.iter().map(|(start, end)| (*start as usize, *end as usize));
+            but.hear_but(1, &block.text, silent);
+        }
+        prop_assert_eq!(format!("{all:?}"), format!("{but:?}"));
     }
 
     /// What is shown holds nothing that a terminal obeys.

@@ -96,7 +96,7 @@ fn scene() -> Scene {
             }),
             ..ProcessView::default()
         }],
-        communicators: vec![Communicator {
+        communicators: vec![Arc::new(Communicator {
             key: "c0ffee/2".into(),
             comm_id: Some("c0ffee".into()),
             parent: None,
@@ -154,8 +154,8 @@ fn scene() -> Scene {
             p2p_chunk_bytes: Some(524_288),
             init_seconds: Some(1.423_456),
             since: EXACT,
-        }],
-        unattributed: vec![Unattributed {
+        })],
+        unattributed: Arc::new(vec![Unattributed {
             source: 0,
             process: None,
             from: Some(0),
@@ -164,7 +164,7 @@ fn scene() -> Scene {
             candidates: vec!["c0ffee/2".into()],
             lines: 12,
             sample: line(90),
-        }],
+        }]),
         findings: vec![finding],
         pods: vec![PodRow {
             namespace: "prod".into(),
@@ -210,8 +210,9 @@ fn fields(value: &Value, want: &str) {
 #[test]
 fn a_transport_that_nobody_knows_has_no_family() {
     let mut scene = scene();
-    scene.communicators[0].edges[0].family = Family::Unknown;
-    scene.communicators[0].edges[0].transport = "CXL/direct/2".into();
+    let edge = &mut Arc::make_mut(&mut scene.communicators[0]).edges[0];
+    edge.family = Family::Unknown;
+    edge.transport = "CXL/direct/2".into();
     let report: Value = serde_json::from_str(&written(&scene)).unwrap();
     let edge = &report["communicators"][0]["edges"][0];
     assert_eq!(edge["family"], Value::Null);

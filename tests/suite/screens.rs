@@ -458,7 +458,7 @@ fn nothing_hostile_reaches_the_screen() {
     for p in &mut scene.pods {
         (p.name, p.status, p.why) = (evil.into(), evil.into(), Some(evil.into()));
     }
-    for m in &mut scene.matrices {
+    for m in scene.matrices.iter_mut().map(Arc::make_mut) {
         (m.label, m.headline) = (evil.into(), evil.into());
         for s in &mut m.slots {
             s.host = evil.into();

@@ -370,10 +370,10 @@ impl Job {
                 context: [None; 2],
             }],
             processes,
-            communicators: comms,
-            unattributed: Vec::new(),
+            communicators: comms.into_iter().map(Arc::new).collect(),
+            unattributed: Arc::default(),
             findings,
-            matrices,
+            matrices: matrices.into_iter().map(Arc::new).collect(),
             pods: (0..self.pods)
                 .map(|p| PodRow {
                     namespace: "prod".into(),

@@ -144,6 +144,34 @@ fn what_nobody_looks_at_any_more_has_not_stalled() {
     assert!(shot.contains("no sample 2m 00s"), "{shot}");
 }
 
+/// Only the first rank of all says when it begins to load: the memory of the others is told from what came since.
+#[test]
+fn who_is_silent_by_the_version_fills_like_the_others() {
+    let (_, scene) = played("one-rank-stalled", 230, (120, 40));
+    let filled = |rank: u32| of_rank(&scene, rank).filled.unwrap();
+    let first = filled(0);
+    assert!(first > 5_000_000_000, "{first}");
+    for rank in [1, 2, 3, 4, 6, 7] {
+        assert!(
+            filled(rank).abs_diff(first) < first / 5,
+            "rank {rank}: {} of {first}",
+            filled(rank)
+        );
+    }
+    assert!(
+        filled(5) < first * 3 / 5,
+        "it stopped half way: {}",
+        filled(5)
+    );
+    // What has ended waits for no weights and keeps nothing for a cache.
+    let (mut model, scene) = played("crash-in-graphs", 120, (120, 40));
+    assert!(scene.gpus.iter().any(|g| g.ended));
+    stage::act(&scene, &mut model, &[Command::Pane("vram".into())]);
+    let shot = stage::photograph(&scene, &model);
+    let row = shot.lines().find(|l| l.contains("ended;")).unwrap();
+    assert!(!row.contains('░') && !row.contains('┊'), "{row}");
+}
+
 /// What was there before the rank came is somebody else's, and only there.
 #[test]
 fn a_leftover_process_is_seen_before_the_rank_comes() {

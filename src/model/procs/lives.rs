@@ -1,14 +1,13 @@
 //! The lives of communicators inside one process: START, COMPLETE, splits, ends.
 
-use std::collections::BTreeMap;
-
-use super::{CommRec, ParentRec, Process};
+use super::{Calls, CommRec, ParentRec, Process};
 use crate::model::edges::Quote;
 use crate::parse::Rec;
 use crate::parse::fact::{InitLine, Life};
 
 impl Process {
     pub(super) fn init(&mut self, line: &InitLine, rec: &Rec, quote: Quote) {
+        self.turn += 1;
         self.sealed.clear();
         self.again.clear();
         match line.life {
@@ -155,7 +154,7 @@ impl Process {
             init_seconds: None,
             network: None,
             version: self.versions.last().map(|(v, _)| v.clone()),
-            calls: BTreeMap::new(),
+            calls: Calls::default(),
         });
         ix
     }

@@ -1,7 +1,7 @@
 //! Runs of connection lines: where one begins, goes on, ends.
 
 use super::{CommRec, Process, RUNS_KEPT};
-use crate::model::edges::{EdgeKey, Run};
+use crate::model::edges::{EdgeKey, Run, RunSort};
 
 impl Process {
     /// The run that takes a line of this thread, local rank, index and connection; begins one where a
@@ -12,7 +12,7 @@ impl Process {
         (local, index, edge): (u32, Option<u8>, Option<EdgeKey>),
         ptr: Option<u64>,
         line: u64,
-    ) -> Option<&mut Run> {
+    ) -> Option<(u32, &mut Run)> {
         let named = ptr.and_then(|p| self.by_ptr.get(&p).copied());
         let thread = self.threads.made(tid);
         let comm = named.or(thread.window);
@@ -25,6 +25,8 @@ impl Process {
             });
         let mut run = thread.run.filter(|_| current);
         if !current {
+            // A run that was not ended by a call is left.
+            self.turn += u64::from(thread.run.is_some());
             let known = u32::try_from(self.comms.len()).unwrap_or(u32::MAX);
             // The same connection after the same call: what was concluded then holds again.
             let again = edge
@@ -43,7 +45,8 @@ impl Process {
         if run.is_none() {
             run = self.begin(tid, comm, named.is_none() && comm.is_some(), line);
         }
-        self.runs.get_mut(run? as usize)
+        let run = run?;
+        Some((run, self.runs.get_mut(run as usize)?))
     }
 
     /// Begins a run of a thread; none where too many are kept. `window`: an init window names its communicator.
@@ -53,6 +56,7 @@ impl Process {
             return None;
         }
         let run = u32::try_from(self.runs.len()).ok();
+        self.turn += 1;
         let thread = self.threads.made(tid);
         thread.run = run;
         thread.resumed = false;
@@ -63,7 +67,7 @@ impl Process {
             known: u32::try_from(self.comms.len()).unwrap_or(u32::MAX),
             hint: self.last_coll,
             first_line: line,
-            ..Run::default()
+            ..self.spare.take().unwrap_or_default()
         });
         run
     }
@@ -71,11 +75,20 @@ impl Process {
     /// Ends a run at a collective call. Connections printed again between calls would otherwise make a new
     /// run each time, and a long log as many as there are calls.
     pub(super) fn seal(&mut self, at: u32) {
+        self.turn += 1;
+        let mut sort = std::mem::take(&mut self.sorting);
+        self.seal_as(at, &mut sort);
+        self.sorting = sort;
+    }
+
+    fn seal_as(&mut self, at: u32, sort: &mut RunSort) {
         let newest = self.runs.len().checked_sub(1) == Some(at as usize);
         let Some(run) = self.runs.get(at as usize).filter(|_| newest) else {
             return;
         };
-        let Some(sort) = run.sort() else { return };
+        if !run.sort(sort) {
+            return;
+        }
         // Where several communicators fit and none was being called, which one a run gets depends on the runs
         // before it.
         let fits =
@@ -86,14 +99,14 @@ impl Process {
         let edge = run.edges.keys().next().copied();
         let edge = edge.filter(|_| decided && run.edges.len() == 1);
         let (tid, known, hint) = (run.tid, run.known, run.hint);
-        let first = self.sealed.get(&sort).copied();
+        let first = self.sealed.get(sort).copied();
         let first = first.filter(|&first| decided && first >= unclaimed);
         if let Some(edge) = edge {
             self.again
                 .insert((tid, edge, hint), (first.unwrap_or(at), known));
         }
         let Some(first) = first else {
-            self.sealed.insert(sort, at);
+            self.sealed.insert(sort.clone(), at);
             return;
         };
         // A boundary that another thread set behind this run would lie one too far.
@@ -101,10 +114,12 @@ impl Process {
         if self.threads.values().any(|t| t.unclaimed >= len) {
             return;
         }
-        if let Some(later) = self.runs.pop()
-            && let Some(run) = self.runs.get_mut(first as usize)
-        {
-            run.absorb(later);
+        if let Some(later) = self.runs.pop() {
+            if let Some(run) = self.runs.get_mut(first as usize) {
+                run.absorb(&later);
+            }
+            self.untold.retain(|(run, ..)| *run != at);
+            self.spare = Some(later.emptied());
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Process, Spot, Warning};
-use crate::model::edges::{EdgeKey, Quote, Recent, RingLine};
+use super::{Again, Process, Spot, Warning};
+use crate::model::edges::{EdgeKey, Quote, Recent, RingLine, RunSort};
 use crate::model::event::SourceId;
 use crate::parse::fact::{Channel, CollOp, Dir, Fact, WarnKind};
 use crate::parse::{Block, Level, Rec};
@@ -50,6 +50,7 @@ impl Process {
             gdr_off: None,
             nvls: None,
             call_lines: None,
+            rev: 0,
             retrying: None,
             by_ptr: Recent::default(),
             threads: Recent::default(),
@@ -58,6 +59,10 @@ impl Process {
             last_coll: None,
             splits: BTreeMap::new(),
             last_fact_version: false,
+            turn: 0,
+            spare: None,
+            sorting: RunSort::default(),
+            untold: Vec::new(),
         }
     }
 
@@ -78,17 +83,71 @@ impl Process {
         self.last_fact_version = false;
     }
 
-    /// A connection line: whose channel's number stands beside it.
+    /// A connection line: whose channel's number stands beside it. Says where the next one goes.
     pub(super) fn channel(
         &mut self,
         block: &Block,
         spot: &Spot,
         (c, key, channel): (&Channel, EdgeKey, u16),
-    ) {
+    ) -> Option<Again> {
         let line = block.first_line + u64::from(spot.line);
         let local = if c.dir == Dir::Receive { c.to } else { c.from };
-        if let Some(run) = self.run(spot.tid, (local, c.index, Some(key)), c.comm, line) {
-            run.channel(c, (key, channel), line, || spot.quote(block));
+        self.rev += 1;
+        let idle = self.threads.get(&spot.tid).is_none_or(|t| t.run.is_none());
+        let (at, run) = self.run(spot.tid, (local, c.index, Some(key)), c.comm, line)?;
+        let before = run.edges.len();
+        // Most runs are taken over by one that was there before: none gets its text before that is known.
+        run.channel(c, (key, channel), line, || Quote {
+            line,
+            at: spot.at,
+            text: Arc::default(),
+        });
+        let edge = run.latest;
+        if run.edges.len() > before {
+            self.turn += 1;
+            if let Ok(edge) = u32::try_from(edge) {
+                self.untold.push((at, edge, *spot));
+            }
+        }
+        let thread = self.threads.find(&spot.tid)?;
+        Some(Again {
+            proc: 0,
+            tid: spot.tid,
+            turn: self.turn,
+            after: (idle && thread.resumed).then_some(self.last_coll),
+            run: at,
+            edge,
+        })
+    }
+
+    /// A connection line like one before it. Says whether it goes where that one went.
+    pub(super) fn again(&mut self, again: &Again, channel: u16, line: u64) -> bool {
+        let last_coll = self.last_coll;
+        let Some(thread) = self.threads.find(&again.tid) else {
+            return false;
+        };
+        let goes_on = thread.run == Some(again.run);
+        let resumes = thread.run.is_none() && again.after == Some(last_coll);
+        if self.turn != again.turn || !(goes_on || resumes) {
+            return false;
+        }
+        if resumes {
+            (thread.run, thread.resumed) = (Some(again.run), true);
+        }
+        self.rev += 1;
+        if let Some(run) = self.runs.get_mut(again.run as usize) {
+            run.again(again.edge, channel, line);
+        }
+        true
+    }
+
+    /// Gives the first lines of edges their texts, at the end of the block that they stand in.
+    pub(super) fn quote(&mut self, block: &Block) {
+        for (run, edge, spot) in self.untold.drain(..) {
+            let run = self.runs.get_mut(run as usize);
+            if let Some((_, lines)) = run.and_then(|run| run.edges.get_index_mut(edge as usize)) {
+                lines.first = spot.quote(block);
+            }
         }
     }
 
@@ -108,15 +167,13 @@ impl Process {
             && let Some(run) = thread.run.take()
             && !thread.resumed
         {
+            self.rev += 1;
             self.seal(run);
         }
         if let Some(ix) = self.by_ptr.find(&comm).copied() {
             self.last_coll = Some(ix);
             if let Some(c) = self.comms.get_mut(ix as usize) {
-                match c.calls.get_mut(&op) {
-                    Some((n, last)) => (*n, *last) = (*n + 1, op_count),
-                    None => drop(c.calls.insert(op, (1, op_count))),
-                }
+                c.calls.count(op, op_count);
             }
         }
     }
@@ -124,13 +181,17 @@ impl Process {
     pub(super) fn apply(&mut self, block: &Block, rec: &Rec, spot: &Spot) {
         self.heard(spot);
         self.last_fact_version = matches!(rec.fact, Fact::Version { .. });
+        self.rev += u64::from(!matches!(rec.fact, Fact::Coll { .. }));
         let line = block.first_line + u64::from(rec.line);
         let q = || spot.quote(block);
         match &rec.fact {
-            Fact::Channel(c) => self.channel(block, spot, (c, EdgeKey::of(c), c.channel)),
+            Fact::Channel(c) => {
+                self.channel(block, spot, (c, EdgeKey::of(c), c.channel));
+            }
             Fact::CollNet(c) => {
-                if let Some(run) = self.run(rec.tid, (c.rank, None, None), c.comm, line) {
+                if let Some((_, run)) = self.run(rec.tid, (c.rank, None, None), c.comm, line) {
                     run.collnet(c, line, q);
+                    self.turn += 1;
                 }
             }
             Fact::Coll {
@@ -143,7 +204,7 @@ impl Process {
                 comm,
                 ..
             } => {
-                if let Some(run) = self.run(rec.tid, (0, None, None), *comm, line) {
+                if let Some((_, run)) = self.run(rec.tid, (0, None, None), *comm, line) {
                     run.max_rank = run.max_rank.max(order.iter().copied().max().unwrap_or(0));
                     if !run.rings.iter().any(|r| r.channel == *channel) {
                         run.rings.push(RingLine {
@@ -160,7 +221,7 @@ impl Process {
                 rank,
                 next,
             } => {
-                if let Some(run) = self.run(rec.tid, (*rank, None, None), None, line) {
+                if let Some((_, run)) = self.run(rec.tid, (*rank, None, None), None, line) {
                     let row = (*channel, *prev, *rank, *next);
                     if !run.neighbours.contains(&row) {
                         run.neighbours.push(row);
@@ -168,7 +229,7 @@ impl Process {
                 }
             }
             Fact::Trees { rank, trees, comm } => {
-                if let Some(run) = self.run(rec.tid, (*rank, None, None), *comm, line) {
+                if let Some((_, run)) = self.run(rec.tid, (*rank, None, None), *comm, line) {
                     for tree in trees {
                         if !run
                             .trees
@@ -181,6 +242,7 @@ impl Process {
                 }
             }
             Fact::Connected { what, comm, .. } => {
+                self.turn += 1;
                 let named = comm.and_then(|p| self.by_ptr.get(&p).copied());
                 if let Some(ix) = named.or(self.window(rec.tid))
                     && let Some(c) = self.comms.get_mut(ix as usize)

@@ -24,7 +24,7 @@ pub(super) fn edges_of<'a>(scene: &'a Scene, cells: &[&Cell]) -> Vec<Found<'a>> 
         .flat_map(|c| &c.edges)
         .filter_map(|(c, e)| {
             let comm = scene.communicators.get(*c as usize)?;
-            Some((comm, comm.edges.get(*e as usize)?))
+            Some((&**comm, comm.edges.get(*e as usize)?))
         })
         .collect();
     // What is wrong first, then what the cell's sign stands for; the order of the scene otherwise.
@@ -317,6 +317,7 @@ fn orders(
             .communicators
             .iter()
             .find(|c| c.ranks.iter().any(|m| m.process == process))
+            .map(|c| &**c)
     });
     let Some(comm) = comm else { return 0 };
     let mut page = Page::default();

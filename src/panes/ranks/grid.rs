@@ -103,7 +103,7 @@ pub fn rows<'a>(view: &View<'a>) -> Vec<Row<'a>> {
     let comms: BTreeMap<&str, &Communicator> = scene
         .communicators
         .iter()
-        .map(|c| (c.key.as_str(), c))
+        .map(|c| (c.key.as_str(), &**c))
         .collect();
     let mut rows: Vec<Row<'a>> = Vec::new();
     for g in scene.groups.iter().filter(|g| g.kind != "world") {

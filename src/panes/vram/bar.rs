@@ -56,11 +56,14 @@ impl Parts {
         let came = g.filled.map_or(own, |f| f.min(own));
         let to_come = g
             .expected_weights
-            .filter(|_| g.filled.is_some())
+            // Whoever has ended waits for nothing.
+            .filter(|_| g.filled.is_some() && !g.ended)
             .map_or(0, |e| e.saturating_sub(came));
         let work = own - came;
-        let kept = g.limit.unwrap_or(0).min(total);
-        let reserve = kept.saturating_sub(came + to_come + work);
+        let kept = g.limit.filter(|_| !g.ended).unwrap_or(0).min(total);
+        // What others hold can't be kept.
+        let free = total.saturating_sub(other + came + to_come + work);
+        let reserve = kept.saturating_sub(came + to_come + work).min(free);
         Self {
             came,
             to_come,

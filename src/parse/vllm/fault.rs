@@ -377,7 +377,7 @@ pub enum FaultKind {
 }
 
 fn fault(h: &Hit<'_>, kind: FaultKind) -> Option<VllmFact> {
-    make(h.msg, h.head, h.outer, kind)
+    make(h.msg, h.head().as_ref(), h.outer, kind)
 }
 
 fn make(msg: &[u8], head: Option<&Header<'_>>, outer: &Outer, kind: FaultKind) -> Option<VllmFact> {

@@ -400,6 +400,22 @@ fn clock(c: &mut Cur<'_>, year: Option<u16>, month: u8, day: u8) -> Option<Stamp
 }
 
 /// `core.py:93`, `v1/worker/gpu_worker.py:301`, `cmd/src/main.rs:41`.
+/// Whether the date and time of vLLM's header begins here, and is one that a calendar has.
+#[inline]
+pub(super) fn is_date(s: &[u8]) -> bool {
+    let [m, n, b'-', d, e, b' ', h, i, b':', j, k, b':', s, t, ..] = *s else {
+        return false;
+    };
+    let digits = [m, n, d, e, h, i, j, k, s, t];
+    let two = |a: u8, b: u8| (a & 0x0f) * 10 + (b & 0x0f);
+    digits.iter().all(u8::is_ascii_digit)
+        && (1..=12).contains(&two(m, n))
+        && (1..=31).contains(&two(d, e))
+        && two(h, i) < 24
+        && two(j, k) < 60
+        && two(s, t) <= 60
+}
+
 fn source<'a>(c: &mut Cur<'a>) -> Option<(&'a [u8], u32)> {
     let file = c.while_(|b| {
         b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b'-' | b'<' | b'>')

@@ -9,10 +9,13 @@ use std::sync::{Arc, LazyLock};
 
 use aho_corasick::AhoCorasick;
 
+use super::header::is_date;
 use super::{
-    ANCHORS, Anchors, Hit, Outer, Read, VllmFact, fault, header, is_noise, line, searcher,
+    ANCHORS, Anchors, Front, Hit, Outer, Read, Style, VllmFact, fault, header, is_noise, line,
+    searcher,
 };
 use crate::parse::bytes::{Hash, has};
+use crate::parse::quiet::is_quiet;
 
 /// Shortest and longest line that is remembered.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=512;
@@ -31,6 +34,8 @@ enum Known {
     /// The first anchor: where the message begins, where in it the anchor starts and ends, who reads it.
     Anchor {
         body: u16,
+        /// Where the date of vLLM's own header stands: such a header is one if the date is.
+        date: Option<u16>,
         start: u16,
         end: u16,
         read: Read,
@@ -43,6 +48,8 @@ struct Slot {
     tag: u64,
     shape: Words,
     known: Known,
+    /// No word in it names a secret.
+    quiet: bool,
     /// Words of the bar last read.
     words: Option<Arc<str>>,
 }
@@ -53,6 +60,15 @@ pub(in crate::parse) struct Memo {
     slots: Vec<Option<Slot>>,
     /// Which of the places of a tag is given away next, where none is free.
     turn: usize,
+}
+
+/// What holds for every line of a shape.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::parse) struct Traits {
+    /// None says anything.
+    pub(in crate::parse) nothing: bool,
+    /// None names a secret.
+    pub(in crate::parse) quiet: bool,
 }
 
 /// Where a shape is remembered.
@@ -78,6 +94,16 @@ impl Memo {
         })
     }
 
+    /// What holds for every line of a shape.
+    #[inline]
+    pub(in crate::parse) fn traits(&self, Shape(at): Shape) -> Traits {
+        let slot = self.slots.get(at).and_then(Option::as_ref);
+        slot.map_or_else(Traits::default, |slot| Traits {
+            nothing: matches!(slot.known, Known::Nothing),
+            quiet: slot.quiet,
+        })
+    }
+
     /// Remembers what holds for every line of the shape of `msg`, if anything does. `silent`: whatever stands
     /// in such a line, nobody reads it.
     pub(in crate::parse) fn learn(&mut self, msg: &[u8], silent: bool) -> Option<Shape> {
@@ -100,6 +126,7 @@ impl Memo {
             tag,
             shape: Words::of(&shape),
             known,
+            quiet: is_quiet(msg),
             words: None,
         });
         Some(Shape(at))
@@ -116,6 +143,7 @@ impl Memo {
         let slot = self.slots.get_mut(at)?.as_mut()?;
         let Known::Anchor {
             body: begin,
+            date,
             start,
             end,
             read,
@@ -124,9 +152,14 @@ impl Memo {
             return None;
         };
         let trimmed = msg.trim_ascii_end();
-        // Where the shape has no header, no line of it has.
-        let head = if begin > 0 { header(trimmed) } else { None };
-        let body = head.map_or(trimmed, |h| h.msg);
+        let date = date.and_then(|at| trimmed.get(usize::from(at)..));
+        let body = if date.is_some_and(is_date) {
+            trimmed.get(usize::from(begin)..).unwrap_or_default()
+        } else {
+            // Where the shape has no header, no line of it has.
+            let head = if begin > 0 { header(trimmed) } else { None };
+            head.map_or(trimmed, |h| h.msg)
+        };
         // A month 99 makes no header.
         if trimmed.len() - body.len() != usize::from(begin) {
             return line(msg, outer);
@@ -135,7 +168,7 @@ impl Memo {
             msg: body,
             at: usize::from(start),
             after: body.get(usize::from(end)..).unwrap_or_default(),
-            head: head.as_ref(),
+            head: Front::Of(if begin > 0 { trimmed } else { b"" }),
             outer,
             words: slot.words.as_ref(),
         });
@@ -264,9 +297,13 @@ fn learnt(shape: &[u8], msg: &[u8]) -> Option<Known> {
         return None;
     }
     let begin = trimmed.len() - body.len();
+    let date = head
+        .filter(|head| head.style == Style::Vllm)
+        .and_then(|_| trimmed.iter().position(u8::is_ascii_digit));
     let place = |at: usize| u16::try_from(at.checked_sub(begin)?).ok();
     Some(Known::Anchor {
         body: u16::try_from(begin).ok()?,
+        date: date.and_then(|at| u16::try_from(at).ok()),
         start: place(first.start())?,
         end: place(first.end())?,
         read: ANCHORS.reader(anchor)?,

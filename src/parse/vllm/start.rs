@@ -524,7 +524,7 @@ fn attention(h: &Hit<'_>) -> Option<VllmFact> {
     let named = rest.starts_with(b" attention backend")
         || rest.starts_with(b" backend on V1 engine")
         || rest.starts_with(b" backend (selected via");
-    let from_selector = h.head.is_some_and(|head| {
+    let from_selector = h.head().is_some_and(|head| {
         let file = head.file_name();
         matches!(
             file,

@@ -245,7 +245,7 @@ fn fact(t: Torch) -> Option<VllmFact> {
 
 /// Global rank: the launcher's label, or one that was left in front of the header.
 pub(super) fn rank(h: &Hit<'_>) -> Option<u32> {
-    h.outer.rank.or(h.head.and_then(|x| x.rank))
+    h.outer.rank.or(h.head().and_then(|x| x.rank))
 }
 
 fn killed(h: &Hit<'_>) -> Option<VllmFact> {

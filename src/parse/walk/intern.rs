@@ -1,24 +1,25 @@
 //! Heads and prefixes are kept once; finding a known one allocates nothing.
 
-use super::Walk;
-use super::offset32;
+use super::express::Prefixed;
+use super::{Walk, offset32};
 use crate::parse::bytes::{has, hash, text};
 use crate::parse::envelope::{self, Prefix};
+use crate::parse::quiet::is_quiet;
 use crate::parse::{Head, HeadIx, Outer, OuterIx};
 
 impl Walk<'_> {
     /// The index of a process prefix that was seen in these very bytes.
     #[inline]
-    pub(super) fn known_prefix(&self, prefix: &[u8]) -> Option<OuterIx> {
+    pub(super) fn known_prefix(&self, prefix: &[u8]) -> Option<Prefixed> {
         let slot = usize::try_from(hash(0, prefix) & 0xff).unwrap_or(0);
-        let (bytes, outer) = self.prefixes.get(slot)?;
-        (**bytes == *prefix).then_some(*outer)
+        let (bytes, known) = self.prefixes.get(slot)?.as_ref()?;
+        (**bytes == *prefix).then_some(*known)
     }
 
     /// The index of a process prefix; none where more than one stands in these bytes, or something else.
     pub(super) fn seen(&mut self, prefix: &[u8]) -> Option<OuterIx> {
-        if let Some(outer) = self.known_prefix(prefix) {
-            return Some(outer);
+        if let Some(known) = self.known_prefix(prefix) {
+            return Some(known.outer);
         }
         let p = envelope::peel(prefix, &mut self.clock);
         if !p.rest.is_empty() || p.prefix.depth != 1 {
@@ -31,7 +32,11 @@ impl Walk<'_> {
                 self.prefixes.resize_with(256, Default::default);
             }
             let slot = usize::try_from(hash(0, prefix) & 0xff).unwrap_or(0);
-            *self.prefixes.get_mut(slot)? = (prefix.into(), outer);
+            let known = Prefixed {
+                outer,
+                quiet: is_quiet(prefix),
+            };
+            *self.prefixes.get_mut(slot)? = Some((prefix.into(), known));
         }
         Some(outer)
     }

@@ -58,7 +58,80 @@ impl<T: Copy + Default, const N: usize> Tolds<T, N> {
     }
 }
 
+/// The same, found by their first words in a text whose end is not known: `FROM` is where the words that tell
+/// most begin.
+#[derive(Debug)]
+pub(super) struct Aheads<T, const N: usize, const FROM: usize>(Vec<Told<T>>);
+
+impl<T, const N: usize, const FROM: usize> Default for Aheads<T, N, FROM> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Copy + Default, const N: usize, const FROM: usize> Aheads<T, N, FROM> {
+    #[inline]
+    fn slot(bytes: &[u8]) -> Option<usize> {
+        let (near, _) = bytes.get(FROM..)?.split_first_chunk::<24>()?;
+        let mut hash = Hash::new(0, 0);
+        for word in near.as_chunks::<8>().0 {
+            hash.add(u64::from_le_bytes(*word));
+        }
+        Some(usize::try_from(hash.end()).unwrap_or(0) & (N - 1))
+    }
+
+    /// What `bytes` begin with, if it is all up to the end of a line; and what follows it, from that end on.
+    #[inline]
+    fn get<'a>(&self, text: &[u8], bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
+        let slot = Self::slot(bytes)?;
+        // Two places: some differ behind their first words only.
+        [slot, slot ^ 1].into_iter().find_map(|slot| {
+            let told = self.0.get(slot).filter(|told| told.end > 0)?;
+            let known = text.get(told.start as usize..told.end as usize)?;
+            let rest = bytes.strip_prefix(known)?;
+            (rest.first() == Some(&b'\n')).then_some((told.what, rest))
+        })
+    }
+
+    /// Remembers what `bytes`, which stand `from` in the text and end their line, say.
+    fn enter(&mut self, bytes: &[u8], from: usize, what: T) {
+        let Some(slot) = Self::slot(bytes) else {
+            return;
+        };
+        if self.0.is_empty() {
+            self.0.resize(N, Told::default());
+        }
+        let old = self.0.get(slot).copied().unwrap_or_default();
+        if let Some(other) = self.0.get_mut(slot ^ 1) {
+            *other = old;
+        }
+        if let Some(told) = self.0.get_mut(slot) {
+            *told = Told {
+                start: offset32(from),
+                end: offset32(from + bytes.len()),
+                what,
+            };
+        }
+    }
+}
+
 impl Walk<'_> {
+    /// What `msg` says, which goes on behind its line, if all but its numbers was read before; and what follows
+    /// it, from the end of the line on.
+    #[inline]
+    pub(super) fn ahead<'a>(&self, msg: &'a [u8]) -> Option<(Usual, &'a [u8])> {
+        let mut c = Cur(msg);
+        if c.eat(b"Channel ") {
+            let channel = c.int()?;
+            let (form, rest) = self.next_forms.get(self.text, c.0)?;
+            return Some((Usual::Channel { form, channel }, rest));
+        }
+        let (op, op_count, mut c) = nccl::call(msg)?;
+        c.num()?;
+        let (comm, rest) = self.next_calls.get(self.text, c.0)?;
+        Some((Usual::Call { op, op_count, comm }, rest))
+    }
+
     /// Keeps the line at `place` small, if its message is one of those that come by the million. Says whether
     /// it was. With `new`, the tail of a head in a line that holds nothing else, the message may be one that
     /// was never read.
@@ -89,6 +162,7 @@ impl Walk<'_> {
             self.call(msg, from, new)
         };
         let Some(what) = what else { return false };
+        self.hush(base, place.end);
         self.out.often.push(Often {
             line: place.line,
             start: base,
@@ -120,6 +194,7 @@ impl Walk<'_> {
             }
             None => return None,
         };
+        self.next_forms.enter(c.0, from + offset(msg, c.0), form);
         Some(Usual::Channel { form, channel })
     }
 
@@ -139,6 +214,7 @@ impl Walk<'_> {
             }
             (None, None) => return None,
         };
+        self.next_calls.enter(c.0, from + offset(msg, c.0), comm);
         Some(Usual::Call { op, op_count, comm })
     }
 

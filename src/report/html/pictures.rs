@@ -59,7 +59,7 @@ impl Page<'_> {
         };
         let folded;
         let (shown, about) = if merged.slots.len() <= MATRIX_SIDE {
-            (merged, "rank by rank: the row sends to the column")
+            (&**merged, "rank by rank: the row sends to the column")
         } else {
             folded = merged.by_host();
             if folded.slots.len() > MATRIX_SIDE {

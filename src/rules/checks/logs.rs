@@ -18,7 +18,7 @@ pub(super) fn nccl_lines(look: &Look<'_>) -> Seen {
         .filter(|name| !files.iter().any(|f| f.read && f.log == *name))
         .collect();
     let lines: u64 = scene.sources.iter().map(|s| s.nccl_lines).sum();
-    let has = |what: fn(&Communicator) -> bool| scene.communicators.iter().any(what);
+    let has = |what: fn(&Communicator) -> bool| scene.communicators.iter().any(|c| what(c));
     let mut holds = Vec::new();
     if has(|c| !c.ranks.is_empty()) {
         holds.push("INIT");

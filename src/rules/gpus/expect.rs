@@ -23,6 +23,8 @@ pub(super) struct Plan<'a> {
     share: Option<(u64, String)>,
     /// What ranks measured after they had loaded, by pipeline stage.
     measured: Vec<(Option<u32>, u64)>,
+    /// When ranks began to load, as they said; sorted.
+    loads: Vec<Nanos>,
     /// `gpu_memory_utilization`, and whether somebody set it.
     utilization: Option<(f64, bool)>,
     /// How far those who speak are.
@@ -75,9 +77,18 @@ impl<'a> Plan<'a> {
             .iter()
             .filter_map(|s| Some((stage_of(s), bytes(s.model_gib?))))
             .collect();
+        let mut loads: Vec<Nanos> = speakers
+            .iter()
+            .flat_map(|s| LOAD.iter().filter_map(|stage| s.stages.get(stage)?.at))
+            .filter(|at| at.exact)
+            .map(|at| at.ns)
+            .collect();
+        loads.sort_unstable();
+        loads.dedup();
         Self {
             share,
             measured,
+            loads,
             utilization: utilization(model, members),
             furthest,
             speakers: by_source,
@@ -114,7 +125,7 @@ impl<'a> Plan<'a> {
                 .map(|((u, _), total)| (total as f64 * u.clamp(0.0, 1.0)) as u64);
         }
         view.loading = loads(p, self.furthest);
-        let moments = Moments::of(&self.speakers, p);
+        let moments = Moments::of(&self.speakers, &self.loads, p);
         view.other = other(gpu, &moments);
         let began = moments.weights.and_then(|t| before(gpu, t));
         view.before_weights = began;
@@ -201,6 +212,9 @@ fn utilization(model: &Model, members: &Members<'_>) -> Option<(f64, bool)> {
     Some((if version >= (0, 20, 0) { 0.92 } else { 0.9 }, false))
 }
 
+/// The stages in which weights come.
+const LOAD: [Stage; 2] = [Stage::Weights, Stage::Download];
+
 /// When a rank's process began to take memory, and when its weights began to come.
 struct Moments {
     began: Option<Nanos>,
@@ -208,7 +222,7 @@ struct Moments {
 }
 
 impl Moments {
-    fn of(speakers: &BTreeMap<u32, Vec<&Speaker>>, p: &ProcessView) -> Self {
+    fn of(speakers: &BTreeMap<u32, Vec<&Speaker>>, loads: &[Nanos], p: &ProcessView) -> Self {
         let of_rank = || {
             let here = p.sources.iter().filter_map(|s| speakers.get(s)).flatten();
             here.filter(|s| s.incarnation == p.incarnation)
@@ -221,11 +235,15 @@ impl Moments {
                 .map(|at| at.ns)
                 .min()
         };
+        let began = first(&[Stage::DistributedInit, Stage::NcclInit], false);
+        // A rank that is silent by its version loads when its neighbours do; and where only the first of all says
+        // that it begins, the others speak of their weights when these are there: all begin once they have met.
+        let own = first(&LOAD, true).or_else(|| first(&LOAD, false));
+        let after = loads.partition_point(|at| began.is_some_and(|began| *at < began));
+        let earliest = loads.get(after).copied().filter(|_| began.is_some());
         Self {
-            began: first(&[Stage::DistributedInit, Stage::NcclInit], false),
-            // A rank that is silent by its version loads when its neighbours do.
-            weights: first(&[Stage::Weights, Stage::Download], true)
-                .or_else(|| first(&[Stage::Weights, Stage::Download], false)),
+            began,
+            weights: own.map(|own| earliest.map_or(own, |at| at.min(own))),
         }
     }
 }

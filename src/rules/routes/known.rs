@@ -57,7 +57,7 @@ impl<'a> Roster<'a> {
             model,
             said: units.iter().map(said).collect(),
             by_rank,
-            communicators: comms.map(|c| (c.key.as_str(), c)).collect(),
+            communicators: comms.map(|c| (c.key.as_str(), &**c)).collect(),
             version: everybody
                 .iter()
                 .find_map(|s| release(s.version.as_deref()?)),

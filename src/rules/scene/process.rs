@@ -223,11 +223,17 @@ impl ProcessView {
     /// What a person calls where it runs: pod or host, else the address, else the log that tells of it.
     #[must_use]
     pub fn place(&self) -> String {
-        self.pod
-            .clone()
-            .or_else(|| self.host.clone())
-            .or_else(|| self.ip.clone())
-            .or_else(|| self.told_in.clone())
-            .unwrap_or_else(|| "?".into())
+        self.known_place().to_owned()
+    }
+
+    /// The same, as it is kept here.
+    #[must_use]
+    pub fn known_place(&self) -> &str {
+        let names = [&self.pod, &self.host, &self.ip, &self.told_in];
+        names
+            .into_iter()
+            .flatten()
+            .next()
+            .map_or("?", String::as_str)
     }
 }

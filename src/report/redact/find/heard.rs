@@ -7,18 +7,7 @@ use aho_corasick::packed::Searcher;
 
 use super::names::{is_word, smells};
 use super::{SEARCHER, Sign, name_around, sign};
-
-/// What every word of a secret's name begins with, as names are spelt, three spellings each; and the letters with
-/// which such a word goes on, if it does: `password`, `authorization`.
-const STEMS: &[([&str; 3], &[u8])] = &[
-    (["key", "Key", "KEY"], b"s"),
-    (["token", "Token", "TOKEN"], b""),
-    (["secret", "Secret", "SECRET"], b"sk"),
-    (["pass", "Pass", "PASS"], b"wpc"),
-    (["auth", "Auth", "AUTH"], b"ot"),
-    (["credential", "Credential", "CREDENTIAL"], b"s"),
-    (["cookie", "Cookie", "COOKIE"], b""),
-];
+use crate::parse::quiet::{STEMS, may_be_word};
 
 /// Bytes around a stem in which its word stands: `passphrase`, `apikeys`.
 const AROUND: (usize, usize) = (8, 16);
@@ -77,7 +66,10 @@ fn next_stem(text: &[u8], from: usize) -> Option<usize> {
     match SEARCH.as_ref() {
         Some(search) => search
             .find_iter(rest)
-            .find(|m| may_be_word(rest, m.end(), m.pattern().as_usize()))
+            .find(|m| {
+                let on = STEMS.get(m.pattern().as_usize() / 3);
+                may_be_word(rest, m.end(), on.map_or(&b""[..], |(_, on)| on))
+            })
             .map(|m| from + m.start()),
         // A processor that the fast one does not know.
         None => SEARCHER
@@ -86,16 +78,6 @@ fn next_stem(text: &[u8], from: usize) -> Option<usize> {
             .find(|m| sign(m.pattern().as_usize()) == Some(Sign::Word))
             .map(|m| from + m.start()),
     }
-}
-
-/// Whether a stem that ends here may be a word of a secret's name, by the letter behind it: `tokens` is none.
-fn may_be_word(text: &[u8], end: usize, pattern: usize) -> bool {
-    let Some(next) = text.get(end).filter(|b| b.is_ascii_alphabetic()) else {
-        return true;
-    };
-    let lower = text.get(end - 1).is_some_and(u8::is_ascii_lowercase);
-    let goes_on = STEMS.get(pattern / 3).map_or(&b""[..], |(_, on)| on);
-    lower && next.is_ascii_uppercase() || goes_on.contains(&next.to_ascii_lowercase())
 }
 
 /// The end of the secret's name that a stem belongs to.

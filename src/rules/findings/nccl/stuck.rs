@@ -19,7 +19,7 @@ pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) 
         .scene
         .communicators
         .iter()
-        .position(|x| std::ptr::eq(x, c))
+        .position(|x| std::ptr::eq(&**x, c))
     else {
         return;
     };
@@ -52,7 +52,7 @@ pub(super) fn behind(view: &View<'_>, c: &Communicator, out: &mut Vec<Finding>) 
                 rec.calls
                     .iter()
                     .filter(|(op, _)| !matches!(op, CollOp::Send | CollOp::Recv))
-                    .map(|(_, n)| *n)
+                    .map(|(_, n)| n)
             };
             let here = if whole {
                 Some(calls().map(|(lines, _)| lines).sum()).filter(|n| *n > 0)
