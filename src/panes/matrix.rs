@@ -114,7 +114,8 @@ fn open<'a>(view: &View<'a>) -> Option<&'a Matrix> {
 
 /// Whether there is something to draw: ranks, and a communicator among them or a line that may be one's.
 pub(super) fn tells(scene: &Scene, matrix: &Matrix) -> bool {
-    !matrix.slots.is_empty() && !(scene.communicators.is_empty() && matrix.cells.is_empty())
+    let speaks = !scene.communicators.is_empty() || !matrix.cells.is_empty();
+    speaks && !matrix.slots.is_empty()
 }
 
 /// What is drawn now: rank by rank, node by node, or two nodes rank by rank.

@@ -392,8 +392,9 @@ async fn gpu_containers_open_first_and_never_more_than_the_limit_at_a_time() {
         why: "there are 2 more than the 10 that are read".into(),
     };
     let last = |edge: &str| {
-        let states = heard.edges.iter().filter(|(name, _)| name == edge);
-        states.last().map(|(_, state)| state.clone())
+        let mut states = heard.edges.iter().rev();
+        let last = states.find(|(name, _)| name == edge);
+        last.map(|(_, state)| state.clone())
     };
     // Logs that come do not take it back.
     assert_eq!(last("logs of some pods"), Some(down), "{:?}", heard.edges);
