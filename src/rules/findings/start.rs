@@ -73,6 +73,9 @@ pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
     }
 }
 
+/// A rank, and where the line stands that tells.
+type Told<'a> = (u32, SourceId, &'a Quote);
+
 /// Two library versions.
 pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
     let procs = &view.model.procs;
@@ -85,7 +88,7 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
             continue;
         };
         // Every rank of every communicator is asked: nothing is copied before versions differ.
-        let mut by_version: BTreeMap<&str, Vec<(u32, SourceId, &Quote)>> = BTreeMap::new();
+        let mut by_version: BTreeMap<&str, Vec<Told<'_>>> = BTreeMap::new();
         let mut warned: Vec<LineRef> = Vec::new();
         for (rank, (u, r)) in &group.members {
             for (_, p, rec) in view.joined.tellings(procs, *u, *r) {
@@ -114,7 +117,7 @@ pub fn version_mismatch(view: &View<'_>, out: &mut Vec<Finding>) {
         }
         let mut lines = first_lines(warned);
         // The fewest first: they are the odd ones out.
-        let mut sides: Vec<(&str, &Vec<(u32, SourceId, &Quote)>)> =
+        let mut sides: Vec<(&str, &Vec<Told<'_>>)> =
             by_version.iter().map(|(v, l)| (*v, l)).collect();
         sides.sort_by_key(|(v, l)| (l.len(), *v));
         for (_, list) in &sides {
