@@ -19,7 +19,10 @@ const LARGEST: usize = 64;
 /// Events at which a scene is derived in a row: what is kept is most likely to be taken again at the next one.
 const ROW: usize = 3;
 
-static PLAYS: LazyLock<Vec<(String, Vec<(Nanos, Event)>)>> = LazyLock::new(|| {
+/// A scenario by its name, and what happens in it.
+type Play = (String, Vec<(Nanos, Event)>);
+
+static PLAYS: LazyLock<Vec<Play>> = LazyLock::new(|| {
     let names = sim::list().into_iter().map(|(name, _)| name);
     names
         .filter_map(|name| Some((sim::load(&name).ok()?, name)))
