@@ -181,7 +181,8 @@ impl Process {
     pub(super) fn apply(&mut self, block: &Block, rec: &Rec, spot: &Spot) {
         self.heard(spot);
         self.last_fact_version = matches!(rec.fact, Fact::Version { .. });
-        self.rev += u64::from(!matches!(rec.fact, Fact::Coll { .. }));
+        // These two count for themselves, as they also come without having been made whole.
+        self.rev += u64::from(!matches!(rec.fact, Fact::Channel(_) | Fact::Coll { .. }));
         let line = block.first_line + u64::from(rec.line);
         let q = || spot.quote(block);
         match &rec.fact {
