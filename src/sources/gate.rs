@@ -291,9 +291,9 @@ impl Gate {
         }
     }
 
-    /// Takes back an answer about probes: the next one is asked again.
+    /// Takes back a no to probes: the next one is asked again.
     pub fn reconsider(&mut self) {
-        self.probes = None;
+        self.probes = self.probes.filter(|yes| *yes);
     }
 
     /// May this be done now?

@@ -135,6 +135,32 @@ async fn many_probes_ask_one_question_and_all_take_its_answer() {
     }
 }
 
+/// Who declined and then asks for a check again means it; for one that needs no probe nothing is asked.
+#[tokio::test]
+async fn a_check_that_is_run_again_takes_back_a_no() {
+    let mut desk = Desk::open(Setup::default()).await;
+    let access = desk.access().await;
+    let first = asked(&access, look("llm-0"));
+    let question = desk.question().await;
+    desk.answer(question.number, false);
+    assert_eq!(first.await.unwrap(), Err(Refusal::Declined));
+    for (check, again) in [("check.pods", false), ("check.shm", true)] {
+        let mut orders = access.errands();
+        let errand = Errand::Recheck(Some(check.into()));
+        desk.errands.send(errand.clone()).unwrap();
+        let heard = timeout(Duration::from_secs(10), orders.recv());
+        assert_eq!(heard.await.unwrap().unwrap(), errand);
+        let next = asked(&access, look("llm-0"));
+        if again {
+            let question = desk.question().await;
+            desk.answer(question.number, true);
+            assert_eq!(next.await.unwrap(), Ok(()));
+        } else {
+            assert_eq!(next.await.unwrap(), Err(Refusal::Declined));
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_act_is_asked_each_time_and_shown_in_the_header_while_it_lasts() {
     let mut desk = Desk::open(Setup {

@@ -78,7 +78,11 @@ fn a_no_stays_a_no_until_it_is_reconsidered() {
     assert_eq!(g.answer(n, false, 1), Err(Refusal::Declined));
     assert_eq!(no(g.ask(exec("b"), 2)), Refusal::Declined);
     g.reconsider();
-    question(g.ask(exec("b"), 3));
+    let (n, _) = question(g.ask(exec("b"), 3));
+    g.answer(n, true, 4).unwrap();
+    // A yes stays a yes.
+    g.reconsider();
+    assert!(matches!(g.ask(exec("c"), 5), Decision::Go(_)));
 }
 
 #[test]

@@ -149,6 +149,11 @@ impl Desk {
         self.answered.send_modify(|n| *n += 1);
     }
 
+    /// Who asks for a check again is asked again, if probes were declined.
+    pub(super) fn reconsider(&self) {
+        self.gate().reconsider();
+    }
+
     /// Drops what was asked and not answered; gives the numbers of the questions.
     pub(super) fn forget(&self) -> Vec<u64> {
         let mut waiting = self.waiting();

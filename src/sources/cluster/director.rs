@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::access::{Access, Desk, Seen};
 use super::{ClusterOptions, Connection, run};
 use crate::model::event::{Errand, Event, PodEvent, PodKey};
+use crate::rules::checks::probes_of;
 use crate::sources::gate::Setup;
 use crate::sources::podlogs::SourceIds;
 
@@ -137,7 +138,15 @@ impl Director {
                         until.cancel();
                         return self.turn(errand).await;
                     }
-                    Some(other) => { let _ = orders.send(other); true }
+                    Some(other) => {
+                        if let Errand::Recheck(what) = &other
+                            && what.as_deref().is_none_or(|w| !probes_of(w).is_empty())
+                        {
+                            self.desk.reconsider();
+                        }
+                        let _ = orders.send(other);
+                        true
+                    }
                 },
                 Ok(()) = answered.changed() => self.introduce().await,
                 Ok(()) = acting.changed() => self.introduce().await,
