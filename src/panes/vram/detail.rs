@@ -10,6 +10,9 @@ use crate::parse::{At, Nanos};
 use crate::rules::scene::{GpuView, UsageView};
 use crate::theme::Role;
 
+/// A curve is never drawn up to less than this part of the card.
+const FLOOR: u64 = 8;
+
 /// What stands below the rows: the curve of the selected GPU or node and a line about its container.
 pub(super) fn below(
     view: &View<'_>,
@@ -28,14 +31,16 @@ pub(super) fn below(
     };
     let n = pen.text(area.x, area.y, area.width, &title, Role::Label);
     let points = points(view, g);
-    // The whole card would press a load into its lowest line; a scale that grows with each point would redraw all.
+    // The whole card would press a load into its lowest line; a scale that grows with each point would redraw all, and
+    // one without a floor would draw the first half GB as a card that is full.
     let most = points.iter().map(|(_, used)| *used).max().unwrap_or(0);
     let goal = match (g.loading, g.before_weights, g.expected_weights) {
         (true, Some(before), Some(weights)) => before.saturating_add(weights),
         _ => 0,
     };
     let mut top = g.total.unwrap_or(0).max(most).max(1);
-    while top / 2 >= most.max(goal).max(1) {
+    let least = most.max(goal).max(top / FLOOR);
+    while top / 2 >= least.max(1) {
         top = top.div_ceil(2);
     }
     let room = match g.total {
