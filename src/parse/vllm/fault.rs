@@ -1,5 +1,6 @@
 //! Failure signatures (F01–FA5) and the last line of a Python traceback.
 
+mod around;
 mod table;
 
 use super::scan::{Cur, has, text};
