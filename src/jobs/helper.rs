@@ -16,13 +16,13 @@ use super::{prepare, room, submit};
 use crate::model::event::{Errand, Event, PodKey};
 use crate::model::screen::{ALLREDUCE, CANCEL};
 use crate::model::testrun::{Ending, Planned, TestEvent};
-use crate::sources::cluster::{Access, Connection, Helper, Leave, Shown, Trouble};
+use crate::sources::cluster::{Access, Connection, Errands, Helper, Leave, Shown, Trouble};
 use crate::sources::gate::{Action, Permit};
 
 /// Who runs tests for a screen; tests under way are in `chores`.
 #[must_use]
 pub fn helper(chores: TaskTracker) -> Helper {
-    Box::new(move |access| serve(access, chores.clone()).boxed())
+    Box::new(move |access, errands| serve(access, errands, chores.clone()).boxed())
 }
 
 /// What ending a test does.
@@ -36,8 +36,7 @@ struct Running {
     over: CancellationToken,
 }
 
-async fn serve(access: Access, chores: TaskTracker) {
-    let mut errands = access.errands();
+async fn serve(access: Access, mut errands: Errands, chores: TaskTracker) {
     let mut running: Option<Running> = None;
     loop {
         let line = match errands.recv().await {

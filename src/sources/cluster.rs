@@ -34,7 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use access::{Access, Get, Leave, Seen, Shown};
 pub(crate) use backoff::{Backoff, jitter, part};
 pub use client::{Connection, connect};
-pub use director::{Director, Helper};
+pub use director::{Director, Errands, Helper};
 pub use discover::{Found, find, missing};
 pub use exec::ExecSpec;
 use nodes::Nodes;

@@ -10,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cluster::{Access, Get, Helper, Seen, jitter};
+use super::cluster::{Access, Errands, Get, Helper, Seen, jitter};
 use crate::model::event::{
     ContainerKey, ContainerState, Errand, Event, PodKey, PodView, ProbeOutcome,
 };
@@ -92,12 +92,11 @@ impl Server {
 /// The helper that looks at the endpoints while a workload is on screen.
 #[must_use]
 pub fn helper() -> Helper {
-    Box::new(|access| Box::pin(keep(access)))
+    Box::new(|access, errands| Box::pin(keep(access, errands)))
 }
 
-async fn keep(access: Access) {
+async fn keep(access: Access, mut errands: Errands) {
     let mut seen = access.seen();
-    let mut errands = access.errands();
     let mut looking: BTreeMap<ContainerKey, (Server, AbortOnDropHandle<()>)> = BTreeMap::new();
     let mut trying: Option<AbortOnDropHandle<()>> = None;
     loop {

@@ -134,7 +134,7 @@ impl Target {
 /// The helper that keeps samplers running while a workload is on screen.
 #[must_use]
 pub fn helper() -> Helper {
-    Box::new(|access| Box::pin(keep(access)))
+    Box::new(|access, _| Box::pin(keep(access)))
 }
 
 /// Keeps one sampler per container with GPUs that runs.

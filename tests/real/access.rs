@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ncclscope::model::event::{ContainerKey, Errand, Event, PodKey, ProbeOutcome, SourceEvent};
 use ncclscope::sources::cluster::{
-    Access, ClusterOptions, Connection, Director, ExecSpec, Helper, connect,
+    Access, ClusterOptions, Connection, Director, Errands, ExecSpec, Helper, connect,
 };
 use ncclscope::sources::gate::{Policy, Setup};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::plane::{Plane, eventually, pod};
 /// The way into pods, leave given beforehand. Ends with the receiver of events.
 pub async fn access(link: Connection, options: ClusterOptions) -> (Access, mpsc::Receiver<Event>) {
     let (hand, mut given) = mpsc::unbounded_channel();
-    let helper = Box::new(move |access: Access| {
+    let helper = Box::new(move |access: Access, _: Errands| {
         let hand = hand.clone();
         Box::pin(async move {
             let _ = hand.send(access);

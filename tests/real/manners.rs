@@ -52,11 +52,8 @@ pub async fn a_login_plug_in_prompts_before_the_screen_is_taken(p: &Plane) {
         .await;
     assert!(!screen.is_taken(), "the plug-in has the terminal");
     screen.key("4711\r");
-    screen
-        .until("the overview", |s| {
-            s.contains("1 pod") && s.contains("locked")
-        })
-        .await;
+    screen.has_one_pod().await;
+    screen.until("the lock", |s| s.contains("locked")).await;
     assert!(screen.is_taken());
     screen.key(":q\r");
     screen.ended().await;

@@ -138,6 +138,14 @@ impl Screen {
         self.parser.lock().unwrap().screen().alternate_screen()
     }
 
+    /// The header counts one pod of the workload. The tabs have similar words before anything was listed.
+    pub async fn has_one_pod(&mut self) {
+        self.until("one pod in the header", |s| {
+            s.lines().next().is_some_and(|l| l.contains("   1 pod "))
+        })
+        .await;
+    }
+
     pub async fn until(&mut self, what: &str, so: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !so(&self.text()) {

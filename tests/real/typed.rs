@@ -64,7 +64,7 @@ pub async fn a_test_inside_the_pods_wants_the_name_typed(p: &Plane) {
         ns,
         "llm",
     ]);
-    screen.until("the pod", |s| s.contains("1 pod")).await;
+    screen.has_one_pod().await;
     screen.key("1");
     screen
         .until("it runs", |s| {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
@@ -174,7 +174,6 @@ pub struct Access {
     desk: Arc<Desk>,
     events: mpsc::Sender<Event>,
     seen: watch::Receiver<Seen>,
-    errands: broadcast::Sender<Errand>,
     ids: SourceIds,
     until: CancellationToken,
 }
@@ -193,7 +192,6 @@ impl Access {
         desk: Arc<Desk>,
         events: mpsc::Sender<Event>,
         seen: watch::Receiver<Seen>,
-        errands: broadcast::Sender<Errand>,
         ids: SourceIds,
         until: CancellationToken,
     ) -> Self {
@@ -201,7 +199,6 @@ impl Access {
             desk,
             events,
             seen,
-            errands,
             ids,
             until,
         }
@@ -217,12 +214,6 @@ impl Access {
     #[must_use]
     pub fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.clone()
-    }
-
-    /// What is asked of whoever feeds the screen, beside what the director does itself.
-    #[must_use]
-    pub fn errands(&self) -> broadcast::Receiver<Errand> {
-        self.errands.subscribe()
     }
 
     /// Ends when another workload is on screen, or none.

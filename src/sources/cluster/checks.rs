@@ -35,16 +35,15 @@ const NAME: &str = "network-policies";
 /// The helper of [`super::Director`].
 #[must_use]
 pub fn helper() -> super::Helper {
-    Box::new(|access| -> BoxFuture<'static, ()> { Box::pin(run(access)) })
+    Box::new(|access, errands| -> BoxFuture<'static, ()> { Box::pin(run(access, errands)) })
 }
 
 fn now() -> Nanos {
     Nanos::try_from(Timestamp::now().as_nanosecond()).unwrap_or(Nanos::MAX)
 }
 
-async fn run(access: Access) {
+async fn run(access: Access, mut errands: super::Errands) {
     let mut seen = access.seen();
-    let mut errands = access.errands();
     let mut schedule = Schedule::default();
     // What was answered, as the schedule needs to know it; the answers themselves go to the model.
     let probes = Arc::new(Mutex::new(Probes::default()));

@@ -33,12 +33,11 @@ type File = (String, String);
 /// The helper of [`super::Director`].
 #[must_use]
 pub fn helper() -> super::Helper {
-    Box::new(|access| -> BoxFuture<'static, ()> { Box::pin(run(access)) })
+    Box::new(|access, errands| -> BoxFuture<'static, ()> { Box::pin(run(access, errands)) })
 }
 
-async fn run(access: Access) {
+async fn run(access: Access, mut errands: super::Errands) {
     let mut seen = access.seen();
-    let mut errands = access.errands();
     let mut beat = tokio::time::interval(BEAT);
     let mut again = tokio::time::interval(AGAIN);
     for timer in [&mut beat, &mut again] {

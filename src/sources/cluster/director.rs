@@ -16,8 +16,11 @@ use crate::rules::checks::probes_of;
 use crate::sources::gate::Setup;
 use crate::sources::podlogs::SourceIds;
 
-/// Works on a workload beside watching it; begun anew with each one, dropped with it.
-pub type Helper = Box<dyn Fn(Access) -> BoxFuture<'static, ()> + Send + Sync>;
+/// What is asked of whoever feeds the screen, beside what the director does itself.
+pub type Errands = broadcast::Receiver<Errand>;
+/// Works on a workload beside watching it; begun anew with each one, dropped with it. It listens before it begins:
+/// nothing that was asked early is lost.
+pub type Helper = Box<dyn Fn(Access, Errands) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Events under way inside: the bus behind it bounds memory.
 const UNDER_WAY: usize = 8;
@@ -103,14 +106,15 @@ impl Director {
             self.desk.clone(),
             events_tx.clone(),
             seen_rx,
-            orders.clone(),
             self.options.ids.clone(),
             until.clone(),
         );
         let mut tasks: Vec<_> = self
             .helpers
             .iter()
-            .map(|helper| AbortOnDropHandle::new(tokio::spawn(helper(access.clone()))))
+            .map(|helper| {
+                AbortOnDropHandle::new(tokio::spawn(helper(access.clone(), orders.subscribe())))
+            })
             .collect();
         tasks.push(AbortOnDropHandle::new(tokio::spawn(run(
             self.link.clone(),

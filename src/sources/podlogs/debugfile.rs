@@ -28,7 +28,7 @@ const BATCH: usize = 512;
 /// What the shell begins with each workload.
 #[must_use]
 pub fn helper() -> Helper {
-    Box::new(|access| Box::pin(run(access)))
+    Box::new(|access, _| Box::pin(run(access)))
 }
 
 /// Follows what every container of the workload writes, for as long as the workload is on screen.
