@@ -70,8 +70,6 @@ pub async fn a_test_from_the_screen_asks_and_cleans_up(p: &Plane) {
     screen.tests.close();
     screen.tests.wait().await;
     assert_eq!(left(p, ns).await, 0, "after leaving");
-    let mut hasty = Dashboard::begin(p, ns, false, Some("allreduce cancel")).await;
-    hasty.says("no test runs").await;
     let mut locked = Dashboard::open(p, ns, true).await;
     locked.ask("allreduce --gpus 0");
     locked.says("locked").await;
@@ -153,14 +151,6 @@ struct Dashboard {
 
 impl Dashboard {
     async fn open(p: &Plane, ns: &str, locked: bool) -> Self {
-        let mut this = Self::begin(p, ns, locked, None).await;
-        this.until("pods", |e| matches!(e, Event::Pod(PodEvent::Synced)))
-            .await;
-        this
-    }
-
-    /// Asked for something before anybody could listen.
-    async fn begin(p: &Plane, ns: &str, locked: bool, early: Option<&str>) -> Self {
         let options = ClusterOptions {
             selector: Some("app=llm".into()),
             ..p.options("admin", ns)
@@ -175,14 +165,15 @@ impl Dashboard {
         };
         let helpers = vec![helper(tests.clone())];
         let director = Director::new(link, options, setup, helpers, tx);
-        let this = Self {
+        tokio::spawn(director.run(chores, cancel.clone()));
+        let mut this = Self {
             events,
             errands,
-            cancel: cancel.clone(),
+            cancel,
             tests,
         };
-        early.inspect(|line| this.ask(line));
-        tokio::spawn(director.run(chores, cancel));
+        this.until("pods", |e| matches!(e, Event::Pod(PodEvent::Synced)))
+            .await;
         this
     }
 

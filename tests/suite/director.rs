@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use ncclscope::model::event::Stamped;
 use ncclscope::model::event::{Errand, Event, Level, PodKey, Question, WorkloadView};
 use ncclscope::model::{Model, update};
-use ncclscope::sources::cluster::{Access, ClusterOptions, Director, Shown, connect};
+use ncclscope::sources::cluster::{Access, ClusterOptions, Director, Errands, Shown, connect};
 use ncclscope::sources::gate::{Action, Policy, Refusal, Setup};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -16,13 +16,18 @@ use crate::fakeapi::{Answer, FakeApi};
 
 struct Desk {
     _api: FakeApi,
-    given: mpsc::UnboundedReceiver<Access>,
+    given: mpsc::UnboundedReceiver<(Access, Errands)>,
     events: mpsc::Receiver<Event>,
     errands: mpsc::UnboundedSender<Errand>,
 }
 
 impl Desk {
     async fn open(setup: Setup) -> Self {
+        Self::asked(setup, None).await
+    }
+
+    /// With something that was asked before anybody could listen.
+    async fn asked(setup: Setup, early: Option<Errand>) -> Self {
         let api = FakeApi::start(|_| Answer::status(404, "NotFound", "nothing here")).await;
         let options = ClusterOptions {
             kubeconfig: Some(api.kubeconfig("{token: t}")),
@@ -31,14 +36,17 @@ impl Desk {
         };
         let link = connect(&options).await.unwrap();
         let (hand, given) = mpsc::unbounded_channel();
-        let helper = Box::new(move |access: Access| {
+        let helper = Box::new(move |access: Access, errands: Errands| {
             let hand = hand.clone();
             Box::pin(async move {
-                let _ = hand.send(access);
+                let _ = hand.send((access, errands));
             }) as BoxFuture<'static, ()>
         });
         let (tx, events) = mpsc::channel(64);
         let (errands, orders) = mpsc::unbounded_channel();
+        if let Some(errand) = early {
+            errands.send(errand).unwrap();
+        }
         let director = Director::new(link, options, setup, vec![helper], tx);
         tokio::spawn(director.run(orders, CancellationToken::new()));
         Self {
@@ -50,6 +58,11 @@ impl Desk {
     }
 
     async fn access(&mut self) -> Access {
+        self.helper().await.0
+    }
+
+    /// What a helper is handed.
+    async fn helper(&mut self) -> (Access, Errands) {
         timeout(Duration::from_secs(10), self.given.recv())
             .await
             .unwrap()
@@ -135,17 +148,26 @@ async fn many_probes_ask_one_question_and_all_take_its_answer() {
     }
 }
 
+/// A command that is typed in the first moment is heard as well.
+#[tokio::test]
+async fn what_is_asked_early_is_heard() {
+    let early = Errand::Line("allreduce".into());
+    let mut desk = Desk::asked(Setup::default(), Some(early.clone())).await;
+    let (_access, mut errands) = desk.helper().await;
+    let heard = timeout(Duration::from_secs(10), errands.recv());
+    assert_eq!(heard.await.unwrap().unwrap(), early);
+}
+
 /// Who declined and then asks for a check again means it; for one that needs no probe nothing is asked.
 #[tokio::test]
 async fn a_check_that_is_run_again_takes_back_a_no() {
     let mut desk = Desk::open(Setup::default()).await;
-    let access = desk.access().await;
+    let (access, mut orders) = desk.helper().await;
     let first = asked(&access, look("llm-0"));
     let question = desk.question().await;
     desk.answer(question.number, false);
     assert_eq!(first.await.unwrap(), Err(Refusal::Declined));
     for (check, again) in [("check.pods", false), ("check.shm", true)] {
-        let mut orders = access.errands();
         let errand = Errand::Recheck(Some(check.into()));
         desk.errands.send(errand.clone()).unwrap();
         let heard = timeout(Duration::from_secs(10), orders.recv());

@@ -15,8 +15,8 @@ use super::Connection;
 use super::exec::{self, ExecSpec, Shells, Sink};
 use super::trouble::{Kind, Trouble};
 use crate::model::event::{
-    ContainerKey, Errand, Event, Level, PodKey, PodView, ProbeEvent, ProbeOutcome, Question,
-    SourceId, WorkloadView,
+    ContainerKey, Event, Level, PodKey, PodView, ProbeEvent, ProbeOutcome, Question, SourceId,
+    WorkloadView,
 };
 use crate::parse::Nanos;
 use crate::sources::gate::{Action, Decision, Gate, Permit, Refusal, Setup};
