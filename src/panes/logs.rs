@@ -325,11 +325,12 @@ impl Columns {
             let roles = spans
                 .iter()
                 .flat_map(|(piece, role)| piece.chars().map(move |_| *role));
+            let mut letter = [0; 4];
             for (place, role) in places(&shown, self.text).zip(roles) {
                 let (at, y) = (x + place.column, area.y.saturating_add(place.line));
                 if place.line < area.height {
-                    let c = place.c.encode_utf8(&mut [0; 4]).to_owned();
-                    pen.text(at, y, place.wide, &c, role);
+                    let c = &*place.c.encode_utf8(&mut letter);
+                    pen.text(at, y, place.wide, c, role);
                 }
             }
         }
