@@ -205,6 +205,7 @@ fn merged(scene: &Scene) -> Matrix {
             .filter_map(|r| slot(Some(r)))
             .collect();
         list.sort_unstable();
+        list.dedup();
         if list.len() > 1 && !open.contains(&list) {
             open.push(list);
         }
@@ -342,6 +343,11 @@ fn finish(scene: &Scene, name: String, label: String, axes: Axes, cells: Cells) 
         .iter()
         .filter(|c| c.glyph == Glyph::Doubt || !c.open.is_empty())
         .count();
+    let unknown = unknown(&undecided, &cells);
+    let seen = match cells.len() {
+        1 => "1 connection seen".to_owned(),
+        n => format!("{n} connections seen"),
+    };
     let headline = if cells.is_empty() {
         if scene.communicators.is_empty() {
             "no communicator seen yet".to_owned()
@@ -363,21 +369,15 @@ fn finish(scene: &Scene, name: String, label: String, axes: Axes, cells: Cells) 
         )
     } else if doubtful > 0 {
         format!("{doubtful} cells in doubt: their lines fit several communicators")
-    } else if !undecided.is_empty() {
-        // What is seen may be fine; whether it is all, nobody can say yet.
-        format!(
-            "{} connections seen; {} not known: their communicators have not come up",
-            cells.len(),
-            match open_pairs(&undecided, &cells) {
-                1 => "1 pair is".to_owned(),
-                n => format!("{n} pairs are"),
-            }
-        )
+    } else if unknown == 0 {
+        format!("{seen}, none worse than its place allows")
     } else {
-        format!(
-            "{} connections seen, none worse than its place allows",
-            cells.len()
-        )
+        // What is seen may be fine; whether it is all, nobody can say yet.
+        seen
+    };
+    let headline = match unknown {
+        0 => headline,
+        n => format!("{headline}; {n} not known: their communicators have not come up"),
     };
     Matrix {
         name,
@@ -390,20 +390,30 @@ fn finish(scene: &Scene, name: String, label: String, axes: Axes, cells: Cells) 
     }
 }
 
-/// Pairs, each counted once whichever way it runs, that stand in one of the lists and have no cell. Lists of one
-/// communicator each overlap only where two ranks share several.
-fn open_pairs(lists: &[Vec<u32>], cells: &[Cell]) -> usize {
-    let have: BTreeSet<(u32, u32)> = cells
-        .iter()
-        .map(|c| (c.from.min(c.to), c.from.max(c.to)))
-        .collect();
-    let of = |list: &Vec<u32>| {
-        let inside = |r: u32| list.binary_search(&r).is_ok();
-        let known = have
-            .iter()
-            .filter(|(a, b)| inside(*a) && inside(*b))
-            .count();
-        (list.len() * (list.len() - 1) / 2).saturating_sub(known)
+/// Cells without anything behind them whose two slots stand in one of the lists: `?`. What one direction is tells
+/// nothing of the other, so each counts.
+fn unknown(lists: &[Vec<u32>], cells: &[Cell]) -> usize {
+    let mut of: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (at, list) in lists.iter().enumerate() {
+        for slot in list {
+            of.entry(*slot).or_default().push(at);
+        }
+    }
+    // Slots that stand in the same lists meet the same others: thousands of them are few kinds.
+    let mut kinds: BTreeMap<&[usize], usize> = BTreeMap::new();
+    for among in of.values() {
+        *kinds.entry(among).or_default() += 1;
+    }
+    let meets = |among: &[usize]| {
+        let all = among.iter().filter_map(|at| lists.get(*at)).flatten();
+        all.collect::<BTreeSet<_>>().len().saturating_sub(1)
     };
-    lists.iter().map(of).sum()
+    let all: usize = kinds.iter().map(|(among, n)| n * meets(among)).sum();
+    let together = |c: &&Cell| {
+        let (a, b) = (of.get(&c.from), of.get(&c.to));
+        c.from != c.to
+            && a.zip(b)
+                .is_some_and(|(a, b)| a.iter().any(|at| b.contains(at)))
+    };
+    all.saturating_sub(cells.iter().filter(together).count())
 }

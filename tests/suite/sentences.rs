@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use ncclscope::model::event::{Event, SourceEvent, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::panes;
-use ncclscope::rules::scene::{CheckVerdict, CommState, Finding, Glyph, Scene, Stage, Verdict};
+use ncclscope::rules::scene::{
+    CheckVerdict, CommState, Finding, Glyph, Matrix, Scene, Stage, Verdict,
+};
 use ncclscope::sources::sim;
 use ncclscope::theme::{Depth, Role, Terminal, Theme};
 
-use crate::stage;
+use crate::{findings, stage};
 
 /// The scene at the end of a scenario.
-fn scene(name: &str) -> Scene {
+pub fn scene(name: &str) -> Scene {
     let mut model = Model::default();
     for (seq, (at, event)) in (1..).zip(sim::events(&sim::load(name).unwrap())) {
         update(&mut model, Stamped { seq, at, event });
@@ -45,7 +47,7 @@ fn what_could_not_connect_is_not_known() {
     );
     assert_eq!(
         all.headline,
-        "14 connections seen; 4 pairs are not known: their communicators have not come up"
+        "14 connections seen; 8 not known: their communicators have not come up"
     );
     let failed = s
         .communicators
@@ -77,6 +79,42 @@ fn what_could_not_connect_is_not_known() {
     assert!(healthy.processes.iter().all(|p| !p.nccl_failed));
     let cells = healthy.matrices.iter().flat_map(|m| &m.cells);
     assert!(cells.into_iter().all(|c| c.glyph != Glyph::Doubt));
+}
+
+/// One direction of a pair says nothing of the other: what is `?` is counted cell by cell, and once where two
+/// communicators hold the same two ranks.
+#[test]
+fn a_direction_that_no_line_tells_of_is_not_known() {
+    let mut text = String::new();
+    for (rank, told) in [(0, "0[0] -> 1[1]"), (1, "1[1] -> 2[2]"), (2, "")] {
+        let head = format!("llm-0:{rank}:{rank} [{rank}] NCCL INFO ");
+        for (id, nranks) in [("0xabc", 3), ("0xdef", 2)]
+            .into_iter()
+            .filter(|(_, n)| rank < *n)
+        {
+            text += &format!(
+                "{head}ncclCommInitRankConfig comm 0x1{rank}{nranks} rank {rank} nranks {nranks} cudaDev {rank} nvmlDev {rank} busId 1{rank}000 commId {id} - Init START\n"
+            );
+            if nranks == 3 && !told.is_empty() {
+                text += &format!("{head}Channel 00/0 : {told} via P2P/CUMEM\n");
+            }
+        }
+    }
+    let s = findings::scene(&[("llm", &text)]);
+    let merged = &s.matrices[0];
+    let open = |m: &Matrix| {
+        let n = u32::try_from(m.slots.len()).unwrap();
+        let all = (0..n).flat_map(|a| (0..n).map(move |b| (a, b)));
+        all.filter(|(a, b)| m.is_undecided(*a, *b)).count()
+    };
+    assert_eq!((merged.cells.len(), open(merged)), (2, 4), "{merged:#?}");
+    assert_eq!(
+        merged.headline,
+        "2 connections seen; 4 not known: their communicators have not come up"
+    );
+    let own = s.matrices.iter().find(|m| m.name == "abc/3").unwrap();
+    assert_eq!((own.cells.len(), open(own)), (2, 4), "{own:#?}");
+    assert_eq!(own.headline, merged.headline);
 }
 
 /// Nothing outlives its container: no process, no server, no sample.
