@@ -116,7 +116,7 @@ fn badge(scene: &Scene) -> Option<(usize, Role)> {
 }
 
 /// How many things there are to mend: what follows from one of them goes with it.
-fn causes(scene: &Scene) -> usize {
+pub(super) fn causes(scene: &Scene) -> usize {
     let loud = |f: &&Finding| f.severity > Severity::Info && f.consequence_of.is_none();
     scene.findings.iter().filter(loud).count()
 }

@@ -281,7 +281,7 @@ fn banner(view: &View<'_>, kiosk: &Kiosk, area: Rect, pen: &mut Pen<'_>) {
 fn title(view: &View<'_>, kiosk: &Kiosk, area: Rect, pen: &mut Pen<'_>) {
     if kiosk.holds() {
         let (n, of) = match worst(view.scene) {
-            Some((i, _)) => (i + 1, view.scene.findings.len()),
+            Some((i, _)) => (i + 1, findings::causes(view.scene)),
             None => (0, 0),
         };
         let text = match of {
@@ -355,7 +355,7 @@ fn held(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         pen.text(area.x + 3, y, area.width.saturating_sub(3), fix, Role::Code);
         y += 1;
     }
-    let others = view.scene.findings.len().saturating_sub(1);
+    let others = findings::causes(view.scene).saturating_sub(1);
     if y + air < bottom && others > 0 {
         let more = format!(
             "and {}",

@@ -9,11 +9,11 @@ use ncclscope::model::screen::PaneId;
 use ncclscope::model::{Model, update};
 use ncclscope::panes;
 use ncclscope::parse::Nanos;
-use ncclscope::rules::scene::Scene;
+use ncclscope::rules::scene::{Finding, Scene, Severity};
 use ncclscope::theme::Theme;
 
 use crate::screens::snapshot;
-use crate::stage;
+use crate::{sentences, stage};
 
 const S: Nanos = 1_000_000_000;
 
@@ -82,6 +82,29 @@ fn layouts() {
         let model = wall(&scene, size, seconds, facts);
         let name = format!("kiosk-{name}-{}x{}", size.0, size.1);
         snapshot(&name, &stage::photograph(&scene, &model));
+    }
+}
+
+/// What follows from a finding, and what is a note, is no finding more: the wall counts as the findings pane does.
+#[test]
+fn the_wall_counts_what_there_is_to_mend() {
+    let one = sentences::scene("dead-rank-cascade");
+    let mut two = one.clone();
+    let mut other = two.findings[0].clone();
+    other.key.push_str(" elsewhere");
+    two.findings.insert(1, other);
+    for (scene, more) in [(one, 0), (two, 1)] {
+        let loud = |f: &&Finding| f.severity > Severity::Info && f.consequence_of.is_none();
+        let causes = scene.findings.iter().filter(loud).count();
+        assert_eq!(causes, 1 + more);
+        assert!(scene.findings.len() > causes);
+        let model = wall(&scene, (120, 40), 30, true);
+        let text = stage::text(&stage::draw(&scene, &model, &Theme::probe(false))).join("\n");
+        let title = format!("what is wrong, finding 1 of {causes}");
+        assert_eq!(text.contains(&title), more > 0, "{text}");
+        let others = format!("and {more} more finding");
+        assert_eq!(text.contains(&others), more > 0, "{text}");
+        assert_eq!(text.contains("more finding"), more > 0, "{text}");
     }
 }
 
