@@ -54,7 +54,7 @@ fn rows(buf: &Buffer) -> impl Iterator<Item = Vec<&Cell>> {
         let cells = row.iter().enumerate().filter(|(x, cell)| {
             let whole = *x >= covered;
             if whole {
-                covered = x + UnicodeWidthStr::width(cell.symbol()).max(1);
+                covered = x + usize::from(columns(cell));
             }
             whole
         });
@@ -126,21 +126,24 @@ pub fn svg(buf: &Buffer, theme: &Theme) -> String {
     out
 }
 
-/// Runs of cells that look alike become one element each.
+/// Runs of cells that look alike become one element each. Wide characters are runs of their own: what they are
+/// stretched to fill is another width than that of letters.
 fn row(buf: &Buffer, y: u16, theme: &Theme, out: &mut String) {
     let mut x = buf.area.left();
     while let Some(first) = buf.cell((x, y)).filter(|_| x < buf.area.right()) {
         let look = looks(first, theme);
         let start = x;
         let mut text = String::new();
-        let shape = drawn(first);
-        while let Some(cell) = buf
-            .cell((x, y))
-            .filter(|c| x < buf.area.right() && looks(c, theme) == look && drawn(c) == shape)
-        {
+        let (shape, wide) = (drawn(first), columns(first));
+        while let Some(cell) = buf.cell((x, y)).filter(|c| {
+            let alike = looks(c, theme) == look && drawn(c) == shape && columns(c) == wide;
+            x < buf.area.right() && alike
+        }) {
             text.push_str(cell.symbol());
-            x += 1;
+            // The right half of a wide one holds a blank that is not drawn.
+            x = x.saturating_add(wide);
         }
+        let x = x.min(buf.area.right());
         let (fg, bg, bold, italic, under) = look;
         let (left, top) = (
             u32::from(start - buf.area.left()) * CELL.0,
@@ -186,6 +189,11 @@ fn row(buf: &Buffer, y: u16, theme: &Theme, out: &mut String) {
             escape(&text)
         );
     }
+}
+
+/// Columns that the character of a cell covers.
+fn columns(cell: &Cell) -> u16 {
+    u16::try_from(UnicodeWidthStr::width(cell.symbol()).max(1)).unwrap_or(u16::MAX)
 }
 
 fn rectangle(x: u32, y: u32, width: u32, part: &Part, fill: Rgb, out: &mut String) {

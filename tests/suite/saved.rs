@@ -6,6 +6,9 @@ use ncclscope::model::keys::{self, Key};
 use ncclscope::model::screen::{PaneId, Screen};
 use ncclscope::panes::export::{self, Format};
 use ncclscope::theme::{Depth, Terminal, Theme};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
 
 use crate::stage;
 
@@ -71,6 +74,36 @@ fn every_pane_is_the_same_in_every_format() {
             assert!(svg.contains("mixtral-0"));
         }
     }
+}
+
+/// A wide character takes its two columns in a picture, and no blank comes after it.
+#[test]
+fn wide_characters_stand_where_they_stand_on_screen() {
+    let mut buf = Buffer::empty(Rect::new(0, 0, 16, 2));
+    buf.set_string(0, 0, "rank 模型 ok", Style::new());
+    buf.set_string(0, 1, "加x載", Style::new());
+    let theme = Theme::standard(Terminal::default());
+    let svg = export::svg(&buf, &theme);
+    let texts = svg.lines().filter(|l| l.starts_with("<text "));
+    let of = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\"")).unwrap();
+        rest.split('"').next().unwrap().parse::<u32>().unwrap() / 9
+    };
+    let drawn: Vec<(u32, u32, &str)> = texts
+        .map(|line| {
+            let (_, said) = line.trim_end_matches("</text>").split_once('>').unwrap();
+            (of(line, " x"), of(line, "textLength"), said)
+        })
+        .collect();
+    let wanted = [
+        (0, 5, "rank "),
+        (5, 4, "模型"),
+        (9, 7, " ok    "),
+        (0, 2, "加"),
+        (2, 1, "x"),
+        (3, 2, "載"),
+    ];
+    assert_eq!(drawn, wanted, "{svg}");
 }
 
 #[test]
