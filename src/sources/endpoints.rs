@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::cluster::{Access, Errands, Get, Helper, Seen, jitter};
 use crate::model::event::{
-    ContainerKey, ContainerState, Errand, Event, PodKey, PodView, ProbeOutcome,
+    ContainerKey, ContainerState, Errand, Event, PodKey, PodView, ProbeEvent, ProbeOutcome,
 };
 use crate::model::pods::{Place, command, place};
 use crate::parse::serving;
@@ -22,7 +22,7 @@ use crate::parse::vllm::Ray;
 const EVERY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(30));
 /// vLLM's own port.
 const PORT: u16 = 8000;
-/// Servers looked at, at most.
+/// Servers looked at, at most; of the others it is said that they are not.
 const MOST: usize = 16;
 /// Bytes of an answer kept.
 const CAP: usize = 512 << 10;
@@ -99,8 +99,17 @@ async fn keep(access: Access, mut errands: Errands) {
     let mut seen = access.seen();
     let mut looking: BTreeMap<ContainerKey, (Server, AbortOnDropHandle<()>)> = BTreeMap::new();
     let mut trying: Option<AbortOnDropHandle<()>> = None;
+    let mut left_out: BTreeMap<ContainerKey, Server> = BTreeMap::new();
     loop {
-        let wanted = servers(&seen.borrow_and_update());
+        let mut wanted = servers(&seen.borrow_and_update());
+        let most = wanted.keys().nth(MOST).cloned();
+        let over = most.map_or_else(BTreeMap::new, |at| wanted.split_off(&at));
+        for server in over.values().filter(|s| left_out.get(&s.at) != Some(s)) {
+            if !access.tell(not_asked(server)).await {
+                return;
+            }
+        }
+        left_out = over;
         looking.retain(|at, (server, _)| wanted.get(at) == Some(server));
         for (at, server) in &wanted {
             looking.entry(at.clone()).or_insert_with(|| {
@@ -130,7 +139,20 @@ async fn keep(access: Access, mut errands: Errands) {
 
 fn servers(seen: &Seen) -> BTreeMap<ContainerKey, Server> {
     let of = seen.pods.values().filter_map(|pod| Server::of(pod));
-    of.take(MOST).map(|s| (s.at.clone(), s)).collect()
+    of.map(|s| (s.at.clone(), s)).collect()
+}
+
+/// Of a server that is one too many it is said that nobody asks it.
+fn not_asked(server: &Server) -> Event {
+    Event::Probe(ProbeEvent {
+        probe: "health".into(),
+        container: Some(server.at.clone()),
+        ran: format!("GET :{}/health", server.port),
+        outcome: ProbeOutcome::Refused {
+            why: format!("not asked: {MOST} servers of a workload are, no more"),
+            rule: None,
+        },
+    })
 }
 
 /// Looks at one server until it is gone.
