@@ -5,7 +5,7 @@ use std::time::Duration;
 use ncclscope::model::event::{Errand, Event, Level, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::rules::scene::Scene;
-use ncclscope::sources::cluster::{ClusterOptions, Connection, Director, connect};
+use ncclscope::sources::cluster::{ClusterOptions, Connection, Director, configfile, connect};
 use ncclscope::sources::gate::{Policy, Setup};
 use ncclscope::sources::{endpoints, sampler};
 use ncclscope::theme::Theme;
@@ -107,7 +107,7 @@ impl Watched {
         let link = connect(&options).await.unwrap();
         let (tx, events) = mpsc::channel(64);
         let (errands, orders) = mpsc::unbounded_channel();
-        let helpers = vec![sampler::helper(), endpoints::helper()];
+        let helpers = vec![sampler::helper(), endpoints::helper(), configfile::helper()];
         let director = Director::new(link, options, setup(), helpers, tx);
         tokio::spawn(director.run(orders, CancellationToken::new()));
         Self {
@@ -329,6 +329,44 @@ async fn servers_that_are_not_asked_are_counted() {
     let counted = "SERVING  20 servers   16 ready   4 not asked";
     assert!(text.contains(counted), "{text}");
     assert!(text.contains("llm-00   ready"), "{text}");
+}
+
+/// A port that only the file of `--config` names is where the server is; the command line counts more.
+#[tokio::test]
+async fn a_server_is_where_its_file_says() {
+    let api = FakeApi::start(|asked| {
+        if asked.path == "/api/v1/namespaces/prod/configmaps/serve" {
+            let data = json!({"c.yaml": "tensor-parallel-size: 8\nport: 9001\n"});
+            let map =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": data});
+            return Answer::Json(200, map);
+        }
+        many(asked, 2, |i, pod| {
+            let spec = &mut pod["spec"];
+            spec["volumes"] = json!([{"name": "c", "configMap": {"name": "serve"}}]);
+            let container = &mut spec["containers"][0];
+            container["volumeMounts"] = json!([{"name": "c", "mountPath": "/etc/vllm"}]);
+            container["args"] = match i {
+                0 => json!(["vllm", "serve", "/models/m", "--config", "/etc/vllm/c.yaml"]),
+                _ => json!([
+                    "vllm",
+                    "serve",
+                    "/models/m",
+                    "--config=/etc/vllm/c.yaml",
+                    "--port",
+                    "9002"
+                ]),
+            };
+        })
+    })
+    .await;
+    let mut w = Watched::over(api).await;
+    let ready = |s: &Scene| s.serving.iter().filter(|v| v.ready == Some(true)).count();
+    let scene = w.until("both answer", |s, _| ready(s) == 2).await;
+    let at: Vec<_> = scene.serving.iter().map(|v| v.asked.as_str()).collect();
+    assert_eq!(at, ["GET :9001/health", "GET :9002/health"]);
+    let asked = w.api.asked();
+    assert!(!asked.iter().any(|a| a.path.contains(":8000")), "{asked:?}");
 }
 
 #[tokio::test]
