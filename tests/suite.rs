@@ -62,6 +62,8 @@ mod kiosk;
 mod layout;
 #[path = "suite/leaks.rs"]
 mod leaks;
+#[path = "suite/looks.rs"]
+mod looks;
 #[path = "suite/meant.rs"]
 mod meant;
 #[path = "suite/mend.rs"]

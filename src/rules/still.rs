@@ -55,15 +55,24 @@ fn heard(p: &ProcessView) -> bool {
 /// Findings that single out whom the others wait for.
 const ACCUSE: &[&str] = &["nccl.rank-stuck", "nccl.watchdog-timeout", "vllm.hung"];
 
-/// Marks the processes that an error proves to hold the others up. The others of their workload stand still
+/// The finding whose proof is the memory of one GPU beside its group's: without that it singles nobody out.
+const STALLED: &str = "vllm.loading-stalled";
+
+/// Marks the processes that a finding proves to hold the others up. The others of their workload stand still
 /// because they wait for these, whatever their own last sign is.
 pub fn accuse(scene: &mut Scene) {
     let mut accused: BTreeMap<u32, &'static str> = BTreeMap::new();
-    let proves = |f: &&Finding| f.severity == Severity::Error && ACCUSE.contains(&f.id);
+    let proves =
+        |f: &&Finding| f.id == STALLED || f.severity == Severity::Error && ACCUSE.contains(&f.id);
+    let behind: BTreeMap<u32, (u64, u64)> = scene
+        .gpus
+        .iter()
+        .filter_map(|g| Some((g.process?, g.behind()?)))
+        .collect();
     for f in scene.findings.iter().filter(proves) {
         let comm = f.communicator.as_ref();
         let comm = comm.and_then(|key| scene.communicators.iter().find(|c| &c.key == key));
-        let (named, of): (Vec<u32>, usize) = match comm {
+        let (mut named, of): (Vec<u32>, usize) = match comm {
             Some(c) => {
                 let members = c.ranks.iter().filter(|m| f.ranks.contains(&m.rank));
                 (members.map(|m| m.process).collect(), c.ranks.len())
@@ -78,6 +87,9 @@ pub fn accuse(scene: &mut Scene) {
                 (named.collect(), ranks().count())
             }
         };
+        if f.id == STALLED {
+            named.retain(|process| behind.contains_key(process));
+        }
         // Who names most of them singles nobody out.
         if named.len() * 2 <= of {
             for process in named {
@@ -94,8 +106,19 @@ pub fn accuse(scene: &mut Scene) {
                 continue;
             };
             p.accused = accused.get(i).copied();
+            p.held = behind
+                .get(i)
+                .copied()
+                .filter(|_| p.accused == Some(STALLED));
             if let (None, Some(still)) = (p.accused, p.still.as_mut()) {
                 still.waits = true;
+            }
+        }
+        let stalled = |i: &u32| accused.get(i) == Some(&STALLED);
+        if w.processes.iter().any(stalled) {
+            for g in &mut scene.gpus {
+                let here = g.process.filter(|i| w.processes.contains(i));
+                g.waits = here.is_some_and(|i| !stalled(&i));
             }
         }
     }

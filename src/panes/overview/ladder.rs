@@ -25,10 +25,13 @@ pub fn sentence(rungs: &[Rung], now: Option<At>) -> (String, Role) {
     let name = |r: &Rung| parts::ranks(&r.ranks);
     match rungs {
         [] => ("no rank has said where it is".into(), Role::Unknown),
-        [first, ..] if let (false, Some(id)) = (first.ended, first.accused) => (
-            format!("{} named by {id}: the others wait for it", name(first)),
-            Role::Fail,
-        ),
+        [first, ..] if let (false, Some(why)) = (first.ended, first.named()) => {
+            let sign = if first.held.is_some() { ":" } else { "" };
+            (
+                format!("{}{sign} {why}: the others wait for it", name(first)),
+                Role::Fail,
+            )
+        }
         [first, rest @ ..] if !first.ended && first.still.is_some() => {
             let quiet = first
                 .silent(now)
@@ -218,7 +221,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         );
         pen.text(at_place, y, place, &parts::tail(where_, place), Role::Quiet);
         pen.text(at_word, y, word, rung.word, role);
-        if bar > 0 && !rung.quiet {
+        if bar > 0 && (!rung.quiet || rung.held.is_some()) {
             let (done, total) = match rung.progress {
                 Some((low, _, total, _)) if total > 0 => {
                     ((rung.at - 1) * total + low.min(total), rung.of * total)
@@ -250,10 +253,9 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         }
         said.extend(rung.amount());
         said.extend(rung.quiet(view.scene.now));
-        if let Some(id) = rung.accused {
-            said.push(format!("named by {id}"));
-        } else {
-            said.extend(rung.unheard());
+        match rung.named() {
+            Some(why) => said.push(why),
+            None => said.extend(rung.unheard()),
         }
         if slowest && !rung.ended {
             said.push("the others wait for it".into());

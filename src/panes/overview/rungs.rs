@@ -37,6 +37,8 @@ pub struct Rung {
     pub counted: Option<(&'static str, u32)>,
     /// The finding that singles them out as those whom the others wait for.
     pub accused: Option<&'static str>,
+    /// What the fullest of their GPUs holds and what its group's do, where that singles them out.
+    pub held: Option<(u64, u64)>,
     /// No sign of getting on since then, and nobody is further behind.
     pub still: Option<At>,
     /// The longest silence among them, and how long it may be.
@@ -53,9 +55,12 @@ pub struct Rung {
 
 /// Place on the ladder of a process: the vLLM stage, or NCCL's step where no vLLM line was seen.
 pub fn place(p: &ProcessView) -> Option<(&'static str, u64, u64)> {
-    if let Some(stage) = p.stage {
+    // Whose memory proves that it still loads says nothing and is in no other stage.
+    let stage = p.stage.map(|s| s.max(p.held.map_or(s, |_| Stage::Weights)));
+    if let Some(stage) = stage {
         let (word, at) = parts::stage(stage);
-        return Some((if p.quiet { "after NCCL" } else { word }, at, 10));
+        let silent = p.quiet && p.held.is_none();
+        return Some((if silent { "after NCCL" } else { word }, at, 10));
     }
     let (word, at) = match p.nccl_step? {
         NcclStep::Initialization => ("initialization", 1),
@@ -101,10 +106,14 @@ impl Rung {
             quiet: p.unheard(),
             counted: p.counted.filter(|c| !c.sure).map(|c| (c.done, c.unnamed)),
             accused: p.accused,
+            held: p.held,
             still: p.still.filter(|s| !s.waits).map(|s| s.since),
             silence: p.silence.filter(|_| p.alive != Some(false)),
             // Who has ended is in no stage any more.
-            since: p.stage_since.filter(|_| p.alive != Some(false)),
+            // Nor is it known since when it loads, where only its memory tells that it does.
+            since: p
+                .stage_since
+                .filter(|_| p.alive != Some(false) && p.held.is_none()),
             progress: p
                 .progress
                 .as_ref()
@@ -150,6 +159,7 @@ impl Rung {
         };
         self.since = first(self.since, one.since);
         self.still = first(self.still, one.still);
+        self.held = self.held.max(one.held);
         self.silence = match (self.silence, one.silence) {
             (Some(a), Some(b)) => Some(if b.since < a.since { b } else { a }),
             (a, b) => a.or(b),
@@ -188,6 +198,19 @@ impl Rung {
         }
         (quiet >= WORTH && quiet <= Nanos::from(s.limit_s).saturating_mul(SEC))
             .then(|| format!("quiet {} of {allowed} allowed", parts::duration(quiet)))
+    }
+
+    /// Why they are those whom the others wait for.
+    pub fn named(&self) -> Option<String> {
+        let id = self.accused?;
+        Some(self.held.map_or_else(
+            || format!("named by {id}"),
+            |(used, group)| {
+                let gb = |n: u64| format!("{:.1}", n as f64 / 1e9);
+                let its = if self.ranks.len() > 1 { "their" } else { "its" };
+                format!("{its} GPU holds {} of {} GB", gb(used), gb(group))
+            },
+        ))
     }
 
     /// Why their silence proves nothing, where it does not.

@@ -196,6 +196,7 @@ pub fn stage(p: &ProcessView) -> (String, Role) {
             Role::Fail,
         ),
         (_, None) => ("-".into(), Role::Unknown),
+        (_, Some(_)) if p.held.is_some() => ("weights".into(), Role::Waiting),
         (_, Some(_)) if p.quiet => ("after NCCL".into(), Role::Waiting),
         (_, Some(s)) => {
             let (word, at) = parts::stage(s);
@@ -236,8 +237,8 @@ fn progress(r: &Rung, v: &View<'_>) -> (String, Role) {
     let mut said: Vec<String> = r.amount().into_iter().collect();
     said.extend(r.counted.and_then(|_| r.unheard()));
     said.extend(r.quiet(v.scene.now).filter(|_| r.part.is_none()));
-    if let Some(id) = r.accused {
-        said.insert(0, format!("named by {id}"));
+    if let Some(why) = r.named() {
+        said.insert(0, why);
         return (said.join("   "), Role::Fail);
     }
     let role = if r.still.is_some() {

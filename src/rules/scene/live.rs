@@ -104,6 +104,8 @@ pub struct GpuView {
     pub odd: Option<String>,
     /// Used minus what the middle one of that group uses.
     pub off_by: Option<i64>,
+    /// A finding names another GPU as the one whose weights do not come: this one waits for it.
+    pub waits: bool,
     /// Share of time in which any kernel ran.
     pub busy: Option<u32>,
     /// Share of time in which memory was read or written.
@@ -136,6 +138,16 @@ pub struct GpuView {
     pub tool: Option<String>,
     /// When it was measured.
     pub at: Option<At>,
+}
+
+impl GpuView {
+    /// It holds less than the others of its group, and what they hold: bytes.
+    #[must_use]
+    pub fn behind(&self) -> Option<(u64, u64)> {
+        let off = self.off_by.filter(|off| *off < 0 && self.odd.is_some())?;
+        let used = self.used?;
+        Some((used, used.saturating_add(off.unsigned_abs())))
+    }
 }
 
 /// A container's use of its host, as its cgroup counts.

@@ -200,8 +200,10 @@ pub struct ProcessView {
     pub silence: Option<Silence>,
     /// It stands still for longer than its stage allows.
     pub still: Option<Still>,
-    /// The finding of severity error that singles it out as the one the others wait for.
+    /// The finding that singles it out as the one the others wait for.
     pub accused: Option<&'static str>,
+    /// Where its GPU is the proof: what that one holds, and what its group's do, bytes.
+    pub held: Option<(u64, u64)>,
     /// Its newest communicator did not come up: an error or an abort ended its init.
     pub nccl_failed: bool,
     /// vLLM's 1-element all-reduce over a communicator that NCCL has completed: whether it came back; `None`

@@ -195,6 +195,10 @@ fn raise(
         .iter()
         .filter(|s| s.process.still.is_some_and(|x| !x.waits))
         .min_by_key(|s| s.process.still.map(|x| x.since.ns))?;
+    // Whose GPU holds less than its group stopped first: its memory beside theirs is the proof, and lines of those
+    // who only wait for it prove nothing.
+    let (behind, rest): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) =
+        seen.iter().partition(|s| s.gpu.behind().is_some());
     let speaker = view
         .joined
         .units
@@ -208,9 +212,13 @@ fn raise(
             let q = progress.or(s.stage.as_ref().map(|(_, q)| q))?;
             Some(line_ref(s.source, q))
         });
-    let first = line.map_or_else(|| Evidence::Sample(figures.say()), Evidence::Line);
+    let first = match (behind.first(), line) {
+        (Some(s), _) => Evidence::Sample(sample(s)),
+        (None, Some(line)) => Evidence::Line(line),
+        (None, None) => Evidence::Sample(figures.say()),
+    };
     let mut f = Finding::new(id, &suspect.process.place(), severity, class, first);
-    for s in seen.iter().take(8) {
+    for s in behind.iter().chain(&rest).take(8) {
         f.prove(Evidence::Sample(sample(s)));
     }
     f.prove(Evidence::Sample(figures.say()));
@@ -241,7 +249,15 @@ fn sample(s: &Seen<'_>) -> String {
         Doing::Spins => "waits inside a kernel",
         Doing::Works => "works",
     };
-    format!("GPU of {rank}: {busy} % busy{watts}, memory flat: it {what}")
+    let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let held = match (s.gpu.behind(), s.gpu.used) {
+        (Some((used, group)), _) => {
+            format!("{} used where its group has {}, ", gb(used), gb(group))
+        }
+        (None, Some(used)) => format!("{} used, ", gb(used)),
+        (None, None) => String::new(),
+    };
+    format!("GPU of {rank}: {held}memory flat, {busy} % busy{watts}: it {what}")
 }
 
 fn numbers(list: &[&Seen<'_>]) -> Vec<u32> {
@@ -268,10 +284,7 @@ fn stalled(view: &View<'_>, seen: &[Seen<'_>], figures: Figures) -> Option<Findi
         figures,
     )?;
     // Whose GPU holds less than its group stopped first; those who speak only wait for it.
-    let behind: Vec<&Seen<'_>> = seen
-        .iter()
-        .filter(|s| s.gpu.odd.is_some() && s.gpu.off_by.is_some_and(|off| off < 0))
-        .collect();
+    let behind: Vec<&Seen<'_>> = seen.iter().filter(|s| s.gpu.behind().is_some()).collect();
     let stuck: Vec<&Seen<'_>> = if behind.is_empty() {
         seen.iter()
             .filter(|s| s.process.still.is_some_and(|x| !x.waits))

@@ -1,0 +1,77 @@
+//! Screens that must not contradict themselves: what a person reads first, next to what the finding says.
+
+use ncclscope::model::event::{Command, Event, Stamped};
+use ncclscope::model::{Model, update};
+use ncclscope::rules::scene::Scene;
+use ncclscope::sources::sim;
+
+use crate::stage;
+
+const SECOND: i64 = 1_000_000_000;
+
+/// A scenario's model and scene after so many seconds.
+fn played(name: &str, seconds: i64, (w, h): (u16, u16)) -> (Model, Scene) {
+    let scenario = sim::load(name).unwrap_or_else(|e| panic!("{e}"));
+    let mut model = stage::model(w, h);
+    let until = scenario.start_ns() + seconds * SECOND;
+    for (at, event) in sim::events(&scenario) {
+        if at <= until {
+            update(&mut model, Stamped { seq: 0, at, event });
+        }
+    }
+    let (seq, at) = (0, until);
+    let event = Event::Tick;
+    update(&mut model, Stamped { seq, at, event });
+    let scene = Scene::of(&model);
+    (model, scene)
+}
+
+/// What a pane shows of a scenario.
+fn shot(name: &str, seconds: i64, size: (u16, u16), pane: &str) -> String {
+    let (mut model, scene) = played(name, seconds, size);
+    stage::act(&scene, &mut model, &[Command::Pane(pane.into())]);
+    stage::photograph(&scene, &model)
+}
+
+/// The first line that has all of these words.
+fn line<'a>(shot: &'a str, words: &[&str]) -> &'a str {
+    let has = |l: &&str| words.iter().all(|w| l.contains(w));
+    shot.lines()
+        .find(has)
+        .unwrap_or_else(|| panic!("no line with {words:?}:\n{shot}"))
+}
+
+/// One rank's GPU holds less than its group's: the ladder, the ranks and the memory name it as the finding does, and
+/// those that only wait for it are not called stalled.
+#[test]
+fn the_rank_that_holds_the_others_up_stands_first() {
+    for size in [(80, 24), (200, 50)] {
+        let overview = shot("one-rank-stalled", 330, size, "overview");
+        let mut ladder = overview.lines().skip_while(|l| !l.contains("START-UP"));
+        let first = ladder.nth(1).unwrap();
+        assert!(first.contains(" rank 5 "), "{overview}");
+        assert!(first.contains("weights"), "{first}");
+        line(&overview, &["VRAM", "The GPU of rank 5: weights stalled"]);
+        let stalled = overview.lines().filter(|l| l.contains("GB  stalled"));
+        assert_eq!(stalled.count(), 1, "{overview}");
+        assert!(!overview.contains("no sign"), "{overview}");
+    }
+    let ranks = shot("one-rank-stalled", 330, (120, 40), "ranks");
+    line(&ranks, &["rank 5: its GPU holds 6.9 of 13.7 GB"]);
+    let vram = shot("one-rank-stalled", 330, (200, 50), "vram");
+    assert_eq!(vram.matches(" waits").count(), 7, "{vram}");
+    let (_, scene) = played("one-rank-stalled", 330, (80, 24));
+    let proof: Vec<String> = scene.findings[0]
+        .evidence()
+        .iter()
+        .map(|e| format!("{e:?}"))
+        .collect();
+    assert!(
+        proof[0].contains("rank 5: 6.9 GB used where its group has 13.7 GB"),
+        "{proof:#?}"
+    );
+    assert!(!proof.iter().any(|e| e.contains("100 %")), "{proof:#?}");
+    // Before the finding is there nobody is called stalled whose weights are complete.
+    let early = shot("one-rank-stalled", 80, (200, 50), "vram");
+    assert_eq!(early.matches("stalled").count(), 2, "{early}");
+}
