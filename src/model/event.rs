@@ -273,6 +273,17 @@ impl PodView {
             state => ended(state),
         })
     }
+
+    /// Whether a process that began at that time was of a life of a container that is over: a later one runs.
+    #[must_use]
+    pub fn has_outlived(&self, container: &str, began: Nanos) -> bool {
+        let here = self.containers.iter().find(|c| c.name == container);
+        let since = here.and_then(|c| match c.state {
+            ContainerState::Running { since } => since,
+            _ => None,
+        });
+        since.is_some_and(|since| began < since)
+    }
 }
 
 /// A pod or node condition.

@@ -13,7 +13,7 @@ use crate::model::Model;
 use crate::model::event::{Feed, PodView, SourceId};
 use crate::model::procs::{Process, Procs};
 use crate::model::sources::{Flow, Source};
-use crate::parse::At;
+use crate::parse::{At, Nanos};
 
 impl Scene {
     /// Derives everything from the model. Pure: the same model gives the same scene.
@@ -175,8 +175,16 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
             .filter_map(|i| procs.list.get(*i as usize))
     };
     super::startup::fill(&mut view, model, unit);
+    let speakers = unit.speakers.iter();
+    let speakers = speakers.filter_map(|s| model.speakers.list.get(*s as usize));
+    let began = tellers()
+        .filter_map(|p| p.first_at)
+        .chain(speakers.filter_map(|s| s.first.at))
+        .filter(|at| at.exact)
+        .map(|at| at.ns)
+        .min();
     let Some(first) = tellers().next() else {
-        place(&mut view, model);
+        place(&mut view, model, began);
         return view;
     };
     view.source = first.source.0;
@@ -192,7 +200,7 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
     // Its own stream is that of its own pod; what a driver relays names the node in front.
     let relayed = || first.outer.ip.as_deref().map(str::to_owned);
     view.ip = view.ip.filter(|_| first.outer.depth > 0).or_else(relayed);
-    place(&mut view, model);
+    place(&mut view, model, began);
     for p in tellers() {
         for (v, _) in &p.versions {
             if !view.nccl_versions.contains(v) {
@@ -260,15 +268,20 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
 
 /// Pod, container, node and address: those of the source's container, or of the pod that has the address which
 /// Ray's driver puts in front of the lines of its workers elsewhere.
-fn place(view: &mut ProcessView, model: &Model) {
+fn place(view: &mut ProcessView, model: &Model, began: Option<Nanos>) {
     let source = model.sources.get(SourceId(view.source));
     let teller = source.and_then(|s| s.info.container.as_ref());
     let told_by = teller.and_then(|c| model.pods.get(&c.pod));
     let gone = |pod: Option<&PodView>, container: &str| pod.is_some_and(|p| p.has_ended(container));
-    let driver_gone = teller.is_some_and(|c| gone(told_by, &c.container));
+    view.replaced = teller.is_some_and(|c| {
+        let known = told_by.zip(began);
+        known.is_some_and(|(pod, began)| pod.has_outlived(&c.container, began))
+    });
+    let driver_gone = view.replaced || teller.is_some_and(|c| gone(told_by, &c.container));
     // No process outlives its container, whatever its last line said, nor the driver whose actor it is.
     if driver_gone {
         view.alive = Some(false);
+        view.killed = true;
     }
     let elsewhere = view.ip.as_ref().filter(|ip| {
         let known = told_by.and_then(|p| p.pod_ip.as_ref());
@@ -283,6 +296,7 @@ fn place(view: &mut ProcessView, model: &Model) {
             let container = main_container(pod).map(|c| c.name.clone());
             if container.as_ref().is_some_and(|c| gone(Some(pod), c)) {
                 view.alive = Some(false);
+                view.killed = true;
             }
             view.pod = Some(pod.name.clone());
             view.namespace = Some(pod.namespace.clone());

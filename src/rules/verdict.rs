@@ -196,7 +196,8 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
         let root = root.and_then(|key| scene.findings.iter().find(|r| &r.key == key));
         return (Verdict::Failed, root.unwrap_or(f).title.clone());
     }
-    if let Some(p) = processes().find(|p| p.alive == Some(false)) {
+    // Who was replaced is the next life's concern: a finding says why the one before ended.
+    if let Some(p) = processes().find(|p| p.alive == Some(false) && !p.replaced) {
         return (
             Verdict::Failed,
             format!(

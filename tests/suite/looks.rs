@@ -75,3 +75,29 @@ fn the_rank_that_holds_the_others_up_stands_first() {
     let early = shot("one-rank-stalled", 80, (200, 50), "vram");
     assert_eq!(early.matches("stalled").count(), 2, "{early}");
 }
+
+/// A process ends with its container, whatever its version prints: a pod that was killed and started again does not
+/// look alive, and nothing of it still loads.
+#[test]
+fn who_was_killed_with_its_container_has_ended() {
+    for (name, ranks, until) in [("oom-killed", "4-7", 320), ("probe-kill", "0", 320)] {
+        for at in [60, 150, until] {
+            let (_, scene) = played(name, at, (120, 40));
+            for p in scene.processes.iter().filter(|p| p.replaced) {
+                assert_eq!((p.alive, p.killed), (Some(false), true), "{name} {at}");
+            }
+        }
+        let (_, scene) = played(name, until, (120, 40));
+        assert!(scene.processes.iter().any(|p| p.replaced), "{name}");
+        let overview = shot(name, until, (80, 24), "overview");
+        let mut ladder = overview.lines().skip_while(|l| !l.contains("START-UP"));
+        let first = ladder.nth(1).unwrap();
+        assert!(
+            first.contains(ranks) && first.contains("ended with"),
+            "{overview}"
+        );
+        for not in ["silent by", "left", "GPUs load weights", "no sign"] {
+            assert!(!overview.contains(not), "{name}: {not}:\n{overview}");
+        }
+    }
+}

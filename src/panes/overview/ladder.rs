@@ -245,8 +245,10 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             );
         }
         let mut said = Vec::new();
-        if rung.ended {
-            said.push("ended".to_owned());
+        match (rung.ended, rung.killed) {
+            (true, true) => said.push("ended with its container".to_owned()),
+            (true, false) => said.push("ended".to_owned()),
+            (false, _) => {}
         }
         if let Some(step) = rung.step.filter(|s| *s != "complete") {
             said.push(step.to_owned());

@@ -1,5 +1,7 @@
 //! Ranks that stand at the same place of their start-up, for the ladder and for the ranks pane.
 
+use std::collections::BTreeSet;
+
 use crate::panes::parts;
 use crate::parse::{At, Nanos};
 use crate::rules::scene::{NcclStep, ProcessView, Progress, Scene, Silence, Stage};
@@ -31,6 +33,8 @@ pub struct Rung {
     pub of: u64,
     /// They ended here.
     pub ended: bool,
+    /// They ended with their container.
+    pub killed: bool,
     /// They say nothing from here on, whatever they do.
     pub quiet: bool,
     /// What Ray counted others to have done, who may be these: what, how many.
@@ -103,6 +107,7 @@ impl Rung {
             at,
             of,
             ended: p.alive == Some(false),
+            killed: p.killed,
             quiet: p.unheard(),
             counted: p.counted.filter(|c| !c.sure).map(|c| (c.done, c.unnamed)),
             accused: p.accused,
@@ -134,7 +139,8 @@ impl Rung {
         };
         let key = |r: &Self| {
             let still = r.still.is_some();
-            (r.word, r.step, r.of, r.ended, r.accused, still, r.counted)
+            let end = (r.ended, r.killed);
+            (r.word, r.step, r.of, end, r.accused, still, r.counted)
         };
         match (self.part, other.part) {
             // Their stage is not one of the start-up that people wait for.
@@ -215,6 +221,10 @@ impl Rung {
 
     /// Why their silence proves nothing, where it does not.
     pub fn unheard(&self) -> Option<String> {
+        // Whoever has ended says nothing for that reason.
+        if self.ended {
+            return None;
+        }
         match self.counted {
             Some((_, n)) => Some(format!("or further: Ray counts {n} more, unnamed")),
             None => self
@@ -302,13 +312,14 @@ pub fn fold(one_by_one: impl IntoIterator<Item = Rung>) -> Vec<Rung> {
     rungs
 }
 
-/// Ended first, then those that a finding singles out, then by place; of one place those that stand still first; who says nothing comes last.
+/// Ended first, and of these those whose container did: the others follow them; then those that a finding singles out, then by place; of one place those that stand still first; who says nothing comes last.
 pub fn order(r: &Rung) -> impl Ord + use<'_> {
     let done = r.progress.map_or(0, |(low, _, total, _)| {
         low.saturating_mul(1000) / total.max(1)
     });
     (
         !r.ended,
+        !r.killed,
         r.accused.is_none(),
         r.quiet,
         r.at,
@@ -322,9 +333,20 @@ pub fn order(r: &Rung) -> impl Ord + use<'_> {
 #[must_use]
 pub fn rungs(scene: &Scene) -> Vec<Rung> {
     let numbers = super::numbers(scene);
+    let alive = |(p, n): (&ProcessView, &Option<u32>)| n.filter(|_| p.alive != Some(false));
+    let again: BTreeSet<u32> = scene
+        .processes
+        .iter()
+        .zip(&numbers)
+        .filter_map(alive)
+        .collect();
     let ranks = (0u32..).zip(&scene.processes).zip(numbers);
     fold(ranks.filter_map(|((index, p), number)| {
         place(p)?;
+        // A rank that lives again stands where its new life does.
+        if p.replaced && number.is_some_and(|n| again.contains(&n)) {
+            return None;
+        }
         Some(Rung::of(index, Some(number?), p))
     }))
 }

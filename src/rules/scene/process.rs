@@ -143,6 +143,10 @@ pub struct ProcessView {
     pub pid: Option<u64>,
     /// False once its end is proven.
     pub alive: Option<bool>,
+    /// Its container ended, and it with it.
+    pub killed: bool,
+    /// That container runs again, without it.
+    pub replaced: bool,
     /// Versions of the libraries it loaded.
     pub nccl_versions: Vec<String>,
     /// CUDA version of the NCCL build.
