@@ -101,3 +101,19 @@ fn who_was_killed_with_its_container_has_ended() {
         }
     }
 }
+
+/// A node's memory is that of all of its GPUs, also of the one that has a line of its own above.
+#[test]
+fn a_node_loses_no_gpu_in_its_total() {
+    for name in ["leftover-memory", "memory-imbalance", "hang-after-init"] {
+        let overview = shot(name, 320, (80, 24), "overview");
+        let strip: Vec<&str> = overview
+            .lines()
+            .skip_while(|l| !l.contains("VRAM"))
+            .take_while(|l| !l.contains("MATRIX"))
+            .collect();
+        for node in ["gpu-01", "gpu-02"] {
+            line(&strip.join("\n"), &[node, "/ 342.0 GB"]);
+        }
+    }
+}

@@ -34,20 +34,27 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         &said,
         role,
     );
-    // A node a line; the GPU that needs eyes on its own.
+    // A node a line, with all of its GPUs; above, on its own, the GPU that needs eyes.
     let mut rows: Vec<(String, Vec<&GpuView>)> = Vec::new();
+    let mut nodes: Vec<(String, Vec<&GpuView>)> = Vec::new();
+    let join = |rows: &mut Vec<(String, Vec<&_>)>, key: String, g| match rows
+        .iter_mut()
+        .find(|(k, _)| *k == key)
+    {
+        Some((_, list)) => list.push(g),
+        None => rows.push((key, vec![g])),
+    };
     for g in gpus {
-        let alone = bad(g).is_some();
-        let rank = g
-            .global_rank
-            .map_or_else(|| place(g).to_owned(), |r| format!("rank {r}"));
-        let key = if alone { rank } else { place(g).to_owned() };
-        match rows.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, list)) => list.push(g),
-            None => rows.push((key, vec![g])),
+        if bad(g).is_some() {
+            let rank = g.global_rank.map(|r| format!("rank {r}"));
+            join(&mut rows, rank.unwrap_or_else(|| place(g).to_owned()), g);
         }
+        join(&mut nodes, place(g).to_owned(), g);
     }
-    rows.sort_by_key(|(_, list)| !list.iter().any(|g| bad(g).is_some()));
+    let troubled = rows.len();
+    // Where all of a node's GPUs stand above, their sum says nothing new.
+    nodes.retain(|(_, list)| list.iter().any(|g| bad(g).is_none()));
+    rows.extend(nodes);
     let lines = usize::from(area.height - 1);
     let hidden = rows.len() > lines;
     let lines = if hidden { lines - 1 } else { lines };
@@ -59,8 +66,8 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         .unwrap_or(0)
         .min(20);
     let mut y = area.y + 1;
-    for (key, list) in rows.iter().take(lines) {
-        let worst = list.iter().find(|g| bad(g).is_some());
+    for (i, (key, list)) in rows.iter().enumerate().take(lines) {
+        let worst = list.iter().find(|g| i < troubled && bad(g).is_some());
         let role = worst.and_then(|g| bad(g)).unwrap_or(Role::Text);
         pen.text(area.x, y, who, &parts::tail(key, who), role);
         let used: u64 = list.iter().filter_map(|g| g.used).sum();
