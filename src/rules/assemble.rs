@@ -54,6 +54,7 @@ impl Scene {
         scene.layout = super::layout::told::of(&scene, model, &members, sizes);
         findings::find(&mut scene, model, &joined, &links.order, &members);
         super::still::accuse(&mut scene);
+        super::still::miss(&mut scene);
         verdict::judge(&mut scene, model);
         scene.matrices = kept.matrices(&scene);
         scene.pods = super::pods::rows(&model.pods, scene.now.map(|a| a.ns));

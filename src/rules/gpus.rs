@@ -53,6 +53,9 @@ pub fn fill(scene: &mut Scene, model: &Model, sizes: Option<Sizes>, members: &Me
             view.global_rank = p.global_rank;
             view.node = view.node.take().or_else(|| p.node.clone());
             plan.lay(&mut view, gpu, p, now);
+        } else if let Some(p) = seats.anyone(scene, gpu) {
+            // Which of them sits there no line tells; what all of them should hold is known.
+            plan.lay(&mut view, gpu, p, now);
         }
         gpus.push(view);
     }
@@ -235,6 +238,23 @@ impl Seats {
             }
         }
         Self { all, by_place }
+    }
+
+    /// One of the ranks of a GPU's container, where NCCL has seated none of them yet and all share one pipeline stage.
+    fn anyone<'a>(&self, scene: &'a Scene, gpu: &Gpu) -> Option<&'a ProcessView> {
+        let [only] = gpu.containers.as_slice() else {
+            return None;
+        };
+        let here = |p: &&ProcessView| {
+            p.global_rank.is_some()
+                && p.pod.as_deref() == Some(only.pod.name.as_str())
+                && p.namespace.as_deref() == Some(only.pod.namespace.as_str())
+        };
+        let mut ranks = (0u32..).zip(&scene.processes).filter(|(_, p)| here(p));
+        let first = ranks.next().filter(|(i, _)| !self.all.contains_key(i))?.1;
+        ranks
+            .all(|(i, p)| p.pp == first.pp && !self.all.contains_key(&i))
+            .then_some(first)
     }
 
     fn find(&self, scene: &Scene, gpu: &Gpu, model: &Model) -> Option<u32> {

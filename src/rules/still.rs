@@ -4,7 +4,7 @@
 //! A process that stands still is a suspicion and no finding: lines may be held back, and from v0.11.1 on most
 //! ranks print nothing between NCCL and serving. What is proven beside it (samples) makes the findings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::comms::Unit;
 use super::scene::{
@@ -119,6 +119,41 @@ pub fn accuse(scene: &mut Scene) {
             for g in &mut scene.gpus {
                 let here = g.process.filter(|i| w.processes.contains(i));
                 g.waits = here.is_some_and(|i| !stalled(&i));
+            }
+        }
+    }
+}
+
+/// Marks the ranks that a communicator waits for and no line of NCCL tells of: they stand nowhere, and the others of
+/// their workload wait for them.
+pub fn miss(scene: &mut Scene) {
+    let proves = |f: &&Finding| f.id == "nccl.missing-ranks" && f.severity == Severity::Error;
+    let mut absent: BTreeSet<u32> = BTreeSet::new();
+    for f in scene.findings.iter().filter(proves) {
+        let comm = scene.communicators.iter();
+        let mut comm = comm.filter(|c| Some(&c.key) == f.communicator.as_ref());
+        // Its own numbers must be those that everybody uses.
+        let global = comm.next().is_some_and(|c| {
+            c.ranks.iter().all(|m| {
+                let p = scene.processes.get(m.process as usize);
+                p.is_some_and(|p| p.global_rank == Some(m.rank))
+            })
+        });
+        let silent = (0u32..).zip(&scene.processes).filter(|(_, p)| {
+            p.nccl_step.is_none() && p.global_rank.is_some_and(|r| f.ranks.contains(&r))
+        });
+        absent.extend(silent.filter(|_| global).map(|(i, _)| i));
+    }
+    for w in &scene.workloads {
+        if !w.processes.iter().any(|i| absent.contains(i)) {
+            continue;
+        }
+        for i in &w.processes {
+            if let Some(p) = scene.processes.get_mut(*i as usize) {
+                p.absent = absent.contains(i) && p.alive != Some(false);
+                if let Some(still) = p.still.as_mut().filter(|_| !p.absent) {
+                    still.waits = true;
+                }
             }
         }
     }

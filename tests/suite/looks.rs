@@ -117,3 +117,27 @@ fn a_node_loses_no_gpu_in_its_total() {
         }
     }
 }
+
+/// Ranks that never came look absent, and nothing says that they reached what the others wait in; their GPUs hold as
+/// much as those of the others and look alike.
+#[test]
+fn who_never_came_looks_absent() {
+    let overview = shot("missing-rank", 330, (120, 40), "overview");
+    let absent = line(&overview, &["ranks 4-7", "absent"]);
+    assert!(
+        absent.contains("have not come to the rendezvous"),
+        "{absent}"
+    );
+    assert!(!absent.contains('█') && !absent.contains("5m"), "{absent}");
+    line(&overview, &["ranks 0-3", "nccl-init", "█"]);
+    line(&overview, &["ranks 0-3 reached nccl-init"]);
+    let bar = |node: &str| {
+        let strip = overview.lines().skip_while(|l| !l.contains("VRAM"));
+        let strip: Vec<&str> = strip.collect();
+        let row = line(&strip.join("\n"), &[node]).to_owned();
+        row.replace(node, "")
+    };
+    assert_eq!(bar("gpu-01"), bar("gpu-02"), "{overview}");
+    let ranks = shot("missing-rank", 330, (120, 40), "ranks");
+    line(&ranks, &["4-7", "absent", "have not come"]);
+}

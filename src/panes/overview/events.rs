@@ -39,6 +39,8 @@ pub fn of<'a>(scene: &Scene, kube: impl Iterator<Item = &'a KubeEvent>) -> Vec<H
     // Stages: the ranks of one, when the last of them arrived.
     let mut stages: BTreeMap<(u64, &'static str), (At, Vec<u32>)> = BTreeMap::new();
     for (p, number) in scene.processes.iter().zip(numbers(scene)) {
+        // What no line of a rank itself tells is no news of it.
+        let number = number.filter(|_| !p.absent);
         if let (Some(stage), Some(at), Some(number)) = (p.stage, p.stage_since, number) {
             let (word, place) = parts::stage(stage);
             let entry = stages.entry((place, word)).or_insert((at, Vec::new()));

@@ -27,8 +27,9 @@ pub fn sentence(rungs: &[Rung], now: Option<At>) -> (String, Role) {
         [] => ("no rank has said where it is".into(), Role::Unknown),
         [first, ..] if let (false, Some(why)) = (first.ended, first.named()) => {
             let sign = if first.held.is_some() { ":" } else { "" };
+            let them = if first.ranks.len() > 1 { "them" } else { "it" };
             (
-                format!("{}{sign} {why}: the others wait for it", name(first)),
+                format!("{}{sign} {why}: the others wait for {them}", name(first)),
                 Role::Fail,
             )
         }
@@ -221,7 +222,7 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         );
         pen.text(at_place, y, place, &parts::tail(where_, place), Role::Quiet);
         pen.text(at_word, y, word, rung.word, role);
-        if bar > 0 && (!rung.quiet || rung.held.is_some()) {
+        if bar > 0 && !rung.absent && (!rung.quiet || rung.held.is_some()) {
             let (done, total) = match rung.progress {
                 Some((low, _, total, _)) if total > 0 => {
                     ((rung.at - 1) * total + low.min(total), rung.of * total)

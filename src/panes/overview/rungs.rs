@@ -35,6 +35,8 @@ pub struct Rung {
     pub ended: bool,
     /// They ended with their container.
     pub killed: bool,
+    /// They never came to the rendezvous at which the others wait.
+    pub absent: bool,
     /// They say nothing from here on, whatever they do.
     pub quiet: bool,
     /// What Ray counted others to have done, who may be these: what, how many.
@@ -59,6 +61,10 @@ pub struct Rung {
 
 /// Place on the ladder of a process: the vLLM stage, or NCCL's step where no vLLM line was seen.
 pub fn place(p: &ProcessView) -> Option<(&'static str, u64, u64)> {
+    if p.absent {
+        let (_, at) = parts::stage(Stage::DistributedInit);
+        return Some(("absent", at, 10));
+    }
     // Whose memory proves that it still loads says nothing and is in no other stage.
     let stage = p.stage.map(|s| s.max(p.held.map_or(s, |_| Stage::Weights)));
     if let Some(stage) = stage {
@@ -77,7 +83,7 @@ pub fn place(p: &ProcessView) -> Option<(&'static str, u64, u64)> {
 
 /// What NCCL does inside `nccl-init`: the step of the communicator that is being made, or the warm-up behind it.
 pub fn step(p: &ProcessView) -> Option<&'static str> {
-    if p.stage != Some(Stage::NcclInit) || p.quiet {
+    if p.stage != Some(Stage::NcclInit) || p.quiet || p.absent {
         return None;
     }
     if p.nccl_failed {
@@ -108,17 +114,18 @@ impl Rung {
             of,
             ended: p.alive == Some(false),
             killed: p.killed,
+            absent: p.absent,
             quiet: p.unheard(),
             counted: p.counted.filter(|c| !c.sure).map(|c| (c.done, c.unnamed)),
             accused: p.accused,
             held: p.held,
             still: p.still.filter(|s| !s.waits).map(|s| s.since),
-            silence: p.silence.filter(|_| p.alive != Some(false)),
+            silence: p.silence.filter(|_| p.alive != Some(false) && !p.absent),
             // Who has ended is in no stage any more.
             // Nor is it known since when it loads, where only its memory tells that it does.
             since: p
                 .stage_since
-                .filter(|_| p.alive != Some(false) && p.held.is_none()),
+                .filter(|_| p.alive != Some(false) && p.held.is_none() && !p.absent),
             progress: p
                 .progress
                 .as_ref()
@@ -139,7 +146,7 @@ impl Rung {
         };
         let key = |r: &Self| {
             let still = r.still.is_some();
-            let end = (r.ended, r.killed);
+            let end = (r.ended, r.killed, r.absent);
             (r.word, r.step, r.of, end, r.accused, still, r.counted)
         };
         match (self.part, other.part) {
@@ -208,6 +215,10 @@ impl Rung {
 
     /// Why they are those whom the others wait for.
     pub fn named(&self) -> Option<String> {
+        if self.absent {
+            let have = if self.ranks.len() > 1 { "have" } else { "has" };
+            return Some(format!("{have} not come to the rendezvous"));
+        }
         let id = self.accused?;
         Some(self.held.map_or_else(
             || format!("named by {id}"),
@@ -242,7 +253,7 @@ impl Rung {
     /// What the place means: how loud it is drawn.
     pub fn role(&self, slowest: bool) -> Role {
         match (
-            self.ended || self.accused.is_some(),
+            self.ended || self.absent || self.accused.is_some(),
             self.still.is_some() || slowest,
             self.at == self.of,
         ) {
@@ -320,7 +331,7 @@ pub fn order(r: &Rung) -> impl Ord + use<'_> {
     (
         !r.ended,
         !r.killed,
-        r.accused.is_none(),
+        r.accused.is_none() && !r.absent,
         r.quiet,
         r.at,
         r.still.is_none(),

@@ -196,6 +196,7 @@ pub fn stage(p: &ProcessView) -> (String, Role) {
             Role::Fail,
         ),
         (_, None) => ("-".into(), Role::Unknown),
+        (_, Some(_)) if p.absent => ("absent".into(), Role::Fail),
         (_, Some(_)) if p.held.is_some() => ("weights".into(), Role::Waiting),
         (_, Some(_)) if p.quiet => ("after NCCL".into(), Role::Waiting),
         (_, Some(s)) => {

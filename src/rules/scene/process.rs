@@ -208,6 +208,8 @@ pub struct ProcessView {
     pub accused: Option<&'static str>,
     /// Where its GPU is the proof: what that one holds, and what its group's do, bytes.
     pub held: Option<(u64, u64)>,
+    /// A finding proves that it never came to the rendezvous of a communicator whose other ranks wait.
+    pub absent: bool,
     /// Its newest communicator did not come up: an error or an abort ended its init.
     pub nccl_failed: bool,
     /// vLLM's 1-element all-reduce over a communicator that NCCL has completed: whether it came back; `None`
