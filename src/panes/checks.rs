@@ -81,17 +81,21 @@ fn bad(check: &CheckView) -> bool {
     matches!(check.verdict, CheckVerdict::Warn | CheckVerdict::Fail)
 }
 
+/// The check that went worst, with its number.
+pub(super) fn worst(scene: &Scene) -> Option<(usize, &CheckView)> {
+    let all = scene.checks.iter().enumerate().filter(|(_, c)| bad(c));
+    let worst = all.min_by_key(|(i, c)| (std::cmp::Reverse(c.verdict), *i));
+    worst.map(|(i, c)| (i + 1, c))
+}
+
+/// How many went wrong.
+pub(super) fn failed(scene: &Scene) -> usize {
+    scene.checks.iter().filter(|c| bad(c)).count()
+}
+
 fn badge(scene: &Scene) -> Option<(usize, Role)> {
-    let worst = scene
-        .checks
-        .iter()
-        .filter(|c| bad(c))
-        .map(|c| c.verdict)
-        .max()?;
-    Some((
-        scene.checks.iter().filter(|c| bad(c)).count(),
-        parts::outcome(worst).1,
-    ))
+    let (_, worst) = worst(scene)?;
+    Some((failed(scene), parts::outcome(worst.verdict).1))
 }
 
 fn listed<'a>(view: &View<'a>) -> Vec<Numbered<'a>> {

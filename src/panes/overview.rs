@@ -11,7 +11,7 @@ use ratatui::layout::Rect;
 
 use super::matrix::{self, Grid};
 use super::parts::{self, Pen};
-use super::{Pane, View, findings, present, reach, vram};
+use super::{Pane, View, checks, findings, present, reach, vram};
 use crate::model::screen::PaneId;
 use crate::rules::scene::{Finding, Scene, Severity, Verdict};
 use crate::rules::testing::state;
@@ -51,6 +51,15 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         Rect {
             y,
             height: (bottom - y).min(area.height / 2),
+            ..inner
+        },
+        pen,
+    );
+    y += checked(
+        view,
+        Rect {
+            y,
+            height: bottom - y,
             ..inner
         },
         pen,
@@ -144,6 +153,40 @@ fn sentence(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         role
     };
     pen.wrapped(area.x, area.y, area.width, 2.min(area.height), text, role)
+}
+
+/// The check that went worst, in words: no finding may follow from it, and a number in the tabs says too little.
+fn checked(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
+    let loud = |f: &Finding| f.severity > Severity::Info;
+    if view.scene.findings.iter().any(loud) || area.height == 0 {
+        return 0;
+    }
+    let Some((number, check)) = checks::worst(view.scene) else {
+        return 0;
+    };
+    let (word, role) = parts::outcome(check.verdict);
+    let where_ = match checks::failed(view.scene) {
+        1 => "5 shows it".to_owned(),
+        n => format!("5 shows {n}"),
+    };
+    let said = check.output.lines().next().unwrap_or_default();
+    let whose = Some(check.subject.as_str())
+        .filter(|s| !s.is_empty() && !said.contains(s))
+        .map_or(String::new(), |s| format!("{s}: "));
+    let head = format!("CHECK {number}  ");
+    let room = area.width.saturating_sub(parts::columns(&where_) + 2);
+    pen.spans(
+        area.x,
+        area.y,
+        room,
+        &[
+            (&head, Role::Label),
+            (word, role),
+            (&format!("  {}: {whose}{said}", check.title), Role::Text),
+        ],
+    );
+    pen.right(area.x, area.y, area.width, &where_, Role::Quiet);
+    1
 }
 
 /// The all-reduce test in a line: the workload's verdict is its own, and a bad test must not be silent beside it.

@@ -141,3 +141,21 @@ fn who_never_came_looks_absent() {
     let ranks = shot("missing-rank", 330, (120, 40), "ranks");
     line(&ranks, &["4-7", "absent", "have not come"]);
 }
+
+/// Everything serves and a check failed: the overview says which in words, not only by a number in the tabs.
+#[test]
+fn a_failed_check_is_said_in_words() {
+    for (name, words) in [
+        ("shards-missing", "files"),
+        ("unreadable-model", "file"),
+        ("tokenizer-absent", "tokenizer"),
+        ("small-shm", "shm"),
+    ] {
+        for size in [(80, 24), (200, 50)] {
+            let overview = shot(name, 300, size, "overview");
+            let said = line(&overview, &[" CHECK ", "5 shows"]).to_lowercase();
+            assert!(said.contains("fail") || said.contains("warn"), "{said}");
+            assert!(said.contains(words), "{name}: {said}");
+        }
+    }
+}
