@@ -170,6 +170,27 @@ impl Page {
         }
     }
 
+    /// Adds something to paste in lines of at most `width` columns: what does not fit goes on deeper in, so that nothing
+    /// of it is out of sight; copying any of the lines copies it whole.
+    pub fn wrapped_code(&mut self, text: &str, width: u16) {
+        for line in text.lines() {
+            let room = width.saturating_sub(6).max(10);
+            let shown = if parts::columns(line) + 4 <= width {
+                vec![line.to_owned()]
+            } else {
+                parts::wrap(line, room)
+            };
+            for (i, part) in shown.iter().enumerate() {
+                let pad = if i == 0 { "    " } else { "      " };
+                let line = Line::of(&[(pad, Role::Text), (part, Role::Code)]);
+                self.lines.push(Line {
+                    copy: Some(text.to_owned()),
+                    ..line
+                });
+            }
+        }
+    }
+
     /// Adds something to paste: never wrapped, because a wrapped command can't be pasted.
     pub fn code(&mut self, text: &str) {
         for line in text.lines() {

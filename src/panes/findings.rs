@@ -286,7 +286,7 @@ pub fn page(scene: &Scene, index: usize, width: u16) -> Option<Page> {
     if !finding.fix.is_empty() {
         page.head("WHAT TO DO");
         for fix in &finding.fix {
-            page.code(fix);
+            page.wrapped_code(fix, room);
         }
     }
     page.head("PROOF");

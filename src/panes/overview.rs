@@ -50,7 +50,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         view,
         Rect {
             y,
-            height: (bottom - y).min(area.height / 2),
+            height: (bottom - y).min(most(view, area.height)),
             ..inner
         },
         pen,
@@ -121,6 +121,21 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
             },
             pen,
         );
+    }
+}
+
+/// Rows that the findings may take: half of them; where that is few, all but those of a ladder of two lines, and where
+/// no ladder would fit, all.
+fn most(view: &View<'_>, height: u16) -> u16 {
+    let ladder = if rungs::rungs(view.scene).is_empty() {
+        0
+    } else {
+        3
+    };
+    match height {
+        14.. => height / 2,
+        6..=13 => height - ladder,
+        _ => height,
     }
 }
 
@@ -220,12 +235,13 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         return 0;
     }
     let chosen = view.screen.cursor().row(0, rows.len()).unwrap_or(0);
-    let detail: u16 = match area.height {
-        0..=2 => 0,
-        3..=4 => 1,
-        _ => 2,
+    let told = rows.get(chosen).map(|(_, finding)| {
+        let told = Told::of(view, finding, area.width);
+        told.fit(rows.len() - 1, area.height)
+    });
+    let Some((told, lines)) = told else {
+        return 0;
     };
-    let lines = usize::from(area.height - detail).min(rows.len());
     let hidden = rows.len() > lines;
     let lines = if hidden && lines > 1 {
         lines - 1
@@ -235,17 +251,8 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     let top = view.screen.cursor().top(0, rows.len(), lines);
     let mut y = area.y;
     for (row, (index, finding)) in rows.iter().enumerate().skip(top).take(lines) {
-        title(
-            view,
-            *index,
-            finding,
-            Rect {
-                y,
-                height: 1,
-                ..area
-            },
-            pen,
-        );
+        let height = if row == chosen { told.title } else { 1 };
+        title(view, *index, finding, Rect { y, height, ..area }, pen);
         if row == chosen && rows.len() > 1 {
             pen.overlay(area.x - 1, y, area.width + 2, Role::Selected);
         }
@@ -256,26 +263,17 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
             height: 1,
         };
         present::pointer(view, line, row, pen);
-        y += 1;
+        y += height;
         if row != chosen {
             continue;
         }
         let x = area.x + 3;
         let width = area.width.saturating_sub(3);
-        if detail >= 1 && !finding.cause.is_empty() {
-            pen.text(x, y, width, &finding.cause, Role::Text);
-            y += 1;
-        }
-        if let (true, Some(fix)) = (detail >= 2, finding.fix.first()) {
-            let n = pen.text(x, y, width, "fix   ", Role::Label);
-            pen.text(
-                x + n,
-                y,
-                width.saturating_sub(n),
-                fix.lines().next().unwrap_or_default(),
-                Role::Code,
-            );
-            y += 1;
+        y += pen.wrapped(x, y, width, told.cause, &finding.cause, Role::Text);
+        if told.fix > 0 {
+            let n = pen.text(x, y, width, FIX, Role::Label);
+            let (x, width) = (x + n, width.saturating_sub(n));
+            y += pen.wrapped(x, y, width, told.fix, fix(finding), Role::Code);
         }
     }
     let left = rows.len().saturating_sub(lines);
@@ -302,18 +300,97 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     y - area.y
 }
 
+/// Before what is to be done.
+const FIX: &str = "fix   ";
+
+/// What is to be done, as it is shown: its first line.
+fn fix(finding: &Finding) -> &str {
+    let first = finding.fix.first().and_then(|f| f.lines().next());
+    first.unwrap_or_default()
+}
+
+/// Rows of the selected finding's title, cause and fix.
+struct Told {
+    title: u16,
+    cause: u16,
+    fix: u16,
+}
+
+impl Told {
+    /// As many as they need.
+    fn of(view: &View<'_>, finding: &Finding, width: u16) -> Self {
+        let rows = |text: &str, width: u16| match text {
+            "" => 0,
+            text => u16::try_from(parts::wrap(text, width).len()).unwrap_or(u16::MAX),
+        };
+        let told = width.saturating_sub(3);
+        let (text, _, right) = headline(view, finding, width);
+        Self {
+            title: rows(&text, told.saturating_sub(right + 2)).max(1),
+            cause: rows(&finding.cause, told),
+            fix: rows(fix(finding), told.saturating_sub(parts::columns(FIX))),
+        }
+    }
+
+    /// As many as there is room for beside other findings, and the lines that all findings take together: a line of
+    /// each first, the fix before the cause, because who knows what to do can act.
+    fn fit(&self, others: usize, height: u16) -> (Self, usize) {
+        let mut room = height;
+        let mut take = |want: u16| {
+            let n = want.min(room);
+            room -= n;
+            n
+        };
+        let title = take(1);
+        let fix = take(self.fix.min(1));
+        let cause = take(self.cause.min(1));
+        let more = [
+            self.title.saturating_sub(title).min(2),
+            self.fix.saturating_sub(fix),
+            self.cause.saturating_sub(cause),
+        ];
+        // The others leave it what it needs, and at most half.
+        let needed: u16 = more.iter().fold(0, |a, b| a.saturating_add(*b));
+        let rest = height.saturating_sub(title + fix + cause);
+        let others = u16::try_from(others).unwrap_or(u16::MAX);
+        let others = take(others.min(rest.saturating_sub(needed).max(rest - rest / 2)));
+        let [more_title, more_fix, more_cause] = more.map(take);
+        let told = Self {
+            title: title + more_title,
+            cause: cause + more_cause,
+            fix: fix + more_fix,
+        };
+        (told, usize::from(others + 1))
+    }
+}
+
+/// What a finding is called, of which the first columns say what it follows from; and the columns on its right.
+fn headline(view: &View<'_>, finding: &Finding, width: u16) -> (String, u16, u16) {
+    let (word, _) = parts::severity(finding.severity);
+    let since = since(finding, width);
+    let echo =
+        findings::follows(view.scene, finding).map_or(String::new(), |why| format!("{why}: "));
+    let right = parts::columns(word) + parts::columns(&since);
+    (
+        format!("{echo}{}", finding.title),
+        parts::columns(&echo),
+        right,
+    )
+}
+
+fn since(finding: &Finding, width: u16) -> String {
+    match finding.since {
+        Some(at) if width >= 60 => format!("   since {}", parts::clock(at)),
+        _ => String::new(),
+    }
+}
+
 /// ` 1  GPUs of … talk over TCP            error   since 03:14:07`
 fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut Pen<'_>) {
     let (word, role) = parts::severity(finding.severity);
-    let since = match (finding.since, view.scene.now) {
-        (Some(at), _) if area.width >= 60 => format!("   since {}", parts::clock(at)),
-        _ => String::new(),
-    };
-    let right = parts::columns(word) + parts::columns(&since);
+    let (text, echo, right) = headline(view, finding, area.width);
     let (x, y) = (area.x, area.y);
     pen.text(x, y, 3, &format!("{}", index + 1), Role::Label);
-    let echo =
-        findings::follows(view.scene, finding).map_or(String::new(), |why| format!("{why}: "));
     let room = area.width.saturating_sub(3 + right + 2);
     let loud = if finding.severity == Severity::Info {
         Role::Text
@@ -321,13 +398,19 @@ fn title(view: &View<'_>, index: usize, finding: &Finding, area: Rect, pen: &mut
         Role::Strong
     };
     let whose = findings::whose(view.scene, finding);
-    let n = pen.text(x + 3, y, room, &echo, Role::Quiet);
-    let n = n + pen.text(x + 3 + n, y, room.saturating_sub(n), &finding.title, loud);
-    if parts::columns(&whose) <= room.saturating_sub(n) {
-        pen.text(x + 3 + n, y, room - n, &whose, Role::Quiet);
+    let used = if area.height > 1 {
+        pen.wrapped(x + 3, y, room, area.height, &text, loud);
+        room
+    } else {
+        pen.text(x + 3, y, room, &text, loud)
+    };
+    pen.overlay(x + 3, y, echo.min(room), Role::Quiet);
+    if parts::columns(&whose) <= room.saturating_sub(used) {
+        pen.text(x + 3 + used, y, room - used, &whose, Role::Quiet);
     }
     let at = x + area.width.saturating_sub(right);
     let n = pen.text(at, y, right, word, role);
+    let since = since(finding, area.width);
     pen.text(at + n, y, right.saturating_sub(n), &since, Role::Quiet);
 }
 

@@ -4,6 +4,7 @@ use ncclscope::model::event::{Command, Event, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::rules::scene::Scene;
 use ncclscope::sources::sim;
+use ncclscope::theme::Theme;
 
 use crate::stage;
 
@@ -30,7 +31,12 @@ fn played(name: &str, seconds: i64, (w, h): (u16, u16)) -> (Model, Scene) {
 fn shot(name: &str, seconds: i64, size: (u16, u16), pane: &str) -> String {
     let (mut model, scene) = played(name, seconds, size);
     stage::act(&scene, &mut model, &[Command::Pane(pane.into())]);
-    stage::photograph(&scene, &model)
+    text(&model, &scene)
+}
+
+/// What is on the screen, without its roles.
+fn text(model: &Model, scene: &Scene) -> String {
+    stage::text(&stage::draw(scene, model, &Theme::probe(false))).join("\n")
 }
 
 /// The first line that has all of these words.
@@ -158,4 +164,38 @@ fn a_failed_check_is_said_in_words() {
             assert!(said.contains(words), "{name}: {said}");
         }
     }
+}
+
+/// The fix is the last thing to go: where the overview has rows, title, cause and fix are whole.
+#[test]
+fn a_fix_is_whole_where_there_is_room() {
+    let (_, scene) = played("network-policy", 320, (200, 50));
+    let whole = scene.findings[0].fix[0].lines().next().unwrap().to_owned();
+    let squeezed = |text: &str| -> String { text.split_whitespace().collect() };
+    let shown = shot("network-policy", 320, (200, 50), "overview");
+    let shown: String = shown
+        .lines()
+        .skip_while(|l| !l.contains("fix   "))
+        .take_while(|l| !l.contains("START-UP"))
+        .map(|l| l.trim().trim_matches('"').trim().to_owned())
+        .collect();
+    assert!(squeezed(&shown).contains(&squeezed(&whole)), "{shown}");
+    for size in [(80, 24), (40, 12), (80, 11), (120, 10)] {
+        let overview = shot("one-rank-stalled", 330, size, "overview");
+        line(&overview, &["fix   "]);
+    }
+    // At the usual size nothing of the usual finding is cut.
+    let overview = shot("one-rank-stalled", 330, (80, 24), "overview");
+    let told = overview
+        .lines()
+        .take_while(|l| !l.contains("START-UP"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(!told.contains('…'), "{told}");
+    // Details show the whole command, and copy it whole from any of its lines.
+    let (mut model, scene) = played("network-policy", 320, (80, 60));
+    let open = [Command::Pane("findings".into()), Command::Enter];
+    stage::act(&scene, &mut model, &open);
+    let page = squeezed(&text(&model, &scene));
+    assert!(page.contains(&squeezed(&whole)), "{page}");
 }
