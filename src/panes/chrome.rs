@@ -81,9 +81,17 @@ fn identity(view: &View<'_>, room: u16) -> Vec<(String, Role, u16)> {
         };
         facts = rest;
     }
+    // The workload's name is worth more than the program's.
+    let last = path.last().copied().unwrap_or_default();
+    if 10 + 3 + parts::columns(&where_) > room && 10 + 2 + parts::columns(last) > room {
+        return vec![(parts::tail(last, room.saturating_sub(1)), Role::Text, 1)];
+    }
     let mut out = vec![("ncclscope".to_owned(), Role::Title, 1)];
     if !where_.is_empty() {
-        let left = room.saturating_sub(10 + 3);
+        if 10 + 3 + parts::columns(&where_) > room {
+            where_ = last.to_owned();
+        }
+        let left = room.saturating_sub(10 + 2);
         out.push((
             parts::tail(&where_, left),
             Role::Text,
@@ -294,24 +302,19 @@ pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     if area.height == 0 {
         return;
     }
-    let names = |cut: usize, gap: u16| -> Vec<Tab> {
-        PANES
-            .iter()
-            .map(|p| {
-                let open = p.id == view.screen.pane;
-                let name: String = if open {
-                    p.id.id().into()
-                } else {
-                    p.id.id().chars().take(cut).collect()
-                };
-                (
-                    format!("{} {name}", p.id.digit()),
-                    (p.badge)(view.scene),
-                    open,
-                    gap,
-                )
-            })
-            .collect()
+    // Tabs of which so many have no name: first those without a problem, from the right; a cut name says nothing.
+    let badges: Vec<_> = PANES.iter().map(|p| (p.badge)(view.scene)).collect();
+    let is_open = |i: usize| PANES.get(i).is_some_and(|p| p.id == view.screen.pane);
+    let mut nameless: Vec<usize> = (0..PANES.len()).filter(|i| !is_open(*i)).rev().collect();
+    nameless.sort_by_key(|i| badges.get(*i).is_some_and(Option::is_some));
+    let names = |without: usize, gap: u16| -> Vec<Tab> {
+        let bare = nameless.get(..without).unwrap_or(&nameless);
+        let tabs = PANES.iter().zip(&badges).enumerate();
+        tabs.map(|(i, (p, badge))| {
+            let name = if bare.contains(&i) { "" } else { p.id.id() };
+            (format!("{} {name}", p.id.digit()), *badge, is_open(i), gap)
+        })
+        .collect()
     };
     let width = |tabs: &[Tab]| -> u16 {
         tabs.iter()
@@ -327,12 +330,13 @@ pub fn tabs(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         (parts::columns(filter) + 2).min(area.width / 3)
     };
     let room = area.width.saturating_sub(1 + kept);
-    let mut all = names(usize::MAX, 3);
-    for (cut, gap) in [(usize::MAX, 2), (usize::MAX, 1), (4, 1), (0, 1)] {
+    let mut all = names(0, 3);
+    let tries = [2, 1].map(|gap| (0, gap));
+    for (without, gap) in tries.into_iter().chain((1..PANES.len()).map(|n| (n, 1))) {
         if width(&all) <= room {
             break;
         }
-        all = names(cut, gap);
+        all = names(without, gap);
     }
     let mut x = area.x + 1;
     let end = area.x + 1 + room;

@@ -11,7 +11,7 @@ use super::overview;
 use super::parts::Pen;
 use super::{Page, Pane, View};
 use crate::model::screen::{Counts, PaneId};
-use crate::rules::scene::Scene;
+use crate::rules::scene::{ProcessView, Scene};
 use crate::theme::Role;
 
 /// The pane.
@@ -27,16 +27,20 @@ pub static PANE: Pane = Pane {
 };
 
 fn badge(scene: &Scene) -> Option<(usize, Role)> {
-    let ended = scene
-        .processes
-        .iter()
-        .filter(|p| p.alive == Some(false))
-        .count();
-    let still = scene
-        .processes
-        .iter()
-        .filter(|p| p.accused.is_some() || p.still.is_some_and(|s| !s.waits))
-        .count();
+    // Each rank once, however many lives it had; API servers and engines are none.
+    let numbers = overview::numbers(scene);
+    let count = |bad: fn(&ProcessView) -> bool| {
+        let all = scene.processes.iter().zip(&numbers);
+        let mut ranks: Vec<u32> = all
+            .filter(|(p, _)| bad(p))
+            .filter_map(|(_, n)| *n)
+            .collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        ranks.len()
+    };
+    let ended = count(|p| p.alive == Some(false));
+    let still = count(|p| p.absent || p.accused.is_some() || p.still.is_some_and(|s| !s.waits));
     match (ended, still) {
         (0, 0) => None,
         (0, n) => Some((n, Role::Warn)),

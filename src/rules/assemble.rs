@@ -253,6 +253,7 @@ fn process(model: &Model, joined: &Joined, u: usize) -> ProcessView {
         view.nccl_versions = list.iter().map(|(v, _)| v.clone()).collect();
     }
     view.env.sort();
+    view.killed &= view.first_error.is_none();
     for r in 0..unit.recs.len() {
         let (u, r) = (u32::try_from(u).unwrap_or(0), u32::try_from(r).unwrap_or(0));
         view.nccl_step = view.nccl_step.max(joined.step(procs, u, r));
@@ -281,8 +282,9 @@ fn place(view: &mut ProcessView, model: &Model, began: Option<Nanos>) {
     let driver_gone = view.replaced || teller.is_some_and(|c| gone(told_by, &c.container));
     // No process outlives its container, whatever its last line said, nor the driver whose actor it is.
     if driver_gone {
+        // Who said itself that it ends was not taken by surprise.
+        view.killed = view.alive.is_none() && view.first_error.is_none();
         view.alive = Some(false);
-        view.killed = true;
     }
     let elsewhere = view.ip.as_ref().filter(|ip| {
         let known = told_by.and_then(|p| p.pod_ip.as_ref());

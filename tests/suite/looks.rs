@@ -64,7 +64,7 @@ fn the_rank_that_holds_the_others_up_stands_first() {
     }
     let ranks = shot("one-rank-stalled", 330, (120, 40), "ranks");
     line(&ranks, &["rank 5: its GPU holds 6.9 of 13.7 GB"]);
-    let vram = shot("one-rank-stalled", 330, (200, 50), "vram");
+    let vram = shot("one-rank-stalled", 235, (200, 50), "vram");
     assert_eq!(vram.matches(" waits").count(), 7, "{vram}");
     let (_, scene) = played("one-rank-stalled", 330, (80, 24));
     let proof: Vec<String> = scene.findings[0]
@@ -198,4 +198,30 @@ fn a_fix_is_whole_where_there_is_room() {
     stage::act(&scene, &mut model, &open);
     let page = squeezed(&text(&model, &scene));
     assert!(page.contains(&squeezed(&whole)), "{page}");
+}
+
+/// A tab's name is whole or not there, and a number belongs to the name before it; ranks are counted once each, and
+/// nothing else with them.
+#[test]
+fn tabs_are_whole_names_and_ranks_are_counted_as_ranks() {
+    for name in ["healthy", "oom-killed", "leftover-memory", "two-faults"] {
+        for size in [(80, 24), (100, 30), (60, 20), (40, 14)] {
+            let overview = shot(name, 320, size, "overview");
+            let tabs = overview.lines().nth(1).unwrap();
+            let words: Vec<&str> = tabs
+                .split([' ', ':'])
+                .filter(|w| !w.is_empty() && w.parse::<u32>().is_err())
+                .collect();
+            let known = [
+                "overview", "pods", "ranks", "matrix", "vram", "checks", "findings", "test",
+                "logs", "env",
+            ];
+            assert!(words.iter().all(|w| known.contains(w)), "{tabs}");
+            assert!(words.len() > 1 || size.0 < 80, "{tabs}");
+        }
+    }
+    let tabs = shot("leftover-memory", 320, (200, 50), "overview");
+    line(&tabs, &["2 ranks 8 "]);
+    let small = shot("oom-killed", 320, (40, 12), "overview");
+    line(&small, &["lws/mixtral"]);
 }

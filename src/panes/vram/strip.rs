@@ -37,13 +37,6 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     // A node a line, with all of its GPUs; above, on its own, the GPU that needs eyes.
     let mut rows: Vec<(String, Vec<&GpuView>)> = Vec::new();
     let mut nodes: Vec<(String, Vec<&GpuView>)> = Vec::new();
-    let join = |rows: &mut Vec<(String, Vec<&_>)>, key: String, g| match rows
-        .iter_mut()
-        .find(|(k, _)| *k == key)
-    {
-        Some((_, list)) => list.push(g),
-        None => rows.push((key, vec![g])),
-    };
     for g in gpus {
         if bad(g).is_some() {
             let rank = g.global_rank.map(|r| format!("rank {r}"));
@@ -101,4 +94,12 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         y += 1;
     }
     y - area.y
+}
+
+/// Puts a GPU under its name, in the order of the first of each.
+fn join<'a>(rows: &mut Vec<(String, Vec<&'a GpuView>)>, name: String, g: &'a GpuView) {
+    match rows.iter_mut().find(|(have, _)| *have == name) {
+        Some((_, list)) => list.push(g),
+        None => rows.push((name, vec![g])),
+    }
 }

@@ -143,7 +143,7 @@ pub struct ProcessView {
     pub pid: Option<u64>,
     /// False once its end is proven.
     pub alive: Option<bool>,
-    /// Its container ended, and it with it.
+    /// Its container ended, and it with it, without a word of its own.
     pub killed: bool,
     /// That container runs again, without it.
     pub replaced: bool,
