@@ -60,9 +60,27 @@ pub fn judge(scene: &mut Scene, model: &Model) {
                 (Verdict::Failed, f.title.clone())
             }
             Some(f) => (Verdict::Degraded, f.title.clone()),
-            None => (Verdict::Unknown, nothing(scene)),
+            None => (Verdict::Unknown, nothing(scene, model)),
         },
     };
+}
+
+/// Why no line was read: none has come yet, or what was given holds none.
+fn unread(model: &Model) -> String {
+    if model.session.feed != Feed::Files {
+        return "nothing read yet".into();
+    }
+    let sources = || model.sources.iter().map(|(_, s)| s);
+    let open = |s: &Source| !matches!(s.flow, Flow::Ended(_));
+    if sources().next().is_none() || sources().any(open) {
+        return "waiting for the first line".into();
+    }
+    let mut names = sources().map(|s| s.info.name.as_str());
+    match (names.next(), names.next()) {
+        (Some("-"), None) => "the input ended: nothing was in it".into(),
+        (Some(one), None) => format!("{one} is empty"),
+        _ => format!("all {} files are empty", sources().count()),
+    }
 }
 
 /// failed > degraded > unknown > starting > healthy.
@@ -76,7 +94,7 @@ fn severity(v: Verdict) -> u8 {
     }
 }
 
-fn nothing(scene: &Scene) -> String {
+fn nothing(scene: &Scene, model: &Model) -> String {
     let lines: u64 = scene.sources.iter().map(|s| s.lines).sum();
     let gpus = scene.gpus.len();
     if lines == 0 && gpus > 0 {
@@ -84,7 +102,7 @@ fn nothing(scene: &Scene) -> String {
         return format!("{gpus} GPU{s} seen, and no log that says what runs on them");
     }
     if lines == 0 {
-        return "nothing read yet".into();
+        return unread(model);
     }
     let s = if lines == 1 { "" } else { "s" };
     format!(

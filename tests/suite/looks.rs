@@ -225,3 +225,12 @@ fn tabs_are_whole_names_and_ranks_are_counted_as_ranks() {
     let small = shot("oom-killed", 320, (40, 12), "overview");
     line(&small, &["lws/mixtral"]);
 }
+
+/// Who can't be reached is a pod where one has that address.
+#[test]
+fn a_peer_is_called_by_its_pod() {
+    let (_, scene) = played("connect-timeout", 320, (80, 24));
+    let titles: Vec<&str> = scene.findings.iter().map(|f| f.title.as_str()).collect();
+    let named = "mixtral-0-1 can't connect to mixtral-0 (10.42.3.17<";
+    assert!(titles.iter().any(|t| t.starts_with(named)), "{titles:#?}");
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{View, by_lines, first_lines, ranges};
 use crate::model::edges::Quote;
-use crate::model::event::SourceId;
+use crate::model::event::{PodView, SourceId};
 use crate::parse::fact::WarnKind;
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{Class, Confidence, Evidence, Finding, LineRef, Severity};
@@ -256,7 +256,8 @@ pub fn connect_timeout(view: &View<'_>, out: &mut Vec<Finding>) {
                 .map(|m| m.rank)
                 .collect();
         }
-        let mut peers: Vec<String> = list.iter().filter_map(|(_, _, p, _)| p.clone()).collect();
+        let named = list.iter().filter_map(|(_, _, p, _)| p.as_deref());
+        let mut peers: Vec<String> = named.map(|p| whose(view, p)).collect();
         peers.sort();
         peers.dedup();
         let error = list.first().map_or("", |(_, _, _, e)| e.as_str());
@@ -282,6 +283,18 @@ pub fn connect_timeout(view: &View<'_>, out: &mut Vec<Finding>) {
         f.hosts = hosts;
         f.communicator = key;
         out.push(f);
+    }
+}
+
+/// `mixtral-0 (10.42.3.17<41873>)`: an address with the pod that has it, where one does.
+fn whose(view: &View<'_>, peer: &str) -> String {
+    let ip = peer.rsplit_once('<').map_or(peer, |(ip, _)| ip);
+    let has = |(_, pod): &(_, &PodView)| pod.pod_ip.as_deref() == Some(ip);
+    let mut pods = view.model.pods.iter().filter(has);
+    match (pods.next(), pods.next()) {
+        (Some((_, pod)), None) => format!("{} ({peer})", pod.name),
+        // Pods in their node's network share its address.
+        _ => peer.to_owned(),
     }
 }
 
