@@ -1,5 +1,7 @@
 //! All containers merged by time, or those that the filter asks for: fields understood, repeats folded, gaps counted.
 
+mod fact;
+
 use std::collections::BTreeMap;
 
 use ratatui::layout::Rect;
@@ -614,9 +616,7 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         page.line(&[("nothing that the dashboard needs", Role::Quiet)]);
     }
     for rec in &block.recs {
-        for line in format!("{:#?}", rec.fact).lines() {
-            page.line(&[("  ", Role::Text), (line, Role::Code)]);
-        }
+        fact::tell(rec, &mut page);
     }
     Some(page)
 }
