@@ -11,8 +11,8 @@ use crate::parse::Nanos;
 use crate::rules::probes::{Member, Members, PROBES, Probe, members};
 
 use super::plan::{Plan, Pod, secs};
-use super::pods;
 use super::scenario::{Answered, Phase, Rdma, SEC, Scenario};
+use super::{pods, samples};
 
 /// Containers are asked so long after the last of them has started.
 const FIRST: Nanos = 6 * SEC;
