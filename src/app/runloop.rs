@@ -83,10 +83,10 @@ pub trait Stage {
     fn now(&self) -> Nanos;
 }
 
-/// What changes by itself: whether there is a message, how many keys are shown, the time on the wall.
-fn passing(model: &Model) -> (bool, usize, Nanos) {
+/// What changes beside the scene: the message, how many keys are shown, the time on the wall.
+fn passing(model: &Model) -> (Option<String>, usize, Nanos) {
     (
-        model.screen.note.is_some(),
+        model.screen.note.as_ref().map(|note| note.text.clone()),
         model.screen.pressed().count(),
         model.screen.kiosk.as_ref().map_or(0, Kiosk::now),
     )
@@ -221,13 +221,15 @@ pub async fn run<S: Stage>(
             () = std::future::ready(()), if !pending.is_empty() => {
                 this.at = this.stage.now();
                 let (start, rev) = (Instant::now(), this.model.rev);
+                let passing = passing(this.model);
                 while let Some(event) = pending.pop_front() {
                     this.apply(event);
                     if start.elapsed() >= TURN {
                         break;
                     }
                 }
-                this.dirty |= this.model.rev != rev;
+                // An answer to the person is news, too, where nothing else changes.
+                this.dirty |= this.model.rev != rev || passing != self::passing(this.model);
                 // Lets the sources, which may share this thread, go on.
                 tokio::task::yield_now().await;
             }

@@ -20,6 +20,7 @@ use crate::panes;
 use crate::panes::export::Format;
 use crate::parse::{At, Nanos};
 use crate::report::redact::Redactor;
+use crate::rules::checks;
 use crate::rules::kept::Kept;
 use crate::rules::scene::Scene;
 use crate::theme::Theme;
@@ -276,6 +277,9 @@ impl Stage for RealStage {
             }
             Effect::Errand(Errand::Line(line)) if line.starts_with("bundle ") => {
                 answer(self.bundle(line.trim_start_matches("bundle ").trim(), model))
+            }
+            Effect::Errand(Errand::Recheck(Some(name))) if !checks::known(&name) => {
+                answer(Err(format!("no check `{name}`: 5 lists them")))
             }
             Effect::Errand(errand) => {
                 if self.doors.errands.send(errand).is_ok() {

@@ -125,6 +125,14 @@ pub fn has_judge(name: &str) -> bool {
     JUDGES.iter().any(|(n, _)| *n == name)
 }
 
+/// Whether there is a check or a probe of that name.
+#[must_use]
+pub fn known(name: &str) -> bool {
+    let full = format!("check.{name}");
+    let named = |c: &Check| c.id == name || c.id == full;
+    declared().iter().any(named) || super::probes::get(name).is_some()
+}
+
 /// Names of the probes that feed a check, by its id, its id without `check.`, or the name of a probe itself.
 #[must_use]
 pub fn probes_of(name: &str) -> Vec<&'static str> {

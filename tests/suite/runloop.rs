@@ -280,3 +280,18 @@ async fn effects_are_answered_with_events() {
         Some("too long")
     );
 }
+
+/// An answer that comes over the bus is seen at once, also where nothing else moves: a recording at its end.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_drawn_where_nothing_else_changes() {
+    let rig = rig();
+    pass(2_500).await;
+    for text in ["no moment `foo`", "no pace `abc`"] {
+        let before = rig.frames();
+        let (text, bad) = (text.to_owned(), true);
+        rig.bus.send(Event::Note { text, bad }).await.unwrap();
+        pass(200).await;
+        assert!(rig.frames() > before, "an answer that nobody sees");
+    }
+    rig.quit().await;
+}

@@ -111,6 +111,12 @@ impl Tape {
                         Ok(wish) => self.grant(wish).await,
                         Err(text) => self.note(text).await,
                     },
+                    Some(Errand::Recheck(_)) => {
+                        self.note("a recording can't run a check again: it shows what was seen".into()).await
+                    }
+                    Some(Errand::Choose | Errand::Watch(_)) => {
+                        self.note("a recording holds one workload: there is no other to choose".into()).await
+                    }
                     Some(_) => self.note("a recording can't do that".into()).await,
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -211,19 +217,30 @@ impl Tape {
             ("speed", Some("-")) => Ok(Wish::Faster(false)),
             ("speed", Some(text)) => match text.trim_matches('x').parse::<f64>() {
                 Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(Wish::Speed(speed)),
-                _ => Err("usage: :speed FACTOR, for instance 10".into()),
+                _ => Err(format!("no pace `{text}`: :speed FACTOR, for instance 10")),
             },
             ("step", None) => Ok(Wish::Step(1)),
             ("step", Some(n)) => n
                 .parse()
                 .map(Wish::Step)
-                .map_err(|_| "usage: :step [N]".into()),
-            ("seek", Some(text)) => self
-                .moment(text)
-                .map(Wish::Seek)
-                .ok_or_else(|| "usage: :seek 1:30, +10s, -10s, 50%, start or end".to_owned()),
+                .map_err(|_| format!("no number of events `{n}`: :step [N]")),
+            ("seek", Some(text)) => {
+                let to = self.moment(text).ok_or_else(|| {
+                    format!("no moment `{text}`: :seek 1:30, +10s, -10s, 50%, start or end")
+                })?;
+                let (start, end) = self.ends;
+                // A step beyond the end is one to the end; a moment beyond it is none.
+                if to > end && !text.starts_with('+') {
+                    let s = (end - start) / 1_000_000_000;
+                    let long = format!("{}:{:02}", s / 60, s % 60);
+                    return Err(format!("no moment `{text}`: the recording is {long} long"));
+                }
+                Ok(Wish::Seek(to.clamp(start, end)))
+            }
             ("next-finding", None) => Ok(Wish::NextFinding),
-            _ => Err(format!("a recording can't do `{line}`")),
+            _ => Err(format!(
+                "a recording can't do `:{line}`: it only shows what was seen"
+            )),
         }
     }
 
@@ -251,7 +268,7 @@ impl Tape {
                 }
             }
         };
-        Some(to.clamp(start, end))
+        Some(to)
     }
 
     async fn grant(&mut self, wish: Wish) -> Result<(), Over> {
