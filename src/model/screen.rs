@@ -382,8 +382,8 @@ impl Screen {
             Command::NextTab => self.turn(1),
             Command::PrevTab => self.turn(-1),
             Command::StartFilter if self.mode() == Mode::Normal => {
-                let filter = self.filter().to_owned();
-                self.typed.set(&filter);
+                // The old one stays until something is typed, and comes back with the key for older lines.
+                self.typed = Typed::default();
                 self.open(Mode::Filter);
             }
             Command::StartCommand => {

@@ -98,11 +98,14 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         };
         y = room.y + serving::draw(view, room, pen);
     }
-    // Memory beside it, where matrix and events keep room enough.
-    if y + air(y) + 9 <= bottom {
+    // Memory beside it, where matrix and events keep room enough; where a GPU needs eyes it goes before them.
+    let rest = bottom.saturating_sub(y + air(y));
+    let roomy = rest >= 9;
+    if roomy || (rest >= 3 && vram::troubled(view.scene)) {
+        let most = if roomy { (bottom - y) / 3 } else { rest };
         let room = Rect {
             y: y + air(y),
-            height: ((bottom - y) / 3).clamp(3, 8),
+            height: most.clamp(3, 8),
             ..inner
         };
         let lines = vram::strip(view, room, pen);
@@ -231,8 +234,20 @@ fn tested(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
 /// The findings: the selected one with its cause and its fix, the others a line each.
 fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     let rows = findings::listed(view);
-    if rows.is_empty() || area.height == 0 {
+    if area.height == 0 {
         return 0;
+    }
+    let filter = view.screen.filter();
+    let unseen = findings::causes(view.scene).saturating_sub(rows.len());
+    let unseen = Some(unseen).filter(|n| *n > 0 && !filter.is_empty());
+    if rows.is_empty() {
+        // A verdict without its reason would be a riddle.
+        return unseen.map_or(0, |n| {
+            let what = parts::count(n as u64, "finding", "findings");
+            let text = format!("{what} hidden by the filter /{filter}");
+            pen.text(area.x, area.y, area.width, &text, Role::Warn);
+            1
+        });
     }
     let chosen = view.screen.cursor().row(0, rows.len()).unwrap_or(0);
     let told = rows.get(chosen).map(|(_, finding)| {
@@ -285,9 +300,14 @@ fn problems(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         .filter(|n| *n > 0)
         .map(|n| parts::count(n as u64, "more finding", "more findings"));
     let notes = notes.map(|n| parts::count(n as u64, "note", "notes"));
-    let said: Vec<String> = more.into_iter().chain(notes).collect();
-    if !said.is_empty() && y < area.y + area.height {
-        let text = format!("… {}: 6 shows all", said.join(", "));
+    let mut said: Vec<String> = more.into_iter().chain(notes).collect();
+    let unseen = unseen.map(|n| format!("{n} hidden by the filter"));
+    if !(said.is_empty() && unseen.is_none()) && y < area.y + area.height {
+        if let Some(last) = said.last_mut() {
+            last.push_str(": 6 shows all");
+        }
+        said.extend(unseen);
+        let text = format!("… {}", said.join(", "));
         pen.text(
             area.x + 3,
             y,

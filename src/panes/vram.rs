@@ -144,6 +144,11 @@ fn word(g: &GpuView, now: Nanos) -> (String, Role) {
     }
 }
 
+/// Whether a GPU needs eyes.
+pub(super) fn troubled(scene: &Scene) -> bool {
+    scene.gpus.iter().any(|g| bad(g).is_some())
+}
+
 fn badge(scene: &Scene) -> Option<(usize, Role)> {
     let roles: Vec<Role> = scene.gpus.iter().filter_map(bad).collect();
     let worst = if roles.contains(&Role::Fail) {

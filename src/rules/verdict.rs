@@ -7,6 +7,8 @@ use super::scene::{
     CommState, Evidence, Finding, ProcessView, Scene, Severity, Stage, Verdict, Workload,
 };
 use crate::model::Model;
+use crate::model::event::Feed;
+use crate::model::sources::{Flow, Source};
 use crate::model::speakers::Speaker;
 use crate::parse::vllm::{Edge, Phase, ProcKind};
 
@@ -316,7 +318,7 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
         );
     }
     let told = if w.processes.is_empty() {
-        nothing(scene)
+        nothing(scene, model)
     } else {
         "NCCL ran, but no communicator can be seen in these lines".into()
     };

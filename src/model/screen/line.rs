@@ -6,6 +6,11 @@ use crate::model::event::{Command, Effect, Errand};
 
 impl Screen {
     pub(super) fn edit_filter(&mut self, command: &Command) -> bool {
+        if *command == Command::Up && self.typed == Typed::default() && !self.filter().is_empty() {
+            let old = self.filter().to_owned();
+            self.typed.set(&old);
+            return true;
+        }
         let edited = self.typed.edit(command);
         if edited {
             self.set_filter(self.typed.text());

@@ -263,7 +263,15 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
         if slowest && !rung.ended {
             said.push("the others wait for it".into());
         }
-        let room = end.saturating_sub(at_progress + left);
+        let said = said.join("   ");
+        // What would be cut begins where it leaves columns empty.
+        let free = match (rung.since.is_none(), rung.quiet || rung.absent) {
+            _ if parts::columns(&said) <= end.saturating_sub(at_progress + left) => at_progress,
+            (true, true) if rung.held.is_none() => at_bar,
+            (true, _) => at_time,
+            (false, _) => at_progress,
+        };
+        let room = end.saturating_sub(free + left);
         if let Some(s) = rung.left.filter(|_| left > 0) {
             let ns = i64::try_from(s)
                 .unwrap_or(i64::MAX / SEC)
@@ -271,10 +279,10 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
             pen.right(end - left, y, left, &parts::duration(ns), Role::Text);
         }
         pen.text(
-            at_progress,
+            free,
             y,
             room,
-            &said.join("   "),
+            &said,
             if slowest || rung.accused.is_some() || rung.still.is_some() {
                 role
             } else {

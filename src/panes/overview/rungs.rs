@@ -224,8 +224,7 @@ impl Rung {
             || format!("named by {id}"),
             |(used, group)| {
                 let gb = |n: u64| format!("{:.1}", n as f64 / 1e9);
-                let its = if self.ranks.len() > 1 { "their" } else { "its" };
-                format!("{its} GPU holds {} of {} GB", gb(used), gb(group))
+                format!("GPU holds {} of {} GB", gb(used), gb(group))
             },
         ))
     }
