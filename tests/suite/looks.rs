@@ -1,8 +1,8 @@
 //! Screens that must not contradict themselves: what a person reads first, next to what the finding says.
 
-use ncclscope::model::event::{Command, Event, Stamped};
+use ncclscope::model::event::{Command, Event, Feed, SourceEvent, SourceId, SourceInfo, Stamped};
 use ncclscope::model::{Model, update};
-use ncclscope::rules::scene::Scene;
+use ncclscope::rules::scene::{Scene, Stage};
 use ncclscope::sources::sim;
 use ncclscope::theme::Theme;
 
@@ -294,5 +294,66 @@ fn a_line_is_understood_in_words() {
     line(&told, &["nranks", "4"]);
     for code in ["Some(", "None", " {", "},"] {
         assert!(!told.contains(code), "{told}");
+    }
+}
+
+/// Input that is still to come, that has ended without a word and a file without a line are three things.
+#[test]
+fn no_input_is_told_apart_from_no_input_yet() {
+    let said = |names: &[&str], ended: bool| {
+        let mut model = stage::model(80, 24);
+        model.session.feed = Feed::Files;
+        let mut tell = |event| {
+            let (seq, at, event) = (0, 0, Event::Source(event));
+            update(&mut model, Stamped { seq, at, event });
+        };
+        for (id, name) in (0..).map(SourceId).zip(names) {
+            let info = SourceInfo {
+                name: (*name).to_owned(),
+                container: None,
+                previous: false,
+                started: None,
+            };
+            tell(SourceEvent::Opened(id, info));
+            tell(SourceEvent::Up(id));
+            if ended {
+                tell(SourceEvent::Ended { id, why: None });
+            }
+        }
+        let scene = Scene::of(&model);
+        text(&model, &scene)
+    };
+    line(&said(&["-"], false), &["waiting for the first line"]);
+    line(&said(&["-"], true), &["the input ended: nothing was in it"]);
+    line(&said(&["empty.log"], true), &["empty.log is empty"]);
+    line(&said(&["a.log", "b.log"], true), &["all 2 files are empty"]);
+}
+
+/// What the demo shows agrees with what its finding says, as long as it goes on.
+#[test]
+fn demos_agree_with_their_findings() {
+    for at in [60, 320] {
+        let (_, scene) = played("gpu-missing", at, (80, 24));
+        let there = scene.gpus.iter().filter(|g| g.used.is_some()).count();
+        assert_eq!(there, 7, "{at}");
+        assert!(
+            scene
+                .processes
+                .iter()
+                .all(|p| p.stage < Some(Stage::Serving))
+        );
+        assert_eq!(scene.findings[0].id, "gpu.count-mismatch");
+        let (_, scene) = played("neighbour-memory", at, (80, 24));
+        let ids: Vec<&str> = scene.findings.iter().map(|f| f.id).collect();
+        assert!(ids.contains(&"gpu.foreign-memory"), "{at}: {ids:?}");
+        let held = scene.gpus.iter().filter(|g| g.other > Some(0));
+        let held: Vec<_> = held.map(|g| g.global_rank).collect();
+        assert_eq!(held, [Some(7)], "{at}");
+        let drivers = scene.gpus.iter().filter_map(|g| g.driver.as_deref());
+        let checked = scene.checks.iter().find(|c| c.id == "check.versions");
+        for driver in drivers {
+            let said = checked.map_or("", |c| c.output.as_str());
+            assert!(!said.contains("driver") || said.contains(driver), "{said}");
+        }
     }
 }

@@ -104,17 +104,19 @@ fn places(rungs: &[Rung], keep: usize, most: usize) -> Vec<String> {
         0 => all.clone(),
         words => parts::endings(&all, words),
     };
+    // A name that lacks its beginning says so.
     let name = |place: &String| {
-        all.binary_search(&place.as_str())
-            .ok()
-            .and_then(|i| short.get(i))
-            .copied()
-            .unwrap_or("?")
+        let at = all.binary_search(&place.as_str()).ok();
+        match at.and_then(|i| short.get(i)) {
+            Some(name) if name.len() < place.len() => format!("…{name}"),
+            Some(name) => (*name).to_owned(),
+            None => "?".to_owned(),
+        }
     };
     rungs
         .iter()
         .map(|r| match r.places.as_slice() {
-            [one] => name(one).to_owned(),
+            [one] => name(one),
             few if few.len() <= most => few.iter().map(name).collect::<Vec<_>>().join(", "),
             many => parts::count(many.len() as u64, "host", "hosts"),
         })

@@ -275,7 +275,8 @@ fn answer(
 }
 
 fn gpus(s: &Scenario, plan: &Plan, pod: &Pod, out: &mut String) {
-    for (gpu, r) in plan.ranks_of(pod.index).enumerate() {
+    let there = plan.ranks_of(pod.index).filter(|r| !samples::gone(s, r));
+    for (gpu, r) in there.enumerate() {
         let name = s.nodes.gpu.replace('-', " ");
         let _ = writeln!(out, "smi\tGPU {gpu}: {name} (UUID: {})", uuid(s, pod, gpu));
         let bus = bus(r.bus);
@@ -317,10 +318,17 @@ fn gpu_memory(s: &Scenario, plan: &Plan, pod: &Pod, at: Nanos, out: &mut String)
     } else {
         4
     };
-    for (gpu, r) in plan.ranks_of(pod.index).enumerate() {
+    let there = plan.ranks_of(pod.index).filter(|r| !samples::gone(s, r));
+    for (gpu, r) in there.enumerate() {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "mebibytes"
+        )]
+        let taken = (used + samples::leftover(s, r, at) as u64).min(total);
         let _ = writeln!(
             out,
-            "gpu\t{gpu}, {}, {}, {used}, {total}, 0",
+            "gpu\t{gpu}, {}, {}, {taken}, {total}, 0",
             uuid(s, pod, gpu),
             bus(r.bus)
         );

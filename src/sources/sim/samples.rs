@@ -292,7 +292,7 @@ impl<'a> Meter<'a> {
                 load.watts = 131.0 + rng.unit() * 4.0;
             }
         }
-        load.mib += self.leftover(rank, at);
+        load.mib += leftover(s, rank, at);
         load
     }
 
@@ -318,31 +318,19 @@ impl<'a> Meter<'a> {
         self.s.faults.iter().any(ends)
     }
 
-    /// Memory that somebody else holds on the GPU of a rank, MiB.
-    fn leftover(&self, rank: &Rank, at: Nanos) -> f64 {
-        let on = |f: &Fault| match f {
-            Fault::Leftover { ranks, gib, from }
-                if ranks.contains(&rank.global) && at >= self.s.origin_ns() + secs(*from) =>
-            {
-                Some(gib * 1024.0)
-            }
-            _ => None,
-        };
-        self.s.faults.iter().filter_map(on).sum()
-    }
-
     /// One round of `nvidia-smi`.
     fn gpus(&self, at: Nanos) -> String {
         let s = self.s;
         let total = (s.nodes.gpu_memory * 1024.0 + RESERVED).round();
         let product = s.nodes.gpu.replace("NVIDIA-", "NVIDIA ").replace('-', " ");
         let mut text = String::new();
-        for rank in self.plan.ranks_of(self.pod.index) {
+        let there = self.plan.ranks_of(self.pod.index).filter(|r| !gone(s, r));
+        for rank in there {
             let load = self.load(rank, at);
             let heat = 30.0 + load.watts / 13.0;
             let _ = writeln!(
                 text,
-                "{}, {}, {}, {total:.0}, {:.0}, {}, {}, {heat:.0}, {:.2}, 700.00, {}, 1980, {RESERVED:.0}, 0x{:016x}, 0, 0, Disabled, 5, 16, 550.90.07, {product}",
+                "{}, {}, {}, {total:.0}, {:.0}, {}, {}, {heat:.0}, {:.2}, 700.00, {}, 1980, {RESERVED:.0}, 0x{:016x}, 0, 0, Disabled, 5, 16, 570.124.06, {product}",
                 rank.local,
                 uuid(s, rank),
                 address(rank.bus),
@@ -436,4 +424,23 @@ fn uuid(s: &Scenario, rank: &Rank) -> String {
         b >> 48,
         b & 0xffff_ffff_ffff
     )
+}
+
+/// Memory that somebody else holds on the GPU of a rank, MiB.
+pub(super) fn leftover(s: &Scenario, rank: &Rank, at: Nanos) -> f64 {
+    let on = |f: &Fault| match f {
+        Fault::Leftover { ranks, gib, from }
+            if ranks.contains(&rank.global) && at >= s.origin_ns() + secs(*from) =>
+        {
+            Some(gib * 1024.0)
+        }
+        _ => None,
+    };
+    s.faults.iter().filter_map(on).sum()
+}
+
+/// Whether the GPU of a rank is not in its container.
+pub(super) fn gone(s: &Scenario, rank: &Rank) -> bool {
+    let lacks = |f: &Fault| matches!(f, Fault::Gone { ranks } if ranks.contains(&rank.global));
+    s.faults.iter().any(lacks)
 }

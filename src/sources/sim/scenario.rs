@@ -404,6 +404,11 @@ pub enum Fault {
         #[serde(default)]
         from: f64,
     },
+    /// The GPUs of these ranks are not in their containers.
+    Gone {
+        /// Which ranks.
+        ranks: Vec<usize>,
+    },
     /// GPUDirect RDMA refused in some pods.
     NoGdr {
         /// Which pods.
@@ -645,7 +650,9 @@ impl Fault {
             | Self::Rotated { pods, .. }
             | Self::Pod { pods, .. } => (pods, &[]),
             Self::SharedMemory { .. } => (&[], &[]),
-            Self::Rank { ranks, .. } | Self::Leftover { ranks, .. } => (&[], ranks),
+            Self::Rank { ranks, .. } | Self::Leftover { ranks, .. } | Self::Gone { ranks } => {
+                (&[], ranks)
+            }
         }
     }
 }
