@@ -208,8 +208,9 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
-    // Nor is a screen taken for a name that nothing has, where that can be known soon.
-    let look = async { tokio::time::timeout(SOON, cluster::missing(&link, &options)).await };
+    // Nor is a screen taken for a name that nothing has, where that can be known soon. A wall waits for it.
+    let missing = cluster::missing(&link, &options, args.screen.kiosk);
+    let look = async { tokio::time::timeout(SOON, missing).await };
     if let Ok(Some(why)) = runtime.block_on(look) {
         return Err(anyhow!(why));
     }
