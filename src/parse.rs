@@ -12,6 +12,7 @@ mod graph;
 mod head;
 mod json;
 mod nccl;
+mod near;
 mod net;
 pub mod often;
 pub mod perf;
@@ -26,6 +27,7 @@ mod walk;
 mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
+pub use near::nearest;
 pub use often::{Often, Usual, Voice};
 pub use text::{clean, cleaned, is_unseen};
 pub use warn::kind_of;
