@@ -179,7 +179,8 @@ fn explain(id: Option<&str>) -> anyhow::Result<ExitCode> {
         return print(explain::index().as_bytes());
     };
     let found = explain::text(id.trim()).ok_or_else(|| {
-        anyhow!("nothing is called {id:?}: `ncclscope explain` lists findings, checks, advice and variables")
+        let near = explain::meant(id).map_or_else(String::new, |near| format!("the nearest is {near}; "));
+        anyhow!("nothing is called {id:?}: {near}`ncclscope explain` lists findings, checks, advice and variables")
     })?;
     print(found.as_bytes())
 }

@@ -67,16 +67,23 @@ fn the_same_file_gives_the_same_stream() {
     }
 }
 
-/// A name that is neither shipped nor a file is answered with what there is.
+/// A name that is neither shipped nor a file is answered with the one that was meant, and with where all are named.
 #[test]
-fn an_unknown_scenario_names_the_others() {
-    let e = sim::load("helthy").unwrap_err();
-    assert!(matches!(e, ScenarioError::Unknown { .. }));
-    let text = e.to_string();
-    assert!(
-        text.contains("helthy") && text.contains("healthy, "),
-        "{text}"
-    );
+fn an_unknown_scenario_names_the_nearest() {
+    for (asked, near) in [
+        ("helthy", "; the nearest is healthy;"),
+        ("nothing-of-the-kind", ""),
+    ] {
+        let e = sim::load(asked).unwrap_err();
+        assert!(matches!(e, ScenarioError::Unknown { .. }));
+        let text = e.to_string();
+        assert!(
+            text.contains(asked) && text.contains("demo --list"),
+            "{text}"
+        );
+        assert_eq!(text.contains("the nearest"), !near.is_empty(), "{text}");
+        assert!(text.contains(near), "{text}");
+    }
 }
 
 #[test]
