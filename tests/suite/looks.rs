@@ -2,7 +2,7 @@
 
 use ncclscope::model::event::{Command, Event, Feed, SourceEvent, SourceId, SourceInfo, Stamped};
 use ncclscope::model::{Model, update};
-use ncclscope::rules::scene::{Scene, Stage};
+use ncclscope::rules::scene::{CheckVerdict, Scene, Stage};
 use ncclscope::sources::sim;
 use ncclscope::theme::Theme;
 
@@ -84,7 +84,7 @@ fn the_rank_that_holds_the_others_up_stands_first() {
     let rows = early.lines().filter(|l| l.contains("/ 85.5"));
     let stalled: Vec<&str> = rows.filter(|l| l.contains("stalled")).collect();
     assert!(
-        matches!(stalled.as_slice(), [one] if one.contains(" 5   43:00")),
+        matches!(stalled.as_slice(), [one] if one.contains("5  43:00")),
         "{early}"
     );
 }
@@ -342,7 +342,8 @@ fn demos_agree_with_their_findings() {
                 .iter()
                 .all(|p| p.stage < Some(Stage::Serving))
         );
-        assert_eq!(scene.findings[0].id, "gpu.count-mismatch");
+        let missing = scene.findings.iter().any(|f| f.id == "gpu.count-mismatch");
+        assert!(missing, "{at}");
         let (_, scene) = played("neighbour-memory", at, (80, 24));
         let ids: Vec<&str> = scene.findings.iter().map(|f| f.id).collect();
         assert!(ids.contains(&"gpu.foreign-memory"), "{at}: {ids:?}");

@@ -219,7 +219,7 @@ fn files_of_one_name_are_told_apart() {
 
 #[test]
 fn a_pane_and_a_count_are_one_thing() {
-    let (scene, mut model) = demo("sockets-inside-host", (80, 24), 0);
+    let (scene, mut model) = demo("sockets-inside-host", (40, 14), 0);
     let page = shown(&scene, &mut model, PaneId::Overview);
     let tabs = page
         .lines()

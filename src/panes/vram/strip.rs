@@ -40,7 +40,9 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     for g in gpus {
         if bad(g).is_some() {
             let rank = g.global_rank.map(|r| format!("rank {r}"));
-            join(&mut rows, rank.unwrap_or_else(|| place(g).to_owned()), g);
+            let gpu = || g.index.map(|i| format!("{} GPU {i}", place(g)));
+            let name = rank.or_else(gpu).unwrap_or_else(|| place(g).to_owned());
+            join(&mut rows, name, g);
         }
         join(&mut nodes, place(g).to_owned(), g);
     }

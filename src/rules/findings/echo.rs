@@ -61,7 +61,6 @@ const PAIRS: &[(&str, &str)] = &[
     ("nccl.shm-too-small", "nccl.same-host-net"),
     ("nccl.socket-despite-rdma", "vllm.tp-over-network"),
     ("nccl.version-mismatch", "nccl.collective-mismatch"),
-    ("gpu.count-mismatch", "vllm.worker-died"),
     ("gpu.xid", "nccl.cuda-failure"),
     ("gpu.xid", "vllm.graph-crash"),
     ("vllm.wrong-host-ip", "vllm.gloo-mesh"),
