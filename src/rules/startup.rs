@@ -488,7 +488,8 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
             && p.stage != Some(Stage::Serving)
         {
             p.stage = Some(Stage::Serving);
-            p.stage_since = q.at;
+            // The server's own line has no stamp; its engine was ready a moment before.
+            p.stage_since = q.at.or_else(|| ready.iter().find_map(|(_, q)| q.at));
             p.progress = None;
         }
         let silent = own
