@@ -177,6 +177,8 @@ pub struct Speaker {
     pub ray_wait: Option<(u64, u32, Quote)>,
     /// Statistics lines in a row with requests running and not one token made.
     pub idle_stats: u32,
+    /// The first of them.
+    pub idle_since: Option<Quote>,
     /// First failures.
     pub faults: Vec<(Fault, Quote)>,
     /// Failures beyond those kept.
@@ -440,6 +442,7 @@ impl Speaker {
             gloo_loopback: None,
             ray_wait: None,
             idle_stats: 0,
+            idle_since: None,
             faults: Vec::new(),
             faults_dropped: 0,
             torch: Vec::new(),
@@ -574,11 +577,12 @@ impl Speaker {
             VllmFact::Stats(stats) => {
                 let still =
                     stats.running > 0 && stats.prompt_tps == 0.0 && stats.generation_tps == 0.0;
-                self.idle_stats = if still {
-                    self.idle_stats.saturating_add(1)
+                if still {
+                    self.idle_stats = self.idle_stats.saturating_add(1);
+                    self.idle_since.get_or_insert_with(&q);
                 } else {
-                    0
-                };
+                    (self.idle_stats, self.idle_since) = (0, None);
+                }
                 self.stats = Some((*stats, newest()));
             }
             VllmFact::ShmWait { seconds } => {

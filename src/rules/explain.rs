@@ -300,7 +300,7 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "vllm.hung",
         "No rank advances, nothing loads, GPU and CPU near idle.",
-        "Samples of a running job; from logs alone at most possible.",
+        "Samples of a running job. From logs alone at most possible: a call to the workers that timed out; statistics with requests and no token beside the engine's word that it waits, which is a warning.",
         "py-spy dump of every rank; compare where they stand.",
     ),
     of(
@@ -318,7 +318,7 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "vllm.loading-stalled",
         "Weights stopped to advance, GPU and CPU near idle.",
-        "Samples beside a bar that stands still.",
+        "Samples beside a bar that stands still; from logs alone at most possible, where the engine says that it waits.",
         "Look at the storage: mount, server, throttling.",
     ),
     of(

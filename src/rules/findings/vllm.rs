@@ -7,6 +7,7 @@ mod memory;
 mod model;
 mod silence;
 mod specs;
+mod waits;
 
 use super::View;
 use super::fix::sh;
@@ -263,6 +264,11 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     specs::rank_config(view, out);
     layout::tp_over_network(view, out);
     loading::loading_slow(view, out);
+}
+
+/// What an engine says of workers that don't answer.
+pub fn unanswered(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
+    waits::find(view, notices, out);
 }
 
 /// What samples prove of ranks that say nothing, once everything else has been looked at.

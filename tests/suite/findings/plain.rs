@@ -1,7 +1,9 @@
 //! Plain log files as containers leave them: no stamp of a kubelet in front, NCCL's warnings dated in full, vLLM's
 //! records by month and day, torch's by its own.
 
-use super::{find, ids, scene};
+use ncclscope::rules::scene::{Confidence, Severity, Verdict};
+
+use super::{find, ids, lines, scene};
 
 /// Ranks of a pod that meet, as vLLM says it.
 fn met(first: u32, n: u32, world: u32, init: &str) -> String {
@@ -63,6 +65,29 @@ fn a_year_on_one_of_two_lines_hides_no_cause() {
     );
 }
 
+/// The engine says that a worker died, and NCCL in that worker why: both in one log, under two names.
+#[test]
+fn what_a_worker_warned_of_is_why_its_engine_lost_it() {
+    let log = met(0, 2, 2, "10.42.0.17:29501")
+        + &init("llm-0", 0, 2, 2, |_| true)
+        + "\n[2026-03-11 02:04:21] llm-0:405:405 [1] transport/net_ib.cc:2471 NCCL WARN NET/IB: Got completion from peer 10.42.1.17<48213> with status=12 opcode=0 len=0 vendor err 129 (Send) localGid ::ffff:192.168.10.4 remoteGids::ffff:192.168.11.4 hca mlx5_1\n\
+           (EngineCore_DP0 pid=271) ERROR 03-11 02:04:30 [multiproc_executor.py:314] Worker proc VllmWorker-1 died unexpectedly, shutting down executor.\n";
+    let s = scene(&[("llm-0.log", &log)]);
+    assert_eq!(
+        s.findings[0].id,
+        "nccl.ib-completion-error",
+        "{:?}",
+        ids(&s)
+    );
+    let died = find(&s, "vllm.worker-died");
+    assert!(
+        died.cause
+            .starts_with("The first failure there: NET/IB: Got completion"),
+        "{}",
+        died.cause
+    );
+}
+
 /// torch's records carry their time themselves: what they tell of is dated by it, and the log goes on until then.
 #[test]
 fn torchs_own_stamps_are_read() {
@@ -78,4 +103,162 @@ fn torchs_own_stamps_are_read() {
         f.since
     );
     assert_eq!(clock(s.now.unwrap().ns), 2 * 3600 + 15 * 60, "{:?}", s.now);
+}
+
+/// A server that serves, with two ranks, up to its first statistics.
+fn serving() -> String {
+    let rank = |i: u32| {
+        format!(
+            "(Worker_TP{i} pid={}) INFO 03-11 02:00:33 [parallel_state.py:1713] rank {i} in world size 2 is assigned as DP rank 0, PP rank 0, PCP rank 0, TP rank {i}, EP rank N/A\n",
+            402 + 3 * i
+        )
+    };
+    met(0, 2, 2, "10.42.0.17:29501")
+        + &init("llm-0", 0, 2, 2, |_| true)
+        + &rank(0)
+        + &rank(1)
+        + "(Worker_TP0 pid=402) INFO 03-11 02:03:55 [gpu_model_runner.py:4244] Graph capturing finished in 19 secs, took 0.84 GiB\n\
+           (EngineCore_DP0 pid=271) INFO 03-11 02:03:56 [core.py:210] init engine (profile, create kv cache, warmup model) took 74.71 seconds\n\
+           (APIServer pid=1) INFO 03-11 02:03:57 [api_server.py:1970] Starting vLLM API server 0 on http://0.0.0.0:8000\n\
+           (APIServer pid=1) INFO:     Application startup complete.\n"
+        + &stats("02:04:08", "240.1", 0)
+}
+
+fn stats(clock: &str, tokens: &str, waiting: u32) -> String {
+    format!(
+        "(APIServer pid=1) INFO 03-11 {clock} [loggers.py:248] Engine 000: Avg prompt throughput: {tokens} tokens/s, Avg generation throughput: {tokens} tokens/s, Running: 12 reqs, Waiting: {waiting} reqs, GPU KV cache usage: 8.3%, Prefix cache hit rate: 41.0%\n"
+    )
+}
+
+const WAIT: &str = "(EngineCore_DP0 pid=271) INFO 03-11 02:06:00 [shm_broadcast.py:681] No available shared memory broadcast block found in 60 seconds. This typically happens when some processes are hanging.\n";
+const RPC: &str = "(EngineCore_DP0 pid=271) ERROR 03-11 02:10:00 [core.py:875] TimeoutError: RPC call to sample_tokens timed out.\n";
+const FATAL: &str = "(EngineCore_DP0 pid=271) ERROR 03-11 02:10:00 [core.py:875] EngineCore encountered a fatal error.\n";
+const DEAD: &str = "(APIServer pid=1) ERROR 03-11 02:10:01 [async_llm.py:480] EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.\n";
+
+fn no_token() -> String {
+    ["02:05:00", "02:05:10", "02:05:20", "02:05:30"]
+        .iter()
+        .zip([0, 9, 18, 27])
+        .map(|(clock, waiting)| stats(clock, "0.0", waiting))
+        .collect()
+}
+
+/// Requests run, no token is made, and the engine waits for its workers: not healthy, whatever has been served.
+#[test]
+fn a_server_without_a_token_is_not_healthy() {
+    let healthy = scene(&[("llm-0.log", &serving())]);
+    assert_eq!(healthy.verdict, Verdict::Healthy, "{}", healthy.summary);
+    // Statistics alone, or one wait alone, are no proof; tokens that come again end the suspicion.
+    let quiet = [
+        serving() + &no_token(),
+        serving() + WAIT,
+        serving() + &no_token() + WAIT + &stats("02:06:10", "240.1", 0),
+    ];
+    for log in quiet {
+        let s = scene(&[("llm-0.log", &log)]);
+        assert_eq!(s.verdict, Verdict::Healthy, "{}: {:?}", s.summary, ids(&s));
+    }
+    let s = scene(&[("llm-0.log", &(serving() + &no_token() + WAIT))]);
+    let f = find(&s, "vllm.hung");
+    assert_eq!(
+        (f.severity, s.verdict),
+        (Severity::Warning, Verdict::Degraded)
+    );
+    assert_eq!(f.confidence, Confidence::Possible, "lines alone");
+    assert!(
+        f.title.contains("no token while 12 requests run"),
+        "{}",
+        f.title
+    );
+    let proof = lines(f);
+    assert!(
+        proof.iter().any(|l| l.contains("02:05:00")),
+        "the first of them: {proof:#?}"
+    );
+    assert!(
+        proof
+            .iter()
+            .any(|l| l.contains("shared memory broadcast block")),
+        "{proof:#?}"
+    );
+    // The call that timed out: it can't go on.
+    let s = scene(&[("llm-0.log", &(serving() + &no_token() + WAIT + RPC))]);
+    let f = find(&s, "vllm.hung");
+    assert_eq!((f.severity, s.verdict), (Severity::Error, Verdict::Failed));
+    assert!(f.title.contains("sample_tokens"), "{}", f.title);
+    assert!(
+        lines(f)
+            .iter()
+            .any(|l| l.contains("RPC call to sample_tokens"))
+    );
+}
+
+/// The engine's end follows from the call that its workers did not answer, also where that stands two lines below.
+#[test]
+fn an_engine_ends_because_its_workers_do_not_answer() {
+    let log = serving() + &no_token() + FATAL + RPC + DEAD;
+    let s = scene(&[("llm-0.log", &log)]);
+    assert_eq!(s.verdict, Verdict::Failed);
+    let f = &s.findings[0];
+    assert_eq!(f.id, "vllm.hung", "{:?}", ids(&s));
+    assert!(f.title.contains("sample_tokens"), "{}", f.title);
+    assert!(
+        !s.findings
+            .iter()
+            .any(|f| f.cause.contains("no failure before")),
+        "{:#?}",
+        s.findings
+    );
+    // Where a worker died, the call that it did not answer is no finding of its own.
+    let died = "(EngineCore_DP0 pid=271) ERROR 03-11 02:09:58 [multiproc_executor.py:314] Worker proc VllmWorker-1 died unexpectedly (exit code: -11), shutting down executor.\n";
+    let s = scene(&[("llm-0.log", &(serving() + died + FATAL + RPC + DEAD))]);
+    find(&s, "vllm.worker-died");
+    assert!(
+        !s.findings.iter().any(|f| f.id == "vllm.hung"),
+        "{:?}",
+        ids(&s)
+    );
+}
+
+/// Shards stand still while the engine complains every minute: a load that stopped, as far as lines can tell.
+#[test]
+fn shards_that_stop_are_a_stalled_load() {
+    let at = |clock: &str, text: &str| format!("2026-03-11T{clock}.000000Z {text}\n");
+    let bar = |clock: &str, n: u32| {
+        at(
+            clock,
+            &format!(
+                "(Worker_TP0 pid=402) Loading safetensors checkpoint shards:  {}% Completed | {n}/30 [01:08<00:52,  4.00s/it]",
+                n * 100 / 30
+            ),
+        )
+    };
+    let start: String = (met(0, 2, 2, "10.42.0.17:29501") + &init("llm-0", 0, 2, 2, |_| true))
+        .lines()
+        .map(|l| at("02:00:21", l))
+        .collect();
+    let load = start
+        + &at(
+            "02:00:40",
+            "(Worker_TP0 pid=402) INFO 03-11 02:00:40 [gpu_model_runner.py:3259] Starting to load model /models/q-72b...",
+        )
+        + &bar("02:00:44", 1)
+        + &bar("02:01:48", 17);
+    let wait = |clock: &str| at(clock, &WAIT.replace("02:06:00", clock).replace('\n', ""));
+    // A first wait may be the load itself.
+    let s = scene(&[("llm-0.log", &(load.clone() + &wait("02:02:20")))]);
+    assert!(!s.findings.iter().any(|f| f.id == "vllm.loading-stalled"));
+    let s = scene(&[("llm-0.log", &(load + &wait("02:12:00")))]);
+    let f = find(&s, "vllm.loading-stalled");
+    assert_eq!(
+        (f.severity, f.confidence),
+        (Severity::Warning, Confidence::Possible)
+    );
+    assert_eq!(s.verdict, Verdict::Degraded);
+    assert!(f.title.contains("17 of 30 shards"), "{}", f.title);
+    assert!(
+        lines(f).iter().any(|l| l.contains("17/30")),
+        "{:?}",
+        lines(f)
+    );
 }

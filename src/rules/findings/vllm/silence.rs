@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::View;
 use super::super::fix::sh;
 use super::super::ranges;
+use super::waits::IDLE_STATS;
 use crate::model::event::{ContainerKey, PodKey};
 use crate::parse::{At, Nanos};
 use crate::rules::comms::line_ref;
@@ -23,8 +24,6 @@ const WINDOW: Nanos = 30 * SEC;
 const IDLE_CORES: f64 = 0.3;
 /// Reading below which nothing is loaded, bytes per second.
 const IDLE_READ: f64 = 1e6;
-/// Statistics lines in a row with requests running and not one token made.
-const IDLE_STATS: u32 = 3;
 
 /// What a GPU does while nothing is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
