@@ -348,7 +348,7 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "vllm.rendezvous-timeout",
         "Ranks did not come to the rendezvous in time.",
-        "torch's store or the handshake timed out: how many came, how many were awaited. Retries prove nothing.",
+        "torch's store or the handshake timed out: how many came, how many were awaited; or the head's name never had an address. Retries prove nothing.",
         "Look at the pods that did not come.",
     ),
     of(

@@ -155,7 +155,7 @@ const RULES: &[Rule] = &[
     Rule {
         id: "vllm.rendezvous-timeout",
         class: Class::Application,
-        proves: |_, n| {
+        proves: |v, n| {
             n.fault().is_some_and(|f| {
                 matches!(
                     f.kind,
@@ -167,7 +167,7 @@ const RULES: &[Rule] = &[
                         | FaultKind::DpHandshake { .. }
                         | FaultKind::UniqueId { .. }
                 )
-            })
+            }) || layout::gave_up(v, n)
         },
         words: layout::rendezvous,
     },

@@ -262,3 +262,43 @@ fn shards_that_stop_are_a_stalled_load() {
         lines(f)
     );
 }
+
+const GAI: &str = "The IPv6 network addresses of (llm-0.llm, 29501) cannot be retrieved (gai error: -2 - Name or service not known).";
+
+/// A name that never resolves, in the words of torch's store, with and without vLLM's own line about the worker.
+#[test]
+fn a_name_that_does_not_resolve_is_named() {
+    let warned: String = (0..6)
+        .map(|i| format!("[W311 02:00:3{i}.905768298 TCPStore.cpp:131] [c10d] {GAI}\n"))
+        .collect();
+    let gave_up = "(Worker pid=402) ERROR 03-11 02:01:02 [multiproc_executor.py:703] torch.distributed.DistNetworkError: The client socket has failed to connect to any network address of (llm-0.llm, 29501). The IPv4 network addresses of (llm-0.llm, 29501) cannot be retrieved (gai error: -2 - Name or service not known).\n";
+    let launch = "(APIServer pid=1) INFO 03-11 02:00:00 [serve.py:212] Launching vLLM (v0.14.1) headless multiproc executor, with head node address 10.42.0.17:29501 for torch.distributed process group.\n";
+    let died = "(Worker pid=402) ERROR 03-11 02:01:02 [multiproc_executor.py:703] WorkerProc failed to start.\n";
+    for end in [gave_up.to_owned(), died.to_owned() + gave_up] {
+        let s = scene(&[("llm-1.log", &(launch.to_owned() + &warned + &end))]);
+        assert_eq!(s.verdict, Verdict::Failed, "{}", s.summary);
+        let f = &s.findings[0];
+        assert_eq!(f.id, "vllm.rendezvous-timeout", "{:?}", ids(&s));
+        assert!(
+            f.title.contains("can't resolve the name llm-0.llm"),
+            "{}",
+            f.title
+        );
+        assert!(
+            f.fix.iter().any(|x| x.contains("publishNotReadyAddresses")),
+            "{:?}",
+            f.fix
+        );
+        assert!(
+            lines(f).iter().any(|l| l.starts_with("[W311 02:00:30")),
+            "{:?}",
+            lines(f)
+        );
+    }
+    // Names resolve once their pod is there: who came through has only waited.
+    let s = scene(&[(
+        "llm-1.log",
+        &(launch.to_owned() + &warned + &met(0, 2, 2, "10.42.0.17:29501")),
+    )]);
+    assert!(s.findings.is_empty(), "{:?}", ids(&s));
+}

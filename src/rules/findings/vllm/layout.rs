@@ -1,13 +1,13 @@
 //! Who is which rank and where: sizes, ranks, addresses, the rendezvous, groups over nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::fix::sh;
-use super::super::trouble::{Case, Words};
-use super::super::{View, by_lines, earlier, first_lines};
+use super::super::trouble::{Case, Notice, Told, Words};
+use super::super::{View, by_lines, earlier, first_lines, ranges};
 use super::short;
 use crate::model::speakers::Speaker;
-use crate::parse::vllm::{FaultKind, host_of};
+use crate::parse::vllm::{Fault, FaultKind, host_of};
 use crate::rules::comms::line_ref;
 use crate::rules::rating::is_socket;
 use crate::rules::scene::{Class, Evidence, Finding, LineRef, Severity};
@@ -80,7 +80,59 @@ pub(super) fn rank_config(c: &Case<'_, '_>) -> Words {
     )
 }
 
+/// torch's store says for good that it can't be reached: its last word is an exception, and what it warned of
+/// before, a name without an address, belongs to it. Warnings alone are tries that may yet succeed.
+pub(super) fn gave_up(view: &View<'_>, n: &Notice<'_>) -> bool {
+    let last = |f: &Fault| {
+        matches!(
+            f.kind,
+            FaultKind::HeadUnreachable { .. } | FaultKind::NameResolution { .. }
+        ) && f
+            .class
+            .as_ref()
+            .is_some_and(|c| c.ends_with("DistNetworkError"))
+    };
+    let Told::Fault(f) = &n.told else {
+        return false;
+    };
+    let speakers = &view.model.speakers.list;
+    let here = || speakers.iter().filter(|s| s.source.0 == n.line.source);
+    last(f)
+        || matches!(f.kind, FaultKind::NameResolution { name: Some(_) })
+            && here().any(|s| s.faults.iter().any(|(f, _)| last(f)))
+}
+
+/// A name that has no address.
+fn unresolved(c: &Case<'_, '_>, name: &str) -> Words {
+    let (_, service) = name.split_once('.').unwrap_or(("", name));
+    let service = service.split('.').next().unwrap_or(service);
+    (
+        format!("{} can't resolve the name {name}", c.place),
+        "The name has no address. Pods of one job find each other by the names that a headless Service gives them: it is missing, is called otherwise, does not select these pods, or names only pods that are ready, which these become after they have met.".into(),
+        vec![
+            c.target.kubectl(&format!("get service {} -o yaml", sh(service)))
+                + "   # spec: {clusterIP: None, publishNotReadyAddresses: true}",
+            c.target.kubectl(&format!(
+                "exec {} -- getent hosts {}",
+                sh(&c.pod()),
+                sh(name)
+            )),
+            c.target.pods(),
+        ],
+    )
+}
+
 pub(super) fn rendezvous(c: &Case<'_, '_>) -> Words {
+    let name = c.list.iter().find_map(|n| match &n.told {
+        Told::Fault(f) => match &f.kind {
+            FaultKind::NameResolution { name } => name.clone(),
+            _ => None,
+        },
+        _ => None,
+    });
+    if let Some(name) = name {
+        return unresolved(c, &name);
+    }
     let have = c.of(|k| match k {
         FaultKind::NotAllJoined {
             have,
