@@ -101,8 +101,8 @@ pub const FINDINGS: &[Explained] = &[
     ),
     of(
         "nccl.ib-completion-error",
-        "An RDMA operation completed with an error.",
-        "The WARN with its verbs status. Status 5 (flushed) follows from another one and is left out where one is there.",
+        "An RDMA operation completed with an error, or a port reports errors again and again.",
+        "The WARN with its verbs status; events of the port alone are a warning. Status 5 (flushed) follows from another one and is left out where one is there.",
         "12 or 13: link, GID index, PFC, or a dead peer. 4 or 10: GPUDirect RDMA, ACS, memory registration.",
     ),
     of(
@@ -180,7 +180,7 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "nccl.shm-despite-p2p",
         "Shared memory is used between GPUs that can reach each other.",
-        "The same GPUs connected directly in another communicator, or NCCL's word that NVLink stands between them. Not where P2P is switched off on purpose.",
+        "The same GPUs connected directly in another communicator, or NCCL's word that NVLink stands between them. Or NCCL_P2P_DISABLE=1 on one host while others of the communicator use P2P. Not where P2P is switched off for all on purpose.",
         "NCCL_DEBUG_SUBSYS=INIT,P2P,SHM,GRAPH says why P2P was passed over.",
     ),
     of(
@@ -342,7 +342,7 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "vllm.rank-config",
         "Pods disagree about ranks, sizes or addresses, or two pods hold one rank.",
-        "The engine's or NCCL's refusal.",
+        "The engine's or NCCL's refusal; two pods that say the same rank at the same time.",
         "Compare the flags and VLLM_DP_* of all pods.",
     ),
     of(

@@ -280,6 +280,23 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             ),
         );
     }
+    if let Some(c) = comms().find(|c| !c.incomplete_ranks.is_empty()) {
+        let word = match c.incomplete_ranks.as_slice() {
+            [one] => format!("rank {one} has"),
+            many => format!("ranks {} have", ranges(many)),
+        };
+        return (
+            Verdict::Starting,
+            format!(
+                "{} of {} ranks of a communicator are complete: {word} begun and not finished",
+                c.ranks
+                    .iter()
+                    .filter(|m| m.state == CommState::Complete)
+                    .count(),
+                c.nranks
+            ),
+        );
+    }
     let n = comms().count();
     if n > 0 && comms().all(|c| matches!(c.state, CommState::Complete | CommState::Destroyed)) {
         let ranks = processes().count();

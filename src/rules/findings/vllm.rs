@@ -260,6 +260,7 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     memory::foreign_memory(view, notices, out);
     graphs::graph_crash(view, notices, out);
     layout::host_ip(view, out);
+    layout::same_ranks(view, out);
     specs::host_ip(view, out);
     specs::rank_config(view, out);
     layout::tp_over_network(view, out);

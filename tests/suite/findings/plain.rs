@@ -302,3 +302,151 @@ fn a_name_that_does_not_resolve_is_named() {
     )]);
     assert!(s.findings.is_empty(), "{:?}", ids(&s));
 }
+
+/// Two pods that both say ranks 0 and 1; a restart that says them again is another life.
+#[test]
+fn two_pods_of_one_rank_are_told() {
+    let pod = || met(0, 2, 4, "10.42.0.17:29501");
+    let (zero, one) = (format!("one line more\n{}", pod()), pod());
+    let s = scene(&[("llm-0.log", &zero), ("llm-1.log", &one)]);
+    let f = find(&s, "vllm.rank-config");
+    assert_eq!(f.severity, Severity::Error);
+    assert_eq!(
+        f.title,
+        "llm-0.log and llm-1.log both say that they are ranks 0-1"
+    );
+    let proof = lines(f);
+    assert!(
+        proof.iter().filter(|l| l.contains("rank=0")).count() == 2,
+        "{proof:#?}"
+    );
+    // One log under two names.
+    let s = scene(&[("llm-0.log", &zero), ("copy.log", &zero)]);
+    assert!(
+        !s.findings.iter().any(|f| f.id == "vllm.rank-config"),
+        "{:?}",
+        ids(&s)
+    );
+    let later = pod().replace(" 02:00:2", " 02:07:2");
+    let s = scene(&[("llm-0.log.1", &zero), ("llm-0.log", &later)]);
+    assert!(
+        !s.findings.iter().any(|f| f.id == "vllm.rank-config"),
+        "{:?}",
+        ids(&s)
+    );
+}
+
+/// A pod that joins a head elsewhere can't meet anybody at its own loopback address.
+#[test]
+fn a_rendezvous_on_loopback_is_told_of_a_pod_that_joins_another() {
+    let launch = "(APIServer pid=1) INFO 03-11 02:00:00 [serve.py:212] Launching vLLM (v0.14.1) headless multiproc executor, with head node address 10.42.0.17:29501 for torch.distributed process group.\n";
+    let joins = launch.to_owned() + &met(2, 2, 4, "127.0.0.1:29501");
+    let head = met(0, 2, 4, "10.42.0.17:29501");
+    let s = scene(&[("llm-0.log", &head), ("llm-1.log", &joins)]);
+    let f = find(&s, "vllm.wrong-host-ip");
+    assert!(f.title.contains("tcp://127.0.0.1:29501"), "{}", f.title);
+    assert_eq!(f.ranks, [2, 3]);
+    // Alone on its node it may meet wherever it likes.
+    let s = scene(&[("llm-1.log", &met(0, 2, 2, "127.0.0.1:29501"))]);
+    assert!(s.findings.is_empty(), "{:?}", ids(&s));
+}
+
+/// Seven of eight are complete: the verdict does not say that all are.
+#[test]
+fn a_communicator_that_one_rank_has_not_finished_is_not_complete() {
+    let logs = |done: fn(u32) -> bool| {
+        scene(&[
+            ("n-0.log", &init("n-0", 0, 4, 8, done)),
+            ("n-1.log", &init("n-1", 4, 4, 8, done)),
+        ])
+    };
+    let s = logs(|_| true);
+    assert_eq!(s.verdict, Verdict::Healthy, "{}", s.summary);
+    let s = logs(|rank| rank != 2);
+    assert_eq!(s.verdict, Verdict::Starting, "{}", s.summary);
+    assert_eq!(
+        s.summary,
+        "7 of 8 ranks of a communicator are complete: rank 2 has begun and not finished"
+    );
+}
+
+/// A port of an RDMA device that reports errors again and again, with no transfer failed yet.
+#[test]
+fn a_port_that_flaps_is_a_warning() {
+    let event = |second: u32| {
+        format!(
+            "\n[2026-03-11 02:04:{second:02}] llm-0:405:405 [1] transport/net_ib/common.cc:57 NCCL WARN NET/IB : mlx5_1:1 Got non-fatal async event: port error(10)\n"
+        )
+    };
+    let log: String = serving() + &(10..18).map(event).collect::<String>();
+    let s = scene(&[("llm-0.log", &log)]);
+    assert_eq!(s.verdict, Verdict::Degraded, "{}", s.summary);
+    let f = find(&s, "nccl.ib-completion-error");
+    assert_eq!(f.severity, Severity::Warning);
+    assert_eq!(f.title, "mlx5_1:1 on llm-0 reports port error 8 times");
+    assert!(lines(f)[0].contains("Got non-fatal async event"));
+    // One that comes alone may be the address that a switch gave anew.
+    let gid = event(10).replace(
+        "Got non-fatal async event: port error(10)",
+        "GID table changed",
+    );
+    let s = scene(&[("llm-0.log", &(serving() + &gid))]);
+    assert_eq!(s.verdict, Verdict::Healthy, "{:?}", ids(&s));
+}
+
+/// P2P off on one node alone is a mistake; off on all of them it is somebody's will.
+#[test]
+fn p2p_off_on_one_node_alone_is_a_warning() {
+    let pod = |host: &str, first: u32, via: &str, off: bool| {
+        let set = if off {
+            format!(
+                "{host}:402:402 [0] NCCL INFO NCCL_P2P_DISABLE set by environment to 1.\n{host}:405:405 [1] NCCL INFO NCCL_P2P_DISABLE set by environment to 1.\n"
+            )
+        } else {
+            String::new()
+        };
+        let begun = init(host, first, 2, 4, |_| false);
+        let begun = begun
+            .lines()
+            .filter(|l| l.contains("START"))
+            .map(|l| format!("{l}\n"));
+        let done = init(host, first, 2, 4, |_| true);
+        let done = done
+            .lines()
+            .filter(|l| l.contains("COMPLETE"))
+            .map(|l| format!("{l}\n"));
+        set + &begun.collect::<String>()
+            + &format!(
+                "{host}:402:402 [0] NCCL INFO Channel 00/0 : {first}[0] -> {}[1] via {via}\n",
+                first + 1
+            )
+            + &done.collect::<String>()
+    };
+    let shm = "SHM/direct/direct";
+    let s = scene(&[
+        ("llm-0.log", &pod("llm-0", 0, "P2P/CUMEM/read", false)),
+        ("llm-1.log", &pod("llm-1", 2, shm, true)),
+    ]);
+    let f = find(&s, "nccl.shm-despite-p2p");
+    assert_eq!(
+        (f.severity, s.verdict),
+        (Severity::Warning, Verdict::Degraded)
+    );
+    assert_eq!(f.hosts, ["llm-1"]);
+    assert!(f.title.contains("NCCL_P2P_DISABLE=1"), "{}", f.title);
+    assert!(
+        lines(f)
+            .iter()
+            .any(|l| l.contains("NCCL_P2P_DISABLE set by environment"))
+    );
+    assert!(lines(f).iter().any(|l| l.contains("via P2P/CUMEM")));
+    let s = scene(&[
+        ("llm-0.log", &pod("llm-0", 0, shm, true)),
+        ("llm-1.log", &pod("llm-1", 2, shm, true)),
+    ]);
+    assert!(
+        !s.findings.iter().any(|f| f.id == "nccl.shm-despite-p2p"),
+        "{:?}",
+        ids(&s)
+    );
+}

@@ -264,8 +264,98 @@ fn spans(view: &View<'_>, s: &Speaker, world: Option<u32>) -> bool {
         .filter(|(_, p)| p.global_rank.is_some())
         .map(|(_, p)| p.source)
         .collect();
+    // A pod that joins a head says so in a process of its own.
+    let joins = |s: &Speaker| s.leader.is_some() || s.head.is_some();
+    let mut here = view.model.speakers.list.iter();
     // A node holds at most 16 GPUs of one job.
-    sources.len() > 1 || world.is_some_and(|w| w > 16) || s.leader.is_some() || s.head.is_some()
+    sources.len() > 1
+        || world.is_some_and(|w| w > 16)
+        || here.any(|other| other.source == s.source && joins(other))
+}
+
+/// A rank with its world and engine, and where it meets the others.
+type Seat<'a> = (usize, u32, Option<u32>, Option<u32>, &'a str);
+
+/// Ranks that two pods claim at the same time: both come to one rendezvous as the same.
+pub(super) fn same_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
+    if out.iter().any(|f| f.id == "vllm.rank-config") {
+        return;
+    }
+    let mut seats: BTreeMap<Seat<'_>, Vec<(u32, &Speaker, LineRef)>> = BTreeMap::new();
+    for (i, s) in (0u32..).zip(&view.model.speakers.list) {
+        // What Ray's driver repeats of its workers stands in their own logs, too.
+        let label = s.label.as_ref();
+        let relayed = s.ip.is_some() || label.is_some_and(|(l, _)| l.starts_with("RayWorker"));
+        if relayed {
+            continue;
+        }
+        if let (Some((start, q)), Some(unit)) = (&s.rank_start, view.speaker.get(&i))
+            && let Some(rank) = start.rank
+        {
+            let dp = label.and_then(|(_, l)| l.dp);
+            let seat = (view.workload_of(*unit), rank, start.world, dp, &*start.init);
+            let line = line_ref(s.source, q);
+            seats.entry(seat).or_default().push((*unit, s, line));
+        }
+    }
+    // Two lives of one pod follow each other; two pods stand side by side.
+    let lasts = |s: &Speaker| {
+        let source = view.model.sources.get(s.source)?;
+        Some((source.first_at?, source.last_at?))
+    };
+    let together = |a: &Speaker, b: &Speaker| match (lasts(a), lasts(b)) {
+        (Some((a0, a1)), Some((b0, b1))) if a0.exact == b0.exact => a0 <= b1 && b0 <= a1,
+        _ => false,
+    };
+    type Claim = (u32, [LineRef; 2], [u32; 2]);
+    let mut claims: BTreeMap<(u32, u32), Vec<Claim>> = BTreeMap::new();
+    for ((_, rank, ..), held) in &seats {
+        if let [(ua, a, la), (ub, b, lb), ..] = held.as_slice()
+            && a.source != b.source
+            && ua != ub
+            && together(a, b)
+        {
+            claims.entry((a.source.0, b.source.0)).or_default().push((
+                *rank,
+                [la.clone(), lb.clone()],
+                [*ua, *ub],
+            ));
+        }
+    }
+    for claims in claims.into_values() {
+        // The same lines at the same places of two files are one log given twice.
+        let same = |(_, [a, b], _): &Claim| a.text == b.text && a.number == b.number;
+        if claims.iter().all(same) {
+            continue;
+        }
+        let lines = claims.iter().flat_map(|(_, l, _)| l.clone()).collect();
+        let Some((_, _, [a, b])) = claims.first() else {
+            continue;
+        };
+        let (a, b) = (view.place(*a), view.place(*b));
+        let Some(mut f) = by_lines(
+            "vllm.rank-config",
+            &a,
+            Severity::Error,
+            Class::Configuration,
+            lines,
+        ) else {
+            continue;
+        };
+        let who = view.who(&claims.iter().flat_map(|(.., u)| *u).collect());
+        (f.hosts, f.pods, f.ranks) = (who.hosts, who.pods, who.ranks);
+        let word = if f.ranks.len() == 1 { "rank" } else { "ranks" };
+        f.title = format!(
+            "{a} and {b} both say that they are {word} {}",
+            ranges(&f.ranks)
+        );
+        f.cause = "Each pod must be told another place in the job. Two that come to the rendezvous as the same rank wait there for those that are missing.".into();
+        f.fix = vec![
+            "give each pod its own --node-rank (the index that its controller gives it: apps.kubernetes.io/pod-index, LWS_WORKER_INDEX, JOB_COMPLETION_INDEX); --nnodes and --master-addr stay equal".into(),
+            view.target.pods(),
+        ];
+        out.push(f);
+    }
 }
 
 /// Tensor parallelism over TCP between hosts.
