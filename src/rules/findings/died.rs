@@ -176,12 +176,16 @@ fn one(
     } else {
         f.title = format!("{who} died{how}");
     }
+    let after = |n: &Notice<'_>| match (n.line.at, end.line.at) {
+        (Some(a), Some(b)) if a.exact == b.exact => a.ns >= b.ns,
+        _ if n.line.source == end.line.source => n.line.number >= end.line.number,
+        // Lines of two sources that can't be compared: nobody's connection closes before the end.
+        _ => true,
+    };
     let echoes = notices
         .iter()
-        .filter(|n| {
-            matches!(n.nccl(), Some(WarnKind::PeerClosed { .. }))
-                && order(&n.line) >= order(&end.line)
-        })
+        .filter(|n| matches!(n.nccl(), Some(WarnKind::PeerClosed { .. })) && after(n))
+        .filter(|n| view.workload_of(n.unit) == workload)
         .map(|n| n.unit)
         .collect::<BTreeSet<_>>()
         .len();

@@ -1,7 +1,7 @@
 //! Plain log files as containers leave them: no stamp of a kubelet in front, NCCL's warnings dated in full, vLLM's
 //! records by month and day, torch's by its own.
 
-use ncclscope::rules::scene::{Confidence, Severity, Verdict};
+use ncclscope::rules::scene::{Confidence, Severity, Stage, Verdict};
 
 use super::{find, ids, lines, scene};
 
@@ -448,5 +448,61 @@ fn p2p_off_on_one_node_alone_is_a_warning() {
         !s.findings.iter().any(|f| f.id == "nccl.shm-despite-p2p"),
         "{:?}",
         ids(&s)
+    );
+}
+
+/// Who was asked to end has not failed; who was asked before it served has.
+#[test]
+fn a_server_that_was_asked_to_end_did_not_fail() {
+    let asked = "(EngineCore_DP0 pid=271) INFO 03-11 02:06:40 [core.py:1212] [shutdown] EngineCore: trigger received signal=SIGTERM\n\
+        llm-0:402:402 [0] NCCL INFO comm 0x558a1c00 rank 0 nranks 2 cudaDev 0 busId 1b000 - Destroy COMPLETE\n\
+        llm-0:405:405 [1] NCCL INFO comm 0x558a1c01 rank 1 nranks 2 cudaDev 1 busId 2b000 - Destroy COMPLETE\n\
+        (Worker_TP0 pid=402) WARNING 03-11 02:06:41 [multiproc_executor.py:711] WorkerProc was terminated\n\
+        (Worker_TP1 pid=405) WARNING 03-11 02:06:41 [multiproc_executor.py:711] WorkerProc was terminated\n\
+        INFO:     Shutting down\nINFO:     Application shutdown complete.\n";
+    let s = scene(&[("llm-0.log", &(serving() + asked))]);
+    assert_eq!(
+        (s.verdict, s.summary.as_str()),
+        (
+            Verdict::Healthy,
+            "ended in order by SIGTERM, after all 2 ranks had served"
+        )
+    );
+    let early = met(0, 2, 2, "10.42.0.17:29501") + &init("llm-0", 0, 2, 2, |_| true);
+    let s = scene(&[("llm-0.log", &(early + asked))]);
+    assert_eq!(s.verdict, Verdict::Failed);
+    assert!(
+        s.summary.contains("SIGTERM") && s.summary.contains("before it served"),
+        "{}",
+        s.summary
+    );
+    assert!(s.processes.iter().all(|p| p.stage != Some(Stage::Serving)));
+}
+
+/// Everyone who saw a connection close is counted, whichever file tells of it.
+#[test]
+fn the_echoes_of_a_crash_are_counted_over_all_files() {
+    let closed = |host: &str, i: u32| {
+        format!(
+            "\n[2026-03-11 02:03:05] {host}:{}:{} [{i}] misc/socket.cc:50 NCCL WARN socketProgress: Connection closed by remote peer llm-1.llm.prod.svc.cluster.local<38122>\n",
+            402 + 3 * i,
+            402 + 3 * i
+        )
+    };
+    let zero = met(0, 2, 4, "10.42.0.17:29501")
+        + &init("llm-0", 0, 2, 4, |_| true)
+        + &closed("llm-0", 0)
+        + &closed("llm-0", 1);
+    let one = met(2, 2, 4, "10.42.0.17:29501")
+        + &init("llm-1", 2, 2, 4, |_| true)
+        + "[llm-1:405 :0:405] Caught signal 11 (Segmentation fault: address not mapped to object at address 0x8)\n"
+        + &closed("llm-1", 0);
+    let s = scene(&[("llm-0.log", &zero), ("llm-1.log", &one)]);
+    let f = find(&s, "vllm.worker-died");
+    assert!(
+        f.cause
+            .ends_with("3 other processes then saw their connections close."),
+        "{}",
+        f.cause
     );
 }
