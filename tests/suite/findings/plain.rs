@@ -506,3 +506,34 @@ fn the_echoes_of_a_crash_are_counted_over_all_files() {
         f.cause
     );
 }
+
+/// A size that fits heads and ranks, or what must divide: never a size that leaves ranks without a place.
+#[test]
+fn sizes_that_are_advised_fit_the_ranks_too() {
+    let fix = |heads: u32, tp: u32| {
+        let line = format!(
+            "ValueError: Total number of attention heads ({heads}) must be divisible by tensor parallel size ({tp}).\n"
+        );
+        find(&scene(&[("llm-0.log", &line)]), "vllm.world-size")
+            .fix
+            .clone()
+    };
+    let sizes = |fix: &[String]| {
+        fix.iter()
+            .find(|f| f.contains("--tensor-parallel-size"))
+            .cloned()
+    };
+    let told = fix(28, 8);
+    assert!(
+        sizes(&told)
+            .is_some_and(|f| f.contains("--tensor-parallel-size=4 --pipeline-parallel-size=2")),
+        "{told:?}"
+    );
+    let told = fix(27, 8);
+    assert_eq!(sizes(&told), None, "{told:?}");
+    assert!(
+        told.iter()
+            .any(|f| f.contains("must divide the 27 attention heads")),
+        "{told:?}"
+    );
+}

@@ -17,7 +17,11 @@ pub(super) fn world_size(c: &Case<'_, '_>) -> Words {
         Some(match k {
             FaultKind::Heads { heads, tp } => (
                 format!("{heads} attention heads can't be divided by tensor parallel size {tp}"),
-                (2..*tp).rev().find(|n| heads % n == 0),
+                // Every rank keeps a place: what is taken from the tensor size goes to the pipeline's.
+                (2..*tp)
+                    .rev()
+                    .find(|n| heads % n == 0 && tp % n == 0)
+                    .map(|n| (n, tp / n)),
             ),
             FaultKind::WorldSize { ranks, gpus } => (
                 format!("{ranks} ranks are wanted where {gpus} GPUs are"),
@@ -38,8 +42,13 @@ pub(super) fn world_size(c: &Case<'_, '_>) -> Words {
         )
     });
     let mut fix = Vec::new();
-    if let Some(tp) = tp {
-        fix.push(c.target.arg(&format!("--tensor-parallel-size={tp}")));
+    if let Some((tp, by)) = tp {
+        let at = c.list.first().map_or(0, |n| c.view.workload_of(n.unit));
+        let before = c.view.scene.workloads.get(at).and_then(|w| w.sizes[1]);
+        let pp = before.unwrap_or(1).saturating_mul(by);
+        fix.push(c.target.arg(&format!(
+            "--tensor-parallel-size={tp} --pipeline-parallel-size={pp}"
+        )));
     }
     if let Some((ranks, gpus)) = c.of(|k| match k {
         FaultKind::WorldSize { ranks, gpus } => Some((*ranks, *gpus)),
@@ -55,7 +64,11 @@ pub(super) fn world_size(c: &Case<'_, '_>) -> Words {
             "resources: {{limits: {{nvidia.com/gpu: {ranks}}}}}"
         )));
     }
-    fix.push("tensor × pipeline × data parallel size must equal the GPUs of all pods together; the tensor parallel size must divide the attention heads".into());
+    let heads = c.of(|k| match k {
+        FaultKind::Heads { heads, .. } => Some(format!("{heads} ")),
+        _ => None,
+    });
+    fix.push(format!("tensor × pipeline × data parallel size must equal the GPUs of all pods together; the tensor parallel size must divide the {}attention heads, and the key-value heads or be a multiple of them", heads.unwrap_or_default()));
     (title, "World size, tensor, pipeline or node count contradict the model or the GPUs that the pod sees.".into(), fix)
 }
 
