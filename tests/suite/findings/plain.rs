@@ -1,7 +1,10 @@
 //! Plain log files as containers leave them: no stamp of a kubelet in front, NCCL's warnings dated in full, vLLM's
 //! records by month and day, torch's by its own.
 
-use ncclscope::rules::scene::{Confidence, Severity, Stage, Verdict};
+use ncclscope::model::event::{Event, Stamped};
+use ncclscope::model::{Model, update};
+use ncclscope::rules::scene::{Confidence, Scene, Severity, Stage, Verdict};
+use ncclscope::sources::sim;
 
 use super::{find, ids, lines, scene};
 
@@ -536,4 +539,39 @@ fn sizes_that_are_advised_fit_the_ranks_too() {
             .any(|f| f.contains("must divide the 27 attention heads")),
         "{told:?}"
     );
+}
+
+/// Seconds that pass without a fact of any kind are a feed that is behind: nobody stands still because of them.
+#[test]
+fn time_without_any_fact_is_nobodys_silence() {
+    let events = sim::events(&sim::load("healthy").unwrap());
+    let began = events[0].0;
+    let mut judged = 0;
+    for cut in [10, 20, 30, 40, 50, 60, 80, 100] {
+        let mut model = Model::default();
+        let mut seq = 0;
+        for (at, event) in events
+            .iter()
+            .take_while(|(at, _)| (at - began) / 1_000_000_000 < cut)
+        {
+            seq += 1;
+            let (at, event) = (*at, event.clone());
+            update(&mut model, Stamped { seq, at, event });
+        }
+        let before = Scene::of(&model);
+        let at = model.now + 400 * 1_000_000_000;
+        let event = Event::Tick;
+        seq += 1;
+        update(&mut model, Stamped { seq, at, event });
+        let s = Scene::of(&model);
+        let still = |s: &Scene| s.processes.iter().filter(|p| p.still.is_some()).count();
+        assert_eq!(still(&s), still(&before), "at {cut} s");
+        assert_eq!(
+            (s.verdict, ids(&s)),
+            (before.verdict, ids(&before)),
+            "at {cut} s"
+        );
+        judged += s.gpus.len();
+    }
+    assert!(judged > 0, "GPUs were sampled");
 }

@@ -14,6 +14,7 @@ use crate::rules::comms::line_ref;
 use crate::rules::scene::{
     Class, Confidence, Evidence, Finding, GpuView, ProcessView, Severity, Stage,
 };
+use crate::rules::still;
 
 const SEC: Nanos = 1_000_000_000;
 /// Memory must have stood still for so long.
@@ -95,7 +96,8 @@ fn load(view: &View<'_>, ranks: &[Seen<'_>]) -> (Option<f64>, Option<f64>) {
 
 /// Both findings, per workload.
 pub(super) fn find(view: &View<'_>, out: &mut Vec<Finding>) {
-    let Some(now) = view.scene.now.filter(|a| a.exact) else {
+    let known = still::known(view.scene, view.model.session.feed);
+    let Some(now) = known.filter(|a| a.exact) else {
         return;
     };
     let mut on: BTreeMap<u32, &GpuView> = BTreeMap::new();
