@@ -12,6 +12,7 @@ mod graph;
 mod head;
 mod json;
 mod nccl;
+mod near;
 mod net;
 pub mod often;
 pub mod perf;
@@ -26,6 +27,7 @@ mod walk;
 mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
+pub use near::nearest;
 pub use often::{Often, Usual, Voice};
 pub use text::{clean, cleaned, is_unseen};
 pub use warn::kind_of;
@@ -171,32 +173,24 @@ impl Block {
         self.read(None);
     }
 
-    fn read(&mut self, memo: Option<&mut vllm::Memo>) {
+    fn read(&mut self, known: Option<&mut walk::Known>) {
         let text = std::mem::take(&mut self.text);
         let first_line = self.first_line;
-        *self = walk::Walk::new(&text, std::mem::take(self), memo).run();
+        *self = walk::Walk::new(&text, std::mem::take(self), known).run();
         (self.first_line, self.text) = (first_line, text);
     }
 }
 
 /// Parses one block after the other, remembers the shapes of lines and keeps small what comes by the million:
 /// quicker on much text, and a model learns the same from it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Parser {
-    memo: vllm::Memo,
-}
-
-impl Default for Parser {
-    fn default() -> Self {
-        Self {
-            memo: vllm::Memo::new(),
-        }
-    }
+    known: walk::Known,
 }
 
 impl Parser {
     /// As [`Block::parse`].
     pub fn parse(&mut self, block: &mut Block) {
-        block.read(Some(&mut self.memo));
+        block.read(Some(&mut self.known));
     }
 }

@@ -589,11 +589,22 @@ pub enum EdgeState {
         /// `list pods in namespace prod`.
         rule: String,
     },
-    /// Will not be tried again.
+    /// Will not be tried again. Of `discovery`: what was named is not there, and is waited for.
     Down {
         /// Why.
         why: String,
     },
+}
+
+impl EdgeState {
+    /// A sentence where what was named on the command line is not there yet.
+    #[must_use]
+    pub fn awaited(&self, edge: &str) -> Option<String> {
+        match self {
+            Self::Down { why } if edge == "discovery" => Some(format!("{why}; waiting for it")),
+            _ => None,
+        }
+    }
 }
 
 /// User intent, whichever key or text said it. Plumbing never goes in here.

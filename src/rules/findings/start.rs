@@ -148,8 +148,9 @@ pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
             c.nranks
         );
         f.fix.push("look at the processes of the missing ranks first: not started, crashed, or unable to reach the others".into());
+        f.fix.push(view.target.pods());
         f.fix.push(
-            "kubectl get pods -o wide, then kubectl logs of the pod that holds them, with --previous where it restarted"
+            "read the log of the pod that holds them (kubectl logs, with --previous where it restarted)"
                 .into(),
         );
         out.push(f);
