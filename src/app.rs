@@ -179,7 +179,8 @@ fn explain(id: Option<&str>) -> anyhow::Result<ExitCode> {
         return print(explain::index().as_bytes());
     };
     let found = explain::text(id.trim()).ok_or_else(|| {
-        anyhow!("nothing is called {id:?}: `ncclscope explain` lists findings, checks, advice and variables")
+        let near = explain::meant(id).map_or_else(String::new, |near| format!("the nearest is {near}; "));
+        anyhow!("nothing is called {id:?}: {near}`ncclscope explain` lists findings, checks, advice and variables")
     })?;
     print(found.as_bytes())
 }
@@ -207,8 +208,9 @@ fn live(args: LiveArgs) -> anyhow::Result<ExitCode> {
     // Before the terminal is taken: a login plug-in may ask, and a broken kubeconfig is said on a line.
     let runtime = runtime()?;
     let link = runtime.block_on(cluster::connect(&options))?;
-    // Nor is a screen taken for a name that nothing has, where that can be known soon.
-    let look = async { tokio::time::timeout(SOON, cluster::missing(&link, &options)).await };
+    // Nor is a screen taken for a name that nothing has, where that can be known soon. A wall waits for it.
+    let missing = cluster::missing(&link, &options, args.screen.kiosk);
+    let look = async { tokio::time::timeout(SOON, missing).await };
     if let Ok(Some(why)) = runtime.block_on(look) {
         return Err(anyhow!(why));
     }

@@ -12,6 +12,7 @@ mod graph;
 mod head;
 mod json;
 mod nccl;
+mod near;
 mod net;
 pub mod often;
 pub mod perf;
@@ -26,6 +27,7 @@ mod walk;
 mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
+pub use near::nearest;
 pub use often::{Often, Usual, Voice};
 pub use text::{clean, cleaned, is_unseen};
 pub use warn::kind_of;
@@ -64,6 +66,9 @@ pub struct Outer {
     pub pod: Option<String>,
     /// File named by `grep` over many files.
     pub file: Option<String>,
+    /// Who the line is from by the label that docker compose, pdsh or `srun -l` puts in front of it: a service, a
+    /// host, the number of a task.
+    pub from: Option<String>,
     /// Number of `(NAME pid=…)` prefixes; 2 and more mean that another process relayed the line.
     pub depth: u8,
     /// Pid of the innermost prefix of another process: the engine core in front of its Ray workers.
@@ -71,6 +76,16 @@ pub struct Outer {
     /// N of `[repeated Nx across cluster]` at the line's end: so many alike lines, this one among them, stand for
     /// this one alone (Ray's driver drops the others). 0 where nothing was dropped.
     pub repeated: u32,
+}
+
+impl Outer {
+    /// Whose lines these are by the prefix of who put several logs into one stream: a pod, a service, a host, a
+    /// task, a file.
+    #[must_use]
+    pub fn teller(&self) -> Option<&str> {
+        let names = [&self.pod, &self.from, &self.file];
+        names.into_iter().flatten().next().map(String::as_str)
+    }
 }
 
 /// One fact with where it stood. Offsets point into [`Block::text`].
@@ -158,32 +173,24 @@ impl Block {
         self.read(None);
     }
 
-    fn read(&mut self, memo: Option<&mut vllm::Memo>) {
+    fn read(&mut self, known: Option<&mut walk::Known>) {
         let text = std::mem::take(&mut self.text);
         let first_line = self.first_line;
-        *self = walk::Walk::new(&text, std::mem::take(self), memo).run();
+        *self = walk::Walk::new(&text, std::mem::take(self), known).run();
         (self.first_line, self.text) = (first_line, text);
     }
 }
 
 /// Parses one block after the other, remembers the shapes of lines and keeps small what comes by the million:
 /// quicker on much text, and a model learns the same from it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Parser {
-    memo: vllm::Memo,
-}
-
-impl Default for Parser {
-    fn default() -> Self {
-        Self {
-            memo: vllm::Memo::new(),
-        }
-    }
+    known: walk::Known,
 }
 
 impl Parser {
     /// As [`Block::parse`].
     pub fn parse(&mut self, block: &mut Block) {
-        block.read(Some(&mut self.memo));
+        block.read(Some(&mut self.known));
     }
 }

@@ -4,7 +4,7 @@
 use ratatui::buffer::Buffer;
 use unicode_width::UnicodeWidthStr;
 
-use crate::model::event::{Event, PodEvent, PodView};
+use crate::model::event::{Event, PodEvent, PodView, ProbeOutcome};
 use crate::model::testrun::TestEvent;
 use crate::report::redact::Redactor;
 
@@ -23,6 +23,19 @@ pub fn hear(event: &Event, redactor: &mut Redactor) {
         }
         Event::Pod(PodEvent::Upsert(pod)) => learn(pod, redactor),
         Event::KubeEvent(event) => redactor.hear(OF_OBJECTS, event.message.as_bytes()),
+        Event::Probe(probe) => {
+            redactor.hear(OF_PROBES, probe.ran.as_bytes());
+            match &probe.outcome {
+                ProbeOutcome::Answered { out, err, .. } => {
+                    redactor.hear(OF_PROBES, out.as_bytes());
+                    redactor.hear(OF_PROBES, err.as_bytes());
+                }
+                ProbeOutcome::Refused { why, .. } | ProbeOutcome::Failed { why } => {
+                    redactor.hear(OF_PROBES, why.as_bytes());
+                }
+                ProbeOutcome::Began => {}
+            }
+        }
         _ => {}
     }
 }
@@ -31,6 +44,8 @@ pub fn hear(event: &Event, redactor: &mut Redactor) {
 const OF_TESTS: u32 = 1 << 31;
 /// What is no stream.
 const OF_OBJECTS: u32 = u32::MAX;
+/// What was asked, and what came back.
+const OF_PROBES: u32 = OF_OBJECTS - 1;
 
 /// What a pod's specification names.
 fn learn(pod: &PodView, redactor: &mut Redactor) {

@@ -186,6 +186,20 @@ pub enum SourceEvent {
     },
 }
 
+impl SourceEvent {
+    /// The same of the source that is known by another number.
+    #[must_use]
+    pub fn of(mut self, known: impl FnOnce(SourceId) -> SourceId) -> Self {
+        let (Self::Opened(id, _)
+        | Self::Up(id)
+        | Self::Retrying { id, .. }
+        | Self::Lost { id, .. }
+        | Self::Ended { id, .. }) = &mut self;
+        *id = known(*id);
+        self
+    }
+}
+
 /// Lines of one source. A recording keeps `source`, `first_line` and the text; the facts are parsed anew.
 #[derive(Debug, Clone)]
 pub struct LogBlock {
@@ -575,11 +589,22 @@ pub enum EdgeState {
         /// `list pods in namespace prod`.
         rule: String,
     },
-    /// Will not be tried again.
+    /// Will not be tried again. Of `discovery`: what was named is not there, and is waited for.
     Down {
         /// Why.
         why: String,
     },
+}
+
+impl EdgeState {
+    /// A sentence where what was named on the command line is not there yet.
+    #[must_use]
+    pub fn awaited(&self, edge: &str) -> Option<String> {
+        match self {
+            Self::Down { why } if edge == "discovery" => Some(format!("{why}; waiting for it")),
+            _ => None,
+        }
+    }
 }
 
 /// User intent, whichever key or text said it. Plumbing never goes in here.

@@ -202,9 +202,9 @@ impl Kiosk {
                 self.away.remove(edge);
                 return;
             }
-            EdgeState::Retrying { why, .. } | EdgeState::Down { why } => {
-                format!("no {edge}: {why}")
-            }
+            EdgeState::Retrying { why, .. } | EdgeState::Down { why } => state
+                .awaited(edge)
+                .unwrap_or_else(|| format!("no {edge}: {why}")),
             EdgeState::Forbidden { rule } => format!("no {edge}: not allowed to {rule}"),
         };
         let now = self.now;

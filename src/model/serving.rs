@@ -14,6 +14,8 @@ pub type Answer<T> = Result<T, String>;
 pub struct Server {
     /// `GET :8000/health`: status code.
     pub health: Option<(Nanos, Answer<i32>)>,
+    /// Nobody may ask it, or it is one too many: the sentence of `health` tells why.
+    pub refused: bool,
     /// Where it listens, as it was asked.
     pub asked: String,
     /// Version.
@@ -43,6 +45,7 @@ impl Serving {
         if !["health", "version", "models", "metrics", "generate"].contains(&event.probe.as_str()) {
             return;
         }
+        let refused = matches!(event.outcome, ProbeOutcome::Refused { .. });
         let answer = match &event.outcome {
             ProbeOutcome::Began => return,
             ProbeOutcome::Answered { code, out, ms, .. } => Ok((*code, out.as_str(), *ms)),
@@ -52,6 +55,7 @@ impl Serving {
         match (event.probe.as_str(), answer) {
             ("health", answer) => {
                 server.asked.clone_from(&event.ran);
+                server.refused = refused;
                 server.health = Some((at, answer.map(|(code, ..)| code)));
             }
             ("version", Ok((200, body, _))) => server.version = serving::version(body),

@@ -262,8 +262,11 @@ pub fn connection(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 /// What was refused comes first: waiting does not mend it.
 fn held_back(edges: &BTreeMap<String, EdgeState>) -> Option<String> {
     let mut reasons: Vec<(bool, String, Vec<&str>)> = Vec::new();
+    let awaited = edges.iter().find_map(|(edge, state)| state.awaited(edge));
     // Nodes are not needed: what is missing of them is said where they would be.
-    for (edge, state) in edges.iter().filter(|(edge, _)| *edge != "nodes") {
+    let told =
+        |(edge, state): &(&String, &EdgeState)| *edge != "nodes" && state.awaited(edge).is_none();
+    for (edge, state) in edges.iter().filter(told) {
         let (refused, why) = match state {
             EdgeState::Up => continue,
             EdgeState::Forbidden { rule } => (true, format!("not allowed to {rule}")),
@@ -279,10 +282,9 @@ fn held_back(edges: &BTreeMap<String, EdgeState>) -> Option<String> {
         }
     }
     reasons.sort_by_key(|(refused, ..)| !refused);
-    let sentences: Vec<String> = reasons
-        .iter()
-        .map(|(_, why, held)| format!("no {}: {why}", held.join(", ")))
-        .collect();
+    let reasons = reasons.iter();
+    let reasons = reasons.map(|(_, why, held)| format!("no {}: {why}", held.join(", ")));
+    let sentences: Vec<String> = awaited.into_iter().chain(reasons).collect();
     (!sentences.is_empty()).then(|| sentences.join(" · "))
 }
 

@@ -11,6 +11,16 @@ pub(super) fn unreached(view: &View<'_>) -> Option<String> {
         return None;
     }
     let edges = ["discovery", "pods"].map(|edge| view.model.edges.get(edge));
+    let awaited = edges
+        .first()
+        .copied()
+        .flatten()
+        .and_then(|s| s.awaited("discovery"));
+    if let Some(what) = awaited {
+        let mut letters = what.chars();
+        let first = letters.next().map(|c| c.to_ascii_uppercase());
+        return Some(first.into_iter().chain(letters).chain(['.']).collect());
+    }
     edges.into_iter().flatten().find_map(|state| match state {
         EdgeState::Up => None,
         EdgeState::Retrying { why, .. } => Some(reason(why)),

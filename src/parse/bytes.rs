@@ -36,12 +36,36 @@ pub(super) fn eight_digits(word: u64) -> u64 {
 
 /// The decimal number at the start of eight bytes, and how many digits it has; 8: it may go on.
 #[inline]
-fn small(bytes: [u8; 8]) -> (u64, usize) {
+pub(super) fn small(bytes: [u8; 8]) -> (u64, usize) {
     let word = u64::from_le_bytes(bytes);
     let digits = no_digits(word).trailing_zeros() / 8;
     // Nothing in front of the digits counts as noughts.
     let right = word.checked_shl(64 - digits * 8).unwrap_or(0);
     (eight_digits(right), digits as usize)
+}
+
+/// The hexadecimal number at the start of eight bytes, and how many digits it has; 8: it may go on.
+#[inline]
+fn small_hex(bytes: [u8; 8]) -> (u64, usize) {
+    let word = u64::from_le_bytes(bytes);
+    let letter = (word >> 6) & ONES;
+    // Capitals made small. Controls would become digits, but lack the bit.
+    let x = (word | (ONES * 0x20)) & (ONES * 0x7f);
+    // The high bit of each byte tells that it is at least so much.
+    let least = |n: u64| x + ONES * (0x80 - n);
+    let digit = least(0x30) & !least(0x3a) & (word << 2);
+    let alpha = least(0x61) & !least(0x67);
+    let other = !(digit | alpha) | word;
+    let digits = (other & (ONES * 0x80)).trailing_zeros() / 8;
+    let nibbles = (word & (ONES * 0x0f)) + letter * 9;
+    // Nothing in front of the digits counts as noughts.
+    let right = nibbles
+        .checked_shl(64 - digits * 8)
+        .unwrap_or(0)
+        .swap_bytes();
+    let pairs = (right | (right >> 4)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | (pairs >> 8)) & 0x0000_ffff_0000_ffff;
+    ((fours | (fours >> 16)) & 0xffff_ffff, digits as usize)
 }
 
 /// What is left to read.
@@ -126,7 +150,6 @@ impl<'a> Cur<'a> {
     }
 
     /// Lower or upper hexadecimal digits, at most 16: value, how many, and whether all were decimal.
-    #[inline]
     pub(super) fn hex_digits(&mut self) -> Option<(u64, u8, bool)> {
         let (mut value, mut digits, mut decimal) = (0_u64, 0_u8, true);
         while let Some((byte, rest)) = self.0.split_first() {
@@ -148,6 +171,13 @@ impl<'a> Cur<'a> {
     /// Hexadecimal without a prefix.
     #[inline]
     pub(super) fn hex(&mut self) -> Option<u64> {
+        if let Some(next) = self.0.first_chunk::<8>() {
+            let (value, digits) = small_hex(*next);
+            if (1..8).contains(&digits) {
+                self.0 = self.0.get(digits..)?;
+                return Some(value);
+            }
+        }
         self.hex_digits().map(|(value, ..)| value)
     }
 

@@ -64,8 +64,8 @@ pub(in crate::parse) struct Hit<'a> {
     head: Front<'a>,
     /// Outer prefixes.
     outer: &'a Outer,
-    /// Words of the last bar of such a line, if one is remembered.
-    words: Option<&'a Arc<str>>,
+    /// What the last bar of such a line counts, and its words, if one is remembered.
+    bar: Option<&'a (Counted, Arc<str>)>,
 }
 
 /// A header, read or not.
@@ -175,7 +175,7 @@ fn said(body: &[u8], head: Option<&Header<'_>>, outer: &Outer) -> Option<VllmFac
             after: body.get(m.end()..).unwrap_or_default(),
             head: Front::Read(head),
             outer,
-            words: None,
+            bar: None,
         };
         let fact = body
             .get(m.range())

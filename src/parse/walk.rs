@@ -8,6 +8,7 @@ mod express;
 mod glued;
 mod inner;
 mod intern;
+mod known;
 mod usual;
 
 use memchr::memmem::Finder;
@@ -17,9 +18,9 @@ use super::envelope::{self, Peeled};
 use super::fact::{At, Fact, Level};
 use super::head::{self, Tail};
 use super::stamp::{self, Clock};
-use super::vllm::{Memo, Shape};
-use express::{Face, Prefixed};
-use usual::{Aheads, Tolds};
+use super::vllm::Shape;
+use intern::Front;
+pub(super) use known::Known;
 
 use super::{Block, HeadIx, Outer, OuterIx, Rec, Voice, json, nccl, vllm};
 
@@ -63,7 +64,8 @@ struct Piece<'a> {
 /// State of the walk.
 pub(super) struct Walk<'t> {
     text: &'t [u8],
-    memo: Option<&'t mut Memo>,
+    /// What was learnt from earlier lines, where somebody keeps it.
+    known: Option<&'t mut Known>,
     out: Block,
     clock: Clock,
     finder: Finder<'static>,
@@ -74,21 +76,6 @@ pub(super) struct Walk<'t> {
     waiting: Vec<Place>,
     partial: [Option<Partial>; 2],
     scratch: Vec<u8>,
-    /// Process prefixes by their bytes.
-    prefixes: Vec<Option<(Box<[u8]>, Prefixed)>>,
-    /// Heads by their bytes.
-    faces: Vec<Face>,
-    /// Their lengths.
-    lengths: [u16; express::LENGTHS],
-    /// Connections by their bytes.
-    forms: Tolds<u32, 1024>,
-    /// Communicators called, by the bytes at the end of the line.
-    calls: Tolds<u64, 512>,
-    /// Both once more, by their first words.
-    next_forms: Aheads<u32, 1024, 0>,
-    next_calls: Aheads<u64, 512, 24>,
-    /// Messages that come again word for word, by their bytes: index of what was read.
-    plain: Tolds<u32, 256>,
     /// Voices by what they are.
     voices: Vec<u32>,
     exact: bool,
@@ -115,7 +102,10 @@ impl<'t> Walk<'t> {
     }
 
     /// Walks over `text`; the lists of `used`, an earlier block, are emptied and filled anew.
-    pub(super) fn new(text: &'t [u8], used: Block, memo: Option<&'t mut Memo>) -> Self {
+    pub(super) fn new(text: &'t [u8], used: Block, mut known: Option<&'t mut Known>) -> Self {
+        if let Some(known) = &mut known {
+            known.begin();
+        }
         let Block {
             mut heads,
             mut outers,
@@ -138,7 +128,7 @@ impl<'t> Walk<'t> {
         silent.clear();
         Self {
             text,
-            memo,
+            known,
             out: Block {
                 heads,
                 outers,
@@ -159,14 +149,6 @@ impl<'t> Walk<'t> {
             waiting: Vec::new(),
             partial: [None, None],
             scratch: Vec::new(),
-            prefixes: Vec::new(),
-            faces: Vec::new(),
-            lengths: [0; express::LENGTHS],
-            forms: Tolds::default(),
-            calls: Tolds::default(),
-            next_forms: Aheads::default(),
-            next_calls: Aheads::default(),
-            plain: Tolds::default(),
             voices: Vec::new(),
             exact: false,
             nccl_line: None,
@@ -277,13 +259,14 @@ impl<'t> Walk<'t> {
     fn plainest(&mut self, s: &[u8], place: Place, hits: u32) -> bool {
         let (at, mut rest) = self.stamped(s);
         let at = place.at.or(at);
-        let mut outer = 0;
+        let mut front = Front::NONE;
         if let Some((prefix, tail)) = envelope::process_and_rest(rest) {
             let Some(known) = self.seen(prefix) else {
                 return false;
             };
-            (outer, rest) = (known, tail);
+            (front, rest) = (known, tail);
         }
+        let outer = front.outer;
         if hits == 0 {
             return self.no_nccl(s, at, outer, rest, place);
         }
@@ -291,8 +274,8 @@ impl<'t> Walk<'t> {
             return false;
         };
         let head = self.head(found.host, found.pid, outer, true);
-        if let Some(base) = place.base {
-            self.meet(rest, base + offset32(offset(s, rest)), &found, head, outer);
+        if place.base.is_some() {
+            self.meet(rest, &found, head, front);
         }
         self.note(at);
         self.ordinary(s, head, found.tail, at, outer, place, false);
@@ -310,7 +293,7 @@ impl<'t> Walk<'t> {
         place: Place,
     ) -> bool {
         let header = envelope::header(rest);
-        let Some(memo) = self.memo.as_mut().filter(|_| !begins_prefix(rest)) else {
+        let Some(known) = self.known.as_ref().filter(|_| !begins_prefix(rest)) else {
             let plain = outer != 0 && header.is_some();
             if plain {
                 self.note(at);
@@ -318,8 +301,8 @@ impl<'t> Walk<'t> {
             }
             return plain;
         };
-        let mut known = memo.find(rest);
-        if known.is_none() {
+        let mut shape = known.memo.find(rest);
+        if shape.is_none() {
             if outer == 0 || header.is_none() {
                 let p = envelope::peel(s, &mut self.clock);
                 // Other prefixes than those that were taken off here.
@@ -333,10 +316,11 @@ impl<'t> Walk<'t> {
                 }
             }
             let silent = header.is_some_and(is_access);
-            known = self.memo.as_mut().and_then(|memo| memo.learn(rest, silent));
+            let known = self.known.as_mut();
+            shape = known.and_then(|known| known.memo.learn(rest, silent));
         }
         self.note(at);
-        self.record(s, rest, outer, at, outer != 0, place, known);
+        self.record(s, rest, outer, at, outer != 0, place, shape);
         true
     }
 
@@ -366,14 +350,14 @@ impl<'t> Walk<'t> {
         repeated: bool,
     ) {
         self.count_nccl(place.line);
-        if !repeated && tail.level == Level::Info && self.memo.is_some() && place.base.is_some() {
+        if !repeated && tail.level == Level::Info && self.known.is_some() && place.base.is_some() {
             let voice = self.voice(Voice {
                 head,
                 outer,
                 tid: tail.tid,
                 dev: tail.dev,
             });
-            if self.usual(voice, tail.msg, at, place, Some(&tail)) {
+            if self.usual(voice, &tail, at, place) {
                 return;
             }
         }
@@ -483,8 +467,8 @@ impl<'t> Walk<'t> {
         );
     }
 
-    /// What vLLM, torch, Ray or a launcher said in `msg`; `ours`: a process prefix stood before it; `known`:
-    /// what its shape tells.
+    /// What vLLM, torch, Ray or a launcher said in `msg`; `ours`: a process prefix stood before it; `shape`:
+    /// what is known of its like.
     #[inline]
     #[expect(
         clippy::too_many_arguments,
@@ -498,7 +482,7 @@ impl<'t> Walk<'t> {
         at: Option<At>,
         ours: bool,
         place: Place,
-        known: Option<Shape>,
+        shape: Option<Shape>,
     ) {
         let header = envelope::header(msg);
         let mut at = at;
@@ -513,8 +497,8 @@ impl<'t> Walk<'t> {
         if !msg.is_empty() && !header.is_some_and(is_access) {
             let msg = msg.get(..READ).unwrap_or(msg);
             let outer = self.out.outers.get(outer as usize);
-            fact = outer.and_then(|outer| match (known, &mut self.memo) {
-                (Some(shape), Some(memo)) => memo.said(shape, msg, outer),
+            fact = outer.and_then(|outer| match (shape, &mut self.known) {
+                (Some(shape), Some(known)) => known.memo.said(shape, msg, outer),
                 _ => vllm::line(msg, outer),
             });
         }

@@ -18,6 +18,7 @@ use super::{confidence, parts, severity, verdict};
 use crate::model::Model;
 use crate::model::speakers::Stage;
 use crate::parse::clean;
+use crate::rules::findings::fix::Shape;
 use crate::rules::findings::{followers, ranges, whom};
 use crate::rules::scene::{CheckVerdict, Communicator, Evidence, Finding, ProcessView, Scene};
 
@@ -118,6 +119,20 @@ impl Page<'_> {
         lines.join("\n")
     }
 
+    /// What to do: commands and settings to be copied, sentences to be read.
+    fn fixes(&mut self, fixes: &[String]) {
+        for fix in fixes {
+            let shape = Shape::of(fix);
+            let fix = self.lines(fix);
+            self.put(&match shape {
+                Shape::Command | Shape::Piece => {
+                    format!("<pre class=\"fix\" tabindex=\"0\">{fix}</pre>\n")
+                }
+                Shape::Words => format!("<p>{fix}</p>\n"),
+            });
+        }
+    }
+
     fn section(&mut self, id: &str, title: &str, about: &str) {
         self.put(&format!(
             "<section id=\"{id}\"><h2>{title}{}</h2>\n",
@@ -151,7 +166,8 @@ impl Page<'_> {
             .iter()
             .filter_map(|w| w.name.as_deref().or(w.model.as_deref()))
             .collect();
-        let name = match (names.as_slice(), self.scene.sources.as_slice()) {
+        let streams: Vec<_> = self.scene.streams().collect();
+        let name = match (names.as_slice(), streams.as_slice()) {
             ([one], _) => (*one).to_owned(),
             ([], [one]) => one.name.clone(),
             ([], all) => count(all.len(), "log", "logs"),
@@ -276,10 +292,7 @@ impl Page<'_> {
         }
         if !f.fix.is_empty() {
             self.put("<h3>Fix</h3>\n");
-            for fix in &f.fix {
-                let fix = self.lines(fix);
-                self.put(&format!("<pre class=\"fix\" tabindex=\"0\">{fix}</pre>\n"));
-            }
+            self.fixes(&f.fix);
         }
         self.put("<h3>Proof</h3>\n<ol class=\"proof\">\n");
         for evidence in f.evidence().iter().take(EVIDENCE) {
@@ -475,10 +488,7 @@ impl Page<'_> {
             if !output.is_empty() {
                 self.put(&format!("<pre tabindex=\"0\">{output}</pre>\n"));
             }
-            for fix in &check.fix {
-                let fix = self.lines(fix);
-                self.put(&format!("<pre class=\"fix\" tabindex=\"0\">{fix}</pre>\n"));
-            }
+            self.fixes(&check.fix);
             self.put("</div></details>\n");
         }
         self.put("</section>\n");
@@ -529,11 +539,11 @@ impl Page<'_> {
     }
 
     fn sources(&mut self) {
-        self.section("sources", "Sources", &self.scene.sources.len().to_string());
+        let streams = self.scene.streams().count().to_string();
+        self.section("sources", "Sources", &streams);
         let rows = self
             .scene
-            .sources
-            .iter()
+            .streams()
             .map(|s| {
                 vec![
                     s.name.clone(),

@@ -6,6 +6,7 @@ use super::redact::Redactor;
 use super::text::count;
 use super::{check, confidence, matrix, parts, severity, verdict};
 use crate::parse::clean;
+use crate::rules::findings::fix::Shape;
 use crate::rules::findings::{followers, whom};
 use crate::rules::scene::{Evidence, Finding, Scene};
 use crate::rules::testing::state;
@@ -137,7 +138,7 @@ impl<W: Write> Page<'_, W> {
             self.out,
             "ncclscope {} read {} with {lines} lines.",
             env!("CARGO_PKG_VERSION"),
-            count(scene.sources.len(), "log", "logs")
+            count(scene.streams().count(), "log", "logs")
         )
     }
 
@@ -161,7 +162,14 @@ impl<W: Write> Page<'_, W> {
             writeln!(self.out, "{cause}\n")?;
         }
         for fix in &f.fix {
-            self.code("sh", fix)?;
+            match Shape::of(fix) {
+                Shape::Command => self.code("sh", fix)?,
+                Shape::Piece => self.code("", fix)?,
+                Shape::Words => {
+                    let words = self.text(fix);
+                    writeln!(self.out, "{words}\n")?;
+                }
+            }
         }
         let mut proof = String::new();
         for evidence in f.evidence().iter().take(EVIDENCE) {

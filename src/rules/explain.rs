@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{advice, checks, probes, variables};
+use crate::parse::nearest;
 
 /// The text about one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -498,8 +499,7 @@ fn lines(out: &mut String, forms: &advice::Forms) {
 }
 
 /// Every id with its sentence: findings, checks, advice, variables.
-#[must_use]
-pub fn index() -> String {
+fn all() -> Vec<(&'static str, &'static str)> {
     let findings = FINDINGS.iter().map(|e| (e.id, e.means));
     let checks = checks::declared()
         .iter()
@@ -510,7 +510,19 @@ pub fn index() -> String {
     let vars = variables::declared()
         .iter()
         .map(|v| (v.name.as_str(), v.means.as_str()));
-    let all: Vec<(&str, &str)> = findings.chain(checks).chain(advice).chain(vars).collect();
+    findings.chain(checks).chain(advice).chain(vars).collect()
+}
+
+/// The id that a misspelt one is nearest to.
+#[must_use]
+pub fn meant(id: &str) -> Option<&'static str> {
+    nearest(id, all().into_iter().map(|(id, _)| id))
+}
+
+/// All of them, a line each.
+#[must_use]
+pub fn index() -> String {
+    let all = all();
     let width = all.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
     let mut out = String::new();
     for (id, means) in all {

@@ -360,13 +360,22 @@ fn finish(scene: &Scene, name: String, label: String, axes: Axes, cells: Cells) 
         } else {
             String::new()
         };
-        format!("{n} connections inside {worst}{others} are worse than the hardware allows")
+        match *n {
+            1 => format!("1 connection inside {worst}{others} is worse than the hardware allows"),
+            n => {
+                format!("{n} connections inside {worst}{others} are worse than the hardware allows")
+            }
+        }
     } else if between > 0 && sockets > 0 {
-        format!("{between} connections between hosts use TCP although RDMA devices are there")
+        match between {
+            1 => "1 connection between hosts uses TCP although RDMA devices are there".into(),
+            n => format!("{n} connections between hosts use TCP although RDMA devices are there"),
+        }
     } else if between > 0 {
-        format!(
-            "{between} connections between hosts go through host memory although GPUDirect RDMA is there"
-        )
+        match between {
+            1 => "1 connection between hosts goes through host memory although GPUDirect RDMA is there".into(),
+            n => format!("{n} connections between hosts go through host memory although GPUDirect RDMA is there"),
+        }
     } else if doubtful > 0 {
         format!("{doubtful} cells in doubt: their lines fit several communicators")
     } else if unknown == 0 {

@@ -292,6 +292,14 @@ impl<'a> Member<'a> {
         })
     }
 
+    /// The container of one pod, with what was read of the file that its command line names.
+    #[must_use]
+    pub fn alone(pod: &'a PodView, probes: &Probes) -> Option<Self> {
+        let mut member = Self::of(pod, Place::of(pod))?;
+        member.read(probes);
+        Some(member)
+    }
+
     /// The file that `--config` names, where no shell still has to fill in its path.
     #[must_use]
     pub fn named_file(&self) -> Option<&str> {

@@ -50,7 +50,12 @@ pub fn fill(scene: &mut Scene, model: &Model) {
                     .filter(|since| now - since >= STUCK)
                     .map(stamp),
                 generated: s.generated.clone().map(|(at, answer)| (stamp(at), answer)),
-                at: s.health.as_ref().map(|(at, _)| stamp(*at)),
+                refused: s.refused,
+                at: s
+                    .health
+                    .as_ref()
+                    .filter(|_| !s.refused)
+                    .map(|(at, _)| stamp(*at)),
                 ended: false,
             },
         })

@@ -109,6 +109,8 @@ impl ClusterOptions {
 
 /// While somebody chooses a workload, the list is read anew so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How soon a workload that was named and is not there yet is looked for again: first, and at last.
+const AWAIT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 /// Events of objects that nobody asked about yet: a pod's first events may come before the pod.
 const EARLY_EVENTS: usize = 1_024;
 
@@ -171,6 +173,7 @@ async fn choose(
     let mut edge = Edge::new("discovery", tx.clone());
     let mut backoff = Backoff::default();
     let mut last = None;
+    let mut pause = AWAIT.0;
     let anything = ClusterOptions {
         pick: true,
         ..options.clone()
@@ -179,7 +182,7 @@ async fn choose(
         let mut missing = None;
         let mut found = discover::look(link, options).await;
         if let Err(t) = &found
-            && t.kind == TroubleKind::NotFound
+            && matches!(t.kind, TroubleKind::NotFound | TroubleKind::Invalid)
         {
             // It may be made yet; meanwhile there is what else there is.
             missing = Some(t.text.clone());
@@ -187,6 +190,7 @@ async fn choose(
             edge.set(EdgeState::Down { why }).await;
             found = discover::look(link, &anything).await;
         }
+        let named = missing.is_some();
         let wait = match found {
             Ok(Found::One(w)) => {
                 edge.set(EdgeState::Up).await;
@@ -222,8 +226,34 @@ async fn choose(
                 wait
             }
         };
-        tokio::time::sleep(wait).await;
+        if !named {
+            tokio::time::sleep(wait).await;
+        } else if let Some(w) = awaited(link, options, wait, &mut pause).await {
+            edge.set(EdgeState::Up).await;
+            return Some(w);
+        }
     }
+}
+
+/// Looks for a workload that was named and is not there yet, less and less often, for so long.
+async fn awaited(
+    link: &Connection,
+    options: &ClusterOptions,
+    limit: Duration,
+    pause: &mut Duration,
+) -> Option<WorkloadView> {
+    let end = tokio::time::Instant::now() + limit;
+    while tokio::time::Instant::now() < end {
+        tokio::time::sleep(jitter(*pause)).await;
+        *pause = (*pause * 3 / 2).min(AWAIT.1);
+        match discover::come(link, options).await {
+            Ok(None) => {}
+            Ok(found) => return found,
+            // Why it can't be known is told by who looks for everything.
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// Follows the owner's replicas: a workload that is scaled has another size.

@@ -12,18 +12,22 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::cluster::{Access, Errands, Get, Helper, Seen, jitter};
 use crate::model::event::{
-    ContainerKey, ContainerState, Errand, Event, PodKey, PodView, ProbeOutcome,
+    ContainerKey, ContainerState, Errand, Event, PodView, ProbeEvent, ProbeOutcome,
 };
-use crate::model::pods::{Place, command, place};
+use crate::model::pods::place;
+use crate::model::probes::Probes;
 use crate::parse::serving;
 use crate::parse::vllm::Ray;
+use crate::rules::probes::Member;
 
 /// Between two looks at a server that answers, and at one that does not.
 const EVERY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(30));
 /// vLLM's own port.
 const PORT: u16 = 8000;
-/// Servers looked at, at most.
+/// Servers looked at, at most; of the others it is said that they are not.
 const MOST: usize = 16;
+/// How long the file that a command line names may take to be read, before its server is looked for where vLLM has it.
+const READING: Duration = Duration::from_secs(10);
 /// Bytes of an answer kept.
 const CAP: usize = 512 << 10;
 /// Longest wait for an answer, and for a token.
@@ -38,44 +42,37 @@ pub struct Server {
     pub at: ContainerKey,
     /// Its port.
     pub port: u16,
+    /// A file may name another one, and it is not read yet.
+    unsure: bool,
     /// Its present life.
     life: String,
 }
 
 impl Server {
-    /// The server of a pod, if it has one: the first of its group, or one that is told to serve and not headless.
+    /// The server of a pod, if it has one: the first of its group, or one that is told to serve and not headless,
+    /// by its command line, and where that says nothing by the file that it names (vllm.md 4.5).
     #[must_use]
-    pub fn of(pod: &PodView) -> Option<Self> {
-        let c = pod
-            .containers
-            .iter()
-            .find(|c| c.gpus > 0)
-            .or_else(|| pod.containers.first())?;
-        if !matches!(c.state, ContainerState::Running { .. }) || pod.deletion.is_some() {
+    pub fn of(pod: &PodView, files: &Probes) -> Option<Self> {
+        let member = Member::alone(pod, files)?;
+        let running = matches!(member.container.state, ContainerState::Running { .. });
+        if !running || pod.deletion.is_some() {
             return None;
         }
-        let place = Place::of(pod);
+        let (place, told) = (&member.place, &member.command);
         let first = place.index.is_none_or(|i| i == 0);
-        let told = command::command(pod, c);
-        let settings = told.settings;
         // Who joins a Ray cluster works for the server on its head.
         let joins = matches!(told.ray, Some(Ray::Worker { .. }))
             || (pod.labels.contains_key(place::RAY) && place.group.number > 0);
-        if !first || joins || settings.flag("headless") == Some(true) {
+        if !first || joins || told.settings.flag("headless") == Some(true) {
             return None;
         }
-        let port = settings.get("port").and_then(|p| p.parse().ok());
-        let port = port.unwrap_or(PORT);
+        let said = told.settings.get("port");
+        let unread = member.named_file().is_some() && member.file.is_none();
         Some(Self {
-            at: ContainerKey {
-                pod: PodKey {
-                    namespace: pod.namespace.clone(),
-                    name: pod.name.clone(),
-                },
-                container: c.name.clone(),
-            },
-            port,
-            life: c.container_id.clone().unwrap_or_default(),
+            port: said.and_then(|p| p.parse().ok()).unwrap_or(PORT),
+            unsure: said.is_none() && unread,
+            life: member.container.container_id.clone().unwrap_or_default(),
+            at: member.key,
         })
     }
 
@@ -99,8 +96,17 @@ async fn keep(access: Access, mut errands: Errands) {
     let mut seen = access.seen();
     let mut looking: BTreeMap<ContainerKey, (Server, AbortOnDropHandle<()>)> = BTreeMap::new();
     let mut trying: Option<AbortOnDropHandle<()>> = None;
+    let mut left_out: BTreeMap<ContainerKey, Server> = BTreeMap::new();
     loop {
-        let wanted = servers(&seen.borrow_and_update());
+        let mut wanted = servers(&seen.borrow_and_update());
+        let most = wanted.keys().nth(MOST).cloned();
+        let over = most.map_or_else(BTreeMap::new, |at| wanted.split_off(&at));
+        for server in over.values().filter(|s| left_out.get(&s.at) != Some(s)) {
+            if !access.tell(not_asked(server)).await {
+                return;
+            }
+        }
+        left_out = over;
         looking.retain(|at, (server, _)| wanted.get(at) == Some(server));
         for (at, server) in &wanted {
             looking.entry(at.clone()).or_insert_with(|| {
@@ -129,13 +135,33 @@ async fn keep(access: Access, mut errands: Errands) {
 }
 
 fn servers(seen: &Seen) -> BTreeMap<ContainerKey, Server> {
-    let of = seen.pods.values().filter_map(|pod| Server::of(pod));
-    of.take(MOST).map(|s| (s.at.clone(), s)).collect()
+    let of = seen
+        .pods
+        .values()
+        .filter_map(|pod| Server::of(pod, &seen.files));
+    of.map(|s| (s.at.clone(), s)).collect()
+}
+
+/// Of a server that is one too many it is said that nobody asks it.
+fn not_asked(server: &Server) -> Event {
+    Event::Probe(ProbeEvent {
+        probe: "health".into(),
+        container: Some(server.at.clone()),
+        ran: format!("GET :{}/health", server.port),
+        outcome: ProbeOutcome::Refused {
+            why: format!("not asked: {MOST} servers of a workload are, no more"),
+            rule: None,
+        },
+    })
 }
 
 /// Looks at one server until it is gone.
 async fn look(access: Access, server: Server) {
     let mut known = false;
+    if server.unsure {
+        // Another port may turn up meanwhile, and with it another look.
+        sleep(READING).await;
+    }
     loop {
         let health = access
             .get("health", server.at.clone(), server.get("/health"))

@@ -12,6 +12,7 @@ mod content;
 mod find;
 mod follow;
 mod pipeline;
+mod results;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,12 @@
 //! Arguments: what they mean, what is refused, what help says.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use clap::{CommandFactory, Parser};
 use ncclscope::app::cli::{self, Cli, Verb};
 use ncclscope::theme::BUNDLED;
+
+use crate::fakeapi;
 
 fn ncclscope(args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ncclscope"));
@@ -145,4 +147,40 @@ fn local_without_a_gpu_is_one_sentence() {
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(said.contains("NVML") && said.lines().count() == 1, "{said}");
     assert!(out.stdout.is_empty());
+}
+
+/// Where nobody sits at a terminal a login plug-in that must ask is not run, and one that may is told not to.
+#[test]
+fn a_login_that_must_ask_needs_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    for mode in ["Always", "IfAvailable"] {
+        let ran = dir.path().join(mode);
+        let script = format!(
+            "printf %s \"$KUBERNETES_EXEC_INFO\" > {}; exit 1",
+            ran.display()
+        );
+        let user = format!(
+            "{{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: {mode}, command: sh, args: [\"-c\", {}]}}}}",
+            serde_json::json!(script)
+        );
+        let path = dir.path().join("config");
+        std::fs::write(&path, fakeapi::kubeconfig("http://127.0.0.1:1", &user)).unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+            .args(["report", "--workload", "llm", "--kubeconfig"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success());
+        let sentence = "the login plug-in sh must ask you, and standard input is no terminal: start in a terminal";
+        assert_eq!(said.contains(sentence), mode == "Always", "{said}");
+        let told = std::fs::read_to_string(&ran).ok();
+        let told = told.map(|t| t.contains("\"interactive\":false"));
+        assert_eq!(
+            told,
+            (mode == "IfAvailable").then_some(true),
+            "{mode}: {said}"
+        );
+    }
 }

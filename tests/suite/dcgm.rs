@@ -5,15 +5,17 @@ use std::time::Duration;
 use ncclscope::model::event::{Errand, Event, Level, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::rules::scene::Scene;
-use ncclscope::sources::cluster::{ClusterOptions, Connection, Director, connect};
+use ncclscope::sources::cluster::{ClusterOptions, Connection, Director, configfile, connect};
 use ncclscope::sources::gate::{Policy, Setup};
 use ncclscope::sources::{endpoints, sampler};
+use ncclscope::theme::Theme;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::fakeapi::{Answer, Asked, FakeApi};
+use crate::stage;
 
 const PAGE: &str = r#"DCGM_FI_DEV_FB_USED{gpu="3",UUID="GPU-a",pci_bus_id="00000000:9B:00.0",Hostname="gpu-07",container="vllm",namespace="prod",pod="llm-0"} 62011
 DCGM_FI_DEV_FB_FREE{gpu="3",UUID="GPU-a"} 18997
@@ -105,7 +107,7 @@ impl Watched {
         let link = connect(&options).await.unwrap();
         let (tx, events) = mpsc::channel(64);
         let (errands, orders) = mpsc::unbounded_channel();
-        let helpers = vec![sampler::helper(), endpoints::helper()];
+        let helpers = vec![sampler::helper(), endpoints::helper(), configfile::helper()];
         let director = Director::new(link, options, setup(), helpers, tx);
         tokio::spawn(director.run(orders, CancellationToken::new()));
         Self {
@@ -199,6 +201,15 @@ fn by_hand() -> (Handle, mpsc::UnboundedSender<Errand>) {
     (handle, errands)
 }
 
+/// A request as the rules of [`FakeApi`] see it.
+fn asked(uri: &http::Uri) -> Asked {
+    Asked {
+        path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        authorization: None,
+    }
+}
+
 fn response(code: u16, text: String) -> http::Response<Body> {
     let body = Body::from(text.into_bytes());
     http::Response::builder().status(code).body(body).unwrap()
@@ -211,11 +222,7 @@ async fn samplers_of_a_big_job_are_not_begun_at_once() {
     while begun.len() < 200 {
         let next = timeout(Duration::from_secs(60), handle.next_request()).await;
         let (request, send) = next.expect("all are begun").unwrap();
-        let asked = Asked {
-            path: request.uri().path().to_owned(),
-            query: request.uri().query().unwrap_or_default().to_owned(),
-            authorization: None,
-        };
+        let asked = asked(request.uri());
         if asked.is_watch() {
             open.push(send);
             continue;
@@ -226,18 +233,9 @@ async fn samplers_of_a_big_job_are_not_begun_at_once() {
             open.push(send);
             continue;
         }
-        let Answer::Json(code, mut body) = cluster(&asked) else {
+        let Answer::Json(code, body) = many(&asked, 200, |_, _| {}) else {
             unreachable!()
         };
-        if asked.path == "/api/v1/namespaces/prod/pods" {
-            let one = body["items"][0].clone();
-            let pods = (0..200).map(|i| {
-                let mut pod = one.clone();
-                pod["metadata"]["name"] = format!("llm-{i}").into();
-                pod
-            });
-            body["items"] = pods.collect();
-        }
         send.send_response(response(code, body.to_string()));
     }
     let first = begun[0];
@@ -255,11 +253,7 @@ async fn an_exporter_that_comes_back_under_another_name_is_found_again() {
     loop {
         let next = timeout(Duration::from_secs(3_600), handle.next_request()).await;
         let (request, send) = next.expect("it is looked for anew").unwrap();
-        let asked = Asked {
-            path: request.uri().path().to_owned(),
-            query: request.uri().query().unwrap_or_default().to_owned(),
-            authorization: None,
-        };
+        let asked = asked(request.uri());
         if asked.is_watch() {
             open.push(send);
             continue;
@@ -286,6 +280,93 @@ async fn an_exporter_that_comes_back_under_another_name_is_found_again() {
         send.send_response(response(code, body));
     }
     assert!(old < 8, "asked {old} times in vain");
+}
+
+/// The rule of [`cluster`] with as many pods, each changed by its number.
+fn many(asked: &Asked, pods: usize, change: fn(usize, &mut serde_json::Value)) -> Answer {
+    match cluster(asked) {
+        Answer::Json(code, mut body) if asked.path == "/api/v1/namespaces/prod/pods" => {
+            let one = body["items"][0].clone();
+            let all = (0..pods).map(|i| {
+                let mut pod = one.clone();
+                pod["metadata"]["name"] = format!("llm-{i:02}").into();
+                change(i, &mut pod);
+                pod
+            });
+            body["items"] = all.collect();
+            Answer::Json(code, body)
+        }
+        other => other,
+    }
+}
+
+/// Sixteen servers of a workload are asked. The others stand on screen as not asked, each with a word of why, and
+/// are no facts.
+#[tokio::test]
+async fn servers_that_are_not_asked_are_counted() {
+    let api = FakeApi::start(|asked| many(asked, 20, |_, _| {})).await;
+    let mut w = Watched::over(api).await;
+    let scene = w
+        .until("all of them", |s, _| {
+            let asked = s.serving.iter().filter(|v| v.ready == Some(true));
+            s.serving.len() == 20 && asked.count() == 16
+        })
+        .await;
+    let (asked, left): (Vec<_>, Vec<_>) = scene.serving.iter().partition(|v| !v.refused);
+    assert!(asked.iter().all(|v| v.at.is_some()));
+    let left: Vec<_> = left.iter().map(|v| (v.pod.as_str(), v.at)).collect();
+    let named = ["llm-16", "llm-17", "llm-18", "llm-19"];
+    assert_eq!(left, named.map(|n| (n, None)));
+    let why = scene.serving[19].why.as_deref();
+    assert_eq!(
+        why,
+        Some("not asked: 16 servers of a workload are, no more")
+    );
+    let asked = w.api.asked();
+    assert!(!asked.iter().any(|a| a.path.contains("llm-16:8000")));
+    let model = stage::model(120, 40);
+    let text = stage::text(&stage::draw(&scene, &model, &Theme::probe(false))).join("\n");
+    let counted = "SERVING  20 servers   16 ready   4 not asked";
+    assert!(text.contains(counted), "{text}");
+    assert!(text.contains("llm-00   ready"), "{text}");
+}
+
+/// A port that only the file of `--config` names is where the server is; the command line counts more.
+#[tokio::test]
+async fn a_server_is_where_its_file_says() {
+    let api = FakeApi::start(|asked| {
+        if asked.path == "/api/v1/namespaces/prod/configmaps/serve" {
+            let data = json!({"c.yaml": "tensor-parallel-size: 8\nport: 9001\n"});
+            let map =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": data});
+            return Answer::Json(200, map);
+        }
+        many(asked, 2, |i, pod| {
+            let spec = &mut pod["spec"];
+            spec["volumes"] = json!([{"name": "c", "configMap": {"name": "serve"}}]);
+            let container = &mut spec["containers"][0];
+            container["volumeMounts"] = json!([{"name": "c", "mountPath": "/etc/vllm"}]);
+            container["args"] = match i {
+                0 => json!(["vllm", "serve", "/models/m", "--config", "/etc/vllm/c.yaml"]),
+                _ => json!([
+                    "vllm",
+                    "serve",
+                    "/models/m",
+                    "--config=/etc/vllm/c.yaml",
+                    "--port",
+                    "9002"
+                ]),
+            };
+        })
+    })
+    .await;
+    let mut w = Watched::over(api).await;
+    let ready = |s: &Scene| s.serving.iter().filter(|v| v.ready == Some(true)).count();
+    let scene = w.until("both answer", |s, _| ready(s) == 2).await;
+    let at: Vec<_> = scene.serving.iter().map(|v| v.asked.as_str()).collect();
+    assert_eq!(at, ["GET :9001/health", "GET :9002/health"]);
+    let asked = w.api.asked();
+    assert!(!asked.iter().any(|a| a.path.contains(":8000")), "{asked:?}");
 }
 
 #[tokio::test]

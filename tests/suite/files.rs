@@ -541,17 +541,66 @@ fn a_slow_pipe_shows_every_line_at_once() {
     assert_eq!(all.last(), Some(&Seen::Ended(0, None)));
 }
 
+/// What nccl-tests write with `-J`.
+const RESULTS: &[u8] =
+    br#"{"version": "2.19.6", "start_time": "x", "args": ["all_reduce_perf", "-J", "r.json"],
+    "env": ["HF_TOKEN=hf_abc", "NCCL_DEBUG=INFO", "AWS_SESSION=quiet"],
+    "results": [{"size": 1048576, "count": 262144, "type": "float", "redop": "sum", "root": -1,
+        "out_of_place": {"time": 37.1, "alg_bw": 28.26, "bus_bw": 28.26, "nwrong": "0"},
+        "in_place": {"time": 36.9, "alg_bw": 28.42, "bus_bw": 28.42, "nwrong": 0}}],
+    "out_of_bounds": {"count": 0, "okay": "true"}, "errors": []}"#;
+
+/// One that is written while its folder is followed is told as one that was there, once it is whole; none of its
+/// bytes are.
+#[test]
+fn a_result_file_that_is_followed_is_told_when_it_is_whole() {
+    let dir = folder();
+    put(dir.path(), "w.log", b"one\n");
+    let told = text(&read(&[put(folder().path(), "r.json", RESULTS)], 1).0);
+    let (tx, mut rx) = tokio::sync::mpsc::channel(16);
+    let _follower = follow(Inputs::find(&[dir.path().to_owned()]).unwrap(), true, tx).unwrap();
+    let mut all = Vec::new();
+    await_text(&mut rx, &mut all, b"one\n");
+    // Line by line as a log, whatever it holds; that which only begins like a result file after a while, too.
+    put(dir.path(), "x.log", b"{\"version\": 3}\n");
+    let mut want = b"one\n{\"version\": 3}\n".to_vec();
+    await_text(&mut rx, &mut all, &want);
+    let mut file = File::create(dir.path().join("r.json")).unwrap();
+    for part in [&RESULTS[..4], &RESULTS[4..200], &RESULTS[200..]] {
+        file.write_all(part).unwrap();
+        std::thread::sleep(Duration::from_millis(600));
+    }
+    want.extend_from_slice(&told);
+    await_text(&mut rx, &mut all, &want);
+    assert!(!String::from_utf8(text(&all)).unwrap().contains("hf_abc"));
+    // Written anew by another run: told again, and only that.
+    let again = String::from_utf8(RESULTS.to_vec()).unwrap();
+    let again = again.replace("28.42", "29.42").into_bytes();
+    put(dir.path(), "r.json", &again);
+    want.extend_from_slice(&text(&read(&[put(folder().path(), "r.json", &again)], 1).0));
+    await_text(&mut rx, &mut all, &want);
+}
+
+/// One that was there from the start is told once, however long it is followed.
+#[test]
+fn a_result_file_that_was_there_is_told_once() {
+    let dir = folder();
+    put(dir.path(), "a.json", RESULTS);
+    put(dir.path(), "b.log", b"one\n");
+    let mut want = text(&read(&[dir.path().join("a.json")], 1).0);
+    let (tx, mut rx) = tokio::sync::mpsc::channel(16);
+    let _follower = follow(Inputs::find(&[dir.path().to_owned()]).unwrap(), true, tx).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    put(dir.path(), "c.log", b"two\n");
+    want.extend_from_slice(b"one\ntwo\n");
+    await_text(&mut rx, &mut Vec::new(), &want);
+}
+
 /// The result file of nccl-tests holds the environment of who ran it: its rows come in, its secrets don't.
 #[test]
 fn a_result_file_of_nccl_tests_gives_rows_and_no_secret() {
     let dir = folder();
-    let whole =
-        br#"{"version": "2.19.6", "start_time": "x", "args": ["all_reduce_perf", "-J", "r.json"],
-        "env": ["HF_TOKEN=hf_abc", "NCCL_DEBUG=INFO", "AWS_SESSION=quiet"],
-        "results": [{"size": 1048576, "count": 262144, "type": "float", "redop": "sum", "root": -1,
-            "out_of_place": {"time": 37.1, "alg_bw": 28.26, "bus_bw": 28.26, "nwrong": "0"},
-            "in_place": {"time": 36.9, "alg_bw": 28.42, "bus_bw": 28.42, "nwrong": 0}}],
-        "out_of_bounds": {"count": 0, "okay": "true"}, "errors": []}"#;
+    let whole = RESULTS;
     let text_in = |name: &str, bytes: &[u8]| {
         let (all, _) = read(&[put(dir.path(), name, bytes)], 1);
         String::from_utf8(text(&all)).unwrap()

@@ -23,7 +23,7 @@ use ncclscope::model::event::{
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
 use ncclscope::rules::KNOWN;
-use ncclscope::rules::findings::fix::sh;
+use ncclscope::rules::findings::fix::{Shape, sh};
 use ncclscope::rules::scene::{Confidence, Evidence, Finding, Scene, Severity, Verdict};
 
 use healthy::healthy;
@@ -105,6 +105,44 @@ fn fixes_are_filled_and_quoted() {
     assert_eq!(sh("$(reboot)\n`x`"), "'$(reboot)?`x`'");
     assert_eq!(sh(""), "''");
     assert_eq!(sh("--all"), "'--all'");
+}
+
+/// Nobody knows what the pod of a saved log is called: its command has a gap there, and no other name.
+#[test]
+fn the_name_of_a_file_is_no_pods() {
+    let line = "OSError: Can't load tokenizer for '/models/x'. If you were trying\n";
+    let s = scene(&[("saved/llm-0.log", line)]);
+    let f = find(&s, "vllm.tokenizer-missing");
+    let gap = "kubectl exec '<pod of llm-0.log>' -- ls -l /models/x";
+    assert!(f.fix.iter().any(|x| x == gap), "{:?}", f.fix);
+}
+
+/// What is typed, what is put somewhere, what is read.
+#[test]
+fn a_line_of_a_fix_is_a_command_a_piece_or_words() {
+    for (fix, shape) in [
+        ("kubectl -n prod logs llm-0", Shape::Command),
+        ("export NCCL_IB_HCA=mlx5", Shape::Command),
+        ("unset NCCL_P2P_DISABLE", Shape::Command),
+        ("unset NCCL_NET, and look at NCCL_IB_HCA", Shape::Words),
+        ("--max-model-len=77088   # add to vllm serve", Shape::Piece),
+        (
+            "- {name: NCCL_DEBUG, value: \"INFO\"}   # containers[*].env",
+            Shape::Piece,
+        ),
+        (
+            "securityContext: {capabilities: {add: [IPC_LOCK]}}",
+            Shape::Piece,
+        ),
+        ("NCCL_DEBUG_FILE=/dev/shm/nccl.%h.%p", Shape::Piece),
+        (
+            "spread the weights over more GPUs: a larger size",
+            Shape::Words,
+        ),
+        ("nothing, unless a communicator fails", Shape::Words),
+    ] {
+        assert_eq!(Shape::of(fix), shape, "{fix}");
+    }
 }
 
 /// A hostile path in the log reaches the pasted line only inside quotes.

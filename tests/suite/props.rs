@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped};
 use ncclscope::model::{Model, update};
 use ncclscope::parse::fact::Fact;
+use ncclscope::parse::vllm::{self, VllmFact};
 use ncclscope::parse::{Block, Head, Outer, Parser, Rec, clean};
 use ncclscope::report::redact::Redactor;
 use proptest::collection::vec;
@@ -331,5 +332,41 @@ proptest! {
         prop_assert_eq!((c.channel, c.from, c.to, c.from_gpu.nvml()), (ch, a, b, Some(gpu)));
         let ncclscope::parse::fact::Via::Net { dev: d, pxn: p, .. } = c.via else { return Err(TestCaseError::fail("no net")) };
         prop_assert_eq!((d, p), (dev, pxn));
+    }
+
+    /// So does a number of any length, behind which the line ends or goes on.
+    #[test]
+    fn long_and_short_numbers_come_back(
+        (count, comm) in (any::<u64>(), 1_u64..), (short, tiny) in (0_u32..64, 0_u32..64), capitals in any::<bool>(),
+        whole in vec(0_u8..10, 1..12), decimals in vec(0_u8..10, 0..12), goes_on in any::<bool>(),
+    ) {
+        let (count, comm) = (count >> short, (comm >> tiny).max(1));
+        let printed = if capitals { format!("{count:X}") } else { format!("{count:x}") };
+        let line = format!("h:1:2 [0] NCCL INFO AllReduce: opCount {printed} sendbuff 0x1 recvbuff 0x2 count 1 datatype 9 op 0 root 0 comm {comm:#x} [nranks=8] stream 0x3");
+        let block = Block::new(1, line.into_bytes());
+        let Some(Fact::Coll { op_count, comm: called, .. }) = block.recs.first().map(|r| &r.fact) else { return Err(TestCaseError::fail("no call")) };
+        prop_assert_eq!((*op_count, *called), (count, comm));
+        let digits = |digits: &[u8]| digits.iter().map(|d| char::from(b'0' + d)).collect::<String>();
+        let dot = if decimals.is_empty() { "" } else { "." };
+        let number = format!("{}{dot}{}", digits(&whole), digits(&decimals));
+        let rest = if goes_on { " seconds" } else { "" };
+        let fact = vllm::line(format!("Loading weights took {number}{rest}").as_bytes(), &Outer::default());
+        prop_assert_eq!(fact, Some(VllmFact::WeightsDone { seconds: number.parse().unwrap() }));
+    }
+}
+
+/// Statistics are read where they stand as a rule, and wherever else they stand.
+#[test]
+fn statistics_need_not_stand_where_they_do_as_a_rule() {
+    let line = "Engine 000: Avg prompt throughput: 630.5 tokens/s, Avg generation throughput: 1890.2 tokens/s, Running: 54 reqs, Waiting: 3 reqs, GPU KV cache usage: 12.1%, Prefix cache hit rate: 12.0%";
+    let read = |line: &str| vllm::line(line.as_bytes(), &Outer::default());
+    let usual = read(line).unwrap();
+    assert!(
+        matches!(&usual, VllmFact::Stats(s) if s.running == 54 && s.waiting == 3 && s.kv_percent == Some(12.1)),
+        "{usual:?}"
+    );
+    for at in ["/s, Avg", "/s, Running", "reqs, Waiting", "reqs, GPU"] {
+        let other = line.replacen(at, &at.replace(", ", "; and "), 1);
+        assert_eq!(read(&other).as_ref(), Some(&usual), "{other}");
     }
 }

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use ncclscope::app::veil;
+use ncclscope::model::event::{Event, ProbeEvent, ProbeOutcome};
 use ncclscope::report::redact::{MARK, Redacted, Redactor};
 use proptest::prelude::*;
 
@@ -305,6 +307,38 @@ fn switched_off_it_lets_everything_pass() {
     let mut r = Redactor::off();
     assert_eq!(r.text("HF_TOKEN=abc"), "HF_TOKEN=abc");
     assert!(!r.is_on());
+}
+
+/// A value that only the answer of a probe names is taken out of a line that names nothing, too.
+#[test]
+fn what_a_probe_names_is_known_everywhere() {
+    let answered = |out: &str, err: &str| ProbeOutcome::Answered {
+        code: 0,
+        out: out.into(),
+        err: err.into(),
+        cut: false,
+        ms: 1,
+    };
+    let failed = ProbeOutcome::Failed {
+        why: "curl: API_KEY=plain-9f31c7aa44 refused".into(),
+    };
+    for outcome in [
+        answered("API_KEY=plain-9f31c7aa44\n", ""),
+        answered("", "password: plain-9f31c7aa44\n"),
+        failed,
+    ] {
+        let mut redactor = Redactor::new();
+        let line = "GET /v1/models plain-9f31c7aa44 200";
+        assert_eq!(redactor.text(line), line, "nothing is known yet");
+        let event = Event::Probe(ProbeEvent {
+            probe: "env".into(),
+            container: None,
+            ran: String::new(),
+            outcome,
+        });
+        veil::hear(&event, &mut redactor);
+        assert!(!redactor.text(line).contains("9f31c7"), "{event:?}");
+    }
 }
 
 #[test]

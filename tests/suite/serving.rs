@@ -4,6 +4,7 @@ use ncclscope::model::event::{
     Command, ContainerKey, ContainerState, ContainerView, Event, PodKey, PodView, ProbeEvent,
     ProbeOutcome, Stamped,
 };
+use ncclscope::model::probes::Probes;
 use ncclscope::model::screen::PaneId;
 use ncclscope::model::{Model, update};
 use ncclscope::parse::serving::{completion, metrics, models, version};
@@ -159,6 +160,10 @@ fn ready_is_told_from_working() {
     assert!(shot.contains("made 1 token in 84 ms"), "{shot}");
 }
 
+fn server(pod: &PodView) -> Option<Server> {
+    Server::of(pod, &Probes::default())
+}
+
 #[test]
 fn servers_are_looked_for_where_they_are() {
     let pod = |name: &str, args: &[&str]| PodView {
@@ -173,15 +178,15 @@ fn servers_are_looked_for_where_they_are() {
         }],
         ..PodView::default()
     };
-    assert_eq!(Server::of(&pod("llm", &["serve", "m"])).unwrap().port, 8000);
+    assert_eq!(server(&pod("llm", &["serve", "m"])).unwrap().port, 8000);
     assert_eq!(
-        Server::of(&pod("llm", &["serve", "m", "--port", "9001"]))
+        server(&pod("llm", &["serve", "m", "--port", "9001"]))
             .unwrap()
             .port,
         9001
     );
     assert_eq!(
-        Server::of(&pod(
+        server(&pod(
             "llm",
             &["vllm serve m --port=9002 --tensor-parallel-size 8"]
         ))
@@ -189,15 +194,15 @@ fn servers_are_looked_for_where_they_are() {
         .port,
         9002
     );
-    assert_eq!(Server::of(&pod("llm", &["serve", "m", "--headless"])), None);
+    assert_eq!(server(&pod("llm", &["serve", "m", "--headless"])), None);
     // Workers of a Ray cluster have GPUs and no server, whoever started them.
     let joins = pod("llm-1", &["ray start --address=llm-0:6379 --block"]);
-    assert_eq!(Server::of(&joins), None);
+    assert_eq!(server(&joins), None);
     let mut kube = pod("llm-worker", &["$KUBERAY_GEN_RAY_START_CMD"]);
     kube.labels.insert("ray.io/cluster".into(), "llm".into());
     kube.labels
         .insert("ray.io/node-type".into(), "worker".into());
-    assert_eq!(Server::of(&kube), None);
+    assert_eq!(server(&kube), None);
     kube.labels.insert("ray.io/node-type".into(), "head".into());
-    assert_eq!(Server::of(&kube).unwrap().port, 8000);
+    assert_eq!(server(&kube).unwrap().port, 8000);
 }

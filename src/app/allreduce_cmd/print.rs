@@ -203,7 +203,7 @@ impl Printer {
                     say.note(&place.sentence());
                 }
                 if let Some(source) = &verdict.source {
-                    say.note(&format!("expected after: {source}"));
+                    say.note(&format!("expectation: {source}"));
                 }
                 let _ = say.out(&format!("{}: {}", verdict.grade.word(), verdict.sentence));
             }

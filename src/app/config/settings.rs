@@ -8,6 +8,7 @@ use super::Mistake;
 use crate::model::kiosk::Plan;
 use crate::model::limits::Limits;
 use crate::model::screen::PaneId;
+use crate::parse::nearest;
 use crate::theme::yaml::{Entries, Node, place};
 
 /// What a setting takes.
@@ -283,11 +284,13 @@ fn set(
         };
         let outer = GROUPS.iter().copied().chain(top.then_some("contexts"));
         let names = SETTINGS.iter().filter(there).filter_map(short);
-        let near = nearest(&key.value, names.chain(outer.filter(|_| group.is_none())));
+        let names = names.chain(outer.filter(|_| group.is_none()));
+        let near = nearest(&key.value, names)
+            .map_or_else(String::new, |near| format!("; the nearest is `{near}`"));
         let shown = crate::parse::clean(key.value.as_bytes());
         mistakes.push(mistake(
             place(&key),
-            format!("there is no setting `{shown}`; the nearest is `{near}`"),
+            format!("there is no setting `{shown}`{near}"),
         ));
         return;
     };
@@ -330,30 +333,4 @@ fn set(
     if out.insert(name.clone(), good.join(",")).is_some() {
         mistakes.push(mistake(at, format!("`{name}` stands here twice")));
     }
-}
-
-/// The name that a misspelt one is nearest to.
-fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> &'n str {
-    let name = name.to_lowercase();
-    names
-        .min_by_key(|known| distance(&name, &known.to_lowercase()))
-        .unwrap_or_default()
-}
-
-/// Letters to change, insert or leave out until one word is the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut before = i;
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let above = row.get(j + 1).copied().unwrap_or(usize::MAX);
-            let left = next.last().copied().unwrap_or(usize::MAX);
-            next.push((before + usize::from(x != *y)).min(above + 1).min(left + 1));
-            before = above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -1,5 +1,7 @@
 //! A line a server: ready or why not, what it serves, how busy it is, whether it makes tokens.
 
+use std::collections::BTreeMap;
+
 use ratatui::layout::Rect;
 
 use crate::panes::View;
@@ -10,31 +12,86 @@ use crate::theme::Role;
 /// Draws the servers; says how many lines it took.
 pub(super) fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     let all = &view.scene.serving;
-    let lines = all.len().min(usize::from(area.height));
-    for (server, i) in all.iter().take(lines).zip(0u16..) {
+    let now = view.scene.now.map_or(0, |n| n.ns);
+    let mut lines = Vec::new();
+    let mut shown: Vec<&ServingView> = all.iter().collect();
+    if all.len() > usize::from(area.height) {
+        // Not all have a line: how many there are, then those that need somebody most.
+        lines.push(counted(all));
+        shown.sort_by_key(|s| Standing::of(s));
+    }
+    lines.extend(shown.into_iter().map(|s| said(s, now)));
+    lines.truncate(usize::from(area.height));
+    for (line, i) in lines.iter().zip(0u16..) {
         let head = if i == 0 { "SERVING  " } else { "         " };
-        let mut spans = vec![(head.to_owned(), Role::Label)];
-        spans.extend(said(server, view.scene.now.map_or(0, |n| n.ns)));
-        let spans: Vec<(&str, Role)> = spans.iter().map(|(t, r)| (t.as_str(), *r)).collect();
+        let line = line.iter().map(|(t, r)| (t.as_str(), *r));
+        let spans: Vec<_> = std::iter::once((head, Role::Label)).chain(line).collect();
         pen.spans(area.x, area.y + i, area.width, &spans);
     }
-    u16::try_from(lines).unwrap_or(0)
+    u16::try_from(lines.len()).unwrap_or(0)
+}
+
+/// How a server stands. Order: who needs somebody most comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Stuck,
+    NotReady,
+    Unknown,
+    Ready,
+    NotAsked,
+}
+
+impl Standing {
+    fn of(s: &ServingView) -> Self {
+        match (s.ready, s.stuck_since) {
+            (Some(true), Some(_)) => Self::Stuck,
+            (Some(true), None) => Self::Ready,
+            (Some(false), _) => Self::NotReady,
+            (None, _) if s.refused => Self::NotAsked,
+            (None, _) => Self::Unknown,
+        }
+    }
+
+    fn word(self) -> (&'static str, Role) {
+        match self {
+            Self::Stuck => ("ready without a token", Role::Fail),
+            Self::NotReady => ("not ready", Role::Warn),
+            Self::Unknown => ("unknown", Role::Unknown),
+            Self::Ready => ("ready", Role::Ok),
+            Self::NotAsked => ("not asked", Role::Unknown),
+        }
+    }
+}
+
+/// `20 servers   13 ready   3 unknown   4 not asked`.
+fn counted(all: &[ServingView]) -> Vec<(String, Role)> {
+    let mut by: BTreeMap<Standing, usize> = BTreeMap::new();
+    for server in all {
+        *by.entry(Standing::of(server)).or_default() += 1;
+    }
+    let servers = parts::count(all.len() as u64, "server", "servers");
+    let mut out = vec![(format!("{servers}   "), Role::Text)];
+    out.extend(by.into_iter().map(|(standing, n)| {
+        let (word, role) = standing.word();
+        (format!("{n} {word}   "), role)
+    }));
+    out
 }
 
 fn said(s: &ServingView, now: i64) -> Vec<(String, Role)> {
     let mut out = vec![(format!("{}   ", s.pod), Role::Text)];
-    match (s.ready, s.stuck_since) {
-        (Some(true), Some(since)) => out.push((
-            format!(
-                "ready, and no token for {}   ",
-                parts::duration(now - since.ns)
-            ),
-            Role::Fail,
-        )),
-        (Some(true), None) => out.push(("ready   ".into(), Role::Ok)),
-        (Some(false), _) => out.push(("not ready   ".into(), Role::Warn)),
-        (None, _) => out.push(("unknown   ".into(), Role::Unknown)),
-    }
+    out.push(match (Standing::of(s), s.stuck_since) {
+        (Standing::Stuck, Some(since)) => {
+            let since = parts::duration(now - since.ns);
+            (format!("ready, and no token for {since}   "), Role::Fail)
+        }
+        // Why nobody asks stands behind it.
+        (Standing::NotAsked, _) => ("unknown   ".into(), Role::Unknown),
+        (standing, _) => {
+            let (word, role) = standing.word();
+            (format!("{word}   "), role)
+        }
+    });
     if let Some(why) = &s.why {
         out.push((format!("{why}   "), Role::Quiet));
     }

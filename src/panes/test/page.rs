@@ -128,7 +128,7 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     }
     if let Some(source) = test.verdict.as_ref().and_then(|v| v.source.as_ref()) {
         page.prose(
-            &format!("expected after: {source}"),
+            &format!("expectation: {source}"),
             width.saturating_sub(2),
             2,
             Role::Quiet,

@@ -11,8 +11,8 @@ use aho_corasick::AhoCorasick;
 
 use super::header::is_date;
 use super::{
-    ANCHORS, Anchors, Front, Hit, Outer, Read, Style, VllmFact, fault, header, is_noise, line,
-    searcher,
+    ANCHORS, Anchors, Counted, Front, Hit, Outer, Read, Style, VllmFact, fault, header, is_noise,
+    line, searcher,
 };
 use crate::parse::bytes::{Hash, has};
 use crate::parse::quiet::is_quiet;
@@ -50,8 +50,8 @@ struct Slot {
     known: Known,
     /// No word in it names a secret.
     quiet: bool,
-    /// Words of the bar last read.
-    words: Option<Arc<str>>,
+    /// What the bar last read counts, and its words.
+    bar: Option<(Counted, Arc<str>)>,
 }
 
 /// What was learnt from the lines so far.
@@ -127,7 +127,7 @@ impl Memo {
             shape: Words::of(&shape),
             known,
             quiet: is_quiet(msg),
-            words: None,
+            bar: None,
         });
         Some(Shape(at))
     }
@@ -170,12 +170,12 @@ impl Memo {
             after: body.get(usize::from(end)..).unwrap_or_default(),
             head: Front::Of(if begin > 0 { trimmed } else { b"" }),
             outer,
-            words: slot.words.as_ref(),
+            bar: slot.bar.as_ref(),
         });
         if let Some(VllmFact::Progress(bar)) = &fact
-            && slot.words.as_ref() != Some(&bar.what)
+            && !(slot.bar.as_ref()).is_some_and(|(_, words)| Arc::ptr_eq(words, &bar.what))
         {
-            slot.words = Some(Arc::clone(&bar.what));
+            slot.bar = Some((bar.counted, Arc::clone(&bar.what)));
         }
         fact.or_else(|| line(msg, outer))
     }

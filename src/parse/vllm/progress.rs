@@ -58,8 +58,12 @@ pub struct Progress {
 }
 
 /// Reads a bar in which `%` stands at `percent`; the mark after it is `|` or ` Completed | `.
-/// `words` may be those of another bar of such a line.
-pub(super) fn bar(line: &[u8], percent: usize, words: Option<&Arc<str>>) -> Option<Progress> {
+/// `known` may be what another bar of such a line counts, and its words.
+pub(super) fn bar(
+    line: &[u8],
+    percent: usize,
+    known: Option<&(Counted, Arc<str>)>,
+) -> Option<Progress> {
     let before = line.get(..percent)?;
     let digits = before
         .iter()
@@ -95,10 +99,18 @@ pub(super) fn bar(line: &[u8], percent: usize, words: Option<&Arc<str>>) -> Opti
             (rate, rate_bytes) = speed(&mut c);
         }
     }
-    let (counted, what) = counted(head, bytes || total_bytes || rate_bytes)?;
-    let what = match words {
-        Some(words) if words.as_bytes() == what => Arc::clone(words),
-        _ => text(what).into(),
+    let (counted, what) = match known {
+        // The words say it alone, unless they name a file.
+        Some((counted, what)) if *counted != Counted::Bytes && what.as_bytes() == head => {
+            (*counted, Arc::clone(what))
+        }
+        _ => {
+            let (counted, what) = counted(head, bytes || total_bytes || rate_bytes)?;
+            match known {
+                Some((_, words)) if words.as_bytes() == what => (counted, Arc::clone(words)),
+                _ => (counted, text(what).into()),
+            }
+        }
     };
     Some(Progress {
         counted,

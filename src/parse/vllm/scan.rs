@@ -77,6 +77,13 @@ impl<'a> Cur<'a> {
     }
 
     fn number(&mut self, commas: bool) -> Option<u64> {
+        if let Some(next) = self.rest.first_chunk()
+            && let (n, digits @ 1..8) = bytes::small(*next)
+            && !(commas && self.rest.get(digits) == Some(&b','))
+        {
+            self.advance(digits);
+            return Some(n);
+        }
         let mut n: u64 = 0;
         let mut used = 0;
         let mut digits = 0;
@@ -108,6 +115,37 @@ impl<'a> Cur<'a> {
 
     /// `12`, `12.5`, `-0.3`; a dot that ends a sentence is left alone.
     pub(super) fn float(&mut self) -> Option<f64> {
+        if let Some((v, len)) = self.short() {
+            self.advance(len);
+            return Some(v);
+        }
+        self.long()
+    }
+
+    /// A number with at most seven digits on each side of its dot, and how long it is.
+    #[inline]
+    fn short(&self) -> Option<(f64, usize)> {
+        let (whole, len) = bytes::small(*self.rest.first_chunk()?);
+        if !(1..8).contains(&len) {
+            return None;
+        }
+        // All of these are whole and exact, so that the quotient is the nearest number to what is printed.
+        let Some((b'.', behind)) = self.rest.get(len..)?.split_first() else {
+            return Some((whole as f64, len));
+        };
+        let (part, decimals) = bytes::small(*behind.first_chunk()?);
+        match decimals {
+            0 => Some((whole as f64, len)),
+            1..8 => {
+                let ten = TENS.get(decimals)?;
+                Some(((whole as f64 * ten + part as f64) / ten, len + 1 + decimals))
+            }
+            _ => None,
+        }
+    }
+
+    /// [`Self::float`] digit by digit.
+    fn long(&mut self) -> Option<f64> {
         let s = self.rest;
         let minus = s.first() == Some(&b'-');
         let first = usize::from(minus);

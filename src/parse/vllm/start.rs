@@ -210,11 +210,9 @@ pub(super) const ANCHORS: &[(&str, Read)] = &[
         })
     }),
     ("% Completed | ", |h| {
-        Some(VllmFact::Progress(bar(h.msg, h.at, h.words)?))
+        Some(VllmFact::Progress(bar(h.msg, h.at, h.bar)?))
     }),
-    ("%|", |h| {
-        Some(VllmFact::Progress(bar(h.msg, h.at, h.words)?))
-    }),
+    ("%|", |h| Some(VllmFact::Progress(bar(h.msg, h.at, h.bar)?))),
     ("EP weight filter: ep_size=", |h| {
         let mut c = h.cur();
         c.seek("loading ")?;
@@ -581,21 +579,34 @@ fn stats(h: &Hit<'_>) -> Option<VllmFact> {
     let engine = before.skip("Engine ").and_then(|()| before.uint::<u32>());
     let mut c = h.cur();
     let prompt_tps = c.float()?;
-    c.seek("Avg generation t")?;
-    c.seek(": ")?;
+    // What stands there as a rule, then wherever it stands.
+    if !c.eat(" tokens/s, Avg generation throughput: ") {
+        c.seek("Avg generation t")?;
+        c.seek(": ")?;
+    }
     let generation_tps = c.float()?;
-    c.seek("Running: ")?;
+    if !c.eat(" tokens/s, Running: ") {
+        c.seek("Running: ")?;
+    }
     let running = c.uint()?;
-    let waiting = after(c.rest, "Waiting: ")
-        .or_else(|| after(c.rest, "Pending: "))?
-        .uint()?;
+    let waiting = if c.eat(" reqs, Waiting: ") {
+        c.uint()?
+    } else {
+        let waiting = after(c.rest, "Waiting: ").or_else(|| after(c.rest, "Pending: "));
+        waiting?.uint()?
+    };
+    let usage = if c.eat(" reqs, GPU KV cache usage: ") {
+        Some(c)
+    } else {
+        after(c.rest, "KV cache usage: ")
+    };
     Some(VllmFact::Stats(Stats {
         engine,
         prompt_tps,
         generation_tps,
         running,
         waiting,
-        kv_percent: after(c.rest, "KV cache usage: ").and_then(|mut c| c.float()),
+        kv_percent: usage.and_then(|mut c| c.float()),
     }))
 }
 

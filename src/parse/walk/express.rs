@@ -5,41 +5,21 @@
 //! carriage return would be a difference, so that a line told here is told alike the long way: what the
 //! tables recognise went it once.
 
-use super::{Place, Walk};
+use super::intern::Front;
+use super::known::{Bytes, FACES, Face, place, places};
+use super::{Place, Walk, offset32};
 use crate::parse::bytes::{Hash, offset};
 use crate::parse::envelope;
 use crate::parse::fact::{At, Fact, Level};
 use crate::parse::head::{Found, Tail};
 use crate::parse::often::{Often, Voice};
-use crate::parse::{HeadIx, OuterIx, Rec};
+use crate::parse::quiet::is_quiet;
+use crate::parse::{HeadIx, Rec};
 
-use super::offset32;
-
-/// Where in the text the head of an INFO line stood, behind which prefixes, and whose it is: index of a voice.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Face {
-    start: u32,
-    end: u32,
-    outer: OuterIx,
-    voice: u32,
-}
-
-/// Heads that are recognised by their bytes; a power of two.
-const FACES: usize = 512;
-/// Lengths that heads have had: those of one job differ by a digit or two.
-pub(super) const LENGTHS: usize = 8;
 /// Every head ends so.
 const END: &[u8; 10] = b"NCCL INFO ";
 /// The last word of a head that tells it from others begins so far from its end: `4 [0] NCCL INFO `.
 const MARK: usize = 18;
-
-/// A process prefix that was read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Prefixed {
-    pub(super) outer: OuterIx,
-    /// No word in it names a secret.
-    pub(super) quiet: bool,
-}
 
 impl Walk<'_> {
     /// Keeps the line that begins at `start` of the text, if it was seen before with other numbers. Gives its
@@ -47,17 +27,17 @@ impl Walk<'_> {
     #[inline]
     pub(super) fn express(&mut self, start: usize, line: u32) -> Option<usize> {
         let text = self.text;
-        let s = text.get(start..).filter(|_| self.memo.is_some())?;
+        let s = text.get(start..).filter(|_| self.known.is_some())?;
         let (at, rest) = self.stamped(s);
-        let (prefix, rest) = self.prefixed(rest)?;
-        let outer = prefix.outer;
+        let (front, rest) = self.prefixed(rest)?;
+        let outer = front.outer;
         let is_record = envelope::is_header(rest);
         let face = if is_record {
             None
         } else {
-            self.face(rest, outer)
+            self.face(rest, front)
         };
-        if let Some((voice, msg)) = face {
+        if let Some((voice, quiet, msg)) = face {
             if let Some((what, rest)) = self.ahead(msg) {
                 let end = offset(text, rest);
                 self.note(at);
@@ -75,23 +55,23 @@ impl Walk<'_> {
                 return Some(end);
             }
             let (msg, place) = Self::bounded(text, start, msg, line);
-            let known = self.usual(voice, msg, at, place, None)
-                || self.word_for_word(voice, msg, at, place);
-            return known.then(|| {
-                self.note(at);
-                self.count_nccl(line);
-                place.end as usize
-            });
+            let silent = self.word_for_word(voice, msg, at, place)?;
+            if silent && quiet && front.quiet {
+                self.hush(place.start, place.end);
+            }
+            self.note(at);
+            self.count_nccl(line);
+            return Some(place.end as usize);
         }
         let (rest, place) = Self::bounded(text, start, rest, line);
         // What Ray repeats is told by the end of its line.
         if outer != 0 && rest.ends_with(b"cluster]") {
             return None;
         }
-        let memo = self.memo.as_ref()?;
+        let memo = &self.known.as_ref()?.memo;
         let shape = memo.find(rest)?;
         let traits = memo.traits(shape);
-        if prefix.quiet && traits.quiet {
+        if front.quiet && traits.quiet {
             self.hush(place.start, place.end);
         }
         self.note(at);
@@ -129,14 +109,17 @@ impl Walk<'_> {
         }
     }
 
-    /// Keeps a line whose message was read before in these very bytes. Says whether it was.
-    fn word_for_word(&mut self, voice: u32, msg: &[u8], at: Option<At>, place: Place) -> bool {
-        let read = self.plain.get(self.text, msg);
-        let read = read.and_then(|read| self.out.recs.get(read as usize));
-        let voice = self.out.voices.get(voice as usize);
-        let (Some(read), Some(voice)) = (read, voice) else {
-            return false;
-        };
+    /// Keeps a line whose message was read before in these very bytes. Says whether it was, and if so whether it
+    /// names no secret.
+    fn word_for_word(
+        &mut self,
+        voice: u32,
+        msg: &[u8],
+        at: Option<At>,
+        place: Place,
+    ) -> Option<bool> {
+        let (fact, quiet) = self.known.as_ref()?.plain(msg)?;
+        let voice = self.out.voices.get(voice as usize)?;
         let rec = Rec {
             line: place.line,
             start: place.start,
@@ -147,16 +130,16 @@ impl Walk<'_> {
             tid: voice.tid,
             dev: voice.dev,
             level: Level::Info,
-            fact: read.fact.clone(),
+            fact: fact.clone(),
         };
         self.out.recs.push(rec);
-        true
+        Some(quiet)
     }
 
-    /// Remembers where the message of the line at `place` stands, and that it says what was read last. Only
-    /// what needs no memory of its own: it comes often.
+    /// Remembers that the message of the line at `place` says what was read last. Only what needs no memory of
+    /// its own: it comes often.
     pub(super) fn remember(&mut self, tail: Tail<'_>, place: Place) {
-        let Some(rec) = self.out.recs.last() else {
+        let (Some(known), Some(rec)) = (&mut self.known, self.out.recs.last()) else {
             return;
         };
         let small = matches!(
@@ -171,9 +154,7 @@ impl Walk<'_> {
         );
         // Not where the next line belongs to it.
         if small && place.base.is_some() && rec.end == place.end {
-            let from = (place.end as usize).saturating_sub(tail.msg.len());
-            let read = offset32(self.out.recs.len() - 1);
-            self.plain.enter(tail.msg, from, read);
+            known.learn(tail.msg, rec.fact.clone(), is_quiet(tail.msg));
         }
     }
 
@@ -191,13 +172,9 @@ impl Walk<'_> {
 
     /// What follows a process prefix, and which one it is; `None` for one that was never seen.
     #[inline]
-    fn prefixed<'a>(&self, s: &'a [u8]) -> Option<(Prefixed, &'a [u8])> {
+    fn prefixed<'a>(&mut self, s: &'a [u8]) -> Option<(Front, &'a [u8])> {
         if s.first() != Some(&b'(') {
-            let none = Prefixed {
-                outer: 0,
-                quiet: true,
-            };
-            return Some((none, s));
+            return Some((Front::NONE, s));
         }
         let (prefix, rest) = envelope::process_prefix(s)?;
         Some((self.known_prefix(prefix)?, rest))
@@ -220,34 +197,42 @@ impl Walk<'_> {
         Some(usize::try_from(hash.end()).unwrap_or(0) & (FACES - 1))
     }
 
-    /// Whose head begins `s`, and the message behind it.
+    /// Whose head begins `s`, whether it names no secret, and the message behind it.
     #[inline]
-    fn face<'a>(&self, s: &'a [u8], outer: OuterIx) -> Option<(u32, &'a [u8])> {
-        self.lengths.iter().find_map(|len| {
+    fn face<'a>(&mut self, s: &'a [u8], front: Front) -> Option<(u32, bool, &'a [u8])> {
+        let known = self.known.as_ref()?;
+        let (at, face, msg) = known.lengths.iter().find_map(|len| {
             let len = usize::from(*len);
-            let (head, msg) = s.split_at_checked(len)?;
-            if !head.ends_with(END) {
+            if !s.get(..len)?.ends_with(END) {
                 return None;
             }
             let slot = Self::face_slot(s, len)?;
-            // Two places, so that two heads don't drive each other out.
-            [slot, slot ^ 1].into_iter().find_map(|at| {
-                let face = self.faces.get(at)?;
-                let known = self.text.get(face.start as usize..face.end as usize)?;
-                (face.outer == outer && known == head).then_some((face.voice, msg))
+            places(slot).find_map(|at| {
+                let face = known.faces.get(at)?.as_ref()?;
+                let msg = face.bytes.begin(s)?;
+                (Some(face.prefix) == front.id).then_some((at, face, msg))
             })
-        })
+        })?;
+        if face.block == known.block {
+            return Some((face.voice, face.quiet, msg));
+        }
+        let (face, block) = (*face, known.block);
+        let head = self.head(s.get(..face.host)?, face.pid, front.outer, true);
+        let voice = self.voice(Voice {
+            head,
+            outer: front.outer,
+            tid: face.tid,
+            dev: face.dev,
+        });
+        let known = self.known.as_mut()?;
+        if let Some(Some(face)) = known.faces.get_mut(at) {
+            (face.block, face.voice) = (block, voice);
+        }
+        Some((voice, face.quiet, msg))
     }
 
-    /// Remembers the head that begins `s`, which stands `from` in the text.
-    pub(super) fn meet(
-        &mut self,
-        s: &[u8],
-        from: u32,
-        found: &Found<'_>,
-        head: HeadIx,
-        outer: OuterIx,
-    ) {
+    /// Remembers the head that begins `s`.
+    pub(super) fn meet(&mut self, s: &[u8], found: &Found<'_>, head: HeadIx, front: Front) {
         let Tail {
             tid,
             dev,
@@ -263,27 +248,34 @@ impl Walk<'_> {
         let (Some(slot), Ok(length)) = (slot, u16::try_from(bytes.len())) else {
             return;
         };
-        if !self.lengths.contains(&length) {
-            self.lengths.rotate_right(1);
-            self.lengths[0] = length;
-        }
         let voice = self.voice(Voice {
             head,
-            outer,
+            outer: front.outer,
             tid,
             dev,
         });
-        if self.faces.is_empty() {
-            self.faces.resize(FACES, Face::default());
+        let (Some(known), Some(prefix), Some(kept)) = (&mut self.known, front.id, Bytes::of(bytes))
+        else {
+            return;
+        };
+        if !known.lengths.contains(&length) {
+            known.lengths.rotate_right(1);
+            known.lengths[0] = length;
         }
-        let free = self.faces.get(slot).is_none_or(|face| face.end == 0);
-        if let Some(face) = self.faces.get_mut(if free { slot } else { slot ^ 1 }) {
-            *face = Face {
-                start: from,
-                end: from + offset32(bytes.len()),
-                outer,
+        let free = |at: usize| matches!(known.faces.get(at), Some(None));
+        let at = place(slot, &mut known.turn, free);
+        if let Some(place) = known.faces.get_mut(at) {
+            *place = Some(Face {
+                bytes: kept,
+                prefix,
+                host: found.host.len(),
+                pid: found.pid,
+                tid,
+                dev,
+                quiet: is_quiet(bytes),
+                block: known.block,
                 voice,
-            };
+            });
         }
     }
 }

@@ -1,44 +1,99 @@
 //! Heads and prefixes are kept once; finding a known one allocates nothing.
 
-use super::express::Prefixed;
+use super::known::Bytes;
 use super::{Walk, offset32};
 use crate::parse::bytes::{has, hash, text};
 use crate::parse::envelope::{self, Prefix};
 use crate::parse::quiet::is_quiet;
 use crate::parse::{Head, HeadIx, Outer, OuterIx};
 
+/// A process prefix that was read, and in a block its index.
+#[derive(Debug, Clone)]
+pub(super) struct Prefixed {
+    pub(super) bytes: Bytes,
+    outer: Outer,
+    quiet: bool,
+    id: u64,
+    block: u64,
+    index: OuterIx,
+}
+
+/// What stands in front of a line, apart from its stamp.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Front {
+    pub(super) outer: OuterIx,
+    /// No word in it names a secret.
+    pub(super) quiet: bool,
+    /// Tells it from others in all blocks; `None` where it is not remembered.
+    pub(super) id: Option<u64>,
+}
+
+impl Front {
+    /// Nothing.
+    pub(super) const NONE: Self = Self {
+        outer: 0,
+        quiet: true,
+        id: Some(0),
+    };
+}
+
 impl Walk<'_> {
-    /// The index of a process prefix that was seen in these very bytes.
+    /// A process prefix that was seen in these very bytes.
     #[inline]
-    pub(super) fn known_prefix(&self, prefix: &[u8]) -> Option<Prefixed> {
-        let slot = usize::try_from(hash(0, prefix) & 0xff).unwrap_or(0);
-        let (bytes, known) = self.prefixes.get(slot)?.as_ref()?;
-        (**bytes == *prefix).then_some(*known)
+    pub(super) fn known_prefix(&mut self, prefix: &[u8]) -> Option<Front> {
+        let known = self.known.as_mut()?;
+        let block = known.block;
+        let read = known.prefix(prefix)?;
+        let front = Front {
+            outer: read.index,
+            quiet: read.quiet,
+            id: Some(read.id),
+        };
+        if read.block == block {
+            return Some(front);
+        }
+        let outer = read.outer.clone();
+        let outer = self.outer(&Prefix::of(&outer));
+        let read = self.known.as_mut()?.prefix(prefix)?;
+        (read.block, read.index) = (block, outer);
+        Some(Front { outer, ..front })
     }
 
-    /// The index of a process prefix; none where more than one stands in these bytes, or something else.
-    pub(super) fn seen(&mut self, prefix: &[u8]) -> Option<OuterIx> {
+    /// A process prefix; none where more than one stands in these bytes, or something else.
+    pub(super) fn seen(&mut self, prefix: &[u8]) -> Option<Front> {
         if let Some(known) = self.known_prefix(prefix) {
-            return Some(known.outer);
+            return Some(known);
         }
         let p = envelope::peel(prefix, &mut self.clock);
         if !p.rest.is_empty() || p.prefix.depth != 1 {
             return None;
         }
-        let outer = self.outer(&p.prefix);
+        let mut front = Front {
+            outer: self.outer(&p.prefix),
+            quiet: false,
+            id: None,
+        };
         // One with a control or NCCL's word in it stays unknown: its lines are looked at closely each time.
-        if prefix.iter().all(|b| *b >= b' ') && !has(prefix, b"CCL ") {
-            if self.prefixes.is_empty() {
-                self.prefixes.resize_with(256, Default::default);
-            }
-            let slot = usize::try_from(hash(0, prefix) & 0xff).unwrap_or(0);
-            let known = Prefixed {
-                outer,
-                quiet: is_quiet(prefix),
+        if let Some(known) = self.known.as_mut()
+            && let Some(bytes) = Bytes::of(prefix)
+            && prefix.iter().all(|b| *b >= b' ')
+            && !has(prefix, b"CCL ")
+        {
+            known.ids += 1;
+            let (id, block) = (known.ids, known.block);
+            front.quiet = is_quiet(prefix);
+            front.id = Some(id);
+            let read = Prefixed {
+                bytes,
+                outer: p.prefix.to_outer(),
+                quiet: front.quiet,
+                id,
+                block,
+                index: front.outer,
             };
-            *self.prefixes.get_mut(slot)? = Some((prefix.into(), known));
+            known.enter(prefix, read);
         }
-        Some(outer)
+        Some(front)
     }
 
     /// The index of a head, entered if it is new.

@@ -1,7 +1,8 @@
 //! Lines that come by the million: recognised by their bytes, kept as [`Often`].
 
+use super::known::Form;
 use super::{Place, Walk, offset32};
-use crate::parse::bytes::{Cur, Hash, glance, offset};
+use crate::parse::bytes::{Cur, Hash};
 use crate::parse::fact::{At, Fact};
 use crate::parse::head::Tail;
 use crate::parse::often::{Often, Usual, Voice};
@@ -10,156 +11,46 @@ use crate::parse::{nccl, net};
 /// Voices that are found at once; a power of two.
 const VOICES: usize = 1024;
 
-/// Bytes of the text that were read, and what they say: the index of a connection, the pointer of a
-/// communicator.
-#[derive(Debug, Clone, Copy, Default)]
-struct Told<T> {
-    start: u32,
-    end: u32,
-    what: T,
-}
-
-/// The last of each hash that were read; a power of two many.
-#[derive(Debug)]
-pub(super) struct Tolds<T, const N: usize>(Vec<Told<T>>);
-
-impl<T, const N: usize> Default for Tolds<T, N> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T: Copy + Default, const N: usize> Tolds<T, N> {
-    #[inline]
-    fn slot(bytes: &[u8]) -> usize {
-        usize::try_from(glance(bytes)).unwrap_or(0) & (N - 1)
-    }
-
-    /// What `bytes` say, if they stand in `text` where they were read.
-    #[inline]
-    pub(super) fn get(&self, text: &[u8], bytes: &[u8]) -> Option<T> {
-        let told = self.0.get(Self::slot(bytes))?;
-        let same = text.get(told.start as usize..told.end as usize) == Some(bytes);
-        (same && told.end > 0).then_some(told.what)
-    }
-
-    /// Remembers what `bytes`, which stand `from` in the text, say.
-    pub(super) fn enter(&mut self, bytes: &[u8], from: usize, what: T) {
-        if self.0.is_empty() {
-            self.0.resize(N, Told::default());
-        }
-        if let Some(told) = self.0.get_mut(Self::slot(bytes)) {
-            *told = Told {
-                start: offset32(from),
-                end: offset32(from + bytes.len()),
-                what,
-            };
-        }
-    }
-}
-
-/// The same, found by their first words in a text whose end is not known: `FROM` is where the words that tell
-/// most begin.
-#[derive(Debug)]
-pub(super) struct Aheads<T, const N: usize, const FROM: usize>(Vec<Told<T>>);
-
-impl<T, const N: usize, const FROM: usize> Default for Aheads<T, N, FROM> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T: Copy + Default, const N: usize, const FROM: usize> Aheads<T, N, FROM> {
-    #[inline]
-    fn slot(bytes: &[u8]) -> Option<usize> {
-        let (near, _) = bytes.get(FROM..)?.split_first_chunk::<24>()?;
-        let mut hash = Hash::new(0, 0);
-        for word in near.as_chunks::<8>().0 {
-            hash.add(u64::from_le_bytes(*word));
-        }
-        Some(usize::try_from(hash.end()).unwrap_or(0) & (N - 1))
-    }
-
-    /// What `bytes` begin with, if it is all up to the end of a line; and what follows it, from that end on.
-    #[inline]
-    fn get<'a>(&self, text: &[u8], bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
-        let slot = Self::slot(bytes)?;
-        // Two places: some differ behind their first words only.
-        [slot, slot ^ 1].into_iter().find_map(|slot| {
-            let told = self.0.get(slot).filter(|told| told.end > 0)?;
-            let known = text.get(told.start as usize..told.end as usize)?;
-            let rest = bytes.strip_prefix(known)?;
-            (rest.first() == Some(&b'\n')).then_some((told.what, rest))
-        })
-    }
-
-    /// Remembers what `bytes`, which stand `from` in the text and end their line, say.
-    fn enter(&mut self, bytes: &[u8], from: usize, what: T) {
-        let Some(slot) = Self::slot(bytes) else {
-            return;
-        };
-        if self.0.is_empty() {
-            self.0.resize(N, Told::default());
-        }
-        let old = self.0.get(slot).copied().unwrap_or_default();
-        if let Some(other) = self.0.get_mut(slot ^ 1) {
-            *other = old;
-        }
-        if let Some(told) = self.0.get_mut(slot) {
-            *told = Told {
-                start: offset32(from),
-                end: offset32(from + bytes.len()),
-                what,
-            };
-        }
-    }
-}
-
 impl Walk<'_> {
     /// What `msg` says, which goes on behind its line, if all but its numbers was read before; and what follows
     /// it, from the end of the line on.
     #[inline]
-    pub(super) fn ahead<'a>(&self, msg: &'a [u8]) -> Option<(Usual, &'a [u8])> {
+    pub(super) fn ahead<'a>(&mut self, msg: &'a [u8]) -> Option<(Usual, &'a [u8])> {
+        let known = self.known.as_mut()?;
         let mut c = Cur(msg);
         if c.eat(b"Channel ") {
             let channel = c.int()?;
-            let (form, rest) = self.next_forms.get(self.text, c.0)?;
-            return Some((Usual::Channel { form, channel }, rest));
+            let (form, rest) = known.forms.get(c.0)?;
+            return rest.starts_with(b"\n").then(|| {
+                let form = form.in_block(known.block, &mut self.out.forms);
+                (Usual::Channel { form, channel }, rest)
+            });
         }
         let (op, op_count, mut c) = nccl::call(msg)?;
         c.num()?;
-        let (comm, rest) = self.next_calls.get(self.text, c.0)?;
-        Some((Usual::Call { op, op_count, comm }, rest))
+        let (comm, rest) = known.calls.get(c.0)?;
+        let comm = *comm;
+        (rest.starts_with(b"\n")).then_some((Usual::Call { op, op_count, comm }, rest))
     }
 
-    /// Keeps the line at `place` small, if its message is one of those that come by the million. Says whether
-    /// it was. With `new`, the tail of a head in a line that holds nothing else, the message may be one that
-    /// was never read.
-    #[inline]
+    /// Keeps the line at `place`, which holds one head with this tail and nothing else, small, if its message is
+    /// one of those that come by the million. Says whether it was.
     pub(super) fn usual(
         &mut self,
         voice: u32,
-        msg: &[u8],
+        tail: &Tail<'_>,
         at: Option<At>,
         place: Place,
-        new: Option<&Tail<'_>>,
     ) -> bool {
         // Offsets are those of the text: copies of lines have none.
         let Some(base) = place.base else {
             return false;
         };
-        let from = (place.end as usize).saturating_sub(msg.len());
-        let mut msg = msg;
-        if msg.last().is_some_and(|b| *b <= b' ') {
-            if new.is_none() {
-                return false;
-            }
-            msg = msg.trim_ascii_end();
-        }
+        let msg = tail.msg.trim_ascii_end();
         let what = if msg.starts_with(b"Channel ") {
-            self.form(msg, from, new.is_some())
+            self.form(msg)
         } else {
-            self.call(msg, from, new)
+            self.call(msg, tail)
         };
         let Some(what) = what else { return false };
         self.hush(base, place.end);
@@ -174,47 +65,49 @@ impl Walk<'_> {
         true
     }
 
-    /// The connection that `msg`, which stands at `from`, names; read once for all its lines.
-    #[inline]
-    fn form(&mut self, msg: &[u8], from: usize, new: bool) -> Option<Usual> {
+    /// The connection that `msg` names; read once for all its lines.
+    fn form(&mut self, msg: &[u8]) -> Option<Usual> {
+        let known = self.known.as_mut()?;
+        let forms = &mut self.out.forms;
         let mut c = Cur(msg);
         c.lit(b"Channel ")?;
         let all = c;
         let channel = c.int()?;
-        let form = match self.forms.get(self.text, c.0) {
-            Some(form) => form,
-            None if new => {
-                let Some(Fact::Channel(read)) = net::channel(all) else {
-                    return None;
-                };
-                let form = offset32(self.out.forms.len());
-                self.out.forms.push(read);
-                self.forms.enter(c.0, from + offset(msg, c.0), form);
-                form
-            }
-            None => return None,
+        if let Some((form, [])) = known.forms.get(c.0) {
+            let form = form.in_block(known.block, forms);
+            return Some(Usual::Channel { form, channel });
+        }
+        let Some(Fact::Channel(read)) = net::channel(all) else {
+            return None;
         };
-        self.next_forms.enter(c.0, from + offset(msg, c.0), form);
+        let form = offset32(forms.len());
+        let entered = Form {
+            channel: read,
+            block: known.block,
+            index: form,
+        };
+        if !known.forms.enter(c.0, entered) {
+            return None;
+        }
+        forms.push(read);
         Some(Usual::Channel { form, channel })
     }
 
-    /// The collective call of `msg`, which stands at `from`: all behind its numbers is the same each time.
-    #[inline]
-    fn call(&mut self, msg: &[u8], from: usize, new: Option<&Tail<'_>>) -> Option<Usual> {
+    /// The collective call of `msg`: all behind its numbers is the same each time.
+    fn call(&mut self, msg: &[u8], tail: &Tail<'_>) -> Option<Usual> {
+        let known = self.known.as_mut()?;
         let (op, op_count, mut c) = nccl::call(msg)?;
         c.num()?;
-        let comm = match (self.calls.get(self.text, c.0), new) {
-            (Some(comm), _) => comm,
-            (None, Some(tail)) => {
+        let comm = match known.calls.get(c.0) {
+            Some((comm, [])) => *comm,
+            _ => {
                 let Some(Fact::Coll { comm, .. }) = nccl::fact(tail, msg) else {
                     return None;
                 };
-                self.calls.enter(c.0, from + offset(msg, c.0), comm);
+                known.calls.enter(c.0, comm);
                 comm
             }
-            (None, None) => return None,
         };
-        self.next_calls.enter(c.0, from + offset(msg, c.0), comm);
         Some(Usual::Call { op, op_count, comm })
     }
 

@@ -36,6 +36,44 @@ pub fn yaml(value: &str) -> String {
     out
 }
 
+/// What a line of a fix is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// To be typed into a shell.
+    Command,
+    /// A piece of YAML, an argument or a setting: to be put where it belongs.
+    Piece,
+    /// A sentence.
+    Words,
+}
+
+impl Shape {
+    /// Of a line of a fix.
+    #[must_use]
+    pub fn of(fix: &str) -> Self {
+        let mut words = fix.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        let key = |w: &str| {
+            w.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b))
+        };
+        let setting = first.split_once('=').is_some_and(|(name, _)| key(name));
+        match first {
+            "kubectl" | "ncclscope" => Self::Command,
+            // Ray's and vLLM's own programs, where `…` stands for what is there already.
+            "ray" | "vllm" => Self::Piece,
+            "export" if words.next().is_some_and(|w| w.contains('=')) => Self::Command,
+            "unset" if words.next().is_some_and(key) && words.next().is_none() => Self::Command,
+            "-" => Self::Piece,
+            _ if first.starts_with("--") || first.starts_with('{') || setting => Self::Piece,
+            _ if first.strip_suffix(':').is_some_and(key) && fix.contains(['{', '[', '\n']) => {
+                Self::Piece
+            }
+            _ => Self::Words,
+        }
+    }
+}
+
 /// What fixes are about: the workload on screen, or a job known from its logs alone.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
@@ -48,6 +86,8 @@ pub struct Target {
     restarted: BTreeSet<String>,
     /// The pods are known, and with them how often each restarted.
     pods_known: bool,
+    /// Sources that are files or a pipe: their name is no pod's.
+    files: BTreeSet<String>,
 }
 
 impl Target {
@@ -68,6 +108,12 @@ impl Target {
                 .map(|(k, _)| k.name.clone())
                 .collect(),
             pods_known: !model.pods.is_empty(),
+            files: model
+                .sources
+                .iter()
+                .filter(|(_, s)| s.info.container.is_none())
+                .map(|(_, s)| s.info.name.clone())
+                .collect(),
             ..Self::default()
         };
         match model.pods.workload() {
@@ -91,6 +137,17 @@ impl Target {
         }
     }
 
+    /// A pod as a word of a command. Where only a file tells of it, a gap to be filled in: nobody knows whether the
+    /// pod was called as its file is.
+    #[must_use]
+    pub fn pod(&self, place: &str) -> String {
+        match place.rsplit('/').next() {
+            Some("?" | "-" | "") | None => sh("<pod>"),
+            Some(file) if self.files.contains(place) => sh(&format!("<pod of {file}>")),
+            _ => sh(place),
+        }
+    }
+
     /// Lists the pods of the workload.
     #[must_use]
     pub fn pods(&self) -> String {
@@ -105,20 +162,20 @@ impl Target {
     #[must_use]
     pub fn log(&self, pod: &str) -> String {
         if self.restarted.contains(pod) {
-            return self.kubectl(&format!("logs --previous {}", sh(pod)));
+            return self.kubectl(&format!("logs --previous {}", self.pod(pod)));
         }
         let open = if self.pods_known {
             ""
         } else {
             "   # with --previous once it has been restarted"
         };
-        self.kubectl(&format!("logs {}{open}", sh(pod)))
+        self.kubectl(&format!("logs {}{open}", self.pod(pod)))
     }
 
     /// `kubectl describe pod …`.
     #[must_use]
     pub fn describe(&self, pod: &str) -> String {
-        self.kubectl(&format!("describe pod {}", sh(pod)))
+        self.kubectl(&format!("describe pod {}", self.pod(pod)))
     }
 
     /// Where the pod template of this kind lies.

@@ -6,7 +6,6 @@ mod stuck;
 mod system;
 mod watchdog;
 
-use super::fix::sh;
 use super::trouble::{Case, Notice, Words};
 use super::{View, by_lines, first_lines};
 use crate::parse::fact::WarnKind;
@@ -66,7 +65,7 @@ const RULES: &[Rule] = &[
                 "The verbs library was refused memory: the container's memlock limit is too low, and it lacks the capability IPC_LOCK.".into(),
                 vec![
                     c.target.yaml("securityContext: {capabilities: {add: [IPC_LOCK]}}"),
-                    c.target.kubectl(&format!("exec {} -- sh -c 'ulimit -l'", sh(&c.pod()))) + "   # should say unlimited",
+                    c.target.kubectl(&format!("exec {} -- sh -c 'ulimit -l'", c.target.pod(&c.pod()))) + "   # should say unlimited",
                     "on the nodes: LimitMEMLOCK=infinity for the container runtime's service".into(),
                 ],
             )
@@ -88,7 +87,7 @@ const RULES: &[Rule] = &[
                 "Two processes were given the same device: CUDA_VISIBLE_DEVICES or the local rank is wrong, more ranks than GPUs run on the node, or two containers share a host identity.".into(),
                 vec![
                     c.target.env("CUDA_VISIBLE_DEVICES", None),
-                    c.target.kubectl(&format!("exec {} -- nvidia-smi -L", sh(&c.pod()))),
+                    c.target.kubectl(&format!("exec {} -- nvidia-smi -L", c.target.pod(&c.pod()))),
                     "start one rank per GPU, with local ranks from 0 to the number of GPUs of the pod minus 1".into(),
                 ],
             )
@@ -120,7 +119,7 @@ const RULES: &[Rule] = &[
                 "No interface of the pod matches: the name is a prefix, `=name` an exact name, `^name` excludes.".into(),
                 vec![
                     c.target.env("NCCL_SOCKET_IFNAME", Some("eth0")),
-                    c.target.kubectl(&format!("exec {} -- ls /sys/class/net", sh(&c.pod()))),
+                    c.target.kubectl(&format!("exec {} -- ls /sys/class/net", c.target.pod(&c.pod()))),
                 ],
             )
         },
@@ -150,7 +149,7 @@ const RULES: &[Rule] = &[
                 format!("P2P is refused between GPUs of {} {what}", c.place),
                 cause.into(),
                 vec![
-                    c.target.kubectl(&format!("exec {} -- nvidia-smi topo -m", sh(&c.pod()))),
+                    c.target.kubectl(&format!("exec {} -- nvidia-smi topo -m", c.target.pod(&c.pod()))),
                     "on the node: nvidia-smi nvlink --status; systemctl status nvidia-fabricmanager; lspci -vvv | grep ACSCtl".into(),
                 ],
             )
@@ -183,7 +182,7 @@ const RULES: &[Rule] = &[
                 "The GPUs offer an NVLink domain over nodes, but no IMEX channel is in the pod or its daemon does not answer.".into(),
                 vec![
                     c.target.env("NCCL_MNNVL_ENABLE", Some("0")),
-                    c.target.kubectl(&format!("exec {} -- ls -l /dev/nvidia-caps-imex-channels", sh(&c.pod()))),
+                    c.target.kubectl(&format!("exec {} -- ls -l /dev/nvidia-caps-imex-channels", c.target.pod(&c.pod()))),
                     "give the pods a ComputeDomain claim; on the node: nvidia-imex-ctl -N".into(),
                 ],
             )

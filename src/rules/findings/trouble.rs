@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fix::{Target, sh};
+use super::fix::Target;
 use super::{View, earlier};
 use crate::model::event::{ContainerState, Feed, PodKey};
 use crate::parse::fact::WarnKind;
@@ -359,7 +359,7 @@ impl<'a> View<'a> {
         let pid = p.pid.map_or_else(|| "<pid>".into(), |p| p.to_string());
         self.target.kubectl(&format!(
             "exec {} -- py-spy dump --pid {pid}",
-            sh(&p.place())
+            self.target.pod(&p.place())
         ))
     }
 

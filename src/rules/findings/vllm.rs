@@ -145,7 +145,7 @@ const RULES: &[Rule] = &[
                     c.target.env("GLOO_SOCKET_IFNAME", Some("eth0")),
                     c.target.kubectl(&format!(
                         "exec {} -- getent hosts \"$(hostname)\"",
-                        sh(&c.pod())
+                        c.target.pod(&c.pod())
                     )),
                     c.target.kubectl("get networkpolicies"),
                 ],
@@ -233,7 +233,7 @@ const RULES: &[Rule] = &[
                     c.target.env("VLLM_NCCL_SO_PATH", None),
                     c.target.kubectl(&format!(
                         "exec {} -- sh -c {}",
-                        sh(&c.pod()),
+                        c.target.pod(&c.pod()),
                         sh("ldconfig -p | grep libnccl; find / -name 'libnccl.so*' 2>/dev/null")
                     )),
                 ],

@@ -181,6 +181,8 @@ pub struct ServingView {
     pub ready: Option<bool>,
     /// Why it is not ready, or could not be asked.
     pub why: Option<String>,
+    /// It was not asked: nobody may, or it is one too many.
+    pub refused: bool,
     /// Version.
     pub version: Option<String>,
     /// Names of the models.
@@ -197,6 +199,6 @@ pub struct ServingView {
     pub generated: Option<(At, Generated)>,
     /// Its container has ended: what it answered before is no longer so.
     pub ended: bool,
-    /// When `/health` was asked.
+    /// When `/health` was asked; nothing where it was not.
     pub at: Option<At>,
 }

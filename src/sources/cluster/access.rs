@@ -18,6 +18,7 @@ use crate::model::event::{
     ContainerKey, Event, Level, PodKey, PodView, ProbeEvent, ProbeOutcome, Question, SourceId,
     WorkloadView,
 };
+use crate::model::probes::Probes;
 use crate::parse::Nanos;
 use crate::sources::gate::{Action, Decision, Gate, Permit, Refusal, Setup};
 use crate::sources::podlogs::SourceIds;
@@ -34,6 +35,8 @@ pub struct Seen {
     pub pods: BTreeMap<PodKey, Arc<PodView>>,
     /// The first list of pods is whole.
     pub synced: bool,
+    /// What was read of the files that command lines name with `--config`.
+    pub files: Probes,
     /// Named by the list that is under way.
     pub(super) listed: Option<BTreeSet<PodKey>>,
 }

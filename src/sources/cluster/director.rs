@@ -11,8 +11,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::access::{Access, Desk, Seen};
 use super::{ClusterOptions, Connection, run};
-use crate::model::event::{Errand, Event, PodEvent, PodKey};
+use crate::model::event::{Errand, Event, PodEvent, PodKey, ProbeOutcome};
 use crate::rules::checks::probes_of;
+use crate::rules::probes::{FILE, FILE_MAP};
 use crate::sources::gate::Setup;
 use crate::sources::podlogs::SourceIds;
 
@@ -216,6 +217,12 @@ fn note(seen: &watch::Sender<Seen>, event: &Event) {
             }
             s.synced = true;
         }),
+        // Only what came of it: that it runs is no news for anybody.
+        Event::Probe(p)
+            if [FILE, FILE_MAP].contains(&p.probe.as_str()) && p.outcome != ProbeOutcome::Began =>
+        {
+            seen.send_modify(|s| s.files.apply(p.clone(), 0));
+        }
         _ => {}
     }
 }

@@ -47,33 +47,46 @@ pub async fn find(link: &Connection, options: &ClusterOptions) -> Result<Found, 
     look(link, options).await.map_err(ClusterError::from)
 }
 
-/// Says that the workload which the options name does not exist, where that is known; asks nothing without a name.
-pub async fn missing(link: &Connection, options: &ClusterOptions) -> Option<String> {
+/// Says that the workload which the options name can't be meant or, unless somebody `waits` for it, does not exist,
+/// where that is known; asks nothing without a name.
+pub async fn missing(link: &Connection, options: &ClusterOptions, waits: bool) -> Option<String> {
     options.workload.as_ref()?;
-    let found = look(link, options).await;
-    found
-        .err()
-        .filter(|t| t.kind == TroubleKind::NotFound)
-        .map(|t| t.text)
+    let trouble = look(link, options).await.err()?;
+    let hopeless = match trouble.kind {
+        TroubleKind::Invalid => true,
+        TroubleKind::NotFound => !waits,
+        _ => false,
+    };
+    hopeless.then_some(trouble.text)
+}
+
+/// Only whether what the options name is there by now: costs the server far less than the sentence that it is not.
+pub(super) async fn come(
+    link: &Connection,
+    options: &ClusterOptions,
+) -> Result<Option<WorkloadView>, Trouble> {
+    let Some(name) = &options.workload else {
+        return Ok(None);
+    };
+    let search = Search::of(link, options);
+    Ok(search.named(name).await?.ok())
 }
 
 /// The same, with the kind of what went wrong.
 pub(super) async fn look(link: &Connection, options: &ClusterOptions) -> Result<Found, Trouble> {
-    let namespace = if options.all_namespaces {
-        None
-    } else {
-        Some(link.namespace().to_string())
-    };
     if let Some(w) = &options.chosen {
         return Ok(Found::One(w.clone()));
     }
     let named = !options.pick;
-    let search = Search {
-        client: link.client(),
-        namespace,
-    };
+    let search = Search::of(link, options);
     if let Some(name) = options.workload.as_ref().filter(|_| named) {
-        return search.named(name).await.map(Found::One);
+        return match search.named(name).await? {
+            Ok(w) => Ok(Found::One(w)),
+            Err(absent) => Err(Trouble {
+                kind: TroubleKind::NotFound,
+                text: format!("{absent}{}", search.instead().await),
+            }),
+        };
     }
     if let Some(selector) = options.selector.as_ref().filter(|_| named) {
         return Ok(Found::One(WorkloadView {
@@ -177,6 +190,13 @@ struct Search {
 }
 
 impl Search {
+    fn of(link: &Connection, options: &ClusterOptions) -> Self {
+        Self {
+            client: link.client(),
+            namespace: (!options.all_namespaces).then(|| link.namespace().to_string()),
+        }
+    }
+
     fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
         match &self.namespace {
             Some(n) => Api::namespaced_with(self.client.clone(), n, resource),
@@ -203,8 +223,8 @@ impl Search {
         ))
     }
 
-    /// `[KIND/]NAME`.
-    async fn named(&self, text: &str) -> Result<WorkloadView, Trouble> {
+    /// `[KIND/]NAME`, or a sentence that there is no such thing.
+    async fn named(&self, text: &str) -> Result<Result<WorkloadView, String>, Trouble> {
         let Some(namespace) = &self.namespace else {
             return Err(wrong(format!(
                 "{text}: name its namespace with -n, a name alone is not enough with -A"
@@ -237,7 +257,7 @@ impl Search {
         .await;
         for (kind, answer) in asked {
             match answer {
-                Ok(object) => return Ok(of_object(kind, namespace, &object)),
+                Ok(object) => return Ok(Ok(of_object(kind, namespace, &object))),
                 Err(t) if t.kind == TroubleKind::NotFound => {}
                 Err(t) if t.kind == TroubleKind::Forbidden => refused.push(kind),
                 // One API may be broken where the others answer.
@@ -254,11 +274,11 @@ impl Search {
             if !pods.is_empty() {
                 let mut w = of_label(kind, namespace, name, &pods);
                 w.rule.push_str(&format!("; {} can't be read", kind.plural));
-                return Ok(w);
+                return Ok(Ok(w));
             }
         }
         if let Some(w) = self.by_pods(namespace, name, &wanted).await? {
-            return Ok(w);
+            return Ok(Ok(w));
         }
         let kinds = if word.is_some() {
             text.to_string()
@@ -271,9 +291,8 @@ impl Search {
         } else {
             format!(" (not allowed to read {})", unread.join(", "))
         };
-        Err(wrong(format!(
-            "there is no {kinds} in namespace {namespace}{note}{}",
-            self.instead().await
+        Ok(Err(format!(
+            "there is no {kinds} in namespace {namespace}{note}"
         )))
     }
 
@@ -503,10 +522,10 @@ impl Walk<'_> {
     }
 }
 
-/// Something that was asked for is not there or can't be meant.
+/// Something that was asked for can't be meant.
 fn wrong(text: String) -> Trouble {
     Trouble {
-        kind: TroubleKind::NotFound,
+        kind: TroubleKind::Invalid,
         text,
     }
 }

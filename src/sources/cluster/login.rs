@@ -4,6 +4,7 @@
 //! the token is renewed, and never renew a token without an expiry. Here it runs once while the terminal is
 //! still free, may prompt then, and later runs silently.
 
+use std::io::IsTerminal as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -81,11 +82,18 @@ async fn run(exec: &ExecConfig, may_prompt: bool) -> Result<Status, ClusterError
         ));
     };
     let asks = exec.interactive_mode != Some(ExecInteractiveMode::Never);
-    let interactive = may_prompt && asks;
-    if !may_prompt && exec.interactive_mode == Some(ExecInteractiveMode::Always) {
-        return Err(ClusterError(format!(
-            "the login has expired and the plug-in {command} must ask you: leave and start again"
-        )));
+    // What a plug-in that asks would read from a pipe is no answer of a person.
+    let interactive = may_prompt && asks && std::io::stdin().is_terminal();
+    if !interactive && exec.interactive_mode == Some(ExecInteractiveMode::Always) {
+        return Err(ClusterError(if may_prompt {
+            format!(
+                "the login plug-in {command} must ask you, and standard input is no terminal: start in a terminal"
+            )
+        } else {
+            format!(
+                "the login has expired and the plug-in {command} must ask you: leave and start again"
+            )
+        }));
     }
     let mut spec = serde_json::json!({ "interactive": interactive });
     if exec.provide_cluster_info

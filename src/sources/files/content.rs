@@ -17,7 +17,7 @@ const PACKED_BYTES: usize = 256 << 10;
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// Longest result file of nccl-tests that is read.
-const RESULTS: u64 = 16 << 20;
+pub(super) const RESULTS: u64 = 16 << 20;
 
 /// Why a stream is no log.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use super::blocks::{Lines, Pace, Rest};
 use super::content::{Patience, Refused};
 use super::find::{Inputs, Place};
 use super::pipeline::{self, Purpose, Stop, source_id};
+use super::results::{Form, Look};
 use super::{Progress, reason};
 use crate::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo};
 use crate::parse::Block;
@@ -316,6 +317,8 @@ struct Watched {
     next: u64,
     /// The path leads nowhere at present.
     gone: bool,
+    /// What it is; of one that is no log the bytes are not handed on.
+    form: Form,
 }
 
 impl Watched {
@@ -336,6 +339,7 @@ impl Watched {
         ) {
             return Ok(None);
         }
+        let form = Form::resume(&file, stop.raw)?;
         (&file).seek(SeekFrom::Start(stop.raw))?;
         let (file, identity) = (Arc::new(file), (0, 0));
         let lines = Lines::resume(Arc::clone(&file), stop.rest, Pace::Full, true);
@@ -348,6 +352,7 @@ impl Watched {
             lines,
             next: stop.lines + 1,
             gone: false,
+            form,
         };
         watched.identity = identity_of(&watched.file)?;
         Ok(Some(watched))
@@ -355,24 +360,20 @@ impl Watched {
 
     fn poll(&mut self, task: &Task) -> ControlFlow<()> {
         if let Err(e) = self.truncated(task)? {
-            return task.source(SourceEvent::Retrying {
-                id: self.id,
-                why: reason(&e),
-                in_ms: millis(POLL),
-            });
+            return self.retrying(reason(&e), task);
         }
-        self.drain(task)?;
+        self.drain(task, false)?;
         let here = fs::metadata(&self.path);
         match here {
             Ok(meta) if identity(&meta) != self.identity => {
                 // Written between the last look and the rename.
-                self.drain(task)?;
+                self.drain(task, true)?;
                 self.last_line(task)?;
                 if let Err(e) = self.reopen() {
                     return self.lost_sight(task, &e);
                 }
                 task.source(SourceEvent::Up(self.id))?;
-                self.drain(task)
+                self.drain(task, false)
             }
             Ok(_) if self.gone => {
                 self.gone = false;
@@ -387,11 +388,7 @@ impl Watched {
         if std::mem::replace(&mut self.gone, true) {
             return ControlFlow::Continue(());
         }
-        task.source(SourceEvent::Retrying {
-            id: self.id,
-            why: reason(e),
-            in_ms: millis(POLL),
-        })
+        self.retrying(reason(e), task)
     }
 
     /// Starts again when the file is shorter than what was read of it.
@@ -410,26 +407,65 @@ impl Watched {
                     lines: None,
                     why,
                 })?;
+                self.form = Form::Open(0);
                 ControlFlow::Continue((&*self.file).seek(SeekFrom::Start(0)).map(drop))
             }
             Err(e) => ControlFlow::Continue(Err(e)),
         }
     }
 
-    fn drain(&mut self, task: &Task) -> ControlFlow<()> {
+    /// Hands on what there is; `last`: nothing more will come.
+    fn drain(&mut self, task: &Task, last: bool) -> ControlFlow<()> {
+        let judged = self.form.judge(&self.file, last);
+        let looked = match (judged, &mut self.form) {
+            (Err(e), _) => Err(e),
+            (Ok(()), Form::Open(_)) => return ControlFlow::Continue(()),
+            (Ok(()), Form::Log) => return self.drain_lines(task),
+            (Ok(()), Form::Results(results)) => results.look(&self.file),
+        };
+        match looked {
+            Ok(Look::Same) => ControlFlow::Continue(()),
+            Ok(Look::Told(text)) => {
+                task.source(SourceEvent::Up(self.id))?;
+                self.tell(text.into_bytes(), task)
+            }
+            Ok(Look::Torn) => {
+                let why = "this result file of nccl-tests is not whole yet";
+                self.retrying(why.to_owned(), task)
+            }
+            Ok(Look::Other) => {
+                self.form = Form::Open(0);
+                ControlFlow::Continue(())
+            }
+            Err(e) => self.retrying(reason(&e), task),
+        }
+    }
+
+    fn drain_lines(&mut self, task: &Task) -> ControlFlow<()> {
         loop {
             match task.step(self.id, &mut self.lines, &mut self.next) {
                 Ok((ControlFlow::Continue(()), false)) => {}
                 Ok((flow, _)) => return flow,
-                Err(e) => {
-                    return task.source(SourceEvent::Retrying {
-                        id: self.id,
-                        why: reason(&e),
-                        in_ms: millis(POLL),
-                    });
-                }
+                Err(e) => return self.retrying(reason(&e), task),
             }
         }
+    }
+
+    fn retrying(&self, why: String, task: &Task) -> ControlFlow<()> {
+        task.source(SourceEvent::Retrying {
+            id: self.id,
+            why,
+            in_ms: millis(POLL),
+        })
+    }
+
+    fn tell(&mut self, text: Vec<u8>, task: &Task) -> ControlFlow<()> {
+        let block = Block::new(self.next, text);
+        self.next += u64::from(block.lines);
+        task.send(Event::Log(LogBlock {
+            source: self.id,
+            block: Arc::new(block),
+        }))
     }
 
     /// An unfinished line that will never be finished.
@@ -440,12 +476,7 @@ impl Watched {
         if text.is_empty() {
             return ControlFlow::Continue(());
         }
-        let block = Block::new(self.next, text);
-        self.next += u64::from(block.lines);
-        task.send(Event::Log(LogBlock {
-            source: self.id,
-            block: Arc::new(block),
-        }))
+        self.tell(text, task)
     }
 
     fn has_read(&self, identity: (u64, u64)) -> bool {
@@ -458,6 +489,7 @@ impl Watched {
         self.identity = identity_of(&file)?;
         self.lines = Lines::resume(Arc::clone(&file), Rest::default(), Pace::Full, true);
         self.file = file;
+        self.form = Form::Open(0);
         self.gone = false;
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::scenario::{Fault, Layout, Rdma, Scenario};
 use super::shipped::SHIPPED;
 use super::version::Version;
+use crate::parse::nearest;
 
 /// Why a scenario can't be played: one sentence each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,14 +45,11 @@ impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown { asked } => {
-                write!(
-                    f,
-                    "there is no scenario {asked:?} and no such file; there are "
-                )?;
-                for (i, (name, _)) in SHIPPED.iter().enumerate() {
-                    write!(f, "{}{name}", if i == 0 { "" } else { ", " })?;
+                write!(f, "there is no scenario {asked:?} and no such file; ")?;
+                if let Some(near) = nearest(asked, SHIPPED.iter().map(|(name, _)| *name)) {
+                    write!(f, "the nearest is {near}; ")?;
                 }
-                Ok(())
+                write!(f, "`ncclscope demo --list` names all")
             }
             Self::Unreadable { path, why } => {
                 write!(f, "can't read the scenario {}: {why}", path.display())

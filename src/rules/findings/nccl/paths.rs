@@ -142,10 +142,10 @@ pub(super) fn without_gdr<'a>(
         f.prove(Evidence::Line(e.line.clone()));
     }
     ends(&mut f, view, c, &staged);
-    f.title = format!(
-        "{} RDMA connections go through host memory, without GPUDirect",
-        staged.len()
-    );
+    f.title = match staged.len() {
+        1 => "one RDMA connection goes through host memory, without GPUDirect".into(),
+        n => format!("{n} RDMA connections go through host memory, without GPUDirect"),
+    };
     f.cause = match (&why, far) {
         (Some((Some(d), Some(l), _)), true) => format!("GPU and NIC are too far apart: distance {d}, limit {l}."),
         (Some(_), _) => "NCCL says that GPUDirect RDMA is disabled for the NIC: no nvidia-peermem module and no DMA-BUF on that node.".into(),

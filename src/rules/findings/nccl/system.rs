@@ -1,7 +1,6 @@
 //! What the system under NCCL refused: CUDA, shared memory, verbs.
 
 use super::super::View;
-use super::super::fix::sh;
 use super::super::trouble::{Case, Notice, Told, Words};
 use super::super::vllm::short;
 use crate::parse::fact::WarnKind;
@@ -35,13 +34,13 @@ pub(super) fn cuda(c: &Case<'_, '_>) -> Words {
         (
             "The process asks for a GPU that it does not see.",
             c.target
-                .kubectl(&format!("exec {} -- nvidia-smi -L", sh(&c.pod()))),
+                .kubectl(&format!("exec {} -- nvidia-smi -L", c.target.pod(&c.pod()))),
         )
     } else {
         (
             "The CUDA driver refused a call that NCCL made.",
             c.target
-                .kubectl(&format!("exec {} -- nvidia-smi -q", sh(&c.pod()))),
+                .kubectl(&format!("exec {} -- nvidia-smi -q", c.target.pod(&c.pod()))),
         )
     };
     (
@@ -86,7 +85,7 @@ pub(super) fn shm(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding
             vec![
                 c.target.yaml("volumes: [{name: shm, emptyDir: {medium: Memory, sizeLimit: 16Gi}}]"),
                 c.target.yaml("containers[*].volumeMounts: [{name: shm, mountPath: /dev/shm}]"),
-                c.target.kubectl(&format!("exec {} -- df -h /dev/shm", sh(&c.pod()))),
+                c.target.kubectl(&format!("exec {} -- df -h /dev/shm", c.target.pod(&c.pod()))),
             ],
         );
         if let Some(mut f) = c.raise(

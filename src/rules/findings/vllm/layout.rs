@@ -177,7 +177,7 @@ pub(super) fn rendezvous(c: &Case<'_, '_>) -> Words {
         let (host, port) = to.rsplit_once(':').unwrap_or((to, "29501"));
         fix.push(c.target.kubectl(&format!(
             "exec {} -- timeout 5 bash -c '</dev/tcp/\"$0\"/\"$1\"' {} {}",
-            sh(&c.pod()),
+            c.target.pod(&c.pod()),
             sh(host),
             sh(port)
         )));

@@ -1,7 +1,6 @@
 //! GPU memory that is not there: for weights, for the KV cache, taken by others.
 
 use super::super::View;
-use super::super::fix::sh;
 use super::super::trouble::{Case, Notice, Words};
 use crate::parse::vllm::FaultKind;
 use crate::rules::scene::{Class, Confidence, Finding, Severity, Stage};
@@ -94,7 +93,7 @@ pub(super) fn cuda_memory(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec
             format!("{gpu} of {} ran out of memory while weights load", c.place),
             format!("The weights of this rank don't fit beside what is already on the GPU.{detail}"),
             vec![
-                c.target.kubectl(&format!("exec {} -- nvidia-smi --query-compute-apps=pid,used_memory --format=csv", sh(&c.pod()))),
+                c.target.kubectl(&format!("exec {} -- nvidia-smi --query-compute-apps=pid,used_memory --format=csv", c.target.pod(&c.pod()))),
                 "spread the weights over more GPUs: a larger --tensor-parallel-size or --pipeline-parallel-size".into(),
                 c.target.arg("--quantization=fp8"),
             ],
@@ -143,7 +142,7 @@ pub(super) fn foreign_memory(view: &View<'_>, notices: &[Notice<'_>], out: &mut 
             format!("{gpu} of {} had only {free} of {total} GiB free at start", c.place),
             format!("vLLM wants {:.0} % of the GPU's memory, and {:.1} GiB were taken before it allocated any: another process, or a previous one that has not gone.", share * 100.0, total - free),
             vec![
-                c.target.kubectl(&format!("exec {} -- nvidia-smi --query-compute-apps=pid,process_name,used_memory --format=csv", sh(&c.pod()))),
+                c.target.kubectl(&format!("exec {} -- nvidia-smi --query-compute-apps=pid,process_name,used_memory --format=csv", c.target.pod(&c.pod()))),
                 c.target.arg(&format!("--gpu-memory-utilization={:.2}", (free / total * 0.97).max(0.1))),
             ],
         );

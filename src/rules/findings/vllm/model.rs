@@ -64,7 +64,7 @@ pub(super) fn hub(c: &Case<'_, '_>) -> Words {
     fix.push(c.target.env("HF_HUB_OFFLINE", Some("1")));
     fix.push(c.target.kubectl(&format!(
         "exec {} -- sh -c {}",
-        sh(&c.pod()),
+        c.target.pod(&c.pod()),
         sh("echo HF_HOME=$HF_HOME; ls ${HF_HOME:-$HOME/.cache/huggingface}/hub")
     )));
     (title, cause.into(), fix)
@@ -83,8 +83,11 @@ pub(super) fn tokenizer(c: &Case<'_, '_>) -> Words {
             c.place
         ),
         vec![
-            c.target
-                .kubectl(&format!("exec {} -- ls -l {}", sh(&c.pod()), sh(&at))),
+            c.target.kubectl(&format!(
+                "exec {} -- ls -l {}",
+                c.target.pod(&c.pod()),
+                sh(&at)
+            )),
             format!(
                 "copy tokenizer*.json, special_tokens_map.json and any *.model, vocab and merges files of the same revision into {}",
                 sh(&at)
@@ -125,7 +128,7 @@ pub(super) fn incomplete(c: &Case<'_, '_>) -> Words {
         format!("{path} is not a complete model in {}: {what}", c.place),
         "A partial copy, a wrong mount path or an empty volume. The model must be whole in every pod.".into(),
         vec![
-            c.target.kubectl(&format!("exec {} -- ls -l {}", sh(&c.pod()), sh(&path))),
+            c.target.kubectl(&format!("exec {} -- ls -l {}", c.target.pod(&c.pod()), sh(&path))),
             format!("copy the model again and compare sizes and checksums with its origin: config.json, generation_config.json, tokenizer files, model.safetensors.index.json and every shard it names, into {}", sh(&path)),
         ],
     )
@@ -178,7 +181,7 @@ pub(super) fn permission(c: &Case<'_, '_>) -> Words {
         title,
         cause.into(),
         vec![
-            c.target.kubectl(&format!("exec {} -- sh -c {}", sh(&c.pod()), sh(&format!("id; ls -ldn {}", sh(&at))))),
+            c.target.kubectl(&format!("exec {} -- sh -c {}", c.target.pod(&c.pod()), sh(&format!("id; ls -ldn {}", sh(&at))))),
             c.target.yaml("securityContext: {runAsUser: 1000, runAsGroup: 1000, fsGroup: 1000, fsGroupChangePolicy: OnRootMismatch}"),
             c.target.env("HF_HOME", Some("/tmp/hf")),
             c.target.env("VLLM_CACHE_ROOT", Some("/tmp/vllm")),

@@ -1,0 +1,270 @@
+//! What a parser learnt from the lines that it read, for those that come later.
+//!
+//! All of it holds for every line with the same bytes, in whichever block it stands. Indices hold for one block
+//! alone: with each stands the number of the block that it was given in, and in another one it is given anew.
+
+use super::intern::Prefixed;
+use super::offset32;
+use crate::parse::bytes::{Hash, glance};
+use crate::parse::fact::{Channel, Fact};
+use crate::parse::vllm::Memo;
+
+/// Most bytes that are remembered of a line at one place.
+const MOST: usize = 96;
+/// The same in words.
+const WORDS: usize = MOST / 8;
+
+/// Bytes that lines are compared with, word by word, the last eight once more: none is looked at alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bytes {
+    len: usize,
+    words: [u64; WORDS],
+    last: u64,
+}
+
+impl Bytes {
+    /// None for those that are too few or too many.
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        let last = u64::from_le_bytes(*bytes.last_chunk()?);
+        let mut words = [0; WORDS];
+        if bytes.len() > MOST {
+            return None;
+        }
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Some(Self {
+            len: bytes.len(),
+            words,
+            last,
+        })
+    }
+
+    /// What follows these bytes in `s`, if it begins with them. Nothing begins with none.
+    #[inline]
+    pub(super) fn begin<'a>(&self, s: &'a [u8]) -> Option<&'a [u8]> {
+        let (bytes, rest) = s.split_at_checked(self.len)?;
+        let last = u64::from_le_bytes(*bytes.last_chunk()?);
+        let words = bytes.as_chunks::<8>().0.iter().zip(&self.words);
+        let odd = words.fold(last ^ self.last, |odd, (bytes, word)| {
+            odd | (u64::from_le_bytes(*bytes) ^ word)
+        });
+        (odd == 0).then_some(rest)
+    }
+
+    /// Whether these are they.
+    #[inline]
+    pub(super) fn are(&self, s: &[u8]) -> bool {
+        self.begin(s).is_some_and(<[u8]>::is_empty)
+    }
+}
+
+/// Places of what has one hash; a power of two.
+const WAYS: usize = 4;
+
+/// Places in a table, where what has one hash does not drive each other out: most is found at the first.
+#[inline]
+pub(super) fn places(slot: usize) -> impl Iterator<Item = usize> {
+    (0..WAYS).map(move |way| slot ^ way)
+}
+
+/// Which of the places of a slot is given away: a free one, or each in its turn.
+pub(super) fn place(slot: usize, turn: &mut usize, free: impl Fn(usize) -> bool) -> usize {
+    places(slot).find(|at| free(*at)).unwrap_or_else(|| {
+        *turn = (*turn + 1) % WAYS;
+        slot ^ *turn
+    })
+}
+
+/// What was read, found by its first words in a text whose end is not known: `FROM` is where the words that tell
+/// most begin. A power of two many.
+#[derive(Debug)]
+pub(super) struct Aheads<T, const N: usize, const FROM: usize> {
+    slots: Vec<(Bytes, Option<T>)>,
+    turn: usize,
+}
+
+impl<T, const N: usize, const FROM: usize> Default for Aheads<T, N, FROM> {
+    fn default() -> Self {
+        Self {
+            slots: (0..N).map(|_| (Bytes::default(), None)).collect(),
+            turn: 0,
+        }
+    }
+}
+
+impl<T, const N: usize, const FROM: usize> Aheads<T, N, FROM> {
+    #[inline]
+    fn slot(bytes: &[u8]) -> Option<usize> {
+        let (near, _) = bytes.get(FROM..)?.split_first_chunk::<24>()?;
+        let mut hash = Hash::new(0, 0);
+        for word in near.as_chunks::<8>().0 {
+            hash.add(u64::from_le_bytes(*word));
+        }
+        Some(usize::try_from(hash.end()).unwrap_or(0) & (N - 1))
+    }
+
+    /// What `bytes` begin with, if it is known, and what follows that.
+    #[inline]
+    pub(super) fn get<'a>(&mut self, bytes: &'a [u8]) -> Option<(&mut T, &'a [u8])> {
+        let slot = Self::slot(bytes)?;
+        let (at, rest) =
+            places(slot).find_map(|at| Some((at, self.slots.get(at)?.0.begin(bytes)?)))?;
+        Some((self.slots.get_mut(at)?.1.as_mut()?, rest))
+    }
+
+    /// Remembers what `bytes`, which end their line, say. Says whether they can be found again.
+    pub(super) fn enter(&mut self, bytes: &[u8], what: T) -> bool {
+        let (Some(slot), Some(known)) = (Self::slot(bytes), Bytes::of(bytes)) else {
+            return false;
+        };
+        let free = |at| matches!(self.slots.get(at), Some((_, None)));
+        let at = place(slot, &mut self.turn, free);
+        if let Some(place) = self.slots.get_mut(at) {
+            *place = (known, Some(what));
+        }
+        true
+    }
+}
+
+/// A connection, and its index in a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    pub(super) channel: Channel,
+    pub(super) block: u64,
+    pub(super) index: u32,
+}
+
+impl Form {
+    /// Its index in a block, entered where it has none there.
+    #[inline]
+    pub(super) fn in_block(&mut self, block: u64, forms: &mut Vec<Channel>) -> u32 {
+        if self.block != block {
+            self.block = block;
+            self.index = offset32(forms.len());
+            forms.push(self.channel);
+        }
+        self.index
+    }
+}
+
+/// The head of an INFO line behind a process prefix, and in a block the index of its voice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Face {
+    pub(super) bytes: Bytes,
+    /// The process prefix: [`super::intern::Front::id`].
+    pub(super) prefix: u64,
+    /// Length of the host.
+    pub(super) host: usize,
+    pub(super) pid: u64,
+    pub(super) tid: u64,
+    pub(super) dev: i32,
+    /// No word in it names a secret.
+    pub(super) quiet: bool,
+    pub(super) block: u64,
+    pub(super) voice: u32,
+}
+
+/// Heads that are recognised by their bytes; a power of two.
+pub(super) const FACES: usize = 512;
+/// Lengths that heads have had: those of one job differ by a digit or two.
+const LENGTHS: usize = 8;
+/// Messages that come again word for word; a power of two.
+const PLAIN: usize = 256;
+/// Process prefixes; a power of two.
+const PREFIXES: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::parse) struct Known {
+    pub(in crate::parse) memo: Memo,
+    /// Number of the block that is being read.
+    pub(super) block: u64,
+    /// Process prefixes by their bytes.
+    prefixes: Vec<Option<Prefixed>>,
+    /// How many there were.
+    pub(super) ids: u64,
+    /// Heads by their bytes.
+    pub(super) faces: Vec<Option<Face>>,
+    /// Which place is given away next.
+    pub(super) turn: usize,
+    /// Their lengths.
+    pub(super) lengths: [u16; LENGTHS],
+    /// Connections, and communicators called, by the bytes at the end of the line.
+    pub(super) forms: Aheads<Form, 1024, 0>,
+    pub(super) calls: Aheads<u64, 512, 24>,
+    /// Messages that come again word for word; whether no word in them names a secret.
+    plain: Vec<Option<(Bytes, Fact, bool)>>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            memo: Memo::new(),
+            block: 0,
+            prefixes: vec![None; PREFIXES],
+            ids: 0,
+            faces: vec![None; FACES],
+            turn: 0,
+            lengths: [0; LENGTHS],
+            forms: Aheads::default(),
+            calls: Aheads::default(),
+            plain: vec![None; PLAIN],
+        }
+    }
+}
+
+impl Known {
+    /// Another block is read: indices of the last one are none of it.
+    pub(super) fn begin(&mut self) {
+        self.block += 1;
+    }
+
+    /// A process prefix that was read in these very bytes.
+    #[inline]
+    pub(super) fn prefix(&mut self, prefix: &[u8]) -> Option<&mut Prefixed> {
+        let slot = Self::prefix_slot(prefix)?;
+        let there = |at: &usize| matches!(self.prefixes.get(*at), Some(Some(read)) if read.bytes.are(prefix));
+        let at = places(slot).find(there)?;
+        self.prefixes.get_mut(at)?.as_mut()
+    }
+
+    /// Remembers a process prefix.
+    pub(super) fn enter(&mut self, prefix: &[u8], read: Prefixed) {
+        let Some(slot) = Self::prefix_slot(prefix) else {
+            return;
+        };
+        let free = |at: usize| matches!(self.prefixes.get(at), Some(None));
+        let at = place(slot, &mut self.turn, free);
+        if let Some(place) = self.prefixes.get_mut(at) {
+            *place = Some(read);
+        }
+    }
+
+    #[inline]
+    fn prefix_slot(prefix: &[u8]) -> Option<usize> {
+        let last = prefix.last_chunk()?;
+        let (front, rest) = prefix.split_first_chunk()?;
+        let mut hash = Hash::new(0, prefix.len());
+        for word in [front, rest.first_chunk().unwrap_or(last), last] {
+            hash.add(u64::from_le_bytes(*word));
+        }
+        Some(usize::try_from(hash.end()).unwrap_or(0) & (PREFIXES - 1))
+    }
+
+    /// What a message says that was read in these very bytes, and whether it names no secret.
+    #[inline]
+    pub(super) fn plain(&self, msg: &[u8]) -> Option<(&Fact, bool)> {
+        let slot = usize::try_from(glance(msg)).unwrap_or(0) & (PLAIN - 1);
+        let (bytes, fact, quiet) = self.plain.get(slot)?.as_ref()?;
+        bytes.are(msg).then_some((fact, *quiet))
+    }
+
+    /// Remembers what a message says.
+    pub(super) fn learn(&mut self, msg: &[u8], fact: Fact, quiet: bool) {
+        let slot = usize::try_from(glance(msg)).unwrap_or(0) & (PLAIN - 1);
+        if let (Some(place), Some(bytes)) = (self.plain.get_mut(slot), Bytes::of(msg)) {
+            *place = Some((bytes, fact, quiet));
+        }
+    }
+}
