@@ -165,17 +165,25 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
         Event::Session(session) => model.session = session,
         Event::Limits(limits) => model.limits = limits,
         Event::Source(event) => {
+            let event = match event {
+                event::SourceEvent::Opened(id, info) => {
+                    event::SourceEvent::Opened(model.sources.make_room(id), info)
+                }
+                other => other.of(|id| model.sources.known_as(id)),
+            };
             if let (Some(logs), event::SourceEvent::Opened(id, info)) = (&mut model.logs, &event) {
                 logs.name(*id, &info.name);
             }
             model.sources.apply(event);
         }
         Event::Log(log) => {
-            model.sources.count(log.source, &log.block);
-            model.procs.fold(log.source, &log.block);
-            model.speakers.fold(log.source, &log.block);
+            let stream = model.sources.known_as(log.source);
+            model.sources.count(stream, &log.block);
+            let tellers = model.sources.tellers(stream, &log.block);
+            model.procs.fold(&tellers, &log.block);
+            model.speakers.fold(&tellers, &log.block);
             if let Some(logs) = &mut model.logs {
-                logs.keep(log.source, &log.block);
+                logs.keep(stream, &log.block);
             }
         }
         Event::Test(event) => {

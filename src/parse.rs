@@ -66,6 +66,9 @@ pub struct Outer {
     pub pod: Option<String>,
     /// File named by `grep` over many files.
     pub file: Option<String>,
+    /// Who the line is from by the label that docker compose, pdsh or `srun -l` puts in front of it: a service, a
+    /// host, the number of a task.
+    pub from: Option<String>,
     /// Number of `(NAME pid=…)` prefixes; 2 and more mean that another process relayed the line.
     pub depth: u8,
     /// Pid of the innermost prefix of another process: the engine core in front of its Ray workers.
@@ -73,6 +76,16 @@ pub struct Outer {
     /// N of `[repeated Nx across cluster]` at the line's end: so many alike lines, this one among them, stand for
     /// this one alone (Ray's driver drops the others). 0 where nothing was dropped.
     pub repeated: u32,
+}
+
+impl Outer {
+    /// Whose lines these are by the prefix of who put several logs into one stream: a pod, a service, a host, a
+    /// task, a file.
+    #[must_use]
+    pub fn teller(&self) -> Option<&str> {
+        let names = [&self.pod, &self.from, &self.file];
+        names.into_iter().flatten().next().map(String::as_str)
+    }
 }
 
 /// One fact with where it stood. Offsets point into [`Block::text`].

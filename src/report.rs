@@ -252,7 +252,7 @@ impl<'a> Report<'a> {
             observed_at: observed_at.and_then(|ns| stamp(Some(At { ns, exact: true }))),
             verdict: verdict(scene.verdict),
             summary: &scene.summary,
-            sources: scene.sources.iter().map(source).collect(),
+            sources: scene.streams().map(source).collect(),
             workloads: scene.workloads.iter().map(|w| names.workload(w)).collect(),
             processes: scene.processes.iter().map(|p| names.process(p)).collect(),
             folded: scene.folded.iter().map(|f| names.folded(f)).collect(),

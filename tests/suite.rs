@@ -52,6 +52,8 @@ mod gpu;
 mod hostile;
 #[path = "suite/jobs.rs"]
 mod jobs;
+#[path = "suite/joins.rs"]
+mod joins;
 #[path = "suite/kept.rs"]
 mod kept;
 #[path = "suite/keys.rs"]

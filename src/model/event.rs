@@ -186,6 +186,20 @@ pub enum SourceEvent {
     },
 }
 
+impl SourceEvent {
+    /// The same of the source that is known by another number.
+    #[must_use]
+    pub fn of(mut self, known: impl FnOnce(SourceId) -> SourceId) -> Self {
+        let (Self::Opened(id, _)
+        | Self::Up(id)
+        | Self::Retrying { id, .. }
+        | Self::Lost { id, .. }
+        | Self::Ended { id, .. }) = &mut self;
+        *id = known(*id);
+        self
+    }
+}
+
 /// Lines of one source. A recording keeps `source`, `first_line` and the text; the facts are parsed anew.
 #[derive(Debug, Clone)]
 pub struct LogBlock {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::edges::{EdgeKey, Quote, Recent, Run, RunSort};
 use super::event::SourceId;
+use super::sources::Tellers;
 use crate::parse::fact::{CollOp, Fact, InitFunc, Life, NetDevice, WarnKind};
 use crate::parse::{self, At, Block, Head, HeadIx, Often, Outer, OuterIx, Rec, Usual};
 
@@ -233,8 +234,8 @@ pub struct Procs {
 
 impl Procs {
     /// Folds the NCCL facts of a block.
-    pub fn fold(&mut self, source: SourceId, block: &Block) {
-        let hosts = self.hosts.entry(source).or_default();
+    pub fn fold(&mut self, tellers: &Tellers, block: &Block) {
+        let hosts = self.hosts.entry(tellers.stream()).or_default();
         for head in block.heads.iter().filter(|h| h.clean && !h.host.is_empty()) {
             if !hosts.contains(head.host.as_str()) {
                 hosts.insert(head.host.as_str().into());
@@ -252,14 +253,14 @@ impl Procs {
         let mut often = block.often.iter().peekable();
         for rec in &block.recs {
             while let Some(line) = often.next_if(|often| often.line < rec.line) {
-                self.often(source, block, line, &mut known);
+                self.often(tellers, block, line, &mut known);
             }
             if !matches!(rec.fact, Fact::Vllm(_)) {
-                self.rec(source, block, rec, &mut known);
+                self.rec(tellers.of(rec.outer), block, rec, &mut known);
             }
         }
         for line in often {
-            self.often(source, block, line, &mut known);
+            self.often(tellers, block, line, &mut known);
         }
         for process in &mut self.list {
             process.quote(block);
@@ -267,7 +268,7 @@ impl Procs {
     }
 
     /// A line that comes by the million.
-    fn often(&mut self, source: SourceId, block: &Block, line: &Often, known: &mut Known) {
+    fn often(&mut self, tellers: &Tellers, block: &Block, line: &Often, known: &mut Known) {
         let Some(voice) = block.voices.get(line.voice as usize) else {
             return;
         };
@@ -280,8 +281,9 @@ impl Procs {
             tid: voice.tid,
             dev: voice.dev,
         };
+        let source = tellers.of(voice.outer);
         let proc = match known.procs.get(voice.head as usize) {
-            Some(Some(proc)) => *proc,
+            Some(Some((proc, teller))) if *teller == source => *proc,
             _ => match self.proc(source, block, voice.head, &spot, known) {
                 Some(proc) => proc,
                 None => return,
@@ -343,7 +345,7 @@ impl Procs {
                 );
             }
             if let Some(slot) = known.procs.get_mut(head as usize) {
-                *slot = Some(proc);
+                *slot = Some((proc, source));
             }
             self.list.push(next);
         }
@@ -362,7 +364,10 @@ impl Procs {
         known: &mut Known,
     ) -> Option<ProcIx> {
         let ix = head as usize;
-        if let Some(proc) = known.procs.get(ix).copied().flatten() {
+        // Two pods in their node's network may have one head: the host's name, and a pid of their own.
+        if let Some((proc, teller)) = known.procs.get(ix).copied().flatten()
+            && teller == source
+        {
             return Some(proc);
         }
         let head = block.heads.get(ix)?;
@@ -374,7 +379,7 @@ impl Procs {
         if pid != 0
             && let Some(slot) = known.procs.get_mut(ix)
         {
-            *slot = Some(proc);
+            *slot = Some((proc, source));
         }
         Some(proc)
     }
@@ -440,8 +445,8 @@ fn known_host(hosts: &BTreeSet<Arc<str>>, head: &Head) -> Option<Arc<str>> {
 struct Known {
     /// Hosts of the heads.
     names: Vec<Option<Arc<str>>>,
-    /// Processes of the heads, once looked for.
-    procs: Vec<Option<ProcIx>>,
+    /// Processes of the heads, once looked for, and whose lines they were.
+    procs: Vec<Option<(ProcIx, SourceId)>>,
     /// Keys of the connections that come by the million.
     edges: Vec<EdgeKey>,
     /// Where their last line went.

@@ -1,7 +1,12 @@
 //! Log sources: what was read from where, and what is known to be lost.
 
+use std::collections::BTreeMap;
+
 use super::event::{SourceEvent, SourceId, SourceInfo};
-use crate::parse::{At, Block};
+use crate::parse::{At, Block, Outer, OuterIx};
+
+/// Parts that one stream may have by the prefixes of its lines; what names more is its own.
+const PARTS_KEPT: usize = 512;
 
 /// Where a stream stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +27,12 @@ pub enum Flow {
 pub struct Source {
     /// What it is.
     pub info: SourceInfo,
+    /// The stream that it is a part of.
+    pub within: Option<SourceId>,
+    /// Whose lines a part holds, by the prefix in front of them: a pod, a service, a host, a task.
+    pub teller: Option<Teller>,
+    /// How many parts it has.
+    pub parts: usize,
     /// Bytes read.
     pub bytes: u64,
     /// Physical lines read.
@@ -42,10 +53,91 @@ pub struct Source {
     pub flow: Flow,
 }
 
+impl Source {
+    fn new(info: SourceInfo) -> Self {
+        Self {
+            info,
+            within: None,
+            teller: None,
+            parts: 0,
+            bytes: 0,
+            lines: 0,
+            nccl_lines: 0,
+            vllm_lines: 0,
+            lost: 0,
+            lost_uncounted: None,
+            first_at: None,
+            last_at: None,
+            flow: Flow::Opening,
+        }
+    }
+}
+
+/// Whose lines a part of a stream holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Teller {
+    /// Its name: of the pod, service, host, task or file.
+    pub name: String,
+    /// Container, where it is a pod's and named.
+    pub container: Option<String>,
+    /// The prefix is one that names pods.
+    pub pod: bool,
+}
+
+impl Teller {
+    fn of(outer: &Outer) -> Option<Self> {
+        let name = outer.teller()?;
+        let (name, container) = match name.split_once('/').filter(|_| outer.pod.is_some()) {
+            Some((pod, container)) => (pod, Some(container.to_owned())),
+            None => (name, None),
+        };
+        let container = container.filter(|c| !c.is_empty());
+        Some(Self {
+            name: name.to_owned(),
+            container,
+            pod: outer.pod.is_some(),
+        })
+    }
+}
+
+/// Whose lines those of a block are: its stream's own, or those of the part that their prefix names.
+#[derive(Debug, Clone)]
+pub struct Tellers {
+    stream: SourceId,
+    /// By prefix; empty where the stream has no parts.
+    of: Vec<SourceId>,
+}
+
+impl Tellers {
+    /// Of the stream itself.
+    #[must_use]
+    pub fn stream(&self) -> SourceId {
+        self.stream
+    }
+
+    /// Of the lines with this prefix.
+    #[must_use]
+    pub fn of(&self, outer: OuterIx) -> SourceId {
+        let part = self.of.get(outer as usize);
+        part.copied().unwrap_or(self.stream)
+    }
+}
+
+impl From<SourceId> for Tellers {
+    fn from(stream: SourceId) -> Self {
+        let of = Vec::new();
+        Self { stream, of }
+    }
+}
+
 /// All sources, by id.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     list: Vec<Option<Source>>,
+    /// Parts of streams by the prefix that names them.
+    parts: BTreeMap<(SourceId, String), SourceId>,
+    /// Streams that were opened under an id which a part had taken: theirs, and what stands for it here.
+    moved: BTreeMap<SourceId, SourceId>,
 }
 
 impl Sources {
@@ -79,19 +171,7 @@ impl Sources {
                     self.list.resize_with(at + 1, || None);
                 }
                 if let Some(slot) = self.list.get_mut(at) {
-                    let fresh = Source {
-                        info: info.clone(),
-                        bytes: 0,
-                        lines: 0,
-                        nccl_lines: 0,
-                        vllm_lines: 0,
-                        lost: 0,
-                        lost_uncounted: None,
-                        first_at: None,
-                        last_at: None,
-                        flow: Flow::Opening,
-                    };
-                    slot.get_or_insert(fresh).info = info;
+                    slot.get_or_insert_with(|| Source::new(info.clone())).info = info.clone();
                 }
             }
             SourceEvent::Up(id) => {
@@ -118,6 +198,96 @@ impl Sources {
                 }
             }
         }
+    }
+
+    /// The id under which a stream is known here.
+    #[must_use]
+    pub fn known_as(&self, id: SourceId) -> SourceId {
+        self.moved.get(&id).copied().unwrap_or(id)
+    }
+
+    /// Makes room for a stream that opens: parts take the ids behind those of the streams there are.
+    pub fn make_room(&mut self, id: SourceId) -> SourceId {
+        let known = self.known_as(id);
+        if self.get(known).is_none_or(|s| s.within.is_none()) {
+            return known;
+        }
+        let free = u32::try_from(self.list.len()).map_or(known, SourceId);
+        self.moved.insert(id, free);
+        free
+    }
+
+    /// Whose lines those of a block are. A stream of several pods has a part for each of them, as far as the
+    /// prefixes of its lines name them; a container's own log has none, whatever its lines begin with.
+    pub fn tellers(&mut self, stream: SourceId, block: &Block) -> Tellers {
+        let plain = Tellers::from(stream);
+        let of_container = |s: &Source| s.info.container.is_some();
+        if self.get(stream).is_none_or(of_container)
+            || block.outers.iter().all(|o| o.teller().is_none())
+        {
+            return plain;
+        }
+        // A prefix that no fact follows may be anything.
+        let mut said = vec![None::<(Option<At>, Option<At>)>; block.outers.len()];
+        let recs = block.recs.iter().map(|r| (r.outer, r.at));
+        let often = block.often.iter().filter_map(|line| {
+            let voice = block.voices.get(line.voice as usize)?;
+            Some((voice.outer, line.at))
+        });
+        for (outer, at) in recs.chain(often) {
+            if let Some(slot) = said.get_mut(outer as usize) {
+                let (first, last) = slot.get_or_insert((at, at));
+                *first = first.or(at);
+                *last = at.or(*last);
+            }
+        }
+        let of = block.outers.iter().zip(said).map(|(outer, said)| {
+            let part = said.and_then(|span| self.part(stream, Teller::of(outer)?, span));
+            part.unwrap_or(stream)
+        });
+        let of = of.collect();
+        Tellers { stream, of }
+    }
+
+    /// The part of a stream that a prefix names, made where it is new.
+    fn part(
+        &mut self,
+        stream: SourceId,
+        teller: Teller,
+        (first, last): (Option<At>, Option<At>),
+    ) -> Option<SourceId> {
+        let name = match &teller.container {
+            Some(container) => format!("{}/{container}", teller.name),
+            None => teller.name.clone(),
+        };
+        let key = (stream, name);
+        let id = match self.parts.get(&key) {
+            Some(id) => *id,
+            None => {
+                let whole = self.slot(stream).filter(|s| s.parts < PARTS_KEPT)?;
+                whole.parts += 1;
+                let name = format!("{}[{}]", whole.info.name, key.1);
+                let info = SourceInfo {
+                    name,
+                    container: None,
+                    previous: whole.info.previous,
+                    started: None,
+                };
+                let id = SourceId(u32::try_from(self.list.len()).ok()?);
+                self.list.push(Some(Source {
+                    within: Some(stream),
+                    teller: Some(teller),
+                    flow: Flow::Up,
+                    ..Source::new(info)
+                }));
+                self.parts.insert(key, id);
+                id
+            }
+        };
+        let part = self.slot(id)?;
+        part.first_at = part.first_at.or(first);
+        part.last_at = part.last_at.max(last);
+        Some(id)
     }
 
     /// Counts a block of lines.

@@ -10,6 +10,7 @@ use super::crowd::{Crowds, Engine, Once};
 use super::edges::Quote;
 use super::event::SourceId;
 use super::procs::quote;
+use super::sources::Tellers;
 use crate::parse::fact::Fact;
 use crate::parse::vllm::{
     Counted, Edge, Fault, FaultKind, Label, Leader, Phase, ProcKind, Progress, RankStart, Ranks,
@@ -177,6 +178,8 @@ pub struct Speaker {
     pub ray_wait: Option<(u64, u32, Quote)>,
     /// Statistics lines in a row with requests running and not one token made.
     pub idle_stats: u32,
+    /// The first of them.
+    pub idle_since: Option<Quote>,
     /// First failures.
     pub faults: Vec<(Fault, Quote)>,
     /// Failures beyond those kept.
@@ -191,6 +194,9 @@ pub struct Speaker {
     pub env: BTreeMap<String, (String, Quote)>,
 }
 
+/// Source, pid and address of a prefix.
+type Key = (SourceId, Option<u64>, Option<String>);
+
 /// All speakers.
 #[derive(Debug, Clone, Default)]
 pub struct Speakers {
@@ -198,14 +204,18 @@ pub struct Speakers {
     pub list: Vec<Speaker>,
     /// What lines say that stand for several of them.
     pub crowds: Crowds,
-    by_key: BTreeMap<(SourceId, Option<u64>, Option<String>), u32>,
+    by_key: BTreeMap<Key, u32>,
     by_rank: BTreeMap<(SourceId, u32), u32>,
+    /// Ranks that share a pid, each on a node of its own, in one stream that does not name them.
+    twins: BTreeMap<Key, Vec<u32>>,
+    /// Lines that name nothing but such a pid, by source: they are given to none of them.
+    pub unclear: BTreeMap<SourceId, u64>,
     per_source: BTreeMap<SourceId, usize>,
 }
 
 impl Speakers {
     /// Folds the vLLM facts of a block.
-    pub fn fold(&mut self, source: SourceId, block: &Block) {
+    pub fn fold(&mut self, tellers: &Tellers, block: &Block) {
         // A bar redraws itself after carriage returns without repeating the prefix of its line.
         let mut spoke: Option<(u32, u32)> = None;
         // Whose prefixes they are: a pid tells it alone, unless a process says its first words again.
@@ -224,9 +234,14 @@ impl Speakers {
                 _ => rec.outer,
             };
             spoke = Some((rec.line, who));
+            let source = tellers.of(who);
             let outer = block.outers.get(who as usize);
             let at = || quote(block, rec);
-            let plain = !is_first_words(fact) && outer.is_some_and(|o| o.pid.is_some());
+            let names_rank = matches!(fact, VllmFact::RankStart(_));
+            let plain = !is_first_words(fact)
+                && !names_rank
+                && self.twins.is_empty()
+                && outer.is_some_and(|o| o.pid.is_some());
             let slot = known.get_mut(who as usize);
             let have = slot.as_ref().and_then(|slot| **slot).filter(|_| plain);
             let found = have.or_else(|| self.find(source, outer, fact, &at));
@@ -362,6 +377,34 @@ impl Speakers {
             outer.and_then(|o| o.ip.clone()),
         );
         let known = self.by_key.get(&key).copied();
+        if let Some(twins) = self.twins.get(&key) {
+            let rank = own_rank(fact);
+            let is = |ix: &u32| {
+                let s = self.list.get(*ix as usize);
+                s.is_some_and(|s| match rank {
+                    Some(rank) => s.global_rank() == Some(rank),
+                    None => s.may_wear(outer),
+                })
+            };
+            let mut fit = twins.iter().copied().filter(is);
+            match (fit.next(), fit.next()) {
+                (Some(one), None) => return Some(one),
+                (None, _) if rank.is_some() => {}
+                _ => {
+                    *self.unclear.entry(source).or_default() += 1;
+                    return None;
+                }
+            }
+        }
+        // A process keeps its rank: another one under the same pid is another process, on another node.
+        let other = known
+            .and_then(|i| self.list.get(i as usize)?.rank_start.as_ref())
+            .is_some_and(|(have, _)| match fact {
+                VllmFact::RankStart(said) if key.1.is_some() => {
+                    said.rank.is_some() && said.rank != have.rank && said.world == have.world
+                }
+                _ => false,
+            });
         // The first words of a main process, after it had gone further: it lives again.
         let again = known
             .and_then(|i| self.list.get(i as usize))
@@ -374,7 +417,7 @@ impl Speakers {
                         .is_some_and(|(st, _)| *st >= Stage::DistributedInit)
                     && text.is_some_and(|t| t != s.first.text)
             });
-        if let (Some(i), false) = (known, again) {
+        if let (Some(i), false) = (known, again || other) {
             return Some(i);
         }
         let count = self.per_source.entry(source).or_default();
@@ -383,7 +426,16 @@ impl Speakers {
         }
         *count += 1;
         let ix = u32::try_from(self.list.len()).ok()?;
+        if other {
+            let first = known;
+            let twins = self.twins.entry(key.clone()).or_default();
+            if twins.is_empty() {
+                twins.extend(first);
+            }
+            twins.push(ix);
+        }
         let incarnation = known
+            .filter(|_| !other)
             .and_then(|i| self.list.get(i as usize))
             .map_or(1, |s| s.incarnation + 1);
         self.list.push(Speaker::new(
@@ -440,6 +492,7 @@ impl Speaker {
             gloo_loopback: None,
             ray_wait: None,
             idle_stats: 0,
+            idle_since: None,
             faults: Vec::new(),
             faults_dropped: 0,
             torch: Vec::new(),
@@ -459,6 +512,28 @@ impl Speaker {
     #[must_use]
     pub fn is_rank(&self) -> bool {
         self.rank_start.is_some() || self.ranks.is_some() || self.kind() == Some(ProcKind::Worker)
+    }
+
+    /// Whether a line with this prefix may be its own: the label names nothing that is another's.
+    fn may_wear(&self, outer: Option<&Outer>) -> bool {
+        let label = outer
+            .and_then(|o| o.label.as_deref())
+            .and_then(Label::parse);
+        let Some(label) = label.filter(|l| l.tp.is_some() || l.pp.is_some() || l.dp.is_some())
+        else {
+            return true;
+        };
+        match (&self.ranks, &self.rank_start) {
+            (Some((r, _)), _) => {
+                let same = |said: Option<u32>, own| said.is_none_or(|n| n == own);
+                same(label.tp, r.tp) && same(label.pp, r.pp) && same(label.dp, r.dp)
+            }
+            // The last of the numbers that make a rank is that of tensor parallelism.
+            (None, Some((start, _))) if label.pp.is_none() && label.dp.is_none() => {
+                start.rank == label.tp
+            }
+            _ => true,
+        }
     }
 
     /// Global rank: as printed, or as the old label `VllmWorker rank=N` numbers workers.
@@ -574,11 +649,12 @@ impl Speaker {
             VllmFact::Stats(stats) => {
                 let still =
                     stats.running > 0 && stats.prompt_tps == 0.0 && stats.generation_tps == 0.0;
-                self.idle_stats = if still {
-                    self.idle_stats.saturating_add(1)
+                if still {
+                    self.idle_stats = self.idle_stats.saturating_add(1);
+                    self.idle_since.get_or_insert_with(&q);
                 } else {
-                    0
-                };
+                    (self.idle_stats, self.idle_since) = (0, None);
+                }
                 self.stats = Some((*stats, newest()));
             }
             VllmFact::ShmWait { seconds } => {
@@ -666,6 +742,15 @@ impl Speaker {
 /// What a main process says first of all: said again, it lives again.
 fn is_first_words(fact: &VllmFact) -> bool {
     matches!(fact, VllmFact::Version { .. } | VllmFact::Engine { .. })
+}
+
+/// The global rank that a process says is its own.
+fn own_rank(fact: &VllmFact) -> Option<u32> {
+    match fact {
+        VllmFact::RankStart(start) => start.rank,
+        VllmFact::Assigned(ranks) => Some(ranks.rank),
+        _ => None,
+    }
 }
 
 /// What vLLM said in a line.

@@ -159,7 +159,7 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 /// What is shown of how much, what was trimmed and lost, and whether the newest line is followed.
 fn status(view: &View<'_>, logs: &Logs, follows: bool, area: Rect, pen: &mut Pen<'_>) {
     let (kept, trimmed) = logs.held();
-    let sources = view.scene.sources.len() as u64;
+    let sources = view.scene.streams().count() as u64;
     let lost: u64 = view.scene.sources.iter().map(|s| s.dropped_lines).sum();
     let cut: Vec<&str> = view
         .scene
@@ -237,7 +237,7 @@ impl Columns {
             names.entry(row.source.0).or_insert_with(name);
         }
         let widest = names.values().map(|n| parts::columns(n)).max();
-        let many = scene.sources.len() > 1;
+        let many = scene.streams().count() > 1;
         let source = if many && width >= 50 {
             widest.unwrap_or(0).min(width / 6).min(24) + 1
         } else {

@@ -19,6 +19,7 @@ pub(super) struct Prefix<'a> {
     rank: Option<u32>,
     pod: Option<(&'a [u8], &'a [u8])>,
     file: Option<&'a [u8]>,
+    from: Option<&'a [u8]>,
     pub(super) depth: u8,
     relay: Option<u64>,
     pub(super) repeated: u32,
@@ -46,6 +47,7 @@ impl Prefix<'_> {
         if let Some((pod, container)) = self.pod {
             h = hash(hash(h, pod), container);
         }
+        h = hash(h, self.from.unwrap_or_default());
         hash(h ^ u64::from(self.depth), self.file.unwrap_or_default())
     }
 
@@ -62,6 +64,7 @@ impl Prefix<'_> {
                     })
             }),
             file: outer.file.as_deref().map(str::as_bytes),
+            from: outer.from.as_deref().map(str::as_bytes),
             depth: outer.depth,
             relay: outer.relay,
             repeated: outer.repeated,
@@ -82,6 +85,7 @@ impl Prefix<'_> {
                 }
             }),
             file: self.file.map(text),
+            from: self.from.map(text),
             depth: self.depth,
             relay: self.relay,
             repeated: self.repeated,
@@ -149,6 +153,8 @@ fn number(p: &mut Peeled<'_>, clock: &mut Clock) {
         && rank < 1_000_000
     {
         p.prefix.rank = Some(rank);
+        let digits = p.rest.iter().take_while(|b| b.is_ascii_digit()).count();
+        p.prefix.from = p.rest.get(..digits);
         p.rest = c.0;
     }
 }
@@ -378,7 +384,10 @@ fn word<'a>(p: &mut Peeled<'a>) {
         return;
     };
     match rest {
-        [b':', b' ', after @ ..] if is_host(token) && begins(after) => p.rest = after,
+        [b':', b' ', after @ ..] if is_host(token) && begins(after) => {
+            p.prefix.from = Some(token);
+            p.rest = after;
+        }
         // `rank_12.log:` or `rank_12.log:417:`
         [b':', after @ ..] if token.contains(&b'.') || token.contains(&b'/') => {
             let mut c = Cur(after);
@@ -392,6 +401,7 @@ fn word<'a>(p: &mut Peeled<'a>) {
         [b' ', ..] => {
             let trimmed = rest.trim_ascii_start();
             if let Some(after) = trimmed.strip_prefix(b"| ") {
+                p.prefix.from = Some(token);
                 p.rest = after;
             } else if trimmed == b"|" {
                 p.rest = &[];

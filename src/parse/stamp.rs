@@ -3,8 +3,9 @@
 use super::bytes::{Cur, eight_digits, no_digits};
 use super::fact::At;
 
-/// Stamps without a year are placed in this one: a leap year, so early that nobody takes it for a date that
-/// a line proved. They order the lines of one process and nothing else.
+/// Stamps without a zone are placed in this year, whether they print one or not: NCCL dates its warnings in full
+/// and vLLM its records by month and day, side by side in one log, and only on one scale can they be compared.
+/// A leap year, so early that nobody takes it for a date that a line proved.
 const NO_YEAR: i64 = 1972;
 
 /// Reads stamps; remembers the last minute, because consecutive lines share it.
@@ -12,6 +13,8 @@ const NO_YEAR: i64 = 1972;
 pub(super) struct Clock {
     minute: [u8; 16],
     base: i64,
+    /// The same minute without its year.
+    local: i64,
     /// `YYYY-MM-DDTHH:MM:SS.` of the kubelet's last stamp.
     second: [u8; 20],
     second_ns: i64,
@@ -48,10 +51,10 @@ impl Clock {
     fn read<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
         let (minute, rest) = s.split_first_chunk::<16>()?;
         if *minute != self.minute || self.base == 0 {
-            self.base = minute_of(minute)?;
+            (self.base, self.local) = minute_of(minute)?;
             self.minute = *minute;
         }
-        let mut ns = self.base;
+        let mut ns = 0;
         let mut c = Cur(rest);
         if let [b':', a @ b'0'..=b'6', b @ b'0'..=b'9', rest @ ..] = c.0 {
             ns += i64::from((a - b'0') * 10 + (b - b'0')) * 1_000_000_000;
@@ -66,12 +69,18 @@ impl Clock {
         match zone(c.0) {
             Some((offset, rest)) => Some((
                 At {
-                    ns: ns - offset,
+                    ns: self.base + ns - offset,
                     exact: true,
                 },
                 rest,
             )),
-            None => Some((At { ns, exact: false }, c.0)),
+            None => Some((
+                At {
+                    ns: self.local + ns,
+                    exact: false,
+                },
+                c.0,
+            )),
         }
     }
 }
@@ -137,8 +146,8 @@ fn zone(s: &[u8]) -> Option<(i64, &[u8])> {
         .then_some((sign * (hours * 3600 + minutes * 60) * 1_000_000_000, rest))
 }
 
-/// `2025-01-02T03:04` in nanoseconds since the epoch, as if it were UTC.
-fn minute_of(s: &[u8; 16]) -> Option<i64> {
+/// `2025-01-02T03:04` in nanoseconds since the epoch, as if it were UTC: as printed, and without the year.
+fn minute_of(s: &[u8; 16]) -> Option<(i64, i64)> {
     let [
         y1,
         y2,
@@ -164,14 +173,10 @@ fn minute_of(s: &[u8; 16]) -> Option<i64> {
         return None;
     }
     let year = two(y1, y2)? * 100 + two(y3, y4)?;
-    moment(
-        year,
-        two(m1, m2)?,
-        two(a1, a2)?,
-        two(h1, h2)?,
-        two(i1, i2)?,
-        0,
-    )
+    let (month, day) = (two(m1, m2)?, two(a1, a2)?);
+    let (hour, minute) = (two(h1, h2)?, two(i1, i2)?);
+    let of = |year| moment(year, month, day, hour, minute, 0);
+    Some((of(year)?, of(NO_YEAR)?))
 }
 
 const DAYS: [&[u8]; 7] = [
@@ -204,10 +209,10 @@ pub(super) fn ctime(s: &[u8]) -> Option<(At, &[u8])> {
     c.0 = rest;
     c.lit(b" ")?;
     let (year, rest) = c.0.split_first_chunk::<4>()?;
-    let year = two(year[0], year[1])? * 100 + two(year[2], year[3])?;
+    year.iter().all(u8::is_ascii_digit).then_some(())?;
     Some((
         At {
-            ns: moment(year, month, day, h, m, sec)?,
+            ns: moment(NO_YEAR, month, day, h, m, sec)?,
             exact: false,
         },
         rest,
@@ -223,6 +228,26 @@ pub(super) fn month_day(s: &[u8]) -> Option<At> {
     let (h, m, sec) = clock_time(rest.first_chunk::<8>()?)?;
     Some(At {
         ns: moment(NO_YEAR, two(m1, m2)?, two(d1, d2)?, h, m, sec)?,
+        exact: false,
+    })
+}
+
+/// `[E311 02:15:00.120394556 ProcessGroupNCCL.cpp:685] …`, torch's own records: a level, the month and two digits
+/// of day.
+pub(super) fn glog(s: &[u8]) -> Option<At> {
+    let [b'[', b'I' | b'W' | b'E' | b'F', rest @ ..] = s else {
+        return None;
+    };
+    let ((month, day), rest) = match *rest {
+        [m, d1, d2, b' ', ref rest @ ..] => ((two(b'0', m)?, two(d1, d2)?), rest),
+        [m1, m2, d1, d2, b' ', ref rest @ ..] => ((two(m1, m2)?, two(d1, d2)?), rest),
+        _ => return None,
+    };
+    let (hms, rest) = rest.split_first_chunk::<8>()?;
+    let (h, m, sec) = clock_time(hms)?;
+    let nanos = rest.strip_prefix(b".").and_then(fraction);
+    Some(At {
+        ns: moment(NO_YEAR, month, day, h, m, sec)? + nanos.map_or(0, |(ns, _)| ns),
         exact: false,
     })
 }

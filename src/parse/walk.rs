@@ -486,10 +486,11 @@ impl<'t> Walk<'t> {
     ) {
         let header = envelope::header(msg);
         let mut at = at;
-        if at.is_none()
-            && let Some(rest) = header
-        {
-            at = rest.strip_prefix(b" ").and_then(stamp::month_day);
+        if at.is_none() {
+            at = match header {
+                Some(rest) => rest.strip_prefix(b" ").and_then(stamp::month_day),
+                None => stamp::glog(msg),
+            };
             self.note(at);
         }
         let mut fact = None;

@@ -166,7 +166,8 @@ impl Page<'_> {
             .iter()
             .filter_map(|w| w.name.as_deref().or(w.model.as_deref()))
             .collect();
-        let name = match (names.as_slice(), self.scene.sources.as_slice()) {
+        let streams: Vec<_> = self.scene.streams().collect();
+        let name = match (names.as_slice(), streams.as_slice()) {
             ([one], _) => (*one).to_owned(),
             ([], [one]) => one.name.clone(),
             ([], all) => count(all.len(), "log", "logs"),
@@ -538,11 +539,11 @@ impl Page<'_> {
     }
 
     fn sources(&mut self) {
-        self.section("sources", "Sources", &self.scene.sources.len().to_string());
+        let streams = self.scene.streams().count().to_string();
+        self.section("sources", "Sources", &streams);
         let rows = self
             .scene
-            .sources
-            .iter()
+            .streams()
             .map(|s| {
                 vec![
                     s.name.clone(),

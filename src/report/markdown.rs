@@ -138,7 +138,7 @@ impl<W: Write> Page<'_, W> {
             self.out,
             "ncclscope {} read {} with {lines} lines.",
             env!("CARGO_PKG_VERSION"),
-            count(scene.sources.len(), "log", "logs")
+            count(scene.streams().count(), "log", "logs")
         )
     }
 

@@ -485,14 +485,14 @@ impl<W: Write> Page<'_, W> {
     }
 
     fn sources(&mut self) -> io::Result<()> {
-        self.heading("SOURCES", &self.scene.sources.len().to_string())?;
+        self.heading("SOURCES", &self.scene.streams().count().to_string())?;
         let number = |n: u64| n.to_string();
         let mut rows = vec![
             ["name", "lines", "NCCL", "vLLM", "lost", ""]
                 .map(str::to_owned)
                 .to_vec(),
         ];
-        for s in self.scene.sources.iter().take(LISTED) {
+        for s in self.scene.streams().take(LISTED) {
             let lost = if s.dropped_lines == 0 {
                 String::new()
             } else {
@@ -509,7 +509,7 @@ impl<W: Write> Page<'_, W> {
         }
         drop_empty_columns(&mut rows);
         self.table(&rows)?;
-        self.more(self.scene.sources.len())
+        self.more(self.scene.streams().count())
     }
 }
 
@@ -521,6 +521,17 @@ pub(super) fn remark(s: &SourceView) -> String {
     }
     if s.head_missing == Some(true) {
         words.push("starts in mid-life".to_owned());
+    }
+    if s.unclear_lines > 0 {
+        let lines = if s.unclear_lines == 1 {
+            "line names"
+        } else {
+            "lines name"
+        };
+        words.push(format!(
+            "several pods without their names: {} {lines} only a pid that ranks share",
+            s.unclear_lines
+        ));
     }
     words.extend(s.trouble.as_deref().map(tame));
     words.join("; ")

@@ -111,7 +111,12 @@ fn sources(model: &Model) -> Vec<SourceView> {
         .sources
         .iter()
         .map(|(id, s)| SourceView {
-            name: s.info.name.clone(),
+            // Lines are counted in the stream.
+            name: (s.within.and_then(|id| model.sources.get(id)))
+                .map_or(&s.info, |whole| &whole.info)
+                .name
+                .clone(),
+            within: s.within.map(|id| id.0),
             pod: s
                 .info
                 .container
@@ -125,6 +130,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
             dropped_lines: s.lost,
             head_missing: head_missing(s, procs_of(id)),
             last_stamp: s.last_at,
+            unclear_lines: model.speakers.unclear.get(&id).copied().unwrap_or(0),
             trouble: match &s.flow {
                 Flow::Retrying(why) => Some(format!("reconnecting: {why}")),
                 Flow::Ended(Some(why)) => Some(format!("ended: {why}")),
@@ -305,6 +311,18 @@ fn place(view: &mut ProcessView, model: &Model, began: Option<Nanos>) {
             view.namespace = Some(pod.namespace.clone());
             view.container = container;
             view.node.clone_from(&pod.node);
+        }
+        return;
+    }
+    if let Some(part) = source.and_then(|s| s.teller.as_ref()) {
+        let name = Some(part.name.clone());
+        if part.pod {
+            view.pod = name;
+            view.container.clone_from(&part.container);
+        } else {
+            // `srun -l` numbers the tasks of a step.
+            let number = part.name.bytes().all(|b| b.is_ascii_digit());
+            view.told_in = name.map(|n| if number { format!("task {n}") } else { n });
         }
         return;
     }

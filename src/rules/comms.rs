@@ -532,7 +532,20 @@ fn voice(procs: &Procs, speaker: &Speaker, there: &[Voice]) -> Option<u32> {
             return found().next_back().map(|(u, _)| u);
         }
     }
-    None
+    // One stream of several nodes: the process that has its rank in a communicator of the whole world.
+    let start = speaker.rank_start.as_ref().map(|(r, _)| (r.rank, r.world));
+    let (rank, world) = match &speaker.ranks {
+        Some((r, _)) => (r.rank, r.world),
+        None => start.and_then(|(rank, world)| rank.zip(world))?,
+    };
+    let is = |p: &Process| (p.comms.iter()).any(|c| c.rank == rank && c.nranks == world);
+    let mut fit = there
+        .iter()
+        .filter(|(_, p)| procs.list.get(*p as usize).is_some_and(is));
+    match (fit.next(), fit.next()) {
+        (Some((u, _)), None) => Some(*u),
+        _ => None,
+    }
 }
 
 impl UnitRec {

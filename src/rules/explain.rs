@@ -102,8 +102,8 @@ pub const FINDINGS: &[Explained] = &[
     ),
     of(
         "nccl.ib-completion-error",
-        "An RDMA operation completed with an error.",
-        "The WARN with its verbs status. Status 5 (flushed) follows from another one and is left out where one is there.",
+        "An RDMA operation completed with an error, or a port reports errors again and again.",
+        "The WARN with its verbs status; events of the port alone are a warning. Status 5 (flushed) follows from another one and is left out where one is there.",
         "12 or 13: link, GID index, PFC, or a dead peer. 4 or 10: GPUDirect RDMA, ACS, memory registration.",
     ),
     of(
@@ -181,7 +181,7 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "nccl.shm-despite-p2p",
         "Shared memory is used between GPUs that can reach each other.",
-        "The same GPUs connected directly in another communicator, or NCCL's word that NVLink stands between them. Not where P2P is switched off on purpose.",
+        "The same GPUs connected directly in another communicator, or NCCL's word that NVLink stands between them. Or NCCL_P2P_DISABLE=1 on one host while others of the communicator use P2P. Not where P2P is switched off for all on purpose.",
         "NCCL_DEBUG_SUBSYS=INIT,P2P,SHM,GRAPH says why P2P was passed over.",
     ),
     of(
@@ -301,7 +301,7 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "vllm.hung",
         "No rank advances, nothing loads, GPU and CPU near idle.",
-        "Samples of a running job; from logs alone at most possible.",
+        "Samples of a running job. From logs alone at most possible: a call to the workers that timed out; statistics with requests and no token beside the engine's word that it waits, which is a warning.",
         "py-spy dump of every rank; compare where they stand.",
     ),
     of(
@@ -319,7 +319,7 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "vllm.loading-stalled",
         "Weights stopped to advance, GPU and CPU near idle.",
-        "Samples beside a bar that stands still.",
+        "Samples beside a bar that stands still; from logs alone at most possible, where the engine says that it waits.",
         "Look at the storage: mount, server, throttling.",
     ),
     of(
@@ -343,13 +343,13 @@ pub const FINDINGS: &[Explained] = &[
     of(
         "vllm.rank-config",
         "Pods disagree about ranks, sizes or addresses, or two pods hold one rank.",
-        "The engine's or NCCL's refusal.",
+        "The engine's or NCCL's refusal; two pods that say the same rank at the same time.",
         "Compare the flags and VLLM_DP_* of all pods.",
     ),
     of(
         "vllm.rendezvous-timeout",
         "Ranks did not come to the rendezvous in time.",
-        "torch's store or the handshake timed out: how many came, how many were awaited. Retries prove nothing.",
+        "torch's store or the handshake timed out: how many came, how many were awaited; or the head's name never had an address. Retries prove nothing.",
         "Look at the pods that did not come.",
     ),
     of(

@@ -237,6 +237,9 @@ pub fn find(
     vllm::find(&view, &notices, &mut found);
     pods::find(&view, &notices, &mut found);
     probed::find(&view, &notices, &mut found);
+    if !found.iter().any(|f| f.severity == Severity::Error) {
+        vllm::unanswered(&view, &notices, &mut found);
+    }
     died::find(&view, &notices, &mut found);
     // Where an error explains why nobody gets on, that they don't is no news.
     if !found.iter().any(|f| f.severity == Severity::Error) {

@@ -144,7 +144,7 @@ struct Ends {
     processes: Vec<End>,
     sizes: Option<Sizes>,
     /// Of each source.
-    voiced: Vec<bool>,
+    voiced: Vec<(bool, bool)>,
 }
 
 #[derive(Debug)]
@@ -157,10 +157,10 @@ struct End {
     rank: Option<u32>,
 }
 
-/// Whether vLLM speaks in each source.
-fn voiced(model: &Model) -> impl Iterator<Item = bool> {
+/// Whether vLLM speaks in each source, and for a node without a server.
+fn voiced(model: &Model) -> impl Iterator<Item = (bool, bool)> {
     let sources = model.sources.iter();
-    sources.map(|(_, s)| s.lines > 0 && s.vllm_lines > 0)
+    sources.map(|(id, s)| (links::is_voiced(s), links::headless(model, id)))
 }
 
 impl Ends {

@@ -10,6 +10,8 @@ use super::layout::{self, Sizes};
 use super::rating;
 use super::scene::{CommState, Communicator, GroupView, Member, ProcessView, Unattributed};
 use crate::model::Model;
+use crate::model::event::{Feed, SourceId};
+use crate::model::sources::Source;
 
 /// Unseen ranks listed at most.
 const UNSEEN_LISTED: usize = 4096;
@@ -222,11 +224,58 @@ fn works(model: &Model, unit: &Unit) -> bool {
         .any(|s| s.rank_start.is_some() || s.ranks.is_some())
 }
 
+/// Whether vLLM speaks in a source that is not told apart into those of several pods.
+pub(super) fn is_voiced(s: &Source) -> bool {
+    s.within.is_some() || (s.lines > 0 && s.vllm_lines > 0 && s.parts == 0)
+}
+
+/// Whether a source is that of a node which holds ranks of an engine and no server: it says so when it begins.
+pub(super) fn headless(model: &Model, id: SourceId) -> bool {
+    let mut there = model.speakers.list.iter().filter(|s| s.source == id);
+    there.any(|s| s.head.is_some())
+}
+
+/// Unseen ranks whose place is in logs that are here: those of a node stand one after the other, by its devices.
+/// How many ranks a node has, a node shows that has no gap. None where the nodes don't say all that.
+fn held(c: &Communicator, group: &Group, model: &Model, joined: &Joined) -> Option<(u32, u32)> {
+    // Per source: rank less device, and the devices.
+    let mut nodes: BTreeMap<SourceId, (u32, BTreeSet<u32>)> = BTreeMap::new();
+    for (rank, (u, r)) in &group.members {
+        let (_, p, rec) = joined.tellings(&model.procs, *u, *r).next()?;
+        let device = rec.cuda_dev?;
+        let base = rank.checked_sub(device)?;
+        let node = nodes.entry(p.source).or_insert((base, BTreeSet::new()));
+        if node.0 != base || !node.1.insert(device) {
+            return None;
+        }
+    }
+    let whole = |devices: &BTreeSet<u32>| {
+        let n = u32::try_from(devices.len()).ok()?;
+        (devices.last()? + 1 == n).then_some(n)
+    };
+    let n = nodes.values().filter_map(|(_, d)| whole(d)).max()?;
+    let bases: BTreeSet<u32> = nodes.values().map(|(base, _)| *base).collect();
+    let apart = (bases.iter().zip(bases.iter().skip(1))).all(|(a, b)| b - a >= n);
+    let fit = nodes
+        .values()
+        .all(|(_, d)| d.last().is_some_and(|d| *d < n));
+    let listed = c.unseen_count as usize == c.unseen_ranks.len();
+    if bases.len() != nodes.len() || !apart || !fit || !listed {
+        return None;
+    }
+    let here = |u: &&u32| {
+        let base = bases.range(..=**u).next_back();
+        base.is_some_and(|base| **u - base < n)
+    };
+    let held = c.unseen_ranks.iter().filter(here).count();
+    Some((u32::try_from(held).ok()?, n))
+}
+
 /// Who speaks and has joined nothing.
 struct Silence {
     /// Processes that could be ranks.
     idle: usize,
-    /// Sources in which vLLM speaks and no process is known.
+    /// Sources in which vLLM speaks and no process is known, or only that of a node whose ranks are silent.
     silent: usize,
 }
 
@@ -239,10 +288,14 @@ impl Silence {
             .iter()
             .flat_map(|p| p.sources.iter().copied())
             .collect();
-        let silent = model
-            .sources
-            .iter()
-            .filter(|(id, s)| s.lines > 0 && s.vllm_lines > 0 && !speaking.contains(&id.0));
+        let ranks = |p: &&ProcessView| p.global_rank.is_some() || p.nccl_step.is_some();
+        let ranked: BTreeSet<u32> = (processes.iter().filter(ranks))
+            .flat_map(|p| p.sources.iter().copied())
+            .collect();
+        let silent = model.sources.iter().filter(|(id, s)| {
+            let unheard = !speaking.contains(&id.0);
+            is_voiced(s) && (unheard || (headless(model, *id) && !ranked.contains(&id.0)))
+        });
         Self {
             idle: idle.count(),
             silent: silent.count(),
@@ -288,6 +341,11 @@ fn missing(
         }
     }
     let unseen = c.unseen_count as usize;
+    // Live, a rank that is a moment later than its neighbours leaves the same gap.
+    let by_place = || {
+        let held = held(c, group, model, joined).filter(|_| model.session.feed == Feed::Files);
+        held.is_some_and(|(held, n)| unseen == held as usize + silent * n as usize)
+    };
     let even = per_source
         .values()
         .next()
@@ -297,6 +355,7 @@ fn missing(
     if unseen == idle
         || (silent > 0 && even > 0 && unseen == silent * even)
         || (silent > 0 && unseen == idle + silent * even)
+        || by_place()
     {
         Some(c.unseen_ranks.clone())
     } else {

@@ -52,11 +52,20 @@ pub struct LineRef {
     pub text: Arc<str>,
 }
 
+impl Scene {
+    /// What was read: sources that are no part of another one.
+    pub fn streams(&self) -> impl Iterator<Item = &SourceView> {
+        self.sources.iter().filter(|s| s.within.is_none())
+    }
+}
+
 /// A source as the report lists it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SourceView {
-    /// Unique name.
+    /// Unique name of the stream; a part of one has its stream's.
     pub name: String,
+    /// The stream that it is a part of: the lines of one pod among those of several.
+    pub within: Option<u32>,
     /// `namespace/pod` if it is a container's.
     pub pod: Option<String>,
     /// Container name.
@@ -75,6 +84,8 @@ pub struct SourceView {
     pub head_missing: Option<bool>,
     /// Stamp of the last line.
     pub last_stamp: Option<At>,
+    /// Lines of vLLM that name nothing but a pid which several of its ranks have: given to none of them.
+    pub unclear_lines: u64,
     /// `reconnecting in 3 s: …`, when the stream is not simply flowing or ended.
     pub trouble: Option<String>,
 }

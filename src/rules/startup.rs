@@ -304,13 +304,24 @@ pub fn bonds(model: &Model, units: &[Unit], join: &mut dyn FnMut(usize, usize)) 
             .filter_map(|s| model.speakers.list.get(*s as usize))
         {
             join(*by_source.entry(s.source.0).or_insert(u), u);
+            // A node without a server names the address where its ranks will meet the others.
+            if let Some((head, _)) = &s.head
+                && !is_loopback(head)
+            {
+                join(*by_meeting.entry(met_at(head)).or_insert(u), u);
+            }
             if let Some((start, _)) = &s.rank_start
                 && !is_loopback(&start.init)
             {
-                join(*by_meeting.entry(start.init.as_str()).or_insert(u), u);
+                join(*by_meeting.entry(met_at(&start.init)).or_insert(u), u);
             }
         }
     }
+}
+
+/// The address alone.
+fn met_at(init: &str) -> &str {
+    init.strip_prefix("tcp://").unwrap_or(init)
 }
 
 /// Whether ranks that meet there are all in one container, or the place is no address.
@@ -488,7 +499,8 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
             && p.stage != Some(Stage::Serving)
         {
             p.stage = Some(Stage::Serving);
-            p.stage_since = q.at;
+            // The server's own line has no stamp; its engine was ready a moment before.
+            p.stage_since = q.at.or_else(|| ready.iter().find_map(|(_, q)| q.at));
             p.progress = None;
         }
         let silent = own

@@ -11,6 +11,7 @@ use super::scene::{
     CommState, Finding, NcclStep, ProcessView, Scene, Severity, Silence, Stage, Still,
 };
 use crate::model::Model;
+use crate::model::event::Feed;
 use crate::model::limits::Limits;
 use crate::model::speakers::Speaker;
 use crate::parse::vllm::{Edge, Phase, VllmFact, release};
@@ -159,13 +160,44 @@ pub fn miss(scene: &mut Scene) {
     }
 }
 
+/// Seconds for which a cluster may be behind with every fact before its silence is taken for that of the job.
+const BEHIND: Nanos = 120 * SEC;
+
+/// Until when the sources are known. The clock goes on while a feed is behind or cut, and what passes so is nobody's
+/// silence: GPUs that are sampled would have been sampled. Where nobody samples, silence is all there is.
+pub fn known(scene: &Scene, feed: Feed) -> Option<At> {
+    let now = scene.now?;
+    let sampled = scene
+        .gpus
+        .iter()
+        .filter_map(|g| g.at)
+        .max_by_key(|a| key(*a));
+    let Some(sampled) = sampled.filter(|_| feed != Feed::Files) else {
+        return Some(now);
+    };
+    let logs = scene.sources.iter().filter_map(|s| s.last_stamp);
+    let servers = scene.serving.iter().filter_map(|s| s.at);
+    let newest = logs
+        .chain(servers)
+        .filter(|a| a.exact)
+        .fold(sampled, |a, b| if key(b) > key(a) { b } else { a });
+    // A cluster whose samples have ended for good says no more than its logs do.
+    let ended = now.ns.saturating_sub(newest.ns) > BEHIND;
+    let scripted = matches!(feed, Feed::Demo | Feed::Replay);
+    Some(if newest.ns > now.ns || ended && !scripted {
+        now
+    } else {
+        newest
+    })
+}
+
 /// Fills what time makes of the processes: stalls, warm-ups, time left.
 pub fn judge(scene: &mut Scene, model: &Model, units: &[Unit]) {
     open_steps(scene);
     for (p, unit) in scene.processes.iter_mut().zip(units) {
         p.warmed_up = warmed_up(p, model, unit);
     }
-    let Some(now) = scene.now else {
+    let (Some(now), Some(known)) = (scene.now, known(scene, model.session.feed)) else {
         return;
     };
     let signs: Vec<Sign> = scene
@@ -177,7 +209,7 @@ pub fn judge(scene: &mut Scene, model: &Model, units: &[Unit]) {
     let marks: Vec<(usize, Quiet)> = scene
         .workloads
         .iter()
-        .flat_map(|w| workload(&scene.processes, &signs, &w.processes, now, &model.limits))
+        .flat_map(|w| workload(&scene.processes, &signs, &w.processes, known, &model.limits))
         .collect();
     for (i, (silence, still)) in marks {
         let Some(p) = scene.processes.get_mut(i) else {

@@ -132,6 +132,50 @@ fn through(model: &Model, sources: &BTreeSet<u32>) -> bool {
     ends.peek().is_some() && ends.all(|end| end) && !here().any(tells)
 }
 
+/// The signal by which somebody asked these processes to end, as one of their own lines says.
+fn asked<'a>(
+    model: &Model,
+    processes: impl Iterator<Item = &'a ProcessView>,
+) -> Option<&'static str> {
+    let sources: BTreeSet<u32> = processes.flat_map(|p| p.sources.iter().copied()).collect();
+    let list = model.speakers.list.iter();
+    let here = list.filter(|s| sources.contains(&s.source.0));
+    here.filter_map(|s| s.shutdown.as_ref())
+        .find_map(|(what, _)| {
+            let signals = ["SIGTERM", "SIGINT"];
+            signals.into_iter().find(|signal| what.contains(signal))
+        })
+}
+
+/// A job that ended because it was asked to: in order, if it had served. Where a cluster still wants it, or where
+/// it was ended on its way up, it has failed all the same.
+fn ended_by<'a>(
+    signal: &str,
+    model: &Model,
+    processes: impl Iterator<Item = &'a ProcessView>,
+) -> (Verdict, String) {
+    let served = processes.filter(|p| p.stage == Some(Stage::Serving));
+    let ranks = served
+        .filter(|p| p.global_rank.is_some() || p.nccl_step.is_some())
+        .count();
+    if ranks == 0 {
+        return (
+            Verdict::Failed,
+            format!("ended by {signal} before it served: somebody, or a probe, asked it to"),
+        );
+    }
+    if model.session.feed != Feed::Files {
+        return (
+            Verdict::Failed,
+            format!("ended by {signal}: somebody asked it to"),
+        );
+    }
+    (
+        Verdict::Healthy,
+        format!("ended in order by {signal}, after all {ranks} ranks had served"),
+    )
+}
+
 fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
     let comms = || {
         w.communicators
@@ -218,6 +262,9 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
     }
     // Who was replaced is the next life's concern: a finding says why the one before ended.
     if let Some(p) = processes().find(|p| p.alive == Some(false) && !p.replaced) {
+        if let (Some(signal), None) = (asked(model, processes()), worst) {
+            return ended_by(signal, model, processes());
+        }
         return (
             Verdict::Failed,
             format!(
@@ -297,6 +344,23 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
             Verdict::Starting,
             format!(
                 "{n} communicator{s} starting: {seen} of {} ranks of the first have begun",
+                c.nranks
+            ),
+        );
+    }
+    if let Some(c) = comms().find(|c| !c.incomplete_ranks.is_empty()) {
+        let word = match c.incomplete_ranks.as_slice() {
+            [one] => format!("rank {one} has"),
+            many => format!("ranks {} have", ranges(many)),
+        };
+        return (
+            Verdict::Starting,
+            format!(
+                "{} of {} ranks of a communicator are complete: {word} begun and not finished",
+                c.ranks
+                    .iter()
+                    .filter(|m| m.state == CommState::Complete)
+                    .count(),
                 c.nranks
             ),
         );

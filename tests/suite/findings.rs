@@ -8,6 +8,8 @@ mod cluster;
 mod healthy;
 #[path = "findings/objects.rs"]
 mod objects;
+#[path = "findings/plain.rs"]
+mod plain;
 #[path = "findings/versions.rs"]
 mod versions;
 #[path = "findings/wordings.rs"]

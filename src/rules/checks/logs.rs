@@ -44,7 +44,7 @@ pub(super) fn nccl_lines(look: &Look<'_>) -> Seen {
     };
     let mut output = format!(
         "{lines} NCCL lines in {with} of {} logs",
-        scene.sources.len()
+        scene.streams().count()
     );
     let has_info = scene
         .processes

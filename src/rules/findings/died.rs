@@ -117,14 +117,22 @@ fn one(
         }
         _ => n.line.source == end.line.source && n.line.number < end.line.number + 50,
     };
-    let first = notices
-        .iter()
-        .filter(|n| {
-            n.is_root()
-                && view.place(n.unit) == place
-                && view.workload_of(n.unit) == view.workload_of(end.unit)
-        })
-        .find(|n| near(n));
+    let workload = view.workload_of(end.unit);
+    // An engine has no name but that of its log: the ranks that speak in there are its own.
+    let nameless = view
+        .process(end.unit)
+        .is_some_and(|p| p.pod.is_none() && p.host.is_none());
+    let here = |n: &&Notice<'_>| {
+        let own = nameless && n.line.source == end.line.source;
+        view.workload_of(n.unit) == workload && (own || view.place(n.unit) == place)
+    };
+    // Where nothing failed by itself, the call that nobody answered is what ended the engine.
+    let unanswered = |n: &Notice<'_>| {
+        n.fault()
+            .is_some_and(|f| matches!(f.kind, FaultKind::RpcTimeout { .. }))
+    };
+    let mut told = notices.iter().filter(here).filter(|n| near(n));
+    let first = (told.clone().find(|n| n.is_root())).or_else(|| told.find(|n| unanswered(n)));
     let mut list: Vec<&Notice<'_>> = first.into_iter().chain(deaths.iter().copied()).collect();
     list.sort_by_key(|n| order(&n.line));
     list.dedup_by(|a, b| a.line.source == b.line.source && a.line.number == b.line.number);
@@ -168,12 +176,16 @@ fn one(
     } else {
         f.title = format!("{who} died{how}");
     }
+    let after = |n: &Notice<'_>| match (n.line.at, end.line.at) {
+        (Some(a), Some(b)) if a.exact == b.exact => a.ns >= b.ns,
+        _ if n.line.source == end.line.source => n.line.number >= end.line.number,
+        // Lines of two sources that can't be compared: nobody's connection closes before the end.
+        _ => true,
+    };
     let echoes = notices
         .iter()
-        .filter(|n| {
-            matches!(n.nccl(), Some(WarnKind::PeerClosed { .. }))
-                && order(&n.line) >= order(&end.line)
-        })
+        .filter(|n| matches!(n.nccl(), Some(WarnKind::PeerClosed { .. })) && after(n))
+        .filter(|n| view.workload_of(n.unit) == workload)
         .map(|n| n.unit)
         .collect::<BTreeSet<_>>()
         .len();

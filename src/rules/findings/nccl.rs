@@ -208,6 +208,7 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     }
     system::shm(view, notices, out);
     system::completion(view, notices, out);
+    system::ports(view, notices, out);
     watchdog::watchdog(view, notices, out);
     let elsewhere = paths::Elsewhere::default();
     for (at, c) in view.scene.communicators.iter().enumerate() {

@@ -4,10 +4,47 @@ use std::collections::BTreeMap;
 
 use super::{View, by_lines, first_lines, ranges};
 use crate::model::edges::Quote;
-use crate::model::event::{PodView, SourceId};
+use crate::model::event::{Feed, PodView, SourceId};
 use crate::parse::fact::WarnKind;
 use crate::rules::comms::line_ref;
-use crate::rules::scene::{Class, Confidence, Evidence, Finding, LineRef, Severity};
+use crate::rules::scene::{
+    Class, Communicator, Confidence, Evidence, Finding, LineRef, ProcessView, Severity,
+};
+
+/// Logs of nodes without a server that no rank has spoken in: what they are called, and the line that says so.
+fn headless(view: &View<'_>) -> Vec<(String, LineRef)> {
+    let ranked = |source: SourceId| {
+        let mut all = view.scene.processes.iter();
+        all.any(|p| {
+            p.sources.contains(&source.0) && (p.global_rank.is_some() || p.nccl_step.is_some())
+        })
+    };
+    let all = view.model.speakers.list.iter();
+    let nodes = all.filter_map(|s| {
+        let (_, line) = s.head.as_ref().filter(|_| !ranked(s.source))?;
+        let source = view.model.sources.get(s.source)?;
+        let name = match &source.teller {
+            Some(teller) => teller.name.clone(),
+            None => source.info.name.clone(),
+        };
+        Some((name, line_ref(s.source, line)))
+    });
+    nodes.collect()
+}
+
+/// For how long at least the ranks of a communicator have been waiting by what their engine counts, in seconds,
+/// where its lines have no stamp; and its last word.
+fn waited(view: &View<'_>, c: &Communicator) -> Option<(i64, LineRef)> {
+    let all = view.model.speakers.list.iter();
+    let counted = all.filter_map(|s| {
+        let (times, seconds, line) = s.shm_waits.as_ref()?;
+        let mut ranks = c.ranks.iter().map(|m| &m.line);
+        let behind = ranks.any(|l| l.source == s.source.0 && l.number < line.line);
+        let spent = i64::from(*times).checked_mul(i64::try_from(*seconds).ok()?)?;
+        behind.then(|| (spent, line_ref(s.source, line)))
+    });
+    counted.max_by_key(|(spent, _)| *spent)
+}
 
 /// Ranks proven absent.
 pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
@@ -19,15 +56,26 @@ pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
         let Some(first) = lines.iter().min_by_key(|l| l.at.map_or(i64::MAX, |a| a.ns)) else {
             continue;
         };
+        let waited = waited(view, c);
         let age = match (view.scene.now, c.since) {
             (Some(now), Some(since)) if now.exact == since.exact => {
                 Some((now.ns - since.ns) / 1_000_000_000)
             }
-            _ => None,
+            _ => waited.as_ref().map(|(age, _)| *age),
         };
         let grace = i64::from(view.model.limits.seconds("missing-ranks"));
         let young = age.is_some_and(|a| a <= grace);
-        let severity = if young {
+        // Ranks that spoke and went no further are seen to stay away; of others only the place is known.
+        let idle = |(u, p): (u32, &ProcessView)| {
+            (p.global_rank.is_some() || p.nccl_step.is_some())
+                && c.ranks.iter().all(|m| m.process != u)
+        };
+        let by_place = view.model.session.feed == Feed::Files
+            && !(0u32..).zip(&view.scene.processes).any(idle);
+        if by_place && young {
+            continue;
+        }
+        let severity = if young || (by_place && age.is_none()) {
             Severity::Info
         } else {
             Severity::Error
@@ -39,6 +87,14 @@ pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
             Class::Application,
             Evidence::Line(first.clone()),
         );
+        let mut silent = Vec::new();
+        for (name, line) in headless(view) {
+            f.prove(Evidence::Line(line));
+            silent.push(name);
+        }
+        if let Some((_, line)) = waited {
+            f.prove(Evidence::Line(line));
+        }
         for l in &lines {
             f.prove(Evidence::Line(l.clone()));
         }
@@ -58,9 +114,36 @@ pub fn missing_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
             ranges(missing),
             c.nranks
         );
+        if by_place && age.is_none() {
+            let (has, it) = if n == 1 {
+                ("has", "it")
+            } else {
+                ("have", "them")
+            };
+            let (ranks, wait) = match c.ranks.len() {
+                1 => ("rank", "waits"),
+                _ => ("ranks", "wait"),
+            };
+            f.title = format!(
+                "rank{s} {} of {} {has} printed nothing; {} {ranks} {wait} for {it}",
+                ranges(missing),
+                c.nranks,
+                c.ranks.len()
+            );
+        }
         let waited = age.map_or_else(String::new, |a| format!(" for {a} s"));
+        let theirs = match silent.as_slice() {
+            [] => "the logs that would hold the others are silent".to_owned(),
+            [one] => format!(
+                "{one}, which should hold the others, says that its node joins them and nothing more"
+            ),
+            all => format!(
+                "{}, which should hold the others, say that their nodes join them and nothing more",
+                all.join(", ")
+            ),
+        };
         f.cause = format!(
-            "{} of {} ranks printed Init START and wait{waited}; none has finished the bootstrap, and the logs that would hold the others are silent.",
+            "{} of {} ranks printed Init START and wait{waited}; none has finished the bootstrap, and {theirs}.",
             c.ranks.len(),
             c.nranks
         );

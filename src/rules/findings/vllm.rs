@@ -7,6 +7,7 @@ mod memory;
 mod model;
 mod silence;
 mod specs;
+mod waits;
 
 use super::View;
 use super::fix::sh;
@@ -154,7 +155,7 @@ const RULES: &[Rule] = &[
     Rule {
         id: "vllm.rendezvous-timeout",
         class: Class::Application,
-        proves: |_, n| {
+        proves: |v, n| {
             n.fault().is_some_and(|f| {
                 matches!(
                     f.kind,
@@ -166,7 +167,7 @@ const RULES: &[Rule] = &[
                         | FaultKind::DpHandshake { .. }
                         | FaultKind::UniqueId { .. }
                 )
-            })
+            }) || layout::gave_up(v, n)
         },
         words: layout::rendezvous,
     },
@@ -259,10 +260,16 @@ pub fn find(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
     memory::foreign_memory(view, notices, out);
     graphs::graph_crash(view, notices, out);
     layout::host_ip(view, out);
+    layout::same_ranks(view, out);
     specs::host_ip(view, out);
     specs::rank_config(view, out);
     layout::tp_over_network(view, out);
     loading::loading_slow(view, out);
+}
+
+/// What an engine says of workers that don't answer.
+pub fn unanswered(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
+    waits::find(view, notices, out);
 }
 
 /// What samples prove of ranks that say nothing, once everything else has been looked at.

@@ -317,7 +317,7 @@ fn logged(model: &Model, mine: &dyn Fn(&Speaker) -> bool) -> Vec<Statement> {
         let source = model.sources.get(s.source);
         let place = source.map_or_else(String::new, |s| match &s.info.container {
             Some(c) => c.pod.name.clone(),
-            None => s.info.name.clone(),
+            None => (s.teller.as_ref()).map_or_else(|| s.info.name.clone(), |t| t.name.clone()),
         });
         let mut say = |name, value: String, words: String| {
             out.push(Statement {

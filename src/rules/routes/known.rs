@@ -175,9 +175,11 @@ pub fn conditions(all: &Roster<'_>, g: &GroupView) -> Conditions {
 
 /// The log of a speaker has its beginning and no gap: what it does not say was not said.
 fn whole(scene: &Scene, s: &Speaker) -> bool {
-    scene.sources.get(s.source.0 as usize).is_some_and(|v| {
-        v.head_missing != Some(true) && v.dropped_lines == 0 && v.trouble.is_none()
-    })
+    let source = scene.sources.get(s.source.0 as usize);
+    let stream = source.and_then(|v| scene.sources.get(v.within? as usize));
+    let mut all = source.into_iter().chain(stream);
+    source.is_some()
+        && all.all(|v| v.head_missing != Some(true) && v.dropped_lines == 0 && v.trouble.is_none())
 }
 
 fn crosses(r: &Route) -> bool {

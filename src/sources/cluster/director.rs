@@ -218,10 +218,10 @@ fn note(seen: &watch::Sender<Seen>, event: &Event) {
             s.synced = true;
         }),
         // Only what came of it: that it runs is no news for anybody.
-        Event::Probe(p) if [FILE, FILE_MAP].contains(&p.probe.as_str()) => {
-            if p.outcome != ProbeOutcome::Began {
-                seen.send_modify(|s| s.files.apply(p.clone(), 0));
-            }
+        Event::Probe(p)
+            if [FILE, FILE_MAP].contains(&p.probe.as_str()) && p.outcome != ProbeOutcome::Began =>
+        {
+            seen.send_modify(|s| s.files.apply(p.clone(), 0));
         }
         _ => {}
     }

@@ -47,7 +47,8 @@ pub struct Inputs {
 impl Inputs {
     /// Looks at every path: files, folders with all below them, pipes, `-` for standard input.
     ///
-    /// In folders, hidden entries and what is no text are passed over with a word. The same file named
+    /// In folders, hidden entries, what is no text, and what is plainly something else than a log are passed over
+    /// with a word. The same file named
     /// twice is read once.
     ///
     /// # Errors
@@ -144,6 +145,67 @@ fn look(path: &Path) -> Result<(), Refused> {
     Ok(())
 }
 
+/// What names are never those of logs: how they end, and what they are.
+const NO_LOGS: [(&[&str], &str); 4] = [
+    (
+        &[
+            "py", "pyi", "ipynb", "rs", "go", "c", "h", "cc", "cpp", "hpp", "cu", "cuh", "js",
+            "mjs", "ts", "css", "java", "lua", "sh", "bash", "zsh",
+        ],
+        "source code",
+    ),
+    (&["html", "htm", "xhtml", "svg", "xml"], "a page, no log"),
+    (&["md", "markdown", "rst", "adoc"], "a document, no log"),
+    (&["yaml", "yml", "toml", "ini", "lock"], "settings, no log"),
+];
+
+/// How much of a text tells that it is none.
+const HEAD_BYTES: u64 = 512;
+
+/// Passes over what somebody keeps beside logs, and what this program saved there: a report quotes the lines of
+/// logs, which would be read as new ones. Only in folders: a file that is named is read.
+fn log_for_all_we_know(path: &Path) -> Result<(), Refused> {
+    let ends = path.extension().and_then(|e| e.to_str());
+    let ends = ends.map(str::to_ascii_lowercase).unwrap_or_default();
+    let named = NO_LOGS.iter().find(|(all, _)| all.contains(&ends.as_str()));
+    if let Some((_, what)) = named {
+        return Err(Refused::Binary(what));
+    }
+    let mut head = Vec::new();
+    content::open(File::open(path)?, Patience::Enough)?
+        .take(HEAD_BYTES)
+        .read_to_end(&mut head)?;
+    saved(&head).map_or(Ok(()), |what| Err(Refused::Binary(what)))
+}
+
+/// What a text is that is no log, by how it begins.
+fn saved(head: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(head);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    if text.contains("\"schema\": \"ncclscope.") || text.contains("\"schema\":\"ncclscope.") {
+        return Some("a report of this program");
+    }
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let verdict = first.trim_start_matches("# ");
+    let rest = ["HEALTHY", "STARTING", "UNKNOWN", "DEGRADED", "FAILED"]
+        .iter()
+        .find_map(|word| verdict.strip_prefix(word));
+    let apart = if first.starts_with("# ") { ": " } else { "  " };
+    if rest.is_some_and(|r| r.starts_with(apart)) && lines.next().is_some_and(str::is_empty) {
+        return Some("a report of this program");
+    }
+    let lower = first.to_ascii_lowercase();
+    if ["<!doctype", "<html", "<?xml", "<svg"]
+        .iter()
+        .any(|tag| lower.starts_with(tag))
+    {
+        return Some("a page, no log");
+    }
+    // One value over several lines; a log of JSON has a whole one on each.
+    matches!(first.trim_end(), "{" | "[").then_some("a JSON document, no log")
+}
+
 /// Whether this is what a bundle was unpacked to: all that it says of its logs would be read a second time.
 fn is_bundle(paths: &[PathBuf]) -> bool {
     let has = |name: &str| {
@@ -200,7 +262,7 @@ impl Walk {
                     Err(e) => self.skipped.push(format!("{name}: {}", reason(&e))),
                 }
             } else if meta.is_file() {
-                match look(&path) {
+                match look(&path).and_then(|()| log_for_all_we_know(&path)) {
                     Ok(()) => self.file(name, path, meta.len(), true),
                     Err(Refused::Binary(what)) => self.skipped.push(format!("{name}: {what}")),
                     // It is a log for all we know: listed, with the reason, rather than passed over.

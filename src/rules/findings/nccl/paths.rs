@@ -235,6 +235,7 @@ pub(super) fn shm_despite_p2p<'a>(
     let mut proof: Vec<LineRef> = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     let mut bad: Vec<&Edge> = Vec::new();
+    switched_off(view, c, &shm, out);
     for e in shm.into_iter().filter(|e| !on_purpose(e)) {
         let line = pair(c, e)
             .and_then(|p| direct.get(&p))
@@ -277,6 +278,47 @@ pub(super) fn shm_despite_p2p<'a>(
         view.target
             .env("NCCL_DEBUG_SUBSYS", Some("INIT,P2P,SHM,GRAPH"))
             + "   # says why P2P was passed over",
+    ];
+    out.push(f);
+}
+
+/// P2P switched off on some hosts of a communicator while the ranks of another host use it: one template differs.
+/// Switched off for everybody it is somebody's will.
+fn switched_off(view: &View<'_>, c: &Communicator, shm: &[&Edge], out: &mut Vec<Finding>) {
+    let off = |e: &Edge| {
+        let ends = [e.from, e.to].into_iter().filter_map(|r| process(c, r));
+        ends.filter_map(|u| view.env(u, "NCCL_P2P_DISABLE"))
+            .find_map(|(value, line)| (value == "1").then_some(line))
+    };
+    let mut local = c.edges.iter().filter(|e| e.same_host == Some(true));
+    let Some(direct) = local.find(|e| e.family == Family::P2p) else {
+        return;
+    };
+    let (bad, set): (Vec<&Edge>, Vec<LineRef>) =
+        shm.iter().filter_map(|e| Some((*e, off(e)?))).unzip();
+    let lines: Vec<LineRef> = bad.iter().map(|e| e.line.clone()).collect();
+    let Some(mut f) = start(
+        c,
+        "nccl.shm-despite-p2p",
+        Severity::Warning,
+        Class::Configuration,
+        &lines,
+    ) else {
+        return;
+    };
+    for l in first_lines(set).into_iter().take(2) {
+        f.prove(Evidence::Line(l));
+    }
+    f.prove(Evidence::Line(direct.line.clone()));
+    ends(&mut f, view, c, &bad);
+    f.title = format!(
+        "NCCL_P2P_DISABLE=1 on {} alone: its GPUs use shared memory, others P2P",
+        f.hosts.join(", ")
+    );
+    f.cause = "The variable is set in the environment of these pods and not in that of the others, whose GPUs talk to each other directly. The slowest host sets the pace of every collective.".into();
+    f.fix = vec![
+        view.target.env("NCCL_P2P_DISABLE", None),
+        "the pods of one job should come from one template: compare their environment".into(),
     ];
     out.push(f);
 }

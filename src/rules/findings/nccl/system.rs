@@ -212,3 +212,50 @@ pub(super) fn completion(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<
         }
     }
 }
+
+/// `NET/IB : mlx5_1:1 Got non-fatal async event: port error(10)`: the device and what it reports.
+fn event(text: &str) -> Option<(&str, &str)> {
+    let (_, said) = text.split_once("NET/IB : ")?;
+    let (device, _) = said.split_once(' ')?;
+    let (_, event) = said
+        .split_once("event: ")
+        .or_else(|| said.rsplit_once(": "))?;
+    let event = event.split('(').next().unwrap_or(event).trim();
+    (!event.is_empty() && device.contains(':')).then_some((device, event))
+}
+
+/// A device that reports trouble of its port again and again. Where a transfer failed, that is the finding; one
+/// event alone is what a switch does when it restarts.
+pub(super) fn ports(view: &View<'_>, notices: &[Notice<'_>], out: &mut Vec<Finding>) {
+    let list: Vec<&Notice<'_>> = notices
+        .iter()
+        .filter(|n| n.warn() == Some(&WarnKind::IbAsync) && event(&n.line.text).is_some())
+        .collect();
+    for c in Case::split(view, list) {
+        let failed = |f: &Finding| {
+            f.id == "nccl.ib-completion-error"
+                && c.list.iter().any(|n| f.hosts.contains(&view.place(n.unit)))
+        };
+        let Some((device, what)) = c.list.first().and_then(|n| event(&n.line.text)) else {
+            continue;
+        };
+        let times = c.list.len();
+        if times < 2 || out.iter().any(failed) {
+            continue;
+        }
+        let words = (
+            format!("{device} on {} reports {what} {times} times", c.place),
+            "The link of this RDMA device goes down and comes back: a cable, a transceiver, or the port of the switch. No transfer has failed yet; one that is under way for longer than the retries last will.".into(),
+            vec![
+                "on the node: ibstat, ethtool -m, and the counters of the switch's port (symbol errors, link downed)".into(),
+                c.target.env("NCCL_IB_TIMEOUT", Some("22")) + "   # rides over short gaps",
+            ],
+        );
+        out.extend(c.raise(
+            "nccl.ib-completion-error",
+            Severity::Warning,
+            Class::Network,
+            words,
+        ));
+    }
+}

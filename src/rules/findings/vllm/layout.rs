@@ -1,13 +1,13 @@
 //! Who is which rank and where: sizes, ranks, addresses, the rendezvous, groups over nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::fix::sh;
-use super::super::trouble::{Case, Words};
-use super::super::{View, by_lines, earlier, first_lines};
+use super::super::trouble::{Case, Notice, Told, Words};
+use super::super::{View, by_lines, earlier, first_lines, ranges};
 use super::short;
 use crate::model::speakers::Speaker;
-use crate::parse::vllm::{FaultKind, host_of};
+use crate::parse::vllm::{Fault, FaultKind, host_of};
 use crate::rules::comms::line_ref;
 use crate::rules::rating::is_socket;
 use crate::rules::scene::{Class, Evidence, Finding, LineRef, Severity};
@@ -17,7 +17,11 @@ pub(super) fn world_size(c: &Case<'_, '_>) -> Words {
         Some(match k {
             FaultKind::Heads { heads, tp } => (
                 format!("{heads} attention heads can't be divided by tensor parallel size {tp}"),
-                (2..*tp).rev().find(|n| heads % n == 0),
+                // Every rank keeps a place: what is taken from the tensor size goes to the pipeline's.
+                (2..*tp)
+                    .rev()
+                    .find(|n| heads % n == 0 && tp % n == 0)
+                    .map(|n| (n, tp / n)),
             ),
             FaultKind::WorldSize { ranks, gpus } => (
                 format!("{ranks} ranks are wanted where {gpus} GPUs are"),
@@ -38,8 +42,13 @@ pub(super) fn world_size(c: &Case<'_, '_>) -> Words {
         )
     });
     let mut fix = Vec::new();
-    if let Some(tp) = tp {
-        fix.push(c.target.arg(&format!("--tensor-parallel-size={tp}")));
+    if let Some((tp, by)) = tp {
+        let at = c.list.first().map_or(0, |n| c.view.workload_of(n.unit));
+        let before = c.view.scene.workloads.get(at).and_then(|w| w.sizes[1]);
+        let pp = before.unwrap_or(1).saturating_mul(by);
+        fix.push(c.target.arg(&format!(
+            "--tensor-parallel-size={tp} --pipeline-parallel-size={pp}"
+        )));
     }
     if let Some((ranks, gpus)) = c.of(|k| match k {
         FaultKind::WorldSize { ranks, gpus } => Some((*ranks, *gpus)),
@@ -55,7 +64,11 @@ pub(super) fn world_size(c: &Case<'_, '_>) -> Words {
             "resources: {{limits: {{nvidia.com/gpu: {ranks}}}}}"
         )));
     }
-    fix.push("tensor × pipeline × data parallel size must equal the GPUs of all pods together; the tensor parallel size must divide the attention heads".into());
+    let heads = c.of(|k| match k {
+        FaultKind::Heads { heads, .. } => Some(format!("{heads} ")),
+        _ => None,
+    });
+    fix.push(format!("tensor × pipeline × data parallel size must equal the GPUs of all pods together; the tensor parallel size must divide the {}attention heads, and the key-value heads or be a multiple of them", heads.unwrap_or_default()));
     (title, "World size, tensor, pipeline or node count contradict the model or the GPUs that the pod sees.".into(), fix)
 }
 
@@ -80,7 +93,59 @@ pub(super) fn rank_config(c: &Case<'_, '_>) -> Words {
     )
 }
 
+/// torch's store says for good that it can't be reached: its last word is an exception, and what it warned of
+/// before, a name without an address, belongs to it. Warnings alone are tries that may yet succeed.
+pub(super) fn gave_up(view: &View<'_>, n: &Notice<'_>) -> bool {
+    let last = |f: &Fault| {
+        matches!(
+            f.kind,
+            FaultKind::HeadUnreachable { .. } | FaultKind::NameResolution { .. }
+        ) && f
+            .class
+            .as_ref()
+            .is_some_and(|c| c.ends_with("DistNetworkError"))
+    };
+    let Told::Fault(f) = &n.told else {
+        return false;
+    };
+    let speakers = &view.model.speakers.list;
+    let here = || speakers.iter().filter(|s| s.source.0 == n.line.source);
+    last(f)
+        || matches!(f.kind, FaultKind::NameResolution { name: Some(_) })
+            && here().any(|s| s.faults.iter().any(|(f, _)| last(f)))
+}
+
+/// A name that has no address.
+fn unresolved(c: &Case<'_, '_>, name: &str) -> Words {
+    let (_, service) = name.split_once('.').unwrap_or(("", name));
+    let service = service.split('.').next().unwrap_or(service);
+    (
+        format!("{} can't resolve the name {name}", c.place),
+        "The name has no address. Pods of one job find each other by the names that a headless Service gives them: it is missing, is called otherwise, does not select these pods, or names only pods that are ready, which these become after they have met.".into(),
+        vec![
+            c.target.kubectl(&format!("get service {} -o yaml", sh(service)))
+                + "   # spec: {clusterIP: None, publishNotReadyAddresses: true}",
+            c.target.kubectl(&format!(
+                "exec {} -- getent hosts {}",
+                sh(&c.pod()),
+                sh(name)
+            )),
+            c.target.pods(),
+        ],
+    )
+}
+
 pub(super) fn rendezvous(c: &Case<'_, '_>) -> Words {
+    let name = c.list.iter().find_map(|n| match &n.told {
+        Told::Fault(f) => match &f.kind {
+            FaultKind::NameResolution { name } => name.clone(),
+            _ => None,
+        },
+        _ => None,
+    });
+    if let Some(name) = name {
+        return unresolved(c, &name);
+    }
     let have = c.of(|k| match k {
         FaultKind::NotAllJoined {
             have,
@@ -212,8 +277,98 @@ fn spans(view: &View<'_>, s: &Speaker, world: Option<u32>) -> bool {
         .filter(|(_, p)| p.global_rank.is_some())
         .map(|(_, p)| p.source)
         .collect();
+    // A pod that joins a head says so in a process of its own.
+    let joins = |s: &Speaker| s.leader.is_some() || s.head.is_some();
+    let mut here = view.model.speakers.list.iter();
     // A node holds at most 16 GPUs of one job.
-    sources.len() > 1 || world.is_some_and(|w| w > 16) || s.leader.is_some() || s.head.is_some()
+    sources.len() > 1
+        || world.is_some_and(|w| w > 16)
+        || here.any(|other| other.source == s.source && joins(other))
+}
+
+/// A rank with its world and engine, and where it meets the others.
+type Seat<'a> = (usize, u32, Option<u32>, Option<u32>, &'a str);
+
+/// Ranks that two pods claim at the same time: both come to one rendezvous as the same.
+pub(super) fn same_ranks(view: &View<'_>, out: &mut Vec<Finding>) {
+    if out.iter().any(|f| f.id == "vllm.rank-config") {
+        return;
+    }
+    let mut seats: BTreeMap<Seat<'_>, Vec<(u32, &Speaker, LineRef)>> = BTreeMap::new();
+    for (i, s) in (0u32..).zip(&view.model.speakers.list) {
+        // What Ray's driver repeats of its workers stands in their own logs, too.
+        let label = s.label.as_ref();
+        let relayed = s.ip.is_some() || label.is_some_and(|(l, _)| l.starts_with("RayWorker"));
+        if relayed {
+            continue;
+        }
+        if let (Some((start, q)), Some(unit)) = (&s.rank_start, view.speaker.get(&i))
+            && let Some(rank) = start.rank
+        {
+            let dp = label.and_then(|(_, l)| l.dp);
+            let seat = (view.workload_of(*unit), rank, start.world, dp, &*start.init);
+            let line = line_ref(s.source, q);
+            seats.entry(seat).or_default().push((*unit, s, line));
+        }
+    }
+    // Two lives of one pod follow each other; two pods stand side by side.
+    let lasts = |s: &Speaker| {
+        let source = view.model.sources.get(s.source)?;
+        Some((source.first_at?, source.last_at?))
+    };
+    let together = |a: &Speaker, b: &Speaker| match (lasts(a), lasts(b)) {
+        (Some((a0, a1)), Some((b0, b1))) if a0.exact == b0.exact => a0 <= b1 && b0 <= a1,
+        _ => false,
+    };
+    type Claim = (u32, [LineRef; 2], [u32; 2]);
+    let mut claims: BTreeMap<(u32, u32), Vec<Claim>> = BTreeMap::new();
+    for ((_, rank, ..), held) in &seats {
+        if let [(ua, a, la), (ub, b, lb), ..] = held.as_slice()
+            && a.source != b.source
+            && ua != ub
+            && together(a, b)
+        {
+            claims.entry((a.source.0, b.source.0)).or_default().push((
+                *rank,
+                [la.clone(), lb.clone()],
+                [*ua, *ub],
+            ));
+        }
+    }
+    for claims in claims.into_values() {
+        // The same lines at the same places of two files are one log given twice.
+        let same = |(_, [a, b], _): &Claim| a.text == b.text && a.number == b.number;
+        if claims.iter().all(same) {
+            continue;
+        }
+        let lines = claims.iter().flat_map(|(_, l, _)| l.clone()).collect();
+        let Some((_, _, [a, b])) = claims.first() else {
+            continue;
+        };
+        let (a, b) = (view.place(*a), view.place(*b));
+        let Some(mut f) = by_lines(
+            "vllm.rank-config",
+            &a,
+            Severity::Error,
+            Class::Configuration,
+            lines,
+        ) else {
+            continue;
+        };
+        let who = view.who(&claims.iter().flat_map(|(.., u)| *u).collect());
+        (f.hosts, f.pods, f.ranks) = (who.hosts, who.pods, who.ranks);
+        let word = if f.ranks.len() == 1 { "rank" } else { "ranks" };
+        f.title = format!(
+            "{a} and {b} both say that they are {word} {}",
+            ranges(&f.ranks)
+        );
+        f.cause = "Each pod must be told another place in the job. Two that come to the rendezvous as the same rank wait there for those that are missing.".into();
+        f.fix = vec![
+            "give each pod its own --node-rank (the index that its controller gives it: apps.kubernetes.io/pod-index, LWS_WORKER_INDEX, JOB_COMPLETION_INDEX); --nnodes and --master-addr stay equal".into(),
+            view.target.pods(),
+        ];
+        out.push(f);
+    }
 }
 
 /// Tensor parallelism over TCP between hosts.

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::View;
 use super::super::fix::sh;
 use super::super::ranges;
+use super::waits::IDLE_STATS;
 use crate::model::event::{ContainerKey, PodKey};
 use crate::parse::{At, Nanos};
 use crate::rules::comms::line_ref;
 use crate::rules::scene::{
     Class, Confidence, Evidence, Finding, GpuView, ProcessView, Severity, Stage,
 };
+use crate::rules::still;
 
 const SEC: Nanos = 1_000_000_000;
 /// Memory must have stood still for so long.
@@ -23,8 +25,6 @@ const WINDOW: Nanos = 30 * SEC;
 const IDLE_CORES: f64 = 0.3;
 /// Reading below which nothing is loaded, bytes per second.
 const IDLE_READ: f64 = 1e6;
-/// Statistics lines in a row with requests running and not one token made.
-const IDLE_STATS: u32 = 3;
 
 /// What a GPU does while nothing is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,8 @@ fn load(view: &View<'_>, ranks: &[Seen<'_>]) -> (Option<f64>, Option<f64>) {
 
 /// Both findings, per workload.
 pub(super) fn find(view: &View<'_>, out: &mut Vec<Finding>) {
-    let Some(now) = view.scene.now.filter(|a| a.exact) else {
+    let known = still::known(view.scene, view.model.session.feed);
+    let Some(now) = known.filter(|a| a.exact) else {
         return;
     };
     let mut on: BTreeMap<u32, &GpuView> = BTreeMap::new();
