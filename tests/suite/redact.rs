@@ -341,6 +341,30 @@ fn what_a_probe_names_is_known_everywhere() {
     }
 }
 
+/// A name at the end of the line before is not the name of this one: whoever goes back to it never ends.
+#[test]
+fn names_on_two_lines_are_each_heard_once() {
+    let (done, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for text in [
+            "api_token\nsecret_key: abcdefgh1234567\n",
+            "x=1 api_secret\ntoken: abcdefgh1234567\n",
+            "the_secret\n token: abcdefgh1234567\n",
+        ] {
+            let mut redactor = Redactor::new();
+            redactor.hear(1, text.as_bytes());
+            let said = redactor.text("then abcdefgh1234567 alone").into_owned();
+            done.send((text, said)).unwrap();
+        }
+    });
+    for _ in 0..3 {
+        let (text, said) = heard
+            .recv_timeout(std::time::Duration::from_secs(30))
+            .expect("it ends");
+        assert!(!said.contains("abcdefgh1234567"), "{text}: {said}");
+    }
+}
+
 #[test]
 fn what_is_heard_is_known_wherever_blocks_are_cut() {
     let value = "q7Wm2Lx9Tz4Rb";

@@ -89,7 +89,8 @@ fn name_at(text: &[u8], stem: usize) -> Option<usize> {
         .find_overlapping_iter(around)
         .filter(|m| sign(m.pattern().as_usize()) == Some(Sign::Word))
         .map(|m| (first + m.start(), first + m.end()))
-        .filter(|(start, end)| is_word(text, *start, *end));
+        // A word of the line before is that line's: whoever is past it would come back to it for ever.
+        .filter(|(start, end)| *end > stem && is_word(text, *start, *end));
     let (start, end) = words.next()?;
     let (from, to) = name_around(text, start, end)?;
     smells(text.get(from..to)?).then_some(to)
