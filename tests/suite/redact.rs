@@ -348,8 +348,8 @@ fn names_on_two_lines_are_each_heard_once() {
     std::thread::spawn(move || {
         for text in [
             "api_token\nsecret_key: abcdefgh1234567\n",
-            "x=1 api_secret\ntoken: abcdefgh1234567\n",
-            "the_secret\n token: abcdefgh1234567\n",
+            "x=1 api_secret\nsecret_key: abcdefgh1234567\n",
+            "the_secret\n secret_key: abcdefgh1234567\n",
         ] {
             let mut redactor = Redactor::new();
             redactor.hear(1, text.as_bytes());

@@ -127,7 +127,7 @@ fn unresolved(c: &Case<'_, '_>, name: &str) -> Words {
                 + "   # spec: {clusterIP: None, publishNotReadyAddresses: true}",
             c.target.kubectl(&format!(
                 "exec {} -- getent hosts {}",
-                sh(&c.pod()),
+                c.target.pod(&c.pod()),
                 sh(name)
             )),
             c.target.pods(),
