@@ -74,19 +74,15 @@ fn mixed(dress: &dyn Fn(u32, &str) -> String) -> String {
     by_turns(of(0), of(1)).join("\n") + "\n"
 }
 
+fn tell(model: &mut Model, event: Event) {
+    let (seq, at) = (1, 0);
+    update(model, Stamped { seq, at, event });
+}
+
 /// What is seen where these logs are all there is.
 fn seen(logs: &[(&str, String)]) -> (Model, Scene) {
     let mut model = Model::default();
-    let mut say = |event| {
-        update(
-            &mut model,
-            Stamped {
-                seq: 1,
-                at: 0,
-                event,
-            },
-        )
-    };
+    let mut say = |event| tell(&mut model, event);
     for (id, (name, _)) in (0..).map(SourceId).zip(logs) {
         let info = SourceInfo {
             name: (*name).to_owned(),
@@ -169,16 +165,7 @@ fn pods_in_one_stream_are_told_apart_by_the_name_in_front_of_their_lines() {
 #[test]
 fn a_stream_that_opens_later_does_not_take_the_place_of_a_pod_in_another() {
     let mut model = Model::default();
-    let mut say = |event| {
-        update(
-            &mut model,
-            Stamped {
-                seq: 1,
-                at: 0,
-                event,
-            },
-        )
-    };
+    let mut say = |event| tell(&mut model, event);
     let open = |id, name: &str| {
         let info = SourceInfo {
             name: name.to_owned(),
