@@ -564,11 +564,8 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     let row = cursor.row(logs.first(), logs.rows())?;
     let rows = logs.window(row, 1);
     let row = rows.first()?;
-    let mut page = Page::about(format!(
-        "line {} of {}",
-        row.line.number,
-        source_name(view.scene, row.source)
-    ));
+    let (file, number) = view.scene.stands(row.source.0, row.line.number);
+    let mut page = Page::about(format!("line {number} of {file}"));
     if let Some(at) = row.line.at {
         page.line(&[("at      ", Role::Label), (&parts::clock(at), Role::Text)]);
     }
