@@ -123,6 +123,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
                 .as_ref()
                 .map(|c| format!("{}/{}", c.pod.namespace, c.pod.name)),
             container: s.info.container.as_ref().map(|c| c.container.clone()),
+            previous: s.info.previous,
             bytes: s.bytes,
             lines: s.lines,
             nccl_lines: s.nccl_lines,

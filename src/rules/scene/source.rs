@@ -17,6 +17,8 @@ pub struct SourceView {
     pub pod: Option<String>,
     /// Container name.
     pub container: Option<String>,
+    /// Of a life of the container before the present one.
+    pub previous: bool,
     /// Bytes read, after decompression.
     pub bytes: u64,
     /// Physical lines.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Sender;
 use super::blocks::{Lines, Pace, Rest};
 use super::content::{Patience, Refused};
 use super::find::{Input, Inputs, Log, Place, Turn};
-use super::parts::Parts;
+use super::parts::{self, Parts};
 use super::pipeline::{self, Purpose, Stop};
 use super::results::{Form, Look};
 use super::{Progress, reason};
@@ -106,11 +106,13 @@ impl Task {
                 .spawn(move || {
                     let counters = [Arc::clone(&task.progress), Arc::default()];
                     let why = match pipeline::open(&input, Patience::FirstBytes, counters) {
-                        Ok(text) => match task.pipe(id, Lines::new(text, Pace::Eager, false)) {
-                            Ok(ControlFlow::Break(())) => return,
-                            Ok(ControlFlow::Continue(())) => None,
-                            Err(e) => Some(reason(&e)),
-                        },
+                        Ok((_, text)) => {
+                            match task.pipe(id, Lines::new(text, Pace::Eager, false)) {
+                                Ok(ControlFlow::Break(())) => return,
+                                Ok(ControlFlow::Continue(())) => None,
+                                Err(e) => Some(reason(&e)),
+                            }
+                        }
                         Err(Refused::Binary(what)) => Some(format!("it looks like {what}")),
                         Err(Refused::Io(e)) => Some(reason(&e)),
                     };
@@ -202,10 +204,10 @@ impl Task {
             let Place::File(path) = &input.place else {
                 continue;
             };
-            let file = fs::metadata(path).map(|meta| identity(&meta)).ok();
+            let now = fs::metadata(path).map(|meta| identity(&meta)).ok();
             known.paths.insert(path.clone());
-            known.files.extend(file);
-            parts.push(stop.before + 1, &input.name, file);
+            known.files.extend(stop.file.or(now));
+            parts.push(stop.before + 1, &input.name, stop.file.or(now));
             // Nothing is appended to a part that was rotated away.
             if turn.more {
                 continue;
@@ -356,6 +358,8 @@ struct Watched {
     past: BTreeSet<Identity>,
     /// The files that hold its lines.
     parts: Parts,
+    /// What was appended before it was rotated away is lost, and nobody was told yet.
+    lost: bool,
     lines: Lines<Arc<File>>,
     /// Number of the next line.
     next: u64,
@@ -368,7 +372,19 @@ struct Watched {
 impl Watched {
     /// Goes on where reading stopped; `None` for a compressed file.
     fn resume(id: SourceId, path: &Path, stop: Stop, parts: Parts) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
+        let mut file = File::open(path)?;
+        let mut stop = stop;
+        let mut lost = false;
+        // Rotated while it was read: its rest has another name.
+        if let Some(read) = stop
+            .file
+            .filter(|read| identity_of(&file).is_ok_and(|now| now != *read))
+        {
+            match parts::open(path, read) {
+                Some(renamed) => file = renamed,
+                None => (stop.raw, lost) = (0, true),
+            }
+        }
         let mut magic = [0; 4];
         let mut have = 0;
         while let Some(rest) = magic.get_mut(have..).filter(|rest| !rest.is_empty()) {
@@ -394,6 +410,7 @@ impl Watched {
             identity,
             past: BTreeSet::new(),
             parts,
+            lost,
             lines,
             next: stop.lines + 1,
             gone: false,
@@ -404,6 +421,17 @@ impl Watched {
     }
 
     fn poll(&mut self, task: &Task) -> ControlFlow<()> {
+        if std::mem::take(&mut self.lost) {
+            self.last_line(task)?;
+            let why = "the file was rotated away while it was read".to_owned();
+            task.source(SourceEvent::Lost {
+                id: self.id,
+                lines: None,
+                why,
+            })?;
+            self.parts.rotated(&self.path, self.next, self.identity);
+            task.source(self.parts.told(self.id))?;
+        }
         if let Err(e) = self.truncated(task)? {
             return self.retrying(reason(&e), task);
         }
@@ -551,7 +579,7 @@ fn millis(d: Duration) -> u64 {
 /// What tells a file from all others, whatever it is called.
 pub(super) type Identity = (u64, u64);
 
-fn identity_of(file: &File) -> io::Result<Identity> {
+pub(super) fn identity_of(file: &File) -> io::Result<Identity> {
     Ok(identity(&file.metadata()?))
 }
 

@@ -1,7 +1,7 @@
 //! In which files the lines of a followed log stand by now: a rotation renames what was read.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use super::follow::{Identity, identity};
@@ -106,21 +106,23 @@ impl Parts {
     }
 }
 
-/// The rotated parts that lie beside a log by now, by what they are.
+/// Opens a file that was at this path once.
+pub(super) fn open(path: &Path, file: Identity) -> Option<File> {
+    let name = beside(path).remove(&file)?;
+    File::open(path.with_file_name(name)).ok()
+}
+
+/// The files beside a log whose names begin as its own does, by what they are.
 fn beside(path: &Path) -> BTreeMap<Identity, String> {
-    let own = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default();
+    let stem = path.file_stem().and_then(|n| n.to_str());
+    let own = path.file_name();
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     let entries = fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter();
     let names = entries.flatten().filter_map(|entry| {
-        let name = entry.ok()?.file_name().to_str()?.to_owned();
-        if !rotate::is_part(&name, own) {
-            return None;
-        }
+        let name = entry.ok()?.file_name();
+        let alike = name.to_str()?.starts_with(stem?) && Some(name.as_os_str()) != own;
         let file = fs::metadata(path.with_file_name(&name)).ok()?;
-        Some((identity(&file), name))
+        alike.then(|| Some((identity(&file), name.into_string().ok()?)))?
     });
     names.collect()
 }

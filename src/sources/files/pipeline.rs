@@ -17,6 +17,7 @@ use std::thread;
 use super::blocks::{Fill, Lines, Pace, Rest};
 use super::content::{self, Patience, Refused, Text};
 use super::find::{Input, Inputs, Place, Turn};
+use super::follow::{Identity, identity_of};
 use super::{Progress, SourceError, Totals, reason};
 use crate::model::event::{Event, LogBlock, LogFile, SourceEvent, SourceId};
 use crate::parse::{Block, Parser};
@@ -85,6 +86,8 @@ pub(super) struct Stop {
     pub(super) rest: Rest,
     /// Bytes taken from the file.
     pub(super) raw: u64,
+    /// The file, whatever it is called by now.
+    pub(super) file: Option<Identity>,
     /// Ended because of trouble.
     pub(super) troubled: bool,
     /// Physical lines of its log in front of it.
@@ -184,6 +187,8 @@ struct Lane {
     waiting: usize,
     /// Bytes taken from the file.
     raw: Arc<Progress>,
+    /// The file.
+    file: Option<Identity>,
     /// Why it ended, when not in the ordinary way.
     trouble: Option<Trouble>,
 }
@@ -404,7 +409,11 @@ impl Worker<'_> {
             .get(lane)
             .map(|l| Arc::clone(&l.raw))
             .unwrap_or_default();
-        let text = open(input, Patience::Enough, [Arc::clone(self.progress), mine])?;
+        let counters = [Arc::clone(self.progress), mine];
+        let (file, text) = open(input, Patience::Enough, counters)?;
+        if let Some(lane) = self.desk.lock().lanes.get_mut(lane) {
+            lane.file = file;
+        }
         Ok(Box::new(Lines::new(
             text,
             Pace::Full,
@@ -413,28 +422,24 @@ impl Worker<'_> {
     }
 }
 
-/// Opens an input and counts what is taken from it.
+/// Opens an input, counts what is taken from it, and says which file it is.
 pub(super) fn open(
     input: &Input,
     patience: Patience,
     counters: [Arc<Progress>; 2],
-) -> Result<Text, Refused> {
-    match &input.place {
-        Place::Stdin => content::open(
-            Counted {
-                inner: io::stdin(),
-                counters,
-            },
-            patience,
-        ),
-        Place::File(path) | Place::Stream(path) => content::open(
-            Counted {
-                inner: File::open(path)?,
-                counters,
-            },
-            patience,
-        ),
-    }
+) -> Result<(Option<Identity>, Text), Refused> {
+    let (file, text) = match &input.place {
+        Place::Stdin => {
+            let inner = io::stdin();
+            (None, content::open(Counted { inner, counters }, patience)?)
+        }
+        Place::File(path) | Place::Stream(path) => {
+            let inner = File::open(path)?;
+            let file = identity_of(&inner).ok();
+            (file, content::open(Counted { inner, counters }, patience)?)
+        }
+    };
+    Ok((file, text))
 }
 
 struct Counted<R> {
@@ -616,5 +621,6 @@ fn finish(desk: &Desk, lane: usize, stop: &mut Stop) -> Option<Trouble> {
         stop.rest = std::mem::take(rest);
     }
     stop.raw = lane.raw.raw();
+    stop.file = lane.file;
     lane.trouble.take()
 }

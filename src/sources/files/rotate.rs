@@ -44,11 +44,6 @@ pub(super) fn unstamped(name: &str) -> String {
     }
 }
 
-/// Whether a name is that of a rotated part of a log.
-pub(super) fn is_part(name: &str, log: &str) -> bool {
-    marked(name).is_some_and(|(of, _)| of == log)
-}
-
 /// The log that a file is a rotated part of, by the file's name.
 fn marked(name: &str) -> Option<(String, Mark)> {
     let name = unpacked(name);
