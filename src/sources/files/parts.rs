@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
-use super::follow::{Identity, identity};
+use super::identity::{Identity, identity};
 use super::rotate;
 use crate::model::event::{LogFile, SourceEvent, SourceId};
 
