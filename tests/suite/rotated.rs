@@ -604,6 +604,24 @@ fn a_followed_log_goes_on_through_rotations() {
         now[2..],
         lies(&[(4, "x.log (before it was truncated)"), (5, "x.log")])
     );
+    // More than one rotation between two looks: nothing is left out.
+    for text in ["six\n", "seven\n"] {
+        for n in (1..=4).rev() {
+            fs::rename(
+                d.join(format!("x.log.{n}")),
+                d.join(format!("x.log.{}", n + 1)),
+            )
+            .ok();
+        }
+        fs::rename(d.join("x.log"), d.join("x.log.1")).unwrap();
+        put(d, "x.log", text);
+    }
+    let so_far = "one\ntwo\nthree\nfour\n5\nsix\nseven\n";
+    let now = told.until(&mut rx, (0, so_far), d);
+    assert_eq!(
+        now[3..],
+        lies(&[(5, "x.log.2"), (6, "x.log.1"), (7, "x.log")])
+    );
     // A log that appears in the folder is one, too, and all of it is read.
     let name = d.join("sub/y.log");
     put(d, "new/y.log.1", "six\n");

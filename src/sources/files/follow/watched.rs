@@ -49,19 +49,22 @@ impl Watched {
         stop: Stop,
         parts: Parts,
     ) -> io::Result<Option<Self>> {
-        let mut file = File::open(path)?;
         let mut stop = stop;
         let mut lost = false;
-        // Rotated while it was read: its rest has another name.
-        if let Some(read) = stop
-            .file
-            .filter(|read| identity_of(&file).is_ok_and(|now| now != *read))
-        {
-            match parts::open(path, read) {
-                Some(renamed) => file = renamed,
-                None => (stop.raw, lost) = (0, true),
-            }
-        }
+        let now = File::open(path);
+        let is =
+            |read: Identity| matches!(now.as_ref().map(identity_of), Ok(Ok(now)) if now == read);
+        let file = match stop.file.filter(|read| !is(*read)) {
+            // Rotated while it was read: its rest has another name.
+            Some(read) => match parts::open(path, read) {
+                Some(renamed) => renamed,
+                None => {
+                    (stop.raw, lost) = (0, true);
+                    now?
+                }
+            },
+            None => now?,
+        };
         let mut magic = [0; 4];
         let mut have = 0;
         while let Some(rest) = magic.get_mut(have..).filter(|rest| !rest.is_empty()) {
@@ -107,8 +110,7 @@ impl Watched {
                 lines: None,
                 why,
             })?;
-            self.parts.rotated(&self.path, self.next, self.identity);
-            task.source(self.parts.told(self.id))?;
+            self.moved(task)?;
         }
         if let Err(e) = self.truncated(task)? {
             return self.retrying(reason(&e), task);
@@ -120,12 +122,19 @@ impl Watched {
                 // Written between the last look and the rename.
                 self.drain(task, true)?;
                 self.last_line(task)?;
-                if let Err(e) = self.reopen() {
+                // Rotated more than once since the last look.
+                for missed in parts::since(&self.path, self.identity) {
+                    if self.go_on_in(&missed).is_ok() {
+                        self.moved(task)?;
+                        self.drain(task, true)?;
+                        self.last_line(task)?;
+                    }
+                }
+                if let Err(e) = self.go_on_in(&self.path.clone()) {
                     return self.lost_sight(task, &e);
                 }
                 task.source(SourceEvent::Up(self.id))?;
-                self.parts.rotated(&self.path, self.next, self.identity);
-                task.source(self.parts.told(self.id))?;
+                self.moved(task)?;
                 self.drain(task, false)
             }
             Ok(_) if self.gone => {
@@ -238,8 +247,14 @@ impl Watched {
         self.identity == identity || self.past.contains(&identity)
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
-        let file = Arc::new(File::open(&self.path)?);
+    /// Says in which files its lines stand by now.
+    fn moved(&mut self, task: &Task) -> ControlFlow<()> {
+        self.parts.rotated(&self.path, self.next, self.identity);
+        task.source(self.parts.told(self.id))
+    }
+
+    fn go_on_in(&mut self, path: &Path) -> io::Result<()> {
+        let file = Arc::new(File::open(path)?);
         self.past.insert(self.identity);
         self.identity = identity_of(&file)?;
         self.lines = Lines::resume(Arc::clone(&file), Rest::default(), Pace::Full, true);
