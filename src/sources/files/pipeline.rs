@@ -410,12 +410,14 @@ impl Worker<'_> {
             .get(lane)
             .map(|l| Arc::clone(&l.raw))
             .unwrap_or_default();
-        let text = open(input, Patience::Enough, [Arc::clone(self.progress), mine])?;
-        Ok(Box::new(Lines::new(
-            text,
-            Pace::Full,
-            self.purpose.goes_on(input),
-        )))
+        let follows = self.purpose.goes_on(input);
+        let patience = if follows {
+            Patience::Followed
+        } else {
+            Patience::Enough
+        };
+        let text = open(input, patience, [Arc::clone(self.progress), mine])?;
+        Ok(Box::new(Lines::new(text, Pace::Full, follows)))
     }
 }
 
