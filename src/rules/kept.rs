@@ -21,8 +21,11 @@ use crate::model::speakers::Speaker;
 pub struct Kept {
     joined: Option<(Tellers, Arc<Joined>)>,
     links: Option<(Ends, Links)>,
-    matrices: Option<(Vec<(String, bool)>, Vec<Arc<Matrix>>)>,
+    matrices: Option<(Places, Vec<Arc<Matrix>>)>,
 }
+
+/// Where each process is, and whether a later life stands there.
+type Places = Vec<(String, bool)>;
 
 impl Kept {
     /// Processes and communicators over all sources.
