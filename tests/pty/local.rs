@@ -206,7 +206,9 @@ fn the_parts_of_a_gpu_are_gpus() {
     let gpus = report(term, &file);
     let said = |g: &serde_json::Value| {
         (
-            g["uuid"].as_str().map(|u| u[..3].to_owned()),
+            g["uuid"]
+                .as_str()
+                .map(|u| u.chars().take(3).collect::<String>()),
             g["used_bytes"].as_u64(),
         )
     };
