@@ -1,6 +1,6 @@
 //! Log sources: what was read from where, and what is known to be lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::{SourceEvent, SourceId, SourceInfo};
 use crate::parse::{At, Block, Outer, OuterIx};
@@ -288,6 +288,26 @@ impl Sources {
         part.first_at = part.first_at.or(first);
         part.last_at = part.last_at.max(last);
         Some(id)
+    }
+
+    /// These alone, with their streams, as they stood when a run that they tell of was over: by its last stamp.
+    #[must_use]
+    pub fn as_of(&self, ends: &BTreeMap<SourceId, Option<At>>) -> Self {
+        let streams = ends.keys().filter_map(|id| self.get(*id)?.within);
+        let all: BTreeSet<SourceId> = ends.keys().copied().chain(streams).collect();
+        let past = |(id, s): (SourceId, &Option<Source>)| {
+            let source = s.as_ref().filter(|_| all.contains(&id))?;
+            Some(Source {
+                last_at: ends.get(&id).copied().flatten(),
+                flow: Flow::Ended(None),
+                ..source.clone()
+            })
+        };
+        let ids = (0..).map(SourceId);
+        Self {
+            list: ids.zip(&self.list).map(past).collect(),
+            ..Self::default()
+        }
     }
 
     /// Counts a block of lines.

@@ -3,6 +3,7 @@
 //! A speaker is told by the pid of its prefix inside one source; lines without a prefix belong to the
 //! source's own main process. Which NCCL process it is, the rules say.
 
+mod lives;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use super::crowd::{Crowds, Engine, Once};
 use super::edges::Quote;
 use super::event::SourceId;
+use super::lives::Birth;
 use super::procs::quote;
 use super::sources::Tellers;
 use crate::parse::fact::Fact;
@@ -19,6 +21,8 @@ use crate::parse::vllm::{
     Route, Settings, Stats, Torch, VllmFact,
 };
 use crate::parse::{At, Block, Outer, Rec};
+use lives::Claim;
+pub use lives::Herald;
 use stage::reads_weights;
 pub use stage::{Stage, stage_of};
 
@@ -48,6 +52,12 @@ pub struct Speaker {
     pub first: Quote,
     /// Last stamp.
     pub last_at: Option<At>,
+    /// Last line.
+    pub last_line: u64,
+    /// By which words it began, where it said any.
+    pub herald: Option<Herald>,
+    /// It said that it makes an engine.
+    pub engine: bool,
     /// Version.
     pub version: Option<String>,
     /// Model.
@@ -131,11 +141,15 @@ pub struct Speakers {
     /// Lines that name nothing but such a pid, by source: they are given to none of them.
     pub unclear: BTreeMap<SourceId, u64>,
     per_source: BTreeMap<SourceId, usize>,
+    /// First words that may be those of a new life, by source.
+    claims: BTreeMap<SourceId, Claim>,
 }
 
 impl Speakers {
-    /// Folds the vLLM facts of a block.
-    pub fn fold(&mut self, tellers: &Tellers, block: &Block) {
+    /// Folds the vLLM facts of a block. Where a new life begins in a source, it hands out what was said in there
+    /// before.
+    pub fn fold(&mut self, tellers: &Tellers, block: &Block) -> Vec<(Birth, Self)> {
+        let mut births = Vec::new();
         // A bar redraws itself after carriage returns without repeating the prefix of its line.
         let mut spoke: Option<(u32, u32)> = None;
         // Whose prefixes they are: a pid tells it alone, unless a process says its first words again.
@@ -158,8 +172,9 @@ impl Speakers {
             let outer = block.outers.get(who as usize);
             let at = || quote(block, rec);
             let names_rank = matches!(fact, VllmFact::RankStart(_));
-            let plain = !is_first_words(fact)
+            let plain = !opens(fact)
                 && !names_rank
+                && self.claims.is_empty()
                 && self.twins.is_empty()
                 && outer.is_some_and(|o| o.pid.is_some());
             let slot = known.get_mut(who as usize);
@@ -183,8 +198,26 @@ impl Speakers {
             } else {
                 self.tell(source, ix, outer, fact, rec.at, (&at, &at));
             }
+            let line = block.first_line + u64::from(rec.line);
+            if let Some(s) = self.list.get_mut(ix as usize) {
+                s.last_line = line;
+            }
+            if opens(fact)
+                && let Some(birth) = self.begins(ix, fact, line)
+            {
+                self.spell(block, &mut brief);
+                known.fill(None);
+                let gone = self.part(source, birth.first.line);
+                births.push((birth, gone));
+            }
         }
-        for ix in brief {
+        self.spell(block, &mut brief);
+        births
+    }
+
+    /// Gives what is told over and over its text, at the end of the block that it stands in.
+    fn spell(&mut self, block: &Block, brief: &mut BTreeSet<u32>) {
+        for ix in std::mem::take(brief) {
             let Some(speaker) = self.list.get_mut(ix as usize) else {
                 continue;
             };
@@ -325,17 +358,11 @@ impl Speakers {
                 }
                 _ => false,
             });
-        // The first words of a main process, after it had gone further: it lives again.
+        // The first words of a main process, after it had gone further: it lives again. So do those after it.
         let again = known
             .and_then(|i| self.list.get(i as usize))
             .is_some_and(|s| {
-                let first_words = is_first_words(fact);
-                let text = first_words.then(|| at().text);
-                first_words
-                    && s.stage
-                        .as_ref()
-                        .is_some_and(|(st, _)| *st >= Stage::DistributedInit)
-                    && text.is_some_and(|t| t != s.first.text)
+                (self.starts_over(s, fact) && at().text != s.first.text) || self.goes_back(s, fact)
             });
         if let (Some(i), false) = (known, again || other) {
             return Some(i);
@@ -387,6 +414,9 @@ impl Speaker {
             label: None,
             first,
             last_at: None,
+            last_line: 0,
+            herald: None,
+            engine: false,
             version: None,
             model: None,
             settings: Settings::default(),
@@ -481,6 +511,8 @@ impl Speaker {
         newest: impl Fn() -> Quote,
     ) {
         self.last_at = at.or(self.last_at);
+        self.herald = self.herald.or_else(|| Herald::of(fact));
+        self.engine |= matches!(fact, VllmFact::Engine { .. });
         self.relay = self.relay.or(outer.and_then(|o| o.relay));
         if let Some(text) = outer.and_then(|o| o.label.as_deref())
             && self
@@ -659,9 +691,16 @@ impl Speaker {
     }
 }
 
-/// What a main process says first of all: said again, it lives again.
-fn is_first_words(fact: &VllmFact) -> bool {
-    matches!(fact, VllmFact::Version { .. } | VllmFact::Engine { .. })
+/// With what processes begin, or enter their job: where others did before, it may be another life.
+fn opens(fact: &VllmFact) -> bool {
+    matches!(
+        fact,
+        VllmFact::Version { .. }
+            | VllmFact::Headless { .. }
+            | VllmFact::Args(_)
+            | VllmFact::Engine { .. }
+            | VllmFact::RankStart(_)
+    )
 }
 
 /// The global rank that a process says is its own.

@@ -69,6 +69,7 @@ impl Scene {
             let drawn = super::testing::matrices(test);
             scene.matrices.extend(drawn.into_iter().map(Arc::new));
         }
+        super::former::tell(&mut scene, model, kept);
         scene
     }
 }
