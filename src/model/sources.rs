@@ -1,6 +1,6 @@
 //! Log sources: what was read from where, and what is known to be lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::event::{SourceEvent, SourceId, SourceInfo};
 use crate::parse::{At, Block, Outer, OuterIx};
@@ -290,17 +290,22 @@ impl Sources {
         Some(id)
     }
 
-    /// These alone, with their streams, as they stood when a run that they tell of was over: by its last stamp.
+    /// All of them, as they stood when a run was over: those that tell of it by its last stamp, the others unread.
     #[must_use]
     pub fn as_of(&self, ends: &BTreeMap<SourceId, Option<At>>) -> Self {
-        let streams = ends.keys().filter_map(|id| self.get(*id)?.within);
-        let all: BTreeSet<SourceId> = ends.keys().copied().chain(streams).collect();
         let past = |(id, s): (SourceId, &Option<Source>)| {
-            let source = s.as_ref().filter(|_| all.contains(&id))?;
-            Some(Source {
-                last_at: ends.get(&id).copied().flatten(),
-                flow: Flow::Ended(None),
-                ..source.clone()
+            let s = s.as_ref()?;
+            Some(match ends.get(&id) {
+                Some(end) => Source {
+                    last_at: *end,
+                    flow: Flow::Ended(None),
+                    ..s.clone()
+                },
+                None => Source {
+                    within: s.within,
+                    teller: s.teller.clone(),
+                    ..Source::new(s.info.clone())
+                },
             })
         };
         let ids = (0..).map(SourceId);

@@ -22,7 +22,7 @@ use crate::parse::vllm::{
 };
 use crate::parse::{At, Block, Outer, Rec};
 use lives::Claim;
-pub use lives::Herald;
+pub use lives::{Herald, Prelude};
 use stage::reads_weights;
 pub use stage::{Stage, stage_of};
 
@@ -54,10 +54,12 @@ pub struct Speaker {
     pub last_at: Option<At>,
     /// Last line.
     pub last_line: u64,
-    /// By which words it began, where it said any.
-    pub herald: Option<Herald>,
+    /// By which words it began, where it said any, and in which line.
+    pub herald: Option<(Herald, u64)>,
     /// It said that it makes an engine.
     pub engine: bool,
+    /// Where it last named the platform it runs on: the first of all words of a Python process.
+    pub prelude: Option<Prelude>,
     /// Version.
     pub version: Option<String>,
     /// Model.
@@ -385,13 +387,16 @@ impl Speakers {
             .filter(|_| !other)
             .and_then(|i| self.list.get(i as usize))
             .map_or(1, |s| s.incarnation + 1);
-        self.list.push(Speaker::new(
-            source,
-            key.1,
-            key.2.clone(),
-            incarnation,
-            at(),
-        ));
+        let prelude = known.filter(|_| again).and_then(|i| {
+            let s = self.list.get_mut(i as usize)?;
+            s.unsaid(s.last_line)
+        });
+        let first = prelude.as_ref().map_or_else(at, |p| p.line.clone());
+        let mut next = Speaker::new(source, key.1, key.2.clone(), incarnation, first);
+        if let Some(prelude) = prelude {
+            next.say(prelude);
+        }
+        self.list.push(next);
         self.by_key.insert(key, ix);
         Some(ix)
     }
@@ -417,6 +422,7 @@ impl Speaker {
             last_line: 0,
             herald: None,
             engine: false,
+            prelude: None,
             version: None,
             model: None,
             settings: Settings::default(),
@@ -510,8 +516,11 @@ impl Speaker {
         q: impl Fn() -> Quote,
         newest: impl Fn() -> Quote,
     ) {
+        if let VllmFact::Platform(Some(_)) = fact {
+            self.prelude = Some(Prelude::of(self, q()));
+        }
         self.last_at = at.or(self.last_at);
-        self.herald = self.herald.or_else(|| Herald::of(fact));
+        self.herald = (self.herald).or_else(|| Some((Herald::of(fact)?, q().line)));
         self.engine |= matches!(fact, VllmFact::Engine { .. });
         self.relay = self.relay.or(outer.and_then(|o| o.relay));
         if let Some(text) = outer.and_then(|o| o.label.as_deref())

@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Speaker, Speakers, Stage, stage_of};
+use super::{Key, Speaker, Speakers, Stage, stage_of};
 use crate::model::edges::Quote;
 use crate::model::event::SourceId;
 use crate::model::lives::Birth;
+use crate::parse::At;
 use crate::parse::vllm::{FaultKind, VllmFact};
 
 /// Stamps in the headers of lines are cut to the second, and whoever writes them may write them late.
@@ -23,6 +24,27 @@ pub(super) struct Claim {
     by: u32,
     /// The line.
     first: Quote,
+}
+
+/// Where a process named its platform, and how it stood before it did.
+#[derive(Debug, Clone)]
+pub struct Prelude {
+    /// The line.
+    pub line: Quote,
+    /// The last line before it.
+    last_line: u64,
+    /// The last stamp before it.
+    last_at: Option<At>,
+}
+
+impl Prelude {
+    pub(super) fn of(s: &Speaker, line: Quote) -> Self {
+        Self {
+            line,
+            last_line: s.last_line,
+            last_at: s.last_at,
+        }
+    }
 }
 
 /// By which words a process began.
@@ -58,6 +80,32 @@ impl Speaker {
             || self.faults.iter().any(|(fault, _)| fatal(&fault.kind))
     }
 
+    /// By which words it began.
+    fn words(&self) -> Option<Herald> {
+        self.herald.map(|(words, _)| words)
+    }
+
+    /// What it said of its platform at `from` or behind it was another process's of the same prefix: takes it back.
+    pub(super) fn unsaid(&mut self, from: u64) -> Option<Prelude> {
+        let prelude = self.prelude.take_if(|p| p.line.line >= from)?;
+        (self.last_line, self.last_at) = (prelude.last_line, prelude.last_at);
+        Some(prelude)
+    }
+
+    /// Says that instead.
+    pub(super) fn say(&mut self, prelude: Prelude) {
+        let (at, line) = (prelude.line.at, prelude.line.line);
+        let said = || prelude.line.clone();
+        self.apply(
+            &VllmFact::Platform(Some(String::new())),
+            None,
+            at,
+            said,
+            said,
+        );
+        self.last_line = line;
+    }
+
     /// Whether both would be the same part of a job.
     fn is_like(&self, other: &Self) -> bool {
         let part = |s: &Self| {
@@ -88,7 +136,7 @@ impl Speakers {
                     let mut there = self.list.iter().filter(|s| s.source == known.source);
                     there.any(|s| s.first.line > known.first.line)
                 };
-                known.herald == Some(herald) && (far() || known.is_over() || others())
+                known.words() == Some(herald) && (far() || known.is_over() || others())
             }
         }
     }
@@ -110,8 +158,9 @@ impl Speakers {
     pub(super) fn begins(&mut self, ix: u32, fact: &VllmFact, line: u64) -> Option<Birth> {
         let s = self.list.get(ix as usize)?;
         let source = s.source;
-        if matches!(Herald::of(fact), Some(Herald::Server | Herald::Node)) && s.first.line == line {
-            let before = |s: &Speaker| s.source == source && s.first.line < line;
+        if matches!(s.herald, Some((Herald::Server | Herald::Node, at)) if at == line) {
+            let from = s.first.line;
+            let before = |s: &Speaker| s.source == source && s.first.line < from;
             if self.list.iter().any(before) {
                 self.claim(ix);
             }
@@ -141,7 +190,7 @@ impl Speakers {
             });
             last.count() > 0
         };
-        let was = older().rfind(|s| s.herald == main.herald && s.is_like(main));
+        let was = older().rfind(|s| s.words() == main.words() && s.is_like(main));
         // Two servers that live side by side listen on two ports.
         let elsewhere =
             was.is_some_and(|was| was.settings.get("port") != main.settings.get("port"));
@@ -152,7 +201,9 @@ impl Speakers {
         let twice = || match fact {
             VllmFact::Engine { .. } => {
                 let engine = |s: &Speaker| s.engine;
-                older().any(|o| engine(o) && o.is_like(s)) || !older().any(engine)
+                let mut engines = older().filter(|o| engine(o)).peekable();
+                // One that died before it made any is known by its own first words.
+                (was.is_some() && engines.peek().is_none()) || engines.any(|o| o.is_like(s))
             }
             VllmFact::RankStart(start) => older().any(|o| {
                 let had = o.rank_start.as_ref().map(|(had, _)| (had.rank, had.world));
@@ -164,7 +215,13 @@ impl Speakers {
         if !sure {
             return None;
         }
-        let first = self.claims.remove(&source)?.first;
+        // Python says what it runs on before a server says its name.
+        let spoke = older().filter(|s| s.pid.is_some() || s.prelude.is_none());
+        let last = spoke.map(|s| s.last_line).max().unwrap_or(0);
+        let before = older().filter_map(|s| Some(&s.prelude.as_ref()?.line));
+        let before = before.filter(|q| q.line > last).min_by_key(|q| q.line);
+        let first = before.unwrap_or(&claim.first).clone();
+        self.claims.remove(&source);
         Some(Birth {
             source,
             first,
@@ -190,7 +247,7 @@ impl Speakers {
         };
         let again = |claim: &Claim| {
             let by = self.list.get(claim.by as usize);
-            by.is_none_or(|by| by.is_like(s) && by.herald == s.herald)
+            by.is_none_or(|by| by.is_like(s) && by.words() == s.words())
         };
         // Several servers of one job begin one after the other: the first of them counts.
         let goes_on = self
@@ -221,6 +278,13 @@ impl Speakers {
             }
         }
         self.list = kept;
+        // What a process without a name has said since, it said in this life.
+        let none: Key = (source, None, None);
+        let unnamed = self
+            .by_key
+            .get(&none)
+            .and_then(|ix| to_gone.get(ix))
+            .copied();
         gone.crowds = self.crowds.part(source, &to_gone, &to_kept);
         self.by_key.retain(|_, ix| moved(ix, &to_kept));
         self.by_rank.retain(|_, ix| moved(ix, &to_kept));
@@ -233,6 +297,14 @@ impl Speakers {
         }
         if let Some(lines) = self.unclear.remove(&source) {
             gone.unclear.insert(source, lines);
+        }
+        let unnamed = unnamed.and_then(|ix| gone.list.get_mut(ix as usize));
+        if let Some(prelude) = unnamed.and_then(|s| s.unsaid(line)) {
+            let ix = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+            let mut s = Speaker::new(source, None, None, 1, prelude.line.clone());
+            s.say(prelude);
+            self.list.push(s);
+            self.by_key.insert(none, ix);
         }
         let left = self.list.iter().filter(|s| s.source == source).count();
         self.per_source.insert(source, left);
