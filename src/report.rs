@@ -102,6 +102,8 @@ pub struct Report<'a> {
 #[allow(missing_docs, reason = "the fields are the contract's")]
 pub struct SourceEntry<'a> {
     pub name: &'a str,
+    /// The log that this file is a rotated part of, or its newest; null where it is a whole one.
+    pub log: Option<&'a str>,
     pub pod: Option<&'a str>,
     pub bytes: u64,
     pub lines: u64,
@@ -258,7 +260,7 @@ impl<'a> Report<'a> {
             observed_at: observed_at.and_then(|ns| stamp(Some(At { ns, exact: true }))),
             verdict: verdict(scene.verdict),
             summary: &scene.summary,
-            sources: scene.streams().map(source).collect(),
+            sources: scene.streams().flat_map(sources).collect(),
             workloads: scene.workloads.iter().map(|w| names.workload(w)).collect(),
             processes: scene
                 .processes
@@ -293,14 +295,16 @@ impl<'a> Report<'a> {
 struct Names<'a>(&'a Scene);
 
 impl<'a> Names<'a> {
-    fn source(&self, index: u32) -> &'a str {
-        self.0.sources.get(index as usize).map_or("", |s| &s.name)
+    /// The file of a line, and its number there.
+    fn stands(&self, source: u32, line: u64) -> (&'a str, u64) {
+        self.0.stands(source, line)
     }
 
     fn line(&self, line: &'a scene::LineRef) -> LineEntry<'a> {
+        let (source, number) = self.0.place(line);
         LineEntry {
-            source: self.source(line.source),
-            number: line.number,
+            source,
+            number,
             at: stamp(line.at),
         }
     }
@@ -330,7 +334,7 @@ impl<'a> Names<'a> {
 
     fn unattributed(&self, u: &'a scene::Unattributed) -> UnattributedEntry<'a> {
         UnattributedEntry {
-            source: self.source(u.source),
+            source: self.0.place(&u.sample).0,
             from: u.from,
             to: u.to,
             transport: &u.transport,
@@ -342,12 +346,15 @@ impl<'a> Names<'a> {
 
     fn finding(&self, f: &'a scene::Finding) -> FindingEntry<'a> {
         let evidence = |e: &'a Evidence| match e {
-            Evidence::Line(l) => EvidenceEntry::Line {
-                source: self.source(l.source),
-                line: l.number,
-                at: stamp(l.at),
-                text: &l.text,
-            },
+            Evidence::Line(l) => {
+                let (source, line) = self.0.place(l);
+                EvidenceEntry::Line {
+                    source,
+                    line,
+                    at: stamp(l.at),
+                    text: &l.text,
+                }
+            }
             Evidence::Object(object) => EvidenceEntry::Object { object },
             Evidence::Sample(sample) => EvidenceEntry::Sample { sample },
             Evidence::Check(check) => EvidenceEntry::Check { check },
@@ -374,18 +381,36 @@ impl<'a> Names<'a> {
     }
 }
 
-fn source(s: &scene::SourceView) -> SourceEntry<'_> {
-    SourceEntry {
-        name: &s.name,
-        pod: s.pod.as_deref(),
-        bytes: s.bytes,
-        lines: s.lines,
-        nccl_lines: s.nccl_lines,
-        vllm_lines: s.vllm_lines,
-        dropped_lines: s.dropped_lines,
-        head_missing: s.head_missing,
-        last_stamp: stamp(s.last_stamp),
+/// A row a file: the name of each is what lines and evidence cite.
+fn sources(s: &scene::SourceView) -> Vec<SourceEntry<'_>> {
+    let pod = s.pod.as_deref();
+    if s.files.is_empty() {
+        return vec![SourceEntry {
+            name: &s.name,
+            log: None,
+            pod,
+            bytes: s.bytes,
+            lines: s.lines,
+            nccl_lines: s.nccl_lines,
+            vllm_lines: s.vllm_lines,
+            dropped_lines: s.dropped_lines,
+            head_missing: s.head_missing,
+            last_stamp: stamp(s.last_stamp),
+        }];
     }
+    let parts = s.files.iter().map(|f| SourceEntry {
+        name: &f.name,
+        log: Some(&s.name),
+        pod,
+        bytes: f.bytes,
+        lines: f.lines,
+        nccl_lines: f.nccl_lines,
+        vllm_lines: f.vllm_lines,
+        dropped_lines: f.dropped_lines,
+        head_missing: f.head_missing,
+        last_stamp: stamp(f.last_stamp),
+    });
+    parts.collect()
 }
 
 fn pod(p: &scene::PodRow) -> PodEntry<'_> {

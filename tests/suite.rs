@@ -112,6 +112,8 @@ mod redact;
 mod report;
 #[path = "suite/room.rs"]
 mod room;
+#[path = "suite/rotated.rs"]
+mod rotated;
 #[path = "suite/routes.rs"]
 mod routes;
 #[path = "suite/runloop.rs"]

@@ -135,6 +135,58 @@ impl Files<'_> {
     }
 }
 
+/// What the logs are called in the archive.
+#[derive(Default)]
+struct LogNames {
+    /// What each source is called, and the number of the first line of the file that it is read from by now.
+    told: BTreeMap<SourceId, (String, u64)>,
+    /// Where the lines of each go.
+    names: BTreeMap<SourceId, String>,
+    taken: BTreeSet<String>,
+}
+
+impl LogNames {
+    fn hear(&mut self, event: &SourceEvent) {
+        match event {
+            SourceEvent::Opened(id, info) => {
+                let told = || (info.name.clone(), 1);
+                self.told.entry(*id).or_insert_with(told);
+            }
+            // What evidence cites by the name of a file stands in a file of its own here, too.
+            SourceEvent::Files { id, files } => {
+                if let Some(file) = files.last() {
+                    let told = (file.name.clone(), file.first_line);
+                    let before = self.told.insert(*id, told);
+                    if before.is_none_or(|(_, line)| line != file.first_line) {
+                        self.names.remove(id);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn of(&mut self, id: SourceId) -> &str {
+        let (told, taken) = (&self.told, &mut self.taken);
+        self.names.entry(id).or_insert_with(|| {
+            let Some((told, _)) = told.get(&id) else {
+                return format!("logs/source-{}.log", id.0);
+            };
+            let parts = told.split('/').filter(|p| !p.is_empty()).map(tame);
+            let parts: Vec<String> = parts.collect();
+            let plain = format!("logs/{}", parts.join("/"));
+            let mut name = format!("{plain}.log");
+            // Two names that differ only in what was tamed.
+            let mut n = 2;
+            while !taken.insert(name.clone()) {
+                name = format!("{plain}-{n}.log");
+                n += 1;
+            }
+            name
+        })
+    }
+}
+
 /// Writes a bundle of a recording to `out`.
 ///
 /// # Errors
@@ -156,8 +208,7 @@ pub fn pack(recording: &Path, mut redactor: Redactor, out: File) -> anyhow::Resu
         index: BTreeMap::new(),
     };
     let mut model = Model::default();
-    let mut logs: BTreeMap<SourceId, String> = BTreeMap::new();
-    let mut taken_names = BTreeSet::new();
+    let mut logs = LogNames::default();
     let mut last = header.started;
     for (seq, entry) in (1..).zip(&mut reader) {
         last = entry.t;
@@ -167,30 +218,11 @@ pub fn pack(recording: &Path, mut redactor: Redactor, out: File) -> anyhow::Resu
             event: entry.event,
         };
         writer.event(&stamped, entry.t)?;
-        if let Event::Source(SourceEvent::Opened(id, info)) = &stamped.event {
-            let parts: Vec<String> = info
-                .name
-                .split('/')
-                .filter(|p| !p.is_empty())
-                .map(tame)
-                .collect();
-            let plain = format!("logs/{}.log", parts.join("/"));
-            let mut name = plain.clone();
-            // Two names that differ only in what was tamed.
-            let mut n = 2;
-            while !taken_names.insert(name.clone()) {
-                name = plain.replace(".log", &format!("-{n}.log"));
-                n += 1;
-            }
-            logs.entry(*id).or_insert(name);
-        }
         match &stamped.event {
+            Event::Source(event) => logs.hear(event),
             Event::Log(log) => {
-                let name = logs
-                    .entry(log.source)
-                    .or_insert_with(|| format!("logs/source-{}.log", log.source.0));
-                let name = name.clone();
-                files.append(&name, &redactor.lines(log.source.0, &log.block.text))?;
+                let name = logs.of(log.source);
+                files.append(name, &redactor.lines(log.source.0, &log.block.text))?;
             }
             Event::KubeEvent(_) => {
                 line(&mut files, "events.jsonl", &stamped, entry.t, &mut redactor)?

@@ -177,6 +177,14 @@ pub enum SourceEvent {
         /// Why.
         why: String,
     },
+    /// Its lines stand in several files, which a rotation made of one log: all of them so far, oldest first. What
+    /// comes from now on is of the last one.
+    Files {
+        /// Which.
+        id: SourceId,
+        /// The files.
+        files: Vec<LogFile>,
+    },
     /// Nothing more will come.
     Ended {
         /// Which.
@@ -184,6 +192,15 @@ pub enum SourceEvent {
         /// Why, when it is not the ordinary end.
         why: Option<String>,
     },
+}
+
+/// One of the files that hold the lines of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFile {
+    /// Number, in the source, of its first line.
+    pub first_line: u64,
+    /// Its path as it would be given.
+    pub name: String,
 }
 
 impl SourceEvent {
@@ -194,6 +211,7 @@ impl SourceEvent {
         | Self::Up(id)
         | Self::Retrying { id, .. }
         | Self::Lost { id, .. }
+        | Self::Files { id, .. }
         | Self::Ended { id, .. }) = &mut self;
         *id = known(*id);
         self

@@ -1,6 +1,10 @@
 //! Log sources: what was read from where, and what is known to be lost.
 
+mod files;
+
 use std::collections::BTreeMap;
+
+pub use files::{File, index_of};
 
 use super::event::{SourceEvent, SourceId, SourceInfo};
 use crate::parse::{At, Block, Outer, OuterIx};
@@ -27,6 +31,8 @@ pub enum Flow {
 pub struct Source {
     /// What it is.
     pub info: SourceInfo,
+    /// The files that hold its lines, oldest first; empty where it is one.
+    pub files: Vec<File>,
     /// The stream that it is a part of.
     pub within: Option<SourceId>,
     /// Whose lines a part holds, by the prefix in front of them: a pod, a service, a host, a task.
@@ -57,6 +63,7 @@ impl Source {
     fn new(info: SourceInfo) -> Self {
         Self {
             info,
+            files: Vec::new(),
             within: None,
             teller: None,
             parts: 0,
@@ -187,9 +194,14 @@ impl Sources {
             SourceEvent::Lost { id, lines, why } => {
                 if let Some(s) = self.slot(id) {
                     match lines {
-                        Some(n) => s.lost += n,
+                        Some(n) => s.lose(n),
                         None => s.lost_uncounted = Some(why),
                     }
+                }
+            }
+            SourceEvent::Files { id, files } => {
+                if let Some(s) = self.slot(id) {
+                    s.lies_in(files);
                 }
             }
             SourceEvent::Ended { id, why } => {
@@ -324,6 +336,9 @@ impl Sources {
                 .max(block.first_line.saturating_sub(1) + u64::from(block.lines));
             s.nccl_lines += u64::from(block.nccl_lines);
             s.vllm_lines += u64::from(block.vllm_lines);
+            if let Some(file) = s.files.last_mut() {
+                file.count(block);
+            }
             s.first_at = s.first_at.or(block.first_at);
             s.last_at = match (s.last_at, block.last_at) {
                 (Some(a), Some(b)) if a.exact == b.exact && a.ns > b.ns => Some(a),

@@ -340,13 +340,10 @@ fn about(finding: &Finding) -> Vec<(&'static str, String)> {
 fn evidence(scene: &Scene, proof: &Evidence, page: &mut Page) {
     match proof {
         Evidence::Line(l) => {
-            let source = scene
-                .sources
-                .get(l.source as usize)
-                .map_or("?", |s| s.name.as_str());
+            let (file, number) = scene.place(l);
             let at =
                 l.at.map_or(String::new(), |a| format!("{}  ", parts::clock(a)));
-            page.line(&[(&format!("  {at}line {} of {source}", l.number), Role::Quiet)]);
+            page.line(&[(&format!("  {at}line {number} of {file}"), Role::Quiet)]);
             let text = Line::of(&[("    ", Role::Text), (&l.text, Role::Text)]);
             page.lines.push(Line {
                 copy: Some(l.text.to_string()),

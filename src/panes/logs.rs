@@ -233,7 +233,7 @@ impl Columns {
     fn of(scene: &Scene, rows: &[Row<'_>], width: u16, raw: bool) -> Self {
         let mut names = BTreeMap::new();
         for row in rows {
-            let name = || label(scene, source_name(scene, row.source)).to_owned();
+            let name = || label(scene, row.source);
             names.entry(row.source.0).or_insert_with(name);
         }
         let widest = names.values().map(|n| parts::columns(n)).max();
@@ -389,18 +389,21 @@ fn places(text: &str, columns: u16) -> impl Iterator<Item = Place> + '_ {
     })
 }
 
-fn source_name(scene: &Scene, id: SourceId) -> &str {
-    scene
-        .sources
-        .get(id.0 as usize)
-        .map_or("?", |s| s.name.as_str())
-}
-
-/// [`short`]; of two files with one name as much of the path as tells them apart: `a/vllm.log`, `b/vllm.log`.
-fn label<'a>(scene: &Scene, name: &'a str) -> &'a str {
+/// What a source is called in its column: the pod of a container, else [`short`]; of two files with one name as much
+/// of the path as tells them apart: `a/vllm.log`, `b/vllm.log`.
+fn label(scene: &Scene, id: SourceId) -> String {
+    let Some(view) = scene.sources.get(id.0 as usize) else {
+        return "?".into();
+    };
+    let name = view.name.as_str();
+    // A file in one of the kubelet's folders.
+    if let Some(pod) = view.pod.as_deref().filter(|pod| !name.starts_with(pod)) {
+        let before = if view.previous { "@previous" } else { "" };
+        return format!("{}{before}", pod.rsplit('/').next().unwrap_or(pod));
+    }
     let own = short(name);
     if !name.ends_with(own) {
-        return own;
+        return own.into();
     }
     let all = scene.sources.iter().map(|s| s.name.as_str());
     let alike: Vec<&str> = all.filter(|n| *n != name && short(n) == own).collect();
@@ -414,7 +417,8 @@ fn label<'a>(scene: &Scene, name: &'a str) -> &'a str {
     let ends = name
         .rmatch_indices('/')
         .filter_map(|(at, _)| name.get(at + 1..));
-    ends.chain([name]).find(|end| !taken(end)).unwrap_or(name)
+    let mut ends = ends.chain([name]);
+    ends.find(|end| !taken(end)).unwrap_or(name).into()
 }
 
 /// `prod/mixtral-0-1/vllm` is said `mixtral-0-1`; a path by its file.
@@ -564,11 +568,8 @@ fn drill(view: &View<'_>, width: u16) -> Option<Page> {
     let row = cursor.row(logs.first(), logs.rows())?;
     let rows = logs.window(row, 1);
     let row = rows.first()?;
-    let mut page = Page::about(format!(
-        "line {} of {}",
-        row.line.number,
-        source_name(view.scene, row.source)
-    ));
+    let (file, number) = view.scene.stands(row.source.0, row.line.number);
+    let mut page = Page::about(format!("line {number} of {file}"));
     if let Some(at) = row.line.at {
         page.line(&[("at      ", Role::Label), (&parts::clock(at), Role::Text)]);
     }

@@ -20,7 +20,9 @@ use crate::model::speakers::Stage;
 use crate::parse::clean;
 use crate::rules::findings::fix::Shape;
 use crate::rules::findings::{followers, ranges, whom};
-use crate::rules::scene::{CheckVerdict, Communicator, Evidence, Finding, ProcessView, Scene};
+use crate::rules::scene::{
+    CheckVerdict, Communicator, Evidence, Finding, ProcessView, Scene, SourceView,
+};
 
 /// Evidence lines of a finding; the JSON report has all.
 const EVIDENCE: usize = 24;
@@ -298,12 +300,8 @@ impl Page<'_> {
         for evidence in f.evidence().iter().take(EVIDENCE) {
             let (place, text) = match evidence {
                 Evidence::Line(line) => {
-                    let source = self
-                        .scene
-                        .sources
-                        .get(line.source as usize)
-                        .map_or("?", |s| s.name.as_str());
-                    (format!("{source}:{}", line.number), line.text.to_string())
+                    let (file, number) = self.scene.place(line);
+                    (format!("{file}:{number}"), line.text.to_string())
                 }
                 Evidence::Object(text) => ("object".to_owned(), text.clone()),
                 Evidence::Sample(text) => ("sample".to_owned(), text.clone()),
@@ -539,11 +537,8 @@ impl Page<'_> {
     }
 
     fn sources(&mut self) {
-        let streams = self.scene.streams().count().to_string();
-        self.section("sources", "Sources", &streams);
-        let rows = self
-            .scene
-            .streams()
+        let files = self.scene.streams().flat_map(SourceView::by_file);
+        let rows: Vec<_> = files
             .map(|s| {
                 vec![
                     s.name.clone(),
@@ -551,10 +546,11 @@ impl Page<'_> {
                     s.nccl_lines.to_string(),
                     s.vllm_lines.to_string(),
                     s.dropped_lines.to_string(),
-                    remark(s),
+                    remark(&s),
                 ]
             })
             .collect();
+        self.section("sources", "Sources", &rows.len().to_string());
         self.table(&["name", "lines", "NCCL", "vLLM", "lost", ""], rows);
         self.put("</section>\n");
     }

@@ -105,12 +105,8 @@ impl<W: Write> Suite<'_, W> {
         for evidence in f.evidence().iter().take(EVIDENCE) {
             body.push(match evidence {
                 Evidence::Line(line) => {
-                    let source = self
-                        .scene
-                        .sources
-                        .get(line.source as usize)
-                        .map_or("?", |s| s.name.as_str());
-                    format!("{source}:{}: {}", line.number, line.text)
+                    let (file, number) = self.scene.place(line);
+                    format!("{file}:{number}: {}", line.text)
                 }
                 Evidence::Object(text) | Evidence::Sample(text) | Evidence::Check(text) => {
                     text.clone()

@@ -175,12 +175,8 @@ impl<W: Write> Page<'_, W> {
         for evidence in f.evidence().iter().take(EVIDENCE) {
             match evidence {
                 Evidence::Line(line) => {
-                    let source = self
-                        .scene
-                        .sources
-                        .get(line.source as usize)
-                        .map_or("?", |s| s.name.as_str());
-                    proof.push_str(&format!("{source}:{}: {}\n", line.number, line.text));
+                    let (file, number) = self.scene.place(line);
+                    proof.push_str(&format!("{file}:{number}: {}\n", line.text));
                 }
                 Evidence::Object(text) | Evidence::Sample(text) | Evidence::Check(text) => {
                     proof.push_str(text);

@@ -275,10 +275,11 @@ impl<'a> Names<'a> {
     }
 
     pub(super) fn process(&self, p: &'a scene::ProcessView) -> ProcessEntry<'a> {
+        let (source, first_line) = self.stands(p.source, p.first_line);
         ProcessEntry {
-            source: self.source(p.source),
-            sources: p.sources.iter().map(|&s| self.source(s)).collect(),
-            first_line: p.first_line,
+            source,
+            sources: p.sources.iter().flat_map(|&s| self.0.files(s)).collect(),
+            first_line,
             incarnation: p.incarnation,
             pod: p.pod.as_deref(),
             namespace: p.namespace.as_deref(),
@@ -357,7 +358,7 @@ impl<'a> Names<'a> {
         let process = self.0.processes.get(m.process as usize);
         RankEntry {
             rank: m.rank,
-            source: process.map_or("", |p| self.source(p.source)),
+            source: process.map_or("", |p| self.stands(p.source, p.first_line).0),
             host: process.and_then(|p| p.host.as_deref()),
             pid: process.and_then(|p| p.pid),
             cuda_dev: m.cuda_dev,

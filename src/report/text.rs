@@ -159,12 +159,8 @@ impl<W: Write> Page<'_, W> {
             let label = if i == 0 { "proof" } else { "" };
             let text = match evidence {
                 Evidence::Line(line) => {
-                    let source = self
-                        .scene
-                        .sources
-                        .get(line.source as usize)
-                        .map_or("?", |s| &s.name);
-                    format!("{}:{}  {}", tame(source), line.number, tame(&line.text))
+                    let (file, number) = self.scene.place(line);
+                    format!("{}:{number}  {}", tame(file), tame(&line.text))
                 }
                 Evidence::Object(text) | Evidence::Sample(text) | Evidence::Check(text) => {
                     tame(text)
@@ -499,14 +495,17 @@ impl<W: Write> Page<'_, W> {
     }
 
     fn sources(&mut self) -> io::Result<()> {
-        self.heading("SOURCES", &self.scene.streams().count().to_string())?;
+        let files: Vec<_> = (self.scene.streams())
+            .flat_map(SourceView::by_file)
+            .collect();
+        self.heading("SOURCES", &files.len().to_string())?;
         let number = |n: u64| n.to_string();
         let mut rows = vec![
             ["name", "lines", "NCCL", "vLLM", "lost", ""]
                 .map(str::to_owned)
                 .to_vec(),
         ];
-        for s in self.scene.streams().take(LISTED) {
+        for s in files.iter().take(LISTED) {
             let lost = if s.dropped_lines == 0 {
                 String::new()
             } else {
@@ -523,7 +522,7 @@ impl<W: Write> Page<'_, W> {
         }
         drop_empty_columns(&mut rows);
         self.table(&rows)?;
-        self.more(self.scene.streams().count())
+        self.more(files.len())
     }
 }
 

@@ -7,10 +7,10 @@ use super::comms::{Joined, line_ref};
 use super::kept::Kept;
 use super::layout::Sizes;
 use super::probes::{Members, main_container};
-use super::scene::{NcclStep, ProcessView, Scene, SourceView, Workload};
+use super::scene::{FileView, NcclStep, ProcessView, Scene, SourceView, Workload};
 use super::{findings, verdict};
 use crate::model::Model;
-use crate::model::event::{Feed, PodView, SourceId};
+use crate::model::event::{ContainerKey, Feed, PodView, SourceId};
 use crate::model::procs::{Process, Procs};
 use crate::model::sources::{Flow, Source};
 use crate::parse::{At, Nanos};
@@ -108,15 +108,15 @@ fn sources(model: &Model) -> Vec<SourceView> {
         procs.entry(p.source).or_default().push(p);
     }
     let procs_of = |id| procs.get(&id).map_or(&[][..], Vec::as_slice);
-    model
-        .sources
-        .iter()
-        .map(|(id, s)| SourceView {
+    let view = |(id, s): (SourceId, &Source)| {
+        let head_missing = head_missing(s, procs_of(id));
+        SourceView {
             // Lines are counted in the stream.
             name: (s.within.and_then(|id| model.sources.get(id)))
                 .map_or(&s.info, |whole| &whole.info)
                 .name
                 .clone(),
+            files: files(s, head_missing),
             within: s.within.map(|id| id.0),
             pod: s
                 .info
@@ -124,12 +124,13 @@ fn sources(model: &Model) -> Vec<SourceView> {
                 .as_ref()
                 .map(|c| format!("{}/{}", c.pod.namespace, c.pod.name)),
             container: s.info.container.as_ref().map(|c| c.container.clone()),
+            previous: s.info.previous,
             bytes: s.bytes,
             lines: s.lines,
             nccl_lines: s.nccl_lines,
             vllm_lines: s.vllm_lines,
             dropped_lines: s.lost,
-            head_missing: head_missing(s, procs_of(id)),
+            head_missing,
             last_stamp: s.last_at,
             unclear_lines: model.speakers.unclear.get(&id).copied().unwrap_or(0),
             trouble: match &s.flow {
@@ -137,8 +138,29 @@ fn sources(model: &Model) -> Vec<SourceView> {
                 Flow::Ended(Some(why)) => Some(format!("ended: {why}")),
                 _ => s.lost_uncounted.clone(),
             },
-        })
-        .collect()
+        }
+    };
+    model.sources.iter().map(view).collect()
+}
+
+/// The files of a source, each with the lines up to where the next one begins.
+fn files(s: &Source, head_missing: Option<bool>) -> Vec<FileView> {
+    let ends = s.files.iter().skip(1).map(|f| f.first_line);
+    let ends = ends.chain([s.lines + 1]);
+    let files = s.files.iter().zip(ends).enumerate();
+    let views = files.map(|(i, (f, end))| FileView {
+        name: f.name.clone(),
+        first_line: f.first_line,
+        lines: end.saturating_sub(f.first_line),
+        bytes: f.bytes,
+        nccl_lines: f.nccl_lines,
+        vllm_lines: f.vllm_lines,
+        dropped_lines: f.lost,
+        // What a later file does not begin with stands in the one before it.
+        head_missing: head_missing.map(|missing| missing && i == 0),
+        last_stamp: f.last_at,
+    });
+    views.collect()
 }
 
 /// A log that begins in mid-life: connections, completions or calls of communicators whose start it does not hold.
@@ -282,10 +304,13 @@ fn place(view: &mut ProcessView, model: &Model, began: Option<Nanos>) {
     let teller = source.and_then(|s| s.info.container.as_ref());
     let told_by = teller.and_then(|c| model.pods.get(&c.pod));
     let gone = |pod: Option<&PodView>, container: &str| pod.is_some_and(|p| p.has_ended(container));
-    view.replaced = teller.is_some_and(|c| {
-        let known = told_by.zip(began);
-        known.is_some_and(|(pod, began)| pod.has_outlived(&c.container, began))
-    });
+    // Of pods that nobody watches, the logs of a later life say it.
+    let outlived = told_by.is_none() && source.is_some_and(|s| s.info.previous);
+    view.replaced = outlived
+        || teller.is_some_and(|c| {
+            let known = told_by.zip(began);
+            known.is_some_and(|(pod, began)| pod.has_outlived(&c.container, began))
+        });
     let driver_gone = view.replaced || teller.is_some_and(|c| gone(told_by, &c.container));
     // No process outlives its container, whatever its last line said, nor the driver whose actor it is.
     if driver_gone {
@@ -340,6 +365,23 @@ fn place(view: &mut ProcessView, model: &Model, began: Option<Nanos>) {
     if let Some(pod) = told_by {
         view.node.clone_from(&pod.node);
         view.ip.clone_from(&pod.pod_ip);
+    }
+}
+
+/// The lives of one container are of one workload.
+fn lives(scene: &Scene, model: &Model, join: &mut dyn FnMut(usize, usize)) {
+    let source = |p: &ProcessView| model.sources.get(SourceId(p.source));
+    let sources = model.sources.iter().map(|(_, s)| &s.info);
+    let again: BTreeSet<&ContainerKey> = sources
+        .filter(|info| info.previous)
+        .filter_map(|info| info.container.as_ref())
+        .collect();
+    let mut first: BTreeMap<&ContainerKey, usize> = BTreeMap::new();
+    for (i, p) in scene.processes.iter().enumerate() {
+        let container = source(p).and_then(|s| s.info.container.as_ref());
+        if let Some(c) = container.filter(|c| again.contains(c)) {
+            join(*first.entry(c).or_insert(i), i);
+        }
     }
 }
 
@@ -398,6 +440,7 @@ fn workloads(
         }
     }
     super::startup::bonds(model, &joined.units, &mut join);
+    lives(scene, model, &mut join);
     // Live: discovery says what belongs together.
     if model.session.feed != Feed::Files || model.workloads.len() == 1 {
         for i in 1..n {

@@ -7,6 +7,7 @@ mod former;
 mod live;
 mod matrix;
 mod process;
+mod source;
 mod verdicts;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use self::former::Former;
 pub use self::live::{Generated, GpuView, PodRow, ServingView, UsageView};
 pub use self::matrix::{Cell, Glyph, Mark, Matrix, Slot};
 pub use self::process::{Counted, Folded, NcclStep, ProcessView, Progress, Silence, Still};
+pub use self::source::{FileView, SourceView};
 pub use self::verdicts::{CheckVerdict, CheckView, Class, Confidence, Evidence, Finding, Severity};
 use super::variables::Values;
 pub use crate::model::speakers::Stage;
@@ -52,44 +54,6 @@ pub struct LineRef {
     pub at: Option<At>,
     /// Its text, cleaned; empty where only the place is kept.
     pub text: Arc<str>,
-}
-
-impl Scene {
-    /// What was read: sources that are no part of another one.
-    pub fn streams(&self) -> impl Iterator<Item = &SourceView> {
-        self.sources.iter().filter(|s| s.within.is_none())
-    }
-}
-
-/// A source as the report lists it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SourceView {
-    /// Unique name of the stream; a part of one has its stream's.
-    pub name: String,
-    /// The stream that it is a part of: the lines of one pod among those of several.
-    pub within: Option<u32>,
-    /// `namespace/pod` if it is a container's.
-    pub pod: Option<String>,
-    /// Container name.
-    pub container: Option<String>,
-    /// Bytes read, after decompression.
-    pub bytes: u64,
-    /// Physical lines.
-    pub lines: u64,
-    /// NCCL lines.
-    pub nccl_lines: u64,
-    /// vLLM lines.
-    pub vllm_lines: u64,
-    /// Lines known to be lost before they reached us.
-    pub dropped_lines: u64,
-    /// The log starts in mid-life; `None` when that can't be told.
-    pub head_missing: Option<bool>,
-    /// Stamp of the last line.
-    pub last_stamp: Option<At>,
-    /// Lines of vLLM that name nothing but a pid which several of its ranks have: given to none of them.
-    pub unclear_lines: u64,
-    /// `reconnecting in 3 s: …`, when the stream is not simply flowing or ended.
-    pub trouble: Option<String>,
 }
 
 /// A component of processes that belong together.

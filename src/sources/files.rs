@@ -1,6 +1,7 @@
 //! Log files, folders and standard input.
 //!
-//! [`Inputs::find`] turns the arguments into a sorted list of things to read and says what it skipped.
+//! [`Inputs::find`] turns the arguments into a sorted list of things to read and says what it skipped. The rotated
+//! parts of one log are one source, read from the oldest to the newest.
 //! [`read_all`] reads them to their end: blocks of whole lines, parsed on all cores, handed over in
 //! an order that depends on nothing but the content. [`follow()`] does the same for a screen, then goes on
 //! with what is appended.
@@ -11,8 +12,11 @@ mod blocks;
 mod content;
 mod find;
 mod follow;
+mod kubelet;
+mod parts;
 mod pipeline;
 mod results;
+mod rotate;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

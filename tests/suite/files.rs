@@ -269,7 +269,8 @@ fn rotated_parts_are_read_from_the_oldest_to_the_newest() {
             }
         })
         .collect();
-    assert_eq!(opened, [0, 1, 2, 3, 4, 5]);
+    // The first three are one log. Those called `w` are none: from 2 to 9 nothing is there.
+    assert_eq!(opened, [0, 1, 2, 3]);
 }
 
 #[test]

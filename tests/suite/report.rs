@@ -232,7 +232,7 @@ fn json_has_exactly_the_fields_of_the_contract() {
     assert_eq!(report["schema"], "ncclscope.report/v1");
     fields(
         &report["sources"][0],
-        "name pod bytes lines nccl_lines vllm_lines dropped_lines head_missing last_stamp",
+        "name log pod bytes lines nccl_lines vllm_lines dropped_lines head_missing last_stamp",
     );
     fields(
         &report["workloads"][0],

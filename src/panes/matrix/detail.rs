@@ -69,11 +69,8 @@ fn agreement(edge: &Edge) -> (&'static str, Role) {
 }
 
 fn place(scene: &Scene, line: &LineRef) -> String {
-    let source = scene
-        .sources
-        .get(line.source as usize)
-        .map_or("?", |s| s.name.as_str());
-    format!("line {} of {source}", line.number)
+    let (file, number) = scene.place(line);
+    format!("line {number} of {file}")
 }
 
 /// What `c` copies: the first line behind the cell.

@@ -168,12 +168,8 @@ fn process(view: &View<'_>, row: &Rung, index: u32, width: u16) -> Page {
         }
     }
     page.head("LOGS");
-    for source in p
-        .sources
-        .iter()
-        .filter_map(|s| scene.sources.get(*s as usize))
-    {
-        page.line(&[("  ", Role::Text), (&source.name, Role::Text)]);
+    for file in p.sources.iter().flat_map(|s| scene.files(*s)) {
+        page.line(&[("  ", Role::Text), (file, Role::Text)]);
     }
     page
 }

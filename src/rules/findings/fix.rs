@@ -90,6 +90,17 @@ pub struct Target {
     files: BTreeSet<String>,
 }
 
+/// The namespace that the paths of the logs name, if it is one.
+fn named(model: &Model) -> Option<String> {
+    let sources = model.sources.iter();
+    let containers = sources.filter_map(|(_, s)| s.info.container.as_ref());
+    let all: BTreeSet<&str> = containers.map(|c| c.pod.namespace.as_str()).collect();
+    match all.first() {
+        Some(one) if all.len() == 1 => Some((*one).to_owned()),
+        _ => None,
+    }
+}
+
 impl Target {
     /// The workload of a model.
     #[must_use]
@@ -98,7 +109,8 @@ impl Target {
             .session
             .namespace
             .clone()
-            .or_else(|| model.pods.iter().next().map(|(k, _)| k.namespace.clone()));
+            .or_else(|| model.pods.iter().next().map(|(k, _)| k.namespace.clone()))
+            .or_else(|| named(model));
         let known = Self {
             namespace,
             restarted: model

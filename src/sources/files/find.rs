@@ -1,12 +1,14 @@
 //! Arguments into a list of things to read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::content::{self, Patience, Refused};
-use super::{SourceError, reason};
+use super::kubelet::Told;
+use super::{SourceError, reason, rotate};
+use crate::model::event::{SourceId, SourceInfo};
 use crate::sources::recording::{BUNDLED_LOGS, BUNDLED_MANIFEST, BUNDLED_RECORDING, FAMILY};
 
 /// Where bytes come from.
@@ -33,15 +35,39 @@ pub struct Input {
     pub in_folder: bool,
 }
 
-/// What is to be read, sorted by name: the index is the source's id.
+/// What is to be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inputs {
-    /// The inputs.
+    /// The inputs, sorted by name.
     pub list: Vec<Input>,
+    /// The logs that they make up: the index is the source's id.
+    pub(super) logs: Vec<Log>,
     /// What was passed over, in words.
     pub skipped: Vec<String>,
     /// The paths that were given, for finding what appears later in a followed folder.
     pub(super) roots: Vec<PathBuf>,
+}
+
+/// A log: one file, or the rotated parts of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Log {
+    /// The source that it is.
+    pub(super) info: SourceInfo,
+    /// Indices of its inputs, oldest first.
+    pub(super) files: Vec<usize>,
+}
+
+/// An input in the order of reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// Index of the input.
+    pub(super) input: usize,
+    /// The source that its lines are of.
+    pub(super) id: SourceId,
+    /// It is a part of its log.
+    pub(super) part: bool,
+    /// The log goes on in the next input.
+    pub(super) more: bool,
 }
 
 impl Inputs {
@@ -105,6 +131,7 @@ impl Inputs {
         }
         walk.skipped.sort();
         Ok(Self {
+            logs: logs(&list),
             list,
             skipped: walk.skipped,
             roots: paths.to_vec(),
@@ -125,12 +152,69 @@ impl Inputs {
             .all(|input| matches!(input.place, Place::File(_)))
     }
 
-    /// Order of reading: by name, but the rotated parts of a log from the oldest to the newest.
-    pub(super) fn reading_order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.list.len()).collect();
-        order.sort_by_cached_key(|&i| self.list.get(i).map(|input| age(&input.name)));
-        order
+    /// Order of reading: logs by name, but those with a number from the highest to the one without, and each log
+    /// from its oldest part to its newest.
+    pub(super) fn reading_order(&self) -> Vec<Turn> {
+        let mut order: Vec<(usize, &Log)> = self.logs.iter().enumerate().collect();
+        order.sort_by(|(_, a), (_, b)| age(&a.info.name).cmp(&age(&b.info.name)));
+        let turns = order.into_iter().flat_map(|(id, log)| {
+            let last = log.files.len().saturating_sub(1);
+            let files = log.files.iter().enumerate();
+            files.map(move |(i, input)| Turn {
+                input: *input,
+                id: SourceId(u32::try_from(id).unwrap_or(u32::MAX)),
+                part: last > 0,
+                more: i < last,
+            })
+        });
+        turns.collect()
     }
+}
+
+/// The logs that inputs make up.
+fn logs(list: &[Input]) -> Vec<Log> {
+    let path = |input: &Input| match &input.place {
+        Place::File(path) => Some(path.clone()),
+        Place::Stdin | Place::Stream(_) => None,
+    };
+    let paths: Vec<Option<PathBuf>> = list.iter().map(path).collect();
+    let known: Vec<Option<&Path>> = paths.iter().map(Option::as_deref).collect();
+    let made = rotate::logs(&known);
+    let path_of = |files: &[usize]| files.last().and_then(|i| known.get(*i).copied().flatten());
+    let told: Vec<Option<Told>> = made
+        .iter()
+        .map(|files| path_of(files).and_then(Told::by))
+        .collect();
+    // The newest life of each container, by its folder.
+    let mut lives: BTreeMap<Option<&Path>, u32> = BTreeMap::new();
+    for (files, told) in made.iter().zip(&told) {
+        if let Some(restart) = told.as_ref().and_then(|t| t.restart) {
+            let newest = lives
+                .entry(path_of(files).and_then(Path::parent))
+                .or_default();
+            *newest = restart.max(*newest);
+        }
+    }
+    let logs = made.iter().zip(told).filter_map(|(files, told)| {
+        let input = list.get(*files.last()?)?;
+        let newest = lives.get(&path_of(files).and_then(Path::parent));
+        let before = |t: &Told| {
+            t.restart
+                .zip(newest)
+                .is_some_and(|(mine, last)| mine < *last)
+        };
+        let info = SourceInfo {
+            name: input.name.clone(),
+            previous: told.as_ref().is_some_and(before),
+            container: told.map(|t| t.container),
+            started: None,
+        };
+        Some(Log {
+            info,
+            files: files.clone(),
+        })
+    });
+    logs.collect()
 }
 
 /// Opens a regular file just to see whether it is a log.
@@ -300,13 +384,10 @@ impl Walk {
     }
 }
 
-/// Sort key that puts `x.log.2.gz`, `x.log.1` and `x.log.20250131-101500` before `x.log`.
+/// Sort key that puts `x.3` and `x.2` before `x`: numbered, for all we know by age, though not as rotations are.
 fn age(name: &str) -> (&str, bool, std::cmp::Reverse<u64>, &str) {
     use std::cmp::Reverse;
-    let bare = [".gz", ".zst", ".zstd"]
-        .iter()
-        .find_map(|end| name.strip_suffix(end))
-        .unwrap_or(name);
+    let bare = rotate::unpacked(name);
     match bare.rsplit_once('.') {
         Some((stem, number)) if number.len() <= 4 && number.bytes().all(|b| b.is_ascii_digit()) => {
             (stem, false, Reverse(number.parse().unwrap_or(0)), name)

@@ -14,11 +14,12 @@ use tokio::sync::mpsc::Sender;
 
 use super::blocks::{Lines, Pace, Rest};
 use super::content::{Patience, Refused};
-use super::find::{Inputs, Place};
-use super::pipeline::{self, Purpose, Stop, source_id};
+use super::find::{Input, Inputs, Log, Place, Turn};
+use super::parts::{self, Parts};
+use super::pipeline::{self, Purpose, Stop};
 use super::results::{Form, Look};
 use super::{Progress, reason};
-use crate::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo};
+use crate::model::event::{Event, LogBlock, SourceEvent, SourceId};
 use crate::parse::Block;
 
 /// How often a followed file is looked at. A quarter of a second is what a person calls at once, and a
@@ -91,28 +92,27 @@ impl Task {
 
     fn run(&self, inputs: &Inputs, go_on: bool) -> ControlFlow<()> {
         pipeline::announce(inputs, &mut |event| self.send(event))?;
-        let is_file = |&i: &usize| {
-            inputs
-                .list
-                .get(i)
-                .is_some_and(|input| matches!(input.place, Place::File(_)))
+        let is_file = |turn: &Turn| {
+            let input = inputs.list.get(turn.input);
+            input.is_some_and(|input| matches!(input.place, Place::File(_)))
         };
-        let (files, streams): (Vec<usize>, Vec<usize>) =
+        let (files, streams): (Vec<Turn>, Vec<Turn>) =
             inputs.reading_order().into_iter().partition(is_file);
-        for index in streams {
-            let (task, input) = (self.clone(), inputs.list.get(index).cloned());
+        for Turn { input, id, .. } in streams {
+            let (task, input) = (self.clone(), inputs.list.get(input).cloned());
             let Some(input) = input else { continue };
-            let id = source_id(index);
             let spawned = thread::Builder::new()
                 .name("pipe".to_owned())
                 .spawn(move || {
                     let counters = [Arc::clone(&task.progress), Arc::default()];
                     let why = match pipeline::open(&input, Patience::FirstBytes, counters) {
-                        Ok(text) => match task.pipe(id, Lines::new(text, Pace::Eager, false)) {
-                            Ok(ControlFlow::Break(())) => return,
-                            Ok(ControlFlow::Continue(())) => None,
-                            Err(e) => Some(reason(&e)),
-                        },
+                        Ok((_, text)) => {
+                            match task.pipe(id, Lines::new(text, Pace::Eager, false)) {
+                                Ok(ControlFlow::Break(())) => return,
+                                Ok(ControlFlow::Continue(())) => None,
+                                Err(e) => Some(reason(&e)),
+                            }
+                        }
                         Err(Refused::Binary(what)) => Some(format!("it looks like {what}")),
                         Err(Refused::Io(e)) => Some(reason(&e)),
                     };
@@ -136,9 +136,9 @@ impl Task {
         let stops = match read {
             Ok((_, stops)) => stops,
             Err(broken) => {
-                for &index in &files {
+                for turn in files.iter().filter(|turn| !turn.more) {
                     self.source(SourceEvent::Ended {
-                        id: source_id(index),
+                        id: turn.id,
                         why: Some(broken.to_string()),
                     })?;
                 }
@@ -193,36 +193,45 @@ impl Task {
         Ok((flow, fill.end))
     }
 
-    fn watch(&self, inputs: &Inputs, files: &[usize], stops: Vec<Stop>) -> ControlFlow<()> {
+    fn watch(&self, inputs: &Inputs, files: &[Turn], stops: Vec<Stop>) -> ControlFlow<()> {
         let mut known = Known::default();
         let mut watched: Vec<Watched> = Vec::new();
-        for (&index, stop) in files.iter().zip(stops) {
-            let Some(Place::File(path)) = inputs.list.get(index).map(|input| &input.place) else {
+        let mut parts = Parts::default();
+        for (turn, stop) in files.iter().zip(stops) {
+            let Some(input) = inputs.list.get(turn.input) else {
                 continue;
             };
+            let Place::File(path) = &input.place else {
+                continue;
+            };
+            let now = fs::metadata(path).map(|meta| identity(&meta)).ok();
             known.paths.insert(path.clone());
-            known
-                .files
-                .extend(fs::metadata(path).map(|meta| identity(&meta)));
+            known.files.extend(stop.file.or(now));
+            parts.push(stop.before + 1, &input.name, stop.file.or(now));
+            // Nothing is appended to a part that was rotated away.
+            if turn.more {
+                continue;
+            }
+            let parts = std::mem::take(&mut parts);
             if stop.troubled {
                 continue;
             }
-            match Watched::resume(source_id(index), path, stop) {
+            match Watched::resume(turn.id, path, stop, parts) {
                 Ok(Some(file)) => watched.push(file),
                 // Compressed: finished, and nothing will be appended.
                 Ok(None) => self.source(SourceEvent::Ended {
-                    id: source_id(index),
+                    id: turn.id,
                     why: None,
                 })?,
                 Err(e) => {
                     self.source(SourceEvent::Ended {
-                        id: source_id(index),
+                        id: turn.id,
                         why: Some(reason(&e)),
                     })?;
                 }
             }
         }
-        let mut sources = inputs.list.len();
+        let mut sources = u32::try_from(inputs.logs.len()).unwrap_or(u32::MAX);
         let mut round = 0u32;
         let folders = inputs.roots.iter().any(|root| root.is_dir());
         loop {
@@ -246,7 +255,7 @@ impl Task {
         inputs: &Inputs,
         known: &mut Known,
         watched: &mut Vec<Watched>,
-        sources: &mut usize,
+        sources: &mut u32,
     ) -> ControlFlow<()> {
         let roots: Vec<PathBuf> = inputs
             .roots
@@ -258,38 +267,73 @@ impl Task {
             return ControlFlow::Continue(());
         };
         let before = std::mem::take(&mut known.files);
-        for input in now.list {
-            let Place::File(path) = input.place else {
-                continue;
-            };
-            let Ok(file) = fs::metadata(&path).map(|meta| identity(&meta)) else {
-                continue;
-            };
-            known.files.insert(file);
-            // Renamed by a rotation: its lines were read under the old name.
-            let read = before.contains(&file) || watched.iter().any(|w| w.has_read(file));
-            if !known.paths.insert(path.clone()) || read {
-                continue;
+        for log in &now.logs {
+            let mut found = Vec::new();
+            let mut newest = false;
+            for input in log.files.iter().filter_map(|i| now.list.get(*i)) {
+                let Place::File(path) = &input.place else {
+                    continue;
+                };
+                let Ok(file) = fs::metadata(path).map(|meta| identity(&meta)) else {
+                    continue;
+                };
+                known.files.insert(file);
+                // Renamed by a rotation: its lines were read under the old name.
+                let read = before.contains(&file) || watched.iter().any(|w| w.has_read(file));
+                newest = known.paths.insert(path.clone()) && !read;
+                if newest {
+                    found.push((path, input, file));
+                }
             }
-            // Packed by a rotation: the same.
-            let Ok(Some(mut file)) = Watched::resume(source_id(*sources), &path, Stop::default())
-            else {
-                continue;
-            };
-            *sources += 1;
-            let info = SourceInfo {
-                name: input.name,
-                container: None,
-                previous: false,
-                started: None,
-            };
-            self.source(SourceEvent::Opened(file.id, info))?;
-            file.poll(self)?;
-            watched.push(file);
+            // What appears beside a log that is followed was copied from it by a rotation.
+            if newest {
+                self.begin(log, &found, watched, sources)?;
+            }
         }
         for file in watched {
             // From here on `known.files` knows them.
             file.past.clear();
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A log that appeared, part by part; the newest is followed from here on.
+    fn begin(
+        &self,
+        log: &Log,
+        found: &[(&PathBuf, &Input, Identity)],
+        watched: &mut Vec<Watched>,
+        sources: &mut u32,
+    ) -> ControlFlow<()> {
+        let id = SourceId(*sources);
+        let (mut parts, mut lines) = (Parts::default(), 0);
+        for (n, (path, input, file)) in found.iter().enumerate() {
+            let stop = Stop {
+                before: lines,
+                lines,
+                ..Stop::default()
+            };
+            let mut upto = parts.clone();
+            upto.push(lines + 1, &input.name, Some(*file));
+            // Packed by a rotation: it was read under another name.
+            let Ok(Some(mut file)) = Watched::resume(id, path, stop, upto) else {
+                continue;
+            };
+            if id.0 == *sources {
+                *sources += 1;
+                self.source(SourceEvent::Opened(id, log.info.clone()))?;
+            }
+            if found.len() > 1 {
+                self.source(file.parts.told(id))?;
+            }
+            if n + 1 == found.len() {
+                file.poll(self)?;
+                watched.push(file);
+                break;
+            }
+            file.drain(self, true)?;
+            file.last_line(self)?;
+            (parts, lines) = (file.parts, file.next - 1);
         }
         ControlFlow::Continue(())
     }
@@ -301,7 +345,7 @@ struct Known {
     /// Every path there ever was.
     paths: BTreeSet<PathBuf>,
     /// The files behind them, whatever they are called now.
-    files: BTreeSet<(u64, u64)>,
+    files: BTreeSet<Identity>,
 }
 
 /// A file that grows.
@@ -309,9 +353,13 @@ struct Watched {
     id: SourceId,
     path: PathBuf,
     file: Arc<File>,
-    identity: (u64, u64),
+    identity: Identity,
     /// What the path led to before, until a listing shows its new name.
-    past: BTreeSet<(u64, u64)>,
+    past: BTreeSet<Identity>,
+    /// The files that hold its lines.
+    parts: Parts,
+    /// What was appended before it was rotated away is lost, and nobody was told yet.
+    lost: bool,
     lines: Lines<Arc<File>>,
     /// Number of the next line.
     next: u64,
@@ -323,8 +371,20 @@ struct Watched {
 
 impl Watched {
     /// Goes on where reading stopped; `None` for a compressed file.
-    fn resume(id: SourceId, path: &Path, stop: Stop) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
+    fn resume(id: SourceId, path: &Path, stop: Stop, parts: Parts) -> io::Result<Option<Self>> {
+        let mut file = File::open(path)?;
+        let mut stop = stop;
+        let mut lost = false;
+        // Rotated while it was read: its rest has another name.
+        if let Some(read) = stop
+            .file
+            .filter(|read| identity_of(&file).is_ok_and(|now| now != *read))
+        {
+            match parts::open(path, read) {
+                Some(renamed) => file = renamed,
+                None => (stop.raw, lost) = (0, true),
+            }
+        }
         let mut magic = [0; 4];
         let mut have = 0;
         while let Some(rest) = magic.get_mut(have..).filter(|rest| !rest.is_empty()) {
@@ -349,6 +409,8 @@ impl Watched {
             file,
             identity,
             past: BTreeSet::new(),
+            parts,
+            lost,
             lines,
             next: stop.lines + 1,
             gone: false,
@@ -359,6 +421,17 @@ impl Watched {
     }
 
     fn poll(&mut self, task: &Task) -> ControlFlow<()> {
+        if std::mem::take(&mut self.lost) {
+            self.last_line(task)?;
+            let why = "the file was rotated away while it was read".to_owned();
+            task.source(SourceEvent::Lost {
+                id: self.id,
+                lines: None,
+                why,
+            })?;
+            self.parts.rotated(&self.path, self.next, self.identity);
+            task.source(self.parts.told(self.id))?;
+        }
         if let Err(e) = self.truncated(task)? {
             return self.retrying(reason(&e), task);
         }
@@ -373,6 +446,8 @@ impl Watched {
                     return self.lost_sight(task, &e);
                 }
                 task.source(SourceEvent::Up(self.id))?;
+                self.parts.rotated(&self.path, self.next, self.identity);
+                task.source(self.parts.told(self.id))?;
                 self.drain(task, false)
             }
             Ok(_) if self.gone => {
@@ -407,6 +482,8 @@ impl Watched {
                     lines: None,
                     why,
                 })?;
+                self.parts.truncated(self.next);
+                task.source(self.parts.told(self.id))?;
                 self.form = Form::Open(0);
                 ControlFlow::Continue((&*self.file).seek(SeekFrom::Start(0)).map(drop))
             }
@@ -479,7 +556,7 @@ impl Watched {
         self.tell(text, task)
     }
 
-    fn has_read(&self, identity: (u64, u64)) -> bool {
+    fn has_read(&self, identity: Identity) -> bool {
         self.identity == identity || self.past.contains(&identity)
     }
 
@@ -499,19 +576,22 @@ fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn identity_of(file: &File) -> io::Result<(u64, u64)> {
+/// What tells a file from all others, whatever it is called.
+pub(super) type Identity = (u64, u64);
+
+pub(super) fn identity_of(file: &File) -> io::Result<Identity> {
     Ok(identity(&file.metadata()?))
 }
 
 /// Device and inode: two names with the same one are the same file.
 #[cfg(unix)]
-fn identity(meta: &Metadata) -> (u64, u64) {
+pub(super) fn identity(meta: &Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt;
     (meta.dev(), meta.ino())
 }
 
 /// Elsewhere rotation shows as truncation, and what appears in a folder goes unnoticed.
 #[cfg(not(unix))]
-fn identity(_: &Metadata) -> (u64, u64) {
+pub(super) fn identity(_: &Metadata) -> Identity {
     (0, 0)
 }

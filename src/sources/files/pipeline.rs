@@ -16,9 +16,10 @@ use std::thread;
 
 use super::blocks::{Fill, Lines, Pace, Rest};
 use super::content::{self, Patience, Refused, Text};
-use super::find::{Input, Inputs, Place};
+use super::find::{Input, Inputs, Place, Turn};
+use super::follow::{Identity, identity_of};
 use super::{Progress, SourceError, Totals, reason};
-use crate::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo};
+use crate::model::event::{Event, LogBlock, LogFile, SourceEvent, SourceId};
 use crate::parse::{Block, Parser};
 
 /// Streams behind the one being folded that are read ahead: decompression is sequential within a stream,
@@ -73,8 +74,9 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    fn goes_on(self, input: &Input) -> bool {
-        self == Self::Follow && matches!(input.place, Place::File(_))
+    /// More may come of this input: it is the newest part of its log.
+    fn goes_on(self, turn: Turn, input: &Input) -> bool {
+        self == Self::Follow && !turn.more && matches!(input.place, Place::File(_))
     }
 }
 
@@ -84,34 +86,28 @@ pub(super) struct Stop {
     pub(super) rest: Rest,
     /// Bytes taken from the file.
     pub(super) raw: u64,
+    /// The file, whatever it is called by now.
+    pub(super) file: Option<Identity>,
     /// Ended because of trouble.
     pub(super) troubled: bool,
-    /// Physical lines handed over.
+    /// Physical lines of its log in front of it.
+    pub(super) before: u64,
+    /// Physical lines handed over, those in front of it among them.
     pub(super) lines: u64,
 }
 
 /// Tells everyone which sources there are.
 pub(super) fn announce(inputs: &Inputs, sink: &mut Sink<'_>) -> ControlFlow<()> {
-    for (id, input) in inputs.list.iter().enumerate() {
-        let info = SourceInfo {
-            name: input.name.clone(),
-            container: None,
-            previous: false,
-            started: None,
-        };
-        sink(Event::Source(SourceEvent::Opened(source_id(id), info)))?;
+    for (id, log) in (0..).map(SourceId).zip(&inputs.logs) {
+        sink(Event::Source(SourceEvent::Opened(id, log.info.clone())))?;
     }
     ControlFlow::Continue(())
-}
-
-pub(super) fn source_id(index: usize) -> SourceId {
-    SourceId(u32::try_from(index).unwrap_or(u32::MAX))
 }
 
 /// Reads the inputs in `order`; the stops belong to the same positions as `order`.
 pub(super) fn read(
     inputs: &Inputs,
-    order: &[usize],
+    order: &[Turn],
     purpose: Purpose,
     threads: usize,
     progress: &Arc<Progress>,
@@ -131,7 +127,7 @@ pub(super) fn read(
         ready: Condvar::new(),
     };
     // Who waits for a pipe can't fold what others have read.
-    let files = order.iter().filter_map(|&index| inputs.list.get(index));
+    let files = order.iter().filter_map(|turn| inputs.list.get(turn.input));
     let helps = workers > 1 && { files }.all(|input| matches!(input.place, Place::File(_)));
     let totals = thread::scope(|scope| {
         let mut hands = Vec::new();
@@ -191,6 +187,8 @@ struct Lane {
     waiting: usize,
     /// Bytes taken from the file.
     raw: Arc<Progress>,
+    /// The file.
+    file: Option<Identity>,
     /// Why it ended, when not in the ordinary way.
     trouble: Option<Trouble>,
 }
@@ -287,7 +285,7 @@ impl Drop for Leave<'_> {
 struct Worker<'a> {
     desk: &'a Desk,
     inputs: &'a Inputs,
-    order: &'a [usize],
+    order: &'a [Turn],
     purpose: Purpose,
     progress: &'a Arc<Progress>,
     parser: Parser,
@@ -401,8 +399,9 @@ impl Worker<'_> {
     }
 
     fn open(&self, lane: usize) -> Result<Box<Lines<Text>>, Refused> {
-        let input = self.order.get(lane).and_then(|&i| self.inputs.list.get(i));
-        let input = input.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let turn = self.order.get(lane);
+        let input = turn.and_then(|turn| Some((*turn, self.inputs.list.get(turn.input)?)));
+        let (turn, input) = input.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mine = self
             .desk
             .lock()
@@ -410,37 +409,37 @@ impl Worker<'_> {
             .get(lane)
             .map(|l| Arc::clone(&l.raw))
             .unwrap_or_default();
-        let text = open(input, Patience::Enough, [Arc::clone(self.progress), mine])?;
+        let counters = [Arc::clone(self.progress), mine];
+        let (file, text) = open(input, Patience::Enough, counters)?;
+        if let Some(lane) = self.desk.lock().lanes.get_mut(lane) {
+            lane.file = file;
+        }
         Ok(Box::new(Lines::new(
             text,
             Pace::Full,
-            self.purpose.goes_on(input),
+            self.purpose.goes_on(turn, input),
         )))
     }
 }
 
-/// Opens an input and counts what is taken from it.
+/// Opens an input, counts what is taken from it, and says which file it is.
 pub(super) fn open(
     input: &Input,
     patience: Patience,
     counters: [Arc<Progress>; 2],
-) -> Result<Text, Refused> {
-    match &input.place {
-        Place::Stdin => content::open(
-            Counted {
-                inner: io::stdin(),
-                counters,
-            },
-            patience,
-        ),
-        Place::File(path) | Place::Stream(path) => content::open(
-            Counted {
-                inner: File::open(path)?,
-                counters,
-            },
-            patience,
-        ),
-    }
+) -> Result<(Option<Identity>, Text), Refused> {
+    let (file, text) = match &input.place {
+        Place::Stdin => {
+            let inner = io::stdin();
+            (None, content::open(Counted { inner, counters }, patience)?)
+        }
+        Place::File(path) | Place::Stream(path) => {
+            let inner = File::open(path)?;
+            let file = identity_of(&inner).ok();
+            (file, content::open(Counted { inner, counters }, patience)?)
+        }
+    };
+    Ok((file, text))
 }
 
 struct Counted<R> {
@@ -462,15 +461,29 @@ fn fold(
     desk: &Desk,
     helper: &mut Option<Worker<'_>>,
     stops: &mut [Stop],
-    (inputs, order, purpose): (&Inputs, &[usize], Purpose),
+    (inputs, order, purpose): (&Inputs, &[Turn], Purpose),
     sink: &mut Sink<'_>,
 ) -> Result<Totals, SourceError> {
     let mut totals = Totals::default();
-    for (lane, &index) in order.iter().enumerate() {
-        let (Some(input), Some(stop)) = (inputs.list.get(index), stops.get_mut(lane)) else {
+    // Of the log that is being read.
+    let mut files: Vec<LogFile> = Vec::new();
+    let mut read = 0;
+    for (lane, &turn) in order.iter().enumerate() {
+        let (Some(input), Some(stop)) = (inputs.list.get(turn.input), stops.get_mut(lane)) else {
             continue;
         };
-        let id = source_id(index);
+        let id = turn.id;
+        (stop.before, stop.lines) = (read, read);
+        if turn.part {
+            files.push(LogFile {
+                first_line: read + 1,
+                name: input.name.clone(),
+            });
+            let files = files.clone();
+            if sink(Event::Source(SourceEvent::Files { id, files })).is_break() {
+                return Ok(totals);
+            }
+        }
         let (mut number, mut bytes) = (0, 0u64);
         while let Some(Parcel { mut block, cut }) = next(desk, helper, lane, number)
             .map_err(|Broken| SourceError::Broken(input.name.clone()))?
@@ -507,8 +520,9 @@ fn fold(
                 desk.lock().spare.push(block);
             }
         }
+        let lines = stop.lines - stop.before;
         totals.bytes += bytes;
-        totals.lines += stop.lines;
+        totals.lines += lines;
         let why = match finish(desk, lane, stop) {
             None => None,
             Some(trouble) if bytes == 0 && !input.in_folder && purpose == Purpose::Report => {
@@ -525,16 +539,30 @@ fn fold(
         };
         let name = &input.name;
         totals.notes.extend(match &why {
-            Some(why) if stop.lines == 0 => Some(format!("{name}: can't be read: {why}")),
-            Some(why) => Some(format!("{name}: read up to line {}: {why}", stop.lines)),
+            Some(why) if lines == 0 => Some(format!("{name}: can't be read: {why}")),
+            Some(why) => Some(format!("{name}: read up to line {lines}: {why}")),
             None if bytes == 0 => Some(format!("{name}: is empty")),
             None => None,
         });
         stop.troubled = why.is_some();
-        if (stop.troubled || !purpose.goes_on(input))
-            && sink(Event::Source(SourceEvent::Ended { id, why })).is_break()
-        {
+        let end = match why {
+            Some(why) if turn.more => Some(SourceEvent::Lost {
+                id,
+                lines: None,
+                why: format!("{name}: {why}"),
+            }),
+            why => {
+                let over = !turn.more && (stop.troubled || !purpose.goes_on(turn, input));
+                over.then_some(SourceEvent::Ended { id, why })
+            }
+        };
+        if end.is_some_and(|end| sink(Event::Source(end)).is_break()) {
             return Ok(totals);
+        }
+        // A log goes on where its older part stopped.
+        read = if turn.more { stop.lines } else { 0 };
+        if !turn.more {
+            files.clear();
         }
     }
     totals.notes.sort();
@@ -593,5 +621,6 @@ fn finish(desk: &Desk, lane: usize, stop: &mut Stop) -> Option<Trouble> {
         stop.rest = std::mem::take(rest);
     }
     stop.raw = lane.raw.raw();
+    stop.file = lane.file;
     lane.trouble.take()
 }

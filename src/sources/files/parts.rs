@@ -1,0 +1,136 @@
+//! In which files the lines of a followed log stand by now: a rotation renames what was read.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::follow::{Identity, identity};
+use super::rotate;
+use crate::model::event::{LogFile, SourceEvent, SourceId};
+
+/// Parts that are kept apart. A log that is followed for weeks has had more, and the oldest are long gone.
+const KEPT: usize = 64;
+
+/// One of them.
+#[derive(Debug, Clone)]
+struct Part {
+    /// Number, in the source, of its first line.
+    first_line: u64,
+    name: String,
+    /// The file itself, whatever it is called now; nothing where it is gone.
+    file: Option<Identity>,
+}
+
+impl Part {
+    fn gone(&mut self, why: &str) {
+        if self.file.take().is_some() {
+            self.name = format!("{} ({why})", self.name);
+        }
+    }
+
+    /// The kubelet packs what it renamed, under the same name.
+    fn packed_or_gone(&mut self) {
+        let mut packed = rotate::PACKED
+            .iter()
+            .map(|end| format!("{}{end}", self.name));
+        match packed.find(|name| self.file.is_some() && Path::new(name).is_file()) {
+            Some(name) => self.name = name,
+            None => self.gone("rotated away"),
+        }
+    }
+}
+
+/// The parts of a log, oldest first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Parts {
+    list: Vec<Part>,
+}
+
+impl Parts {
+    /// From this line on it is that file.
+    pub(super) fn push(&mut self, first_line: u64, name: &str, file: Option<Identity>) {
+        // Of one that held nothing, nothing is told.
+        let empty = |p: &Part| p.first_line == first_line;
+        if self.list.last().is_some_and(empty) {
+            self.list.pop();
+        }
+        if self.list.len() >= KEPT {
+            self.list.remove(1);
+            if let Some(oldest) = self.list.first_mut() {
+                oldest.gone("rotated away");
+            }
+        }
+        self.list.push(Part {
+            first_line,
+            name: name.to_owned(),
+            file,
+        });
+    }
+
+    /// The path was given to a new file: those before are looked for under their new names.
+    pub(super) fn rotated(&mut self, path: &Path, first_line: u64, new: Identity) {
+        let Some(name) = self.list.last().map(|p| p.name.clone()) else {
+            return;
+        };
+        let beside = beside(path);
+        for part in &mut self.list {
+            let found = part.file.and_then(|file| beside.get(&file));
+            match found {
+                Some(now) => part.name = with_name(&name, now),
+                None => part.packed_or_gone(),
+            }
+        }
+        self.push(first_line, &name, Some(new));
+    }
+
+    /// The file was emptied under its writer.
+    pub(super) fn truncated(&mut self, first_line: u64) {
+        let Some(last) = self.list.last_mut() else {
+            return;
+        };
+        let (name, file) = (last.name.clone(), last.file);
+        last.gone("before it was truncated");
+        self.push(first_line, &name, file);
+    }
+
+    /// What a screen must know of it.
+    pub(super) fn told(&self, id: SourceId) -> SourceEvent {
+        let files = self.list.iter().map(|p| LogFile {
+            first_line: p.first_line,
+            name: p.name.clone(),
+        });
+        SourceEvent::Files {
+            id,
+            files: files.collect(),
+        }
+    }
+}
+
+/// Opens a file that was at this path once.
+pub(super) fn open(path: &Path, file: Identity) -> Option<File> {
+    let name = beside(path).remove(&file)?;
+    File::open(path.with_file_name(name)).ok()
+}
+
+/// The files beside a log whose names begin as its own does, by what they are.
+fn beside(path: &Path) -> BTreeMap<Identity, String> {
+    let stem = path.file_stem().and_then(|n| n.to_str());
+    let own = path.file_name();
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let entries = fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter();
+    let names = entries.flatten().filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        let alike = name.to_str()?.starts_with(stem?) && Some(name.as_os_str()) != own;
+        let file = fs::metadata(path.with_file_name(&name)).ok()?;
+        alike.then(|| Some((identity(&file), name.into_string().ok()?)))?
+    });
+    names.collect()
+}
+
+/// The name of a file in the folder of another one.
+fn with_name(name: &str, now: &str) -> String {
+    match name.rsplit_once('/') {
+        Some((folder, _)) => format!("{folder}/{now}"),
+        None => now.to_owned(),
+    }
+}
