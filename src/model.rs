@@ -90,6 +90,7 @@ impl Model {
     fn fold(&mut self, tellers: &sources::Tellers, block: &Block) {
         let mut births = Vec::new();
         for (birth, gone) in self.speakers.fold(tellers, block) {
+            self.sources.begins(birth.source, birth.first.line, block);
             births.push(birth.clone());
             self.lives.end(birth, gone);
         }

@@ -286,6 +286,7 @@ impl Procs {
                     let source = tellers.of(rec.outer);
                     let proc = self.rec(source, block, rec, &mut known);
                     if let (Some(proc), Fact::Init(_)) = (proc, fact)
+                        && !tellers.are_container()
                         && !voiced(source)
                     {
                         let first = || quote(block, rec);

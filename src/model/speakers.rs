@@ -205,6 +205,7 @@ impl Speakers {
                 s.last_line = line;
             }
             if opens(fact)
+                && !tellers.are_container()
                 && let Some(birth) = self.begins(ix, fact, line)
             {
                 self.spell(block, &mut brief);

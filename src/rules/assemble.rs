@@ -128,6 +128,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
             bytes: s.bytes,
             lines: s.lines,
             nccl_lines: s.nccl_lines,
+            nccl_past: s.nccl_past,
             vllm_lines: s.vllm_lines,
             dropped_lines: s.lost,
             head_missing,

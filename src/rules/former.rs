@@ -78,6 +78,8 @@ fn former(model: &Model, ago: u32, lives: &Lives<'_>) -> Option<Former> {
         0 => names.join(" and "),
         more => format!("{} and {more} more", names.get(..NAMED)?.join(", ")),
     };
+    let (file, line) = scene.place(&next);
+    let before = format!("{file}:{line}");
     let asked = past.speakers.list.iter().any(|s| s.shutdown.is_some());
     let dead = scene.verdict >= Verdict::Degraded;
     let stage = scene.processes.iter().filter_map(|p| p.stage).max();
@@ -125,6 +127,7 @@ fn former(model: &Model, ago: u32, lives: &Lives<'_>) -> Option<Former> {
     Some(Former {
         ago,
         names: shown,
+        before,
         verdict,
         summary,
         next,

@@ -12,7 +12,7 @@ use crate::model::edges::Quote;
 use crate::model::event::SourceId;
 use crate::model::lives::Birth;
 use crate::parse::At;
-use crate::parse::vllm::{FaultKind, VllmFact};
+use crate::parse::vllm::{FaultKind, ProcKind, VllmFact};
 
 /// Stamps in the headers of lines are cut to the second, and whoever writes them may write them late.
 const SLACK: i64 = 2_000_000_000;
@@ -158,7 +158,11 @@ impl Speakers {
     pub(super) fn begins(&mut self, ix: u32, fact: &VllmFact, line: u64) -> Option<Birth> {
         let s = self.list.get(ix as usize)?;
         let source = s.source;
-        if matches!(s.herald, Some((Herald::Server | Herald::Node, at)) if at == line) {
+        // An engine core's are those of a new life only where no server is heard: there it would have spoken first.
+        let main = |s: &Speaker| matches!(s.words(), Some(Herald::Server | Herald::Node));
+        let headless = || !self.list.iter().any(|s| s.source == source && main(s));
+        let core = || s.kind() == Some(ProcKind::EngineCore) && headless();
+        if s.herald.is_some_and(|(_, at)| at == line) && (main(s) || core()) {
             let from = s.first.line;
             let before = |s: &Speaker| s.source == source && s.first.line < from;
             if self.list.iter().any(before) {
@@ -199,7 +203,7 @@ impl Speakers {
             return None;
         }
         let twice = || match fact {
-            VllmFact::Engine { .. } => {
+            VllmFact::Engine { .. } if claim.by != ix || s.pid.is_none() => {
                 let engine = |s: &Speaker| s.engine;
                 let mut engines = older().filter(|o| engine(o)).peekable();
                 // One that died before it made any is known by its own first words.

@@ -12,6 +12,8 @@ pub struct Former {
     pub ago: u32,
     /// Its logs, as a sentence names them.
     pub names: String,
+    /// File and line where the next one begins.
+    pub before: String,
     /// What it came to.
     pub verdict: Verdict,
     /// One sentence.
@@ -38,11 +40,6 @@ impl Former {
             1 => "the run before this one".to_owned(),
             n => format!("{n} runs ago"),
         };
-        format!(
-            "{when}, in {} up to line {}: {}",
-            self.names,
-            self.next.number.saturating_sub(1),
-            self.summary
-        )
+        format!("{when}, before {}: {}", self.before, self.summary)
     }
 }
