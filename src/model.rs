@@ -12,6 +12,7 @@ pub mod kiosk;
 pub mod limits;
 pub mod lives;
 pub mod logs;
+pub mod numbers;
 pub mod pods;
 pub mod probes;
 pub mod procs;
@@ -20,6 +21,7 @@ pub mod serving;
 pub mod sources;
 pub mod speakers;
 pub mod testrun;
+pub mod years;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +44,8 @@ pub struct Model {
     pub limits: limits::Limits,
     /// Log sources.
     pub sources: sources::Sources,
+    /// Where their stamps without a year stand.
+    pub years: years::Years,
     /// Kept lines for the logs pane; off for reports.
     pub logs: Option<logs::Logs>,
     /// NCCL processes.
@@ -194,8 +198,9 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             }
             model.sources.apply(event);
         }
-        Event::Log(log) => {
+        Event::Log(mut log) => {
             let stream = model.sources.known_as(log.source);
+            model.years.settle(stream, &mut log.block);
             model.sources.count(stream, &log.block);
             let tellers = model.sources.tellers(stream, &log.block);
             model.fold(&tellers, &log.block);
