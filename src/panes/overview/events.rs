@@ -113,9 +113,10 @@ pub fn of<'a>(scene: &Scene, kube: impl Iterator<Item = &'a KubeEvent>) -> Vec<H
         let role = if normal { Role::Text } else { Role::Warn };
         let at = At { ns, exact: true };
         if who.len() <= FEW {
-            out.extend(all.iter().map(|e| {
+            out.extend(all.iter().filter_map(|e| {
+                let ns = e.last.or(e.first)?;
                 let text = format!("{} {}: {}", e.object, e.reason, e.message);
-                (at, text, role)
+                Some((At { ns, exact: true }, text, role))
             }));
             continue;
         }
