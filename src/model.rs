@@ -11,6 +11,7 @@ pub mod keys;
 pub mod kiosk;
 pub mod limits;
 pub mod logs;
+pub mod numbers;
 pub mod pods;
 pub mod probes;
 pub mod procs;
@@ -19,6 +20,7 @@ pub mod serving;
 pub mod sources;
 pub mod speakers;
 pub mod testrun;
+pub mod years;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +43,8 @@ pub struct Model {
     pub limits: limits::Limits,
     /// Log sources.
     pub sources: sources::Sources,
+    /// Where their stamps without a year stand.
+    pub years: years::Years,
     /// Kept lines for the logs pane; off for reports.
     pub logs: Option<logs::Logs>,
     /// NCCL processes.
@@ -176,8 +180,9 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             }
             model.sources.apply(event);
         }
-        Event::Log(log) => {
+        Event::Log(mut log) => {
             let stream = model.sources.known_as(log.source);
+            model.years.settle(stream, &mut log.block);
             model.sources.count(stream, &log.block);
             let tellers = model.sources.tellers(stream, &log.block);
             model.procs.fold(&tellers, &log.block);

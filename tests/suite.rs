@@ -70,6 +70,8 @@ mod looks;
 mod meant;
 #[path = "suite/mend.rs"]
 mod mend;
+#[path = "suite/newyear.rs"]
+mod newyear;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]

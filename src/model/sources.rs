@@ -92,7 +92,9 @@ pub struct Teller {
 }
 
 impl Teller {
-    fn of(outer: &Outer) -> Option<Self> {
+    /// Whose lines carry this prefix, if it names anybody.
+    #[must_use]
+    pub fn of(outer: &Outer) -> Option<Self> {
         let name = outer.teller()?;
         let (name, container) = match name.split_once('/').filter(|_| outer.pod.is_some()) {
             Some((pod, container)) => (pod, Some(container.to_owned())),
@@ -104,6 +106,15 @@ impl Teller {
             container,
             pod: outer.pod.is_some(),
         })
+    }
+
+    /// As the prefix says it.
+    #[must_use]
+    pub fn said(&self) -> String {
+        match &self.container {
+            Some(container) => format!("{}/{container}", self.name),
+            None => self.name.clone(),
+        }
     }
 }
 
@@ -268,11 +279,7 @@ impl Sources {
         teller: Teller,
         (first, last): (Option<At>, Option<At>),
     ) -> Option<SourceId> {
-        let name = match &teller.container {
-            Some(container) => format!("{}/{container}", teller.name),
-            None => teller.name.clone(),
-        };
-        let key = (stream, name);
+        let key = (stream, teller.said());
         let id = match self.parts.get(&key) {
             Some(id) => *id,
             None => {

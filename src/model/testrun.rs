@@ -430,7 +430,13 @@ impl TestRun {
                 self.phase(phase, now, None);
             }
         }
-        let Some(rank) = step.rank else { return };
+        let Some(rank) = step.rank else {
+            // Nobody alone is to blame.
+            if step.status == Status::Fail {
+                self.failed(&step);
+            }
+            return;
+        };
         if self.ranks.len() >= KEPT && !self.ranks.contains_key(&rank) {
             return;
         }

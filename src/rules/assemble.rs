@@ -12,7 +12,7 @@ use super::{findings, verdict};
 use crate::model::Model;
 use crate::model::event::{ContainerKey, Feed, PodView, SourceId};
 use crate::model::procs::{Process, Procs};
-use crate::model::sources::{Flow, Source};
+use crate::model::sources::{Flow, Source, Teller};
 use crate::parse::{At, Nanos};
 
 impl Scene {
@@ -117,6 +117,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
                 .clone(),
             files: files(s, head_missing),
             within: s.within.map(|id| id.0),
+            teller: s.teller.as_ref().map(Teller::said),
             pod: s
                 .info
                 .container

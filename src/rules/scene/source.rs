@@ -13,6 +13,8 @@ pub struct SourceView {
     pub files: Vec<FileView>,
     /// The stream that it is a part of: the lines of one pod among those of several.
     pub within: Option<u32>,
+    /// Who tells it, as the prefix in front of the lines of a part says.
+    pub teller: Option<String>,
     /// `namespace/pod` if it is a container's.
     pub pod: Option<String>,
     /// Container name.

@@ -498,7 +498,7 @@ impl Watched {
             (Err(e), _) => Err(e),
             (Ok(()), Form::Open(_)) => return ControlFlow::Continue(()),
             (Ok(()), Form::Log) => return self.drain_lines(task),
-            (Ok(()), Form::Results(results)) => results.look(&self.file),
+            (Ok(()), Form::Results(results)) => results.look(&self.file, last),
         };
         match looked {
             Ok(Look::Same) => ControlFlow::Continue(()),

@@ -377,16 +377,18 @@ impl Worker<'_> {
             .get(lane)
             .map(|l| Arc::clone(&l.raw))
             .unwrap_or_default();
+        let follows = self.purpose.goes_on(turn, input);
+        let patience = if follows {
+            Patience::Followed
+        } else {
+            Patience::Enough
+        };
         let counters = [Arc::clone(self.progress), mine];
-        let (file, text) = open(input, Patience::Enough, counters)?;
+        let (file, text) = open(input, patience, counters)?;
         if let Some(lane) = self.desk.lock().lanes.get_mut(lane) {
             lane.file = file;
         }
-        Ok(Box::new(Lines::new(
-            text,
-            Pace::Full,
-            self.purpose.goes_on(turn, input),
-        )))
+        Ok(Box::new(Lines::new(text, Pace::Full, follows)))
     }
 }
 
