@@ -16,7 +16,7 @@ use std::thread;
 use super::blocks::{Fill, Lines, Pace, Rest};
 use super::content::{self, Patience, Refused, Text};
 use super::find::{Input, Inputs, Place, Turn};
-use super::follow::{Identity, identity_of};
+use super::identity::{Identity, identity_of};
 use super::{Progress, SourceError, Totals, reason};
 use crate::model::event::{Event, LogBlock, LogFile, SourceEvent, SourceId};
 use crate::parse::{Block, Parser};
