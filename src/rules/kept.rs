@@ -21,7 +21,7 @@ use crate::model::speakers::Speaker;
 pub struct Kept {
     joined: Option<(Tellers, Arc<Joined>)>,
     links: Option<(Ends, Links)>,
-    matrices: Option<(Vec<String>, Vec<Arc<Matrix>>)>,
+    matrices: Option<(Vec<(String, bool)>, Vec<Arc<Matrix>>)>,
     /// Runs that are over, by epoch and revision of the lives.
     former: Option<((u64, u64), Arc<Vec<Former>>)>,
 }
@@ -86,14 +86,16 @@ impl Kept {
 
     /// The matrices of these links.
     pub(super) fn matrices(&mut self, scene: &Scene) -> Vec<Arc<Matrix>> {
-        let places = || scene.processes.iter().map(ProcessView::known_place);
+        let all = scene.processes.iter();
+        let places = || all.clone().map(|p| (p.known_place(), p.replaced));
         if let Some((known, list)) = &self.matrices
-            && known.iter().map(String::as_str).eq(places())
+            && (known.iter().map(|(p, r)| (p.as_str(), *r))).eq(places())
         {
             return list.clone();
         }
         let list = matrix::all(scene);
-        self.matrices = Some((places().map(str::to_owned).collect(), list.clone()));
+        let known = places().map(|(p, replaced)| (p.to_owned(), replaced));
+        self.matrices = Some((known.collect(), list.clone()));
         list
     }
 }
