@@ -10,7 +10,9 @@ pub mod gpus;
 pub mod keys;
 pub mod kiosk;
 pub mod limits;
+pub mod lives;
 pub mod logs;
+pub mod numbers;
 pub mod pods;
 pub mod probes;
 pub mod procs;
@@ -19,12 +21,13 @@ pub mod serving;
 pub mod sources;
 pub mod speakers;
 pub mod testrun;
+pub mod years;
 
 use std::collections::BTreeMap;
 
 use event::{EdgeState, Effect, Event, Session, Stamped, WorkloadView};
 
-use crate::parse::Nanos;
+use crate::parse::{Block, Nanos};
 
 /// Everything known.
 #[derive(Debug, Clone, Default)]
@@ -41,12 +44,16 @@ pub struct Model {
     pub limits: limits::Limits,
     /// Log sources.
     pub sources: sources::Sources,
+    /// Where their stamps without a year stand.
+    pub years: years::Years,
     /// Kept lines for the logs pane; off for reports.
     pub logs: Option<logs::Logs>,
     /// NCCL processes.
     pub procs: procs::Procs,
     /// vLLM processes.
     pub speakers: speakers::Speakers,
+    /// What was said in logs before a job began anew in them.
+    pub lives: lives::Lives,
     /// Pods of the workload and the events about them.
     pub pods: pods::Pods,
     /// What was asked of the inside of pods, and what came back.
@@ -83,6 +90,21 @@ impl Model {
 }
 
 impl Model {
+    /// Folds what was said. What stands before the beginning of a new life is the past of its source.
+    fn fold(&mut self, tellers: &sources::Tellers, block: &Block) {
+        let mut births = Vec::new();
+        for (birth, gone) in self.speakers.fold(tellers, block) {
+            self.sources.begins(birth.source, birth.first.line, block);
+            births.push(birth.clone());
+            self.lives.end(birth, gone);
+        }
+        let speakers = &self.speakers;
+        let voiced = |source| speakers.are_in(source);
+        for (birth, gone) in self.procs.fold(tellers, block, &births, &voiced) {
+            self.lives.end_nccl(birth, gone);
+        }
+    }
+
     /// Forgets what was seen of a workload; the session, the nodes and the person's settings stay.
     fn afresh(&mut self) {
         let old = std::mem::take(self);
@@ -176,12 +198,12 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             }
             model.sources.apply(event);
         }
-        Event::Log(log) => {
+        Event::Log(mut log) => {
             let stream = model.sources.known_as(log.source);
+            model.years.settle(stream, &mut log.block);
             model.sources.count(stream, &log.block);
             let tellers = model.sources.tellers(stream, &log.block);
-            model.procs.fold(&tellers, &log.block);
-            model.speakers.fold(&tellers, &log.block);
+            model.fold(&tellers, &log.block);
             if let Some(logs) = &mut model.logs {
                 logs.keep(stream, &log.block);
             }

@@ -394,6 +394,8 @@ pub fn counts(scene: &Scene, model: &Model) -> Counts {
     let own = |f: &&Finding| f.consequence_of.is_none();
     counts.causes = view.scene.findings.iter().take_while(own).count();
     counts.bad = kiosk::news(view.scene);
+    (counts.open, counts.merged) = matrix::ranks(view);
+    counts.matrices = matrix::labels(view.scene);
     if let Some(page) = page(view, body.width) {
         let row = view.screen.cursor().row(0, page.lines.len());
         let line = row.and_then(|r| page.lines.get(r));

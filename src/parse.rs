@@ -29,6 +29,7 @@ mod warn;
 pub use fact::{At, Fact, Level, Nanos};
 pub use near::nearest;
 pub use often::{Often, Usual, Voice};
+pub use stamp::YEARLESS;
 pub use text::{clean, cleaned, is_unseen};
 pub use warn::kind_of;
 
@@ -86,6 +87,13 @@ impl Outer {
         let names = [&self.pod, &self.from, &self.file];
         names.into_iter().flatten().next().map(String::as_str)
     }
+}
+
+/// The chain of prefixes in front of a line without escape codes.
+#[must_use]
+pub fn outer(line: &str) -> Outer {
+    let peeled = envelope::peel(line.as_bytes(), &mut stamp::Clock::default());
+    peeled.prefix.to_outer()
 }
 
 /// One fact with where it stood. Offsets point into [`Block::text`].

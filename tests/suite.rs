@@ -64,12 +64,16 @@ mod kiosk;
 mod layout;
 #[path = "suite/leaks.rs"]
 mod leaks;
+#[path = "suite/lives.rs"]
+mod lives;
 #[path = "suite/looks.rs"]
 mod looks;
 #[path = "suite/meant.rs"]
 mod meant;
 #[path = "suite/mend.rs"]
 mod mend;
+#[path = "suite/newyear.rs"]
+mod newyear;
 #[path = "suite/output.rs"]
 mod output;
 #[path = "suite/pages.rs"]

@@ -16,7 +16,7 @@ mod present;
 mod typed;
 
 pub use cell::MatrixState;
-pub use counts::Counts;
+pub use counts::{Counts, Ranks};
 pub use cursor::Cursor;
 pub use pane::PaneId;
 pub use present::Mark;

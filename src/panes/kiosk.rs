@@ -16,6 +16,9 @@ const BIG: u16 = 3;
 /// Columns of a big letter with the gap after it.
 const LETTER: u16 = 6;
 
+/// Lines of a fix that are shown.
+const FIX_LINES: usize = 6;
+
 /// Letters of the words that are shown big: five rows of five dots, the highest bit is the leftmost.
 const LETTERS: &[(char, [u8; 5])] = &[
     ('A', [0b01110, 0b10001, 0b11111, 0b10001, 0b10001]),
@@ -344,16 +347,27 @@ fn held(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         y += 1 + air;
     }
     let width = area.width.saturating_sub(3).min(120);
-    if y < bottom && !finding.cause.is_empty() {
-        let rows = (bottom - y).min(4);
-        y += pen.wrapped(area.x + 3, y, width, rows, &finding.cause, Role::Text) + air;
+    // What is to be done has its rows before why: who knows it can act.
+    let fix: Vec<&str> = finding.fix.iter().flat_map(|f| f.lines()).collect();
+    let fix: Vec<String> = (fix.iter().take(FIX_LINES))
+        .flat_map(|line| broken(line, width))
+        .collect();
+    let left = bottom.saturating_sub(y);
+    if left > 0 && !finding.cause.is_empty() {
+        let told = u16::try_from(fix.len()).unwrap_or(u16::MAX);
+        let most = left.saturating_sub(told.saturating_add(air)).clamp(1, 4);
+        y += pen.wrapped(area.x + 3, y, width, most, &finding.cause, Role::Text) + air;
     }
-    for fix in finding.fix.iter().flat_map(|f| f.lines()).take(6) {
-        if y >= bottom {
-            return;
-        }
-        pen.text(area.x + 3, y, area.width.saturating_sub(3), fix, Role::Code);
+    let left = usize::from(bottom.saturating_sub(y));
+    for (i, line) in fix.iter().take(left).enumerate() {
+        let cut = i + 1 == left && fix.len() > left;
+        let more = if cut { " …" } else { "" };
+        let room = area.width.saturating_sub(3);
+        pen.text(area.x + 3, y, room, &format!("{line}{more}"), Role::Code);
         y += 1;
+    }
+    if y >= bottom {
+        return;
     }
     let others = findings::causes(view.scene).saturating_sub(1);
     if y + air < bottom && others > 0 {
@@ -363,4 +377,21 @@ fn held(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         );
         pen.text(area.x + 3, y + air, width, &more, Role::Text);
     }
+}
+
+/// A line of a fix in lines of so many columns: what does not fit goes on deeper in, and what is indented stays so.
+fn broken(line: &str, width: u16) -> Vec<String> {
+    let body = line.trim_start();
+    let deep = u16::try_from(line.len() - body.len()).unwrap_or(0);
+    let pad = " ".repeat(usize::from(deep.min(width / 2)));
+    let room = width.saturating_sub(parts::columns(&pad));
+    if parts::columns(body) <= room {
+        return vec![format!("{pad}{body}")];
+    }
+    let lines = parts::wrap(body, room.saturating_sub(2));
+    let deeper = |(i, line): (usize, String)| match i {
+        0 => format!("{pad}{line}"),
+        _ => format!("{pad}  {line}"),
+    };
+    lines.into_iter().enumerate().map(deeper).collect()
 }

@@ -11,7 +11,8 @@ use super::{Page, Pane, View, present};
 use crate::model::event::SourceId;
 use crate::model::logs::{Bad, Logs, Query, Row};
 use crate::model::screen::{Counts, LAST, PaneId};
-use crate::parse::Block;
+use crate::model::sources::Teller;
+use crate::parse::{self, Block};
 use crate::rules::scene::{ProcessView, Scene};
 use crate::theme::Role;
 
@@ -487,18 +488,31 @@ fn shaped(text: &str, like: &[u8]) -> bool {
     like.iter().all(|want| shape.next() == Some(*want))
 }
 
-/// The process that printed a line, if its head or its source names it.
+/// The process that printed a line, if its head, its prefix or its source names it.
 fn rank_of(scene: &Scene, row: &Row<'_>) -> Option<u32> {
+    let source = part_of(scene, row).unwrap_or(row.source.0);
     let all = &scene.processes;
-    let start = all.partition_point(|p| p.source < row.source.0);
+    let start = all.partition_point(|p| p.source < source);
     let own = all.get(start..)?;
-    let own: &[ProcessView] = own.get(..own.partition_point(|p| p.source == row.source.0))?;
+    let own: &[ProcessView] = own.get(..own.partition_point(|p| p.source == source))?;
     let pid = pid_of(&row.line.text);
     match (own, pid) {
         (_, Some(pid)) => own.iter().rev().find(|p| p.pid == Some(pid))?.global_rank,
         ([one], None) => one.global_rank,
         _ => None,
     }
+}
+
+/// The part of a stream of several pods that a line belongs to, by the prefix in front of it.
+fn part_of(scene: &Scene, row: &Row<'_>) -> Option<u32> {
+    let mut parts = (0u32..)
+        .zip(&scene.sources)
+        .filter(|(_, s)| s.within == Some(row.source.0))
+        .peekable();
+    parts.peek()?;
+    let teller = Teller::of(&parse::outer(&row.line.text))?.said();
+    let mut theirs = parts.filter(|(_, s)| s.teller.as_ref() == Some(&teller));
+    theirs.next().map(|(id, _)| id)
 }
 
 /// Process id of an NCCL head (`host:pid:tid [dev] NCCL`) or of a `(NAME pid=N)` prefix.

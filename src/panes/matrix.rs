@@ -11,7 +11,7 @@ use ratatui::layout::Rect;
 
 use super::parts::{self, Pen};
 use super::{Page, Pane, View};
-use crate::model::screen::{Counts, PaneId};
+use crate::model::screen::{Counts, PaneId, Ranks};
 use crate::rules::scene::{Glyph, Matrix, Scene};
 use crate::theme::Role;
 
@@ -112,6 +112,28 @@ fn open<'a>(view: &View<'a>) -> Option<&'a Matrix> {
     all.get(at).map(|m| &**m)
 }
 
+/// What the matrices are called, the merged one first.
+pub(super) fn labels(scene: &Scene) -> Vec<String> {
+    scene.matrices.iter().map(|m| m.label.clone()).collect()
+}
+
+/// Ranks of the open matrix and of the merged one.
+pub(super) fn ranks(view: &View<'_>) -> (Ranks, Ranks) {
+    let ranks = |m: &Matrix| Ranks {
+        label: m.label.clone(),
+        numbers: m.slots.iter().map(|s| s.number).collect(),
+        nodes: match by_node(view, m) {
+            true => Grid::hosts(m).1,
+            false => Vec::new(),
+        },
+    };
+    let merged = view.scene.matrices.first();
+    (
+        open(view).map(ranks).unwrap_or_default(),
+        merged.map(|m| ranks(m)).unwrap_or_default(),
+    )
+}
+
 /// Whether there is something to draw: ranks, and a communicator among them or a line that may be one's.
 pub(super) fn tells(scene: &Scene, matrix: &Matrix) -> bool {
     let speaks = !scene.communicators.is_empty() || !matrix.cells.is_empty();
@@ -129,22 +151,22 @@ fn shown<'a>(view: &View<'a>) -> Option<Grid<'a>> {
     if let Some((a, b)) = view.screen.matrix.zoom {
         return Some(marked(Grid::of_nodes(matrix, a, b, filter)));
     }
-    let many = matrix.slots.len() > CELL_BY_CELL && Grid::nodes_in(matrix) > 1;
-    Some(marked(if many == view.screen.is_on("nodes") {
-        Grid::by_rank(matrix, filter)
-    } else {
+    Some(marked(if by_node(view, matrix) {
         Grid::by_node(matrix, filter)
+    } else {
+        Grid::by_rank(matrix, filter)
     }))
+}
+
+/// Whether a matrix opens node by node: large ones do, unless somebody wants it otherwise.
+fn by_node(view: &View<'_>, matrix: &Matrix) -> bool {
+    let many = matrix.slots.len() > CELL_BY_CELL && Grid::nodes_in(matrix) > 1;
+    many != view.screen.is_on("nodes")
 }
 
 fn counts(view: &View<'_>, body: Rect) -> Counts {
     let mut counts = Counts {
-        tabs: view
-            .scene
-            .matrices
-            .iter()
-            .map(|m| m.label.clone())
-            .collect(),
+        tabs: labels(view.scene),
         ..Counts::default()
     };
     let Some(grid) = shown(view) else {

@@ -13,7 +13,7 @@ use super::matrix::{self, Grid};
 use super::parts::{self, Pen};
 use super::{Pane, View, checks, findings, present, reach, vram};
 use crate::model::screen::PaneId;
-use crate::rules::scene::{Finding, Scene, Severity, Verdict};
+use crate::rules::scene::{CheckView, Finding, Scene, Severity, Verdict};
 use crate::rules::testing::state;
 use crate::theme::Role;
 
@@ -36,94 +36,112 @@ fn draw(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
         ..area
     };
     let bottom = area.y + area.height;
-    let mut y = area.y;
-    y += sentence(
-        view,
-        Rect {
-            y,
-            height: bottom - y,
-            ..inner
-        },
-        pen,
-    );
-    y += problems(
-        view,
-        Rect {
-            y,
-            height: (bottom - y).min(most(view, area.height)),
-            ..inner
-        },
-        pen,
-    );
-    y += checked(
-        view,
-        Rect {
-            y,
-            height: bottom - y,
-            ..inner
-        },
-        pen,
-    );
-    y += tested(
-        view,
-        Rect {
-            y,
-            height: bottom - y,
-            ..inner
-        },
-        pen,
-    );
     let rungs = rungs::rungs(view.scene);
-    let air = |y: u16| u16::from(area.height >= 14 && y > area.y);
+    let place = |y: u16, height: u16| Rect { y, height, ..inner };
+    let mut y = area.y;
+    y += sentence(view, place(y, bottom - y), pen);
+    let kept = Kept::of(view, &rungs, place(y, bottom - y));
+    let most = most(view, area.height).min((bottom - y).saturating_sub(kept.all()));
+    y += problems(view, place(y, most), pen);
+    y += checked(view, place(y, bottom - y), pen);
+    y += tested(view, place(y, bottom - y), pen);
+    let air = |y: u16| u16::from(area.height >= AIRY && y > area.y);
     if y + air(y) + 2 <= bottom {
         y += air(y);
-        // The ladder may take what the matrix and the events don't need, and at least a quarter.
-        let most = ((bottom - y) / 2).max(4).min(bottom - y);
-        y += ladder::draw(
-            view,
-            &rungs,
-            Rect {
-                y,
-                height: most,
-                ..inner
-            },
-            pen,
-        );
+        // The ladder may take half of what is left, as far as the others don't need it.
+        let half = ((bottom - y) / 2).max(4);
+        let free = (bottom - y).saturating_sub(kept.after_ladder()).max(2);
+        y += ladder::draw(view, &rungs, place(y, half.min(free).min(bottom - y)), pen);
     }
     if !view.scene.serving.is_empty() && y + air(y) < bottom {
-        let room = Rect {
-            y: y + air(y),
-            height: (bottom - y - air(y)).min(3),
-            ..inner
-        };
+        let free = (bottom - y - air(y)).saturating_sub(kept.memory + kept.below);
+        let room = place(y + air(y), free.clamp(1, 3));
         y = room.y + serving::draw(view, room, pen);
     }
-    // Memory beside it, where matrix and events keep room enough; where a GPU needs eyes it goes before them.
+    // Memory beside it: a third where matrix and events keep room enough; where a GPU needs eyes what they can do
+    // without; else its head alone, unless all of it fits above a matrix.
     let rest = bottom.saturating_sub(y + air(y));
-    let roomy = rest >= 9;
-    if roomy || (rest >= 3 && vram::troubled(view.scene)) {
-        let most = if roomy { (bottom - y) / 3 } else { rest };
-        let room = Rect {
-            y: y + air(y),
-            height: most.clamp(3, 8),
-            ..inner
-        };
-        let lines = vram::strip(view, room, pen);
+    let (least, all) = vram::strip_rows(view.scene, inner.width);
+    let troubled = vram::troubled(view.scene);
+    let most = match rest {
+        9.. => ((bottom - y) / 3).clamp(3, 8),
+        _ if troubled => rest.saturating_sub(kept.below).clamp(least, least.max(8)),
+        _ if all + air(y) + MATRIX <= rest => all,
+        _ => kept.memory.min(least),
+    };
+    if most > 0 && most <= rest {
+        let lines = vram::strip(view, place(y + air(y), most), pen);
         if lines > 0 {
-            y = room.y + lines;
+            y += air(y) + lines;
         }
     }
-    if y + air(y) + 4 <= bottom {
+    if y + air(y) + BELOW <= bottom {
         y += air(y);
-        below(
-            view,
-            Rect {
-                y,
-                height: bottom - y,
-                ..inner
-            },
-            pen,
+        below(view, place(y, bottom - y), pen);
+    }
+}
+
+/// Height of a body from which on sections have air between them.
+const AIRY: u16 = 14;
+/// Rows of the findings without which they say nothing: title, why, what to do, how many more.
+const FINDINGS: u16 = 4;
+/// Rows without which the events say nothing: their head and the latest two.
+const BELOW: u16 = 3;
+/// Rows without which the small matrix does.
+const MATRIX: u16 = 4;
+
+/// Rows kept for the sections behind the findings, the air above each included, so that a long finding takes none of
+/// them off the screen.
+#[derive(Default)]
+struct Kept {
+    /// The worst check and the test, a line each.
+    told: u16,
+    ladder: u16,
+    serving: u16,
+    memory: u16,
+    below: u16,
+}
+
+impl Kept {
+    fn of(view: &View<'_>, rungs: &[rungs::Rung], area: Rect) -> Self {
+        let mut kept = Self::default();
+        // Lower terminals are for who asks what is wrong.
+        if area.height < AIRY {
+            return kept;
+        }
+        let mut free = area.height;
+        let mut keep = |rows: u16, air: u16| {
+            let rows = Some(rows + air).filter(|n| rows > 0 && *n <= free);
+            free -= rows.unwrap_or(0);
+            rows.unwrap_or(0)
+        };
+        let scene = view.scene;
+        keep(u16::from(check(scene).is_some()), 0);
+        keep(u16::from(scene.test.is_some()), 0);
+        let listed = findings::listed(view);
+        keep(
+            FINDINGS.min(u16::try_from(listed.len() * 4).unwrap_or(FINDINGS)),
+            0,
         );
+        kept.ladder = keep(if rungs.len() > 1 { 3 } else { 2 }, 1);
+        kept.serving = keep(u16::from(!scene.serving.is_empty()), 1);
+        let (memory, _) = vram::strip_rows(scene, area.width);
+        if vram::troubled(scene) {
+            kept.memory = keep(memory, 1);
+            kept.below = keep(BELOW, 1);
+        } else {
+            kept.below = keep(BELOW, 1);
+            kept.memory = keep(memory, 1);
+        }
+        kept
+    }
+
+    fn all(&self) -> u16 {
+        self.told + self.ladder + self.after_ladder()
+    }
+
+    fn after_ladder(&self) -> u16 {
+        self.serving + self.memory + self.below
     }
 }
 
@@ -173,13 +191,16 @@ fn sentence(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
     pen.wrapped(area.x, area.y, area.width, 2.min(area.height), text, role)
 }
 
-/// The check that went worst, in words: no finding may follow from it, and a number in the tabs says too little.
-fn checked(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
+/// The check that went worst, where no finding speaks for it.
+fn check(scene: &Scene) -> Option<(usize, &CheckView)> {
     let loud = |f: &Finding| f.severity > Severity::Info;
-    if view.scene.findings.iter().any(loud) || area.height == 0 {
-        return 0;
-    }
-    let Some((number, check)) = checks::worst(view.scene) else {
+    let silent = !scene.findings.iter().any(loud);
+    checks::worst(scene).filter(|_| silent)
+}
+
+/// That check in words: no finding may follow from it, and a number in the tabs says too little.
+fn checked(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
+    let Some((number, check)) = check(view.scene).filter(|_| area.height > 0) else {
         return 0;
     };
     let (word, role) = parts::outcome(check.verdict);
@@ -439,7 +460,8 @@ fn below(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
     let events = events::of(view.scene, view.model.pods.events().rev());
     let mut x = area.x;
     let first = view.scene.matrices.first();
-    if let Some(matrix) = first.filter(|m| matrix::tells(view.scene, m)) {
+    let fits = area.height >= MATRIX || events.is_empty();
+    if let Some(matrix) = first.filter(|m| fits && matrix::tells(view.scene, m)) {
         let few = matrix.slots.len() <= 16 && usize::from(area.height) > matrix.slots.len() + 2;
         let grid = if few || Grid::nodes_in(matrix) < 2 {
             Grid::by_rank(matrix, "")

@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 use unicode_width::UnicodeWidthChar;
 
+pub use crate::model::numbers::ranges;
 use crate::parse::{At, Nanos};
 use crate::rules::scene::{CheckVerdict, CommState, Severity, Stage, Verdict};
 use crate::theme::{Role, Theme};
@@ -45,6 +46,14 @@ impl<'a> Pen<'a> {
                 }
             }
             used += w;
+        }
+        // A line under a word does not go on under the gap behind it.
+        let gap = text.len() - text.trim_end_matches(' ').len();
+        let gap = u16::try_from(gap).unwrap_or(u16::MAX).min(used);
+        for column in used - gap..used {
+            if let Some(cell) = self.buf.cell_mut((x.saturating_add(column), y)) {
+                cell.modifier.remove(Modifier::UNDERLINED);
+            }
         }
         used
     }
@@ -352,31 +361,6 @@ pub fn endings<'a>(names: &[&'a str], keep: usize) -> Vec<&'a str> {
         return names.to_vec();
     };
     names.iter().map(|n| n.get(cut..).unwrap_or(n)).collect()
-}
-
-/// `0-7, 9-15` from sorted numbers.
-#[must_use]
-pub fn ranges(numbers: &[u32]) -> String {
-    let mut out = String::new();
-    let mut rest = numbers.iter().copied().peekable();
-    while let Some(first) = rest.next() {
-        let mut last = first;
-        while let Some(next) = rest.next_if(|n| *n == last.saturating_add(1) || *n == last) {
-            last = next;
-        }
-        if !out.is_empty() {
-            out.push_str(", ");
-        }
-        out.push_str(&first.to_string());
-        if last > first {
-            out.push(if last == first + 1 { ',' } else { '-' });
-            if last == first + 1 {
-                out.push(' ');
-            }
-            out.push_str(&last.to_string());
-        }
-    }
-    out
 }
 
 /// `rank 4`, `ranks 0-3, 7`.

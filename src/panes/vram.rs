@@ -18,7 +18,7 @@ use crate::parse::Nanos;
 use crate::rules::scene::{GpuView, Scene};
 use crate::theme::Role;
 
-pub use strip::strip;
+pub use strip::{rows as strip_rows, strip};
 
 /// The pane.
 pub static PANE: Pane = Pane {

@@ -1,12 +1,18 @@
 //! Dates and times as logs write them, turned into nanoseconds by hand: no allocation, no time zone database.
 
 use super::bytes::{Cur, eight_digits, no_digits};
-use super::fact::At;
+use super::fact::{At, Nanos};
 
 /// Stamps without a zone are placed in this year, whether they print one or not: NCCL dates its warnings in full
 /// and vLLM its records by month and day, side by side in one log, and only on one scale can they be compared.
 /// A leap year, so early that nobody takes it for a date that a line proved.
 const NO_YEAR: i64 = 1972;
+
+/// Where the year in which stamps without a zone are placed begins, and how long it is, in nanoseconds.
+pub const YEARLESS: (Nanos, Nanos) = (730 * DAY, 366 * DAY);
+
+/// A day.
+const DAY: Nanos = 86_400 * 1_000_000_000;
 
 /// Reads stamps; remembers the last minute, because consecutive lines share it.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use super::{check, confidence, matrix, parts, severity, verdict};
 use crate::parse::clean;
 use crate::rules::findings::fix::Shape;
 use crate::rules::findings::{followers, whom};
-use crate::rules::scene::{Evidence, Finding, Scene};
+use crate::rules::scene::{Evidence, Finding, ProcessView, Scene};
 use crate::rules::testing::state;
 
 /// Evidence lines of a finding; the JSON report has all.
@@ -232,8 +232,11 @@ impl<W: Write> Page<'_, W> {
         }
         writeln!(self.out, "## Start-up\n")?;
         self.head(&["rank", "on", "stage", "progress"])?;
-        let staged = || scene.processes.iter().filter(|p| p.stage.is_some());
-        for p in staged().take(LISTED) {
+        let staged = scene.processes.iter().filter(|p| p.stage.is_some());
+        // By rank; who has no number (API servers, engine cores) comes last, as the processes come.
+        let mut staged: Vec<&ProcessView> = staged.collect();
+        staged.sort_by_key(|p| (p.global_rank.is_none(), p.global_rank));
+        for p in staged.iter().take(LISTED) {
             let progress = p.progress.as_ref().map_or_else(String::new, |at| at.told());
             let stage = p.stage.map_or("", parts::stage);
             let end = if p.alive == Some(false) {
@@ -248,9 +251,13 @@ impl<W: Write> Page<'_, W> {
                 progress,
             ])?;
         }
-        self.more(staged().count())?;
+        self.more(staged.len())?;
         for f in &scene.folded {
             writeln!(self.out, "\n{}", f.sentence())?;
+        }
+        for f in scene.former.iter() {
+            let sentence = self.text(&f.sentence());
+            writeln!(self.out, "\nEarlier: {sentence}")?;
         }
         writeln!(self.out)
     }

@@ -12,7 +12,7 @@ use super::{findings, verdict};
 use crate::model::Model;
 use crate::model::event::{ContainerKey, Feed, PodView, SourceId};
 use crate::model::procs::{Process, Procs};
-use crate::model::sources::{Flow, Source};
+use crate::model::sources::{Flow, Source, Teller};
 use crate::parse::{At, Nanos};
 
 impl Scene {
@@ -69,6 +69,7 @@ impl Scene {
             let drawn = super::testing::matrices(test);
             scene.matrices.extend(drawn.into_iter().map(Arc::new));
         }
+        super::former::tell(&mut scene, model, kept);
         scene
     }
 }
@@ -117,6 +118,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
                 .clone(),
             files: files(s, head_missing),
             within: s.within.map(|id| id.0),
+            teller: s.teller.as_ref().map(Teller::said),
             pod: s
                 .info
                 .container
@@ -127,6 +129,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
             bytes: s.bytes,
             lines: s.lines,
             nccl_lines: s.nccl_lines,
+            nccl_past: s.nccl_past,
             vllm_lines: s.vllm_lines,
             dropped_lines: s.lost,
             head_missing,

@@ -21,6 +21,7 @@ use super::kept::Kept;
 use super::probes::{ByPod, Members, by_pod, informed};
 use super::scene::{Class, Communicator, Evidence, Finding, LineRef, Scene, Severity};
 use crate::model::Model;
+pub use crate::model::numbers::ranges;
 use crate::parse::At;
 
 /// Ids that some rule can raise.
@@ -328,26 +329,4 @@ pub(super) fn by_lines(
         f.prove(Evidence::Line(l));
     }
     Some(f)
-}
-
-/// `0-3, 7`.
-#[must_use]
-pub fn ranges(numbers: &[u32]) -> String {
-    let mut out = String::new();
-    let mut it = numbers.iter().copied().peekable();
-    while let Some(first) = it.next() {
-        let mut last = first;
-        while let Some(next) = it.next_if(|n| Some(*n) == last.checked_add(1)) {
-            last = next;
-        }
-        if !out.is_empty() {
-            out.push_str(", ");
-        }
-        out.push_str(&first.to_string());
-        if last > first {
-            out.push('-');
-            out.push_str(&last.to_string());
-        }
-    }
-    out
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::rating::is_socket;
 use super::scene::{
-    Attribution, Cell, CommState, Communicator, Edge, Family, Glyph, Matrix, NcclStep, Rating,
-    Scene, Slot,
+    Attribution, Cell, CommState, Communicator, Edge, Family, Glyph, Matrix, NcclStep, ProcessView,
+    Rating, Scene, Slot,
 };
 use crate::parse::fact::{P2pKind, Via};
 
@@ -134,13 +134,24 @@ fn merged(scene: &Scene) -> Matrix {
         .iter()
         .flat_map(|c| c.ranks.iter().map(|m| m.process))
         .collect();
-    let mut axis: Vec<(Option<u32>, u32)> = Vec::new();
-    for (i, p) in scene.processes.iter().enumerate() {
-        let i = u32::try_from(i).unwrap_or(0);
-        if members.contains(&i) || p.global_rank.is_some() {
-            axis.push((p.global_rank, i));
-        }
-    }
+    let on_axis = |(i, p): &(u32, &ProcessView)| members.contains(i) || p.global_rank.is_some();
+    // A rank that lives again stands where its new life does.
+    let seat = |p: &ProcessView| match p.global_rank {
+        Some(rank) => (Some(rank), String::new()),
+        None => (None, p.place()),
+    };
+    let present = || (0u32..).zip(&scene.processes).filter(on_axis);
+    let again: BTreeSet<(Option<u32>, String)> = match scene.processes.iter().any(|p| p.replaced) {
+        true => present()
+            .filter(|(_, p)| !p.replaced)
+            .map(|(_, p)| seat(p))
+            .collect(),
+        false => BTreeSet::new(),
+    };
+    let mut axis: Vec<(Option<u32>, u32)> = present()
+        .filter(|(_, p)| !p.replaced || !again.contains(&seat(p)))
+        .map(|(i, p)| (p.global_rank, i))
+        .collect();
     let ranked = axis.iter().all(|(r, _)| r.is_some());
     let world = if ranked {
         None
@@ -170,7 +181,7 @@ fn merged(scene: &Scene) -> Matrix {
                 },
                 proven: ranked,
                 process: Some(*process),
-                host: p.map(super::scene::ProcessView::place).unwrap_or_default(),
+                host: p.map(ProcessView::place).unwrap_or_default(),
             }
         })
         .collect();

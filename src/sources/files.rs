@@ -12,6 +12,7 @@ mod blocks;
 mod content;
 mod find;
 mod follow;
+mod identity;
 mod kubelet;
 mod parts;
 mod pipeline;

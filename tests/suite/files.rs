@@ -582,6 +582,48 @@ fn a_result_file_that_is_followed_is_told_when_it_is_whole() {
     await_text(&mut rx, &mut all, &want);
 }
 
+/// One that its writer has not finished when it is first read is no news; it is told once it is whole, and complained
+/// of where it stays torn.
+#[test]
+fn a_result_file_that_is_torn_at_the_start_is_waited_for() {
+    let dir = folder();
+    put(dir.path(), "r.json", &RESULTS[..200]);
+    put(dir.path(), "stays.json", &RESULTS[..200]);
+    let mut want = b"one\n".to_vec();
+    put(dir.path(), "w.log", &want);
+    let (tx, mut rx) = tokio::sync::mpsc::channel(16);
+    let _follower = follow(Inputs::find(&[dir.path().to_owned()]).unwrap(), true, tx).unwrap();
+    let mut all = Vec::new();
+    await_text(&mut rx, &mut all, &want);
+    std::thread::sleep(Duration::from_millis(600));
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(dir.path().join("r.json"))
+        .unwrap();
+    file.write_all(&RESULTS[200..]).unwrap();
+    want.extend_from_slice(&text(
+        &read(&[put(folder().path(), "r.json", RESULTS)], 1).0,
+    ));
+    await_text(&mut rx, &mut all, &want);
+    let complains = |s: &Seen| matches!(s, Seen::Other(what) if what.contains("not whole yet"));
+    assert!(!all.iter().any(complains), "{all:?}");
+    loop {
+        let next = seen(rx.blocking_recv().unwrap());
+        if complains(&next) {
+            assert_eq!(
+                next,
+                seen(Event::Source(SourceEvent::Retrying {
+                    id: ncclscope::model::event::SourceId(1),
+                    why: "this result file of nccl-tests is not whole yet".into(),
+                    in_ms: 250,
+                }))
+            );
+            break;
+        }
+        assert!(!matches!(next, Seen::Block(..)), "{next:?}");
+    }
+}
+
 /// One that was there from the start is told once, however long it is followed.
 #[test]
 fn a_result_file_that_was_there_is_told_once() {

@@ -108,6 +108,30 @@ fn the_wall_counts_what_there_is_to_mend() {
     }
 }
 
+/// Who stands in front of a wall can't scroll: what is to be done is there whole.
+#[test]
+fn the_wall_shows_the_whole_fix() {
+    let squeezed = |text: &str| -> String { text.split_whitespace().collect() };
+    for (name, sizes) in [
+        ("dead-rank-cascade", [(80, 24), (120, 40), (200, 50)]),
+        ("sockets-inside-host", [(60, 20), (80, 24), (200, 50)]),
+        // A whole policy.
+        ("network-policy", [(100, 30), (120, 40), (200, 50)]),
+    ] {
+        let scene = sentences::scene(name);
+        let fix = scene.findings[0].fix[0].lines().next().unwrap();
+        for size in sizes {
+            let model = wall(&scene, size, 30, true);
+            let shown = stage::text(&stage::draw(&scene, &model, &Theme::probe(false)));
+            let shown = squeezed(&shown.join("\n"));
+            assert!(
+                shown.contains(&squeezed(fix)),
+                "{name} {size:?}: {fix}\n{shown}"
+            );
+        }
+    }
+}
+
 #[test]
 fn in_ascii_it_is_plain_words_and_every_size_is_survived() {
     let scene = stage::sockets();

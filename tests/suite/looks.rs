@@ -207,6 +207,161 @@ fn a_fix_is_whole_where_there_is_room() {
     assert!(page.contains(&squeezed(&whole)), "{page}");
 }
 
+/// However long the finding, every section that has something to say is on a screen of the usual size.
+#[test]
+fn no_section_of_the_overview_is_pushed_out() {
+    for name in [
+        "sockets-inside-host",
+        "network-policy",
+        "one-rank-stalled",
+        "two-faults",
+    ] {
+        let (mut model, mut scene) = played(name, 320, (80, 24));
+        let finding = &mut scene.findings[0];
+        finding.title = format!("{} {}", finding.title, "and so on for long".repeat(20));
+        finding.cause = "because of this and of that ".repeat(30);
+        finding.fix = vec!["do this and that ".repeat(30)];
+        stage::act(&scene, &mut model, &[Command::Pane("overview".into())]);
+        let shown = text(&model, &scene);
+        let mut heads = vec!["START-UP", "fix   "];
+        let mut have = |there: bool, head: &'static str| heads.extend(there.then_some(head));
+        have(scene.gpus.iter().any(|g| g.used.is_some()), "VRAM  ");
+        have(!scene.serving.is_empty(), "SERVING");
+        have(true, "EVENTS");
+        for head in &heads {
+            line(&shown, &[head]);
+        }
+        // Each with something under it.
+        let after = |head: &str| {
+            let mut rest = shown.lines().skip_while(|l| !l.contains(head));
+            rest.nth(1).unwrap_or_default().trim().to_owned()
+        };
+        for head in ["START-UP", "EVENTS"] {
+            assert!(!after(head).is_empty(), "{head}\n{shown}");
+        }
+    }
+}
+
+/// From the top of a folded rank's details its list is copied, and from a line that line; the hint is not.
+#[test]
+fn what_a_folded_rank_copies_is_what_is_shown() {
+    let (mut model, scene) = played("healthy", 320, (120, 40));
+    let open = [Command::Pane("ranks".into()), Command::Enter];
+    stage::act(&scene, &mut model, &open);
+    let copied = model.screen.counts.copy.clone().unwrap();
+    assert!(!copied.contains("shows every rank"), "{copied}");
+    assert_eq!(copied.lines().count(), 8, "{copied}");
+    for (rank, line) in copied.lines().enumerate() {
+        assert!(
+            line.split_whitespace().nth(1) == Some(&rank.to_string()),
+            "{line}"
+        );
+    }
+    stage::act(&scene, &mut model, &[Command::End]);
+    let copied = model.screen.counts.copy.clone().unwrap();
+    assert!(
+        copied.starts_with("rank") && copied.lines().count() == 1,
+        "{copied}"
+    );
+}
+
+/// What is alike is one line, also where there are a hundred of it.
+#[test]
+fn a_large_job_is_folded_in_the_overview() {
+    let (mut model, scene) = played("big", 125, (200, 50));
+    stage::act(&scene, &mut model, &[Command::Pane("overview".into())]);
+    let shown = text(&model, &scene);
+    line(&shown, &["128 nodes", "GB"]);
+    line(&shown, &["104 pods Started"]);
+    line(&shown, &["24 pods Started"]);
+    assert!(!shown.contains("more lines in vram"), "{shown}");
+}
+
+/// Details of a finding are copied from their top as its line in the list is: what to do.
+#[test]
+fn what_a_finding_copies_is_what_to_do() {
+    let (mut model, scene) = played("sockets-inside-host", 320, (120, 40));
+    stage::act(&scene, &mut model, &[Command::Pane("findings".into())]);
+    let fix = model.screen.counts.copy.clone();
+    assert_eq!(fix.as_ref(), scene.findings[0].fix.first());
+    stage::act(&scene, &mut model, &[Command::Enter]);
+    assert_eq!(model.screen.counts.copy, fix);
+}
+
+/// Ranks are listed in one form wherever they are, and in order.
+#[test]
+fn ranks_are_named_alike_everywhere() {
+    use ncclscope::rules::findings::ranges;
+    for (numbers, said) in [
+        (&[6, 7][..], "6-7"),
+        (&[4, 6, 7], "4, 6-7"),
+        (&[0, 1, 2, 9], "0-2, 9"),
+        (&[3], "3"),
+    ] {
+        assert_eq!(ranges(numbers), said);
+        assert_eq!(ncclscope::panes::parts::ranges(numbers), said);
+    }
+    let (_, mut scene) = played("healthy", 320, (80, 24));
+    scene.processes.reverse();
+    let page = crate::pages::ticket(&scene);
+    let ranks = page.lines().skip_while(|l| *l != "## Start-up").skip(4);
+    let ranks: Vec<u32> = ranks
+        .map_while(|l| l.split('|').nth(1)?.trim().parse().ok())
+        .collect();
+    assert_eq!(ranks, (0..8).collect::<Vec<u32>>(), "{page}");
+}
+
+/// Lines of several pods in one stream have their rank beside them as those of a pod's own log do.
+#[test]
+fn lines_of_a_stream_of_several_pods_have_their_ranks() {
+    let mut model = stage::model(120, 30);
+    model.session.feed = Feed::Files;
+    let mut tell = |event| {
+        let (seq, at) = (0, 0);
+        update(&mut model, Stamped { seq, at, event });
+    };
+    let info = SourceInfo {
+        name: "-".into(),
+        container: None,
+        previous: false,
+        started: None,
+    };
+    tell(Event::Source(SourceEvent::Opened(SourceId(0), info)));
+    let meet = "distributed_init_method=tcp://10.42.0.17:29501 backend=nccl";
+    let said: String = [0, 1]
+        .iter()
+        .map(|n| {
+            let (at, pod) = (format!("INFO 03-11 02:00:2{n}"), format!("[pod/llm-{n}/vllm]"));
+            format!(
+                "{pod} (Worker pid=402) {at} [parallel_state.py:1400] world_size=2 rank={n} local_rank=0 {meet}\n\
+                 {pod} llm-{n}:402:402 [0] NCCL INFO Bootstrap: Using eth0:10.42.{n}.17<0>\n\
+                 {pod} (Worker pid=402) {at} [gpu_model_runner.py:1] Starting to load model /models/llm-{n}...\n"
+            )
+        })
+        .collect();
+    let block = std::sync::Arc::new(ncclscope::parse::Block::new(1, said.into_bytes()));
+    tell(Event::Log(ncclscope::model::event::LogBlock {
+        source: SourceId(0),
+        block,
+    }));
+    let scene = Scene::of(&model);
+    let ranks: Vec<_> = scene.processes.iter().map(|p| p.global_rank).collect();
+    assert_eq!(ranks, [Some(0), Some(1)]);
+    stage::act(&scene, &mut model, &[Command::Pane("logs".into())]);
+    let shown = text(&model, &scene);
+    for n in ["0", "1"] {
+        for what in ["Bootstrap: Using", "load model"] {
+            let of_pod = |l: &&str| l.contains(what) && (l.contains(&format!("llm-{n}")));
+            let row = shown
+                .lines()
+                .find(of_pod)
+                .unwrap_or_else(|| panic!("{what}\n{shown}"));
+            let before = row.split("[pod").next().unwrap();
+            assert!(before.split_whitespace().any(|w| w == n), "{row}\n{shown}");
+        }
+    }
+}
+
 /// A tab's name is whole or not there, and a number belongs to the name before it; ranks are counted once each, and
 /// nothing else with them.
 #[test]

@@ -196,6 +196,49 @@ fn a_rank_that_is_not_there_is_said_to_be_none() {
     assert!(!shown.contains("there is no rank"), "{shown}");
 }
 
+/// What was asked for and is none is answered with what there is.
+#[test]
+fn a_cell_that_is_none_is_answered_with_those_there_are() {
+    let line = |text: &str| Command::Line(text.into());
+    let said = |scene: &Scene, commands: &[Command]| {
+        let mut model = stage::model(120, 40);
+        stage::act(scene, &mut model, commands);
+        let note = model.screen.note.clone().map(|n| n.text);
+        (note.unwrap_or_default(), model)
+    };
+    let scene = stage::sockets();
+    for (typed, words) in [
+        ("cell 7 7", &["rank 7", "itself", "`:cell 7 N`", "0-15"][..]),
+        ("cell 3 99", &["no rank 99", "0-15"]),
+        ("rank 99", &["no rank 99", "0-15"]),
+        ("cell 3 4", &[]),
+        ("rank 3", &[]),
+    ] {
+        let (note, model) = said(&scene, &[line(typed)]);
+        assert_eq!(model.screen.pane, PaneId::Matrix);
+        assert_eq!(note.is_empty(), words.is_empty(), "{typed}: {note}");
+        for word in words {
+            assert!(note.contains(word), "{typed}: {note}");
+        }
+    }
+    // One of another communicator is among all.
+    let (note, model) = said(&scene, &[line("tab tp:1"), line("rank 12")]);
+    assert_eq!(model.screen.matrix.tab, 0);
+    assert!(note.contains("tp:1, which has 0-7"), "{note}");
+    let (note, _) = said(&Scene::default(), &[line("rank 12")]);
+    assert!(note.contains("none is known yet"), "{note}");
+    // Where nodes are drawn a rank is looked for in its node.
+    let scene = stage::thousand();
+    let (note, model) = said(&scene, &[line("cell 620 621")]);
+    assert_eq!(model.screen.matrix.zoom, Some((77, 77)), "{note}");
+    let shown = stage::text(&photo(&scene, &model)).join("\n");
+    assert!(shown.contains("620 → 621"), "{shown}");
+    // Numbers on the axes are those that are said.
+    let (_, model) = said(&scene, &[Command::Pane("matrix".into()), line("cell 3 77")]);
+    let shown = stage::text(&photo(&scene, &model)).join("\n");
+    assert!(shown.contains("node 3 → node 77"), "{shown}");
+}
+
 #[test]
 fn of_a_gpu_that_nobody_measured_nothing_is_said_to_be_well() {
     let mut scene = stage::healthy();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -10,14 +10,20 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use ncclscope::model::event::{Event, LogFile, SourceEvent, SourceId, SourceInfo, Stamped};
+use ncclscope::model::event::{
+    Command, Event, LogFile, SourceEvent, SourceId, SourceInfo, Stamped,
+};
 use ncclscope::model::{Model, update};
-use ncclscope::report::Report;
+use ncclscope::report::redact::Redactor;
+use ncclscope::report::{FailOn, Report, html, junit, markdown, tar, text};
 use ncclscope::rules::scene::Scene;
 use ncclscope::sources::files::{Inputs, Progress, follow, read_all};
 use ncclscope::sources::sim;
+use ncclscope::theme::Theme;
 use proptest::prelude::*;
 use serde_json::Value;
+
+use crate::stage;
 
 /// The logs of a scenario of the embedded cluster, by pod.
 fn logs(scenario: &str) -> BTreeMap<String, String> {
@@ -59,8 +65,12 @@ fn put(folder: &Path, name: &str, text: &str) {
 }
 
 fn model(folder: &Path) -> Model {
+    fold(folder, Model::default())
+}
+
+fn fold(folder: &Path, mut model: Model) -> Model {
     let inputs = Inputs::find(&[folder.to_owned()]).unwrap();
-    let (mut model, mut seq) = (Model::default(), 0);
+    let mut seq = 0;
     let mut fold = |event| {
         seq += 1;
         update(&mut model, Stamped { seq, at: 0, event });
@@ -213,7 +223,7 @@ fn cited(report: &Value) -> Vec<(String, usize, String)> {
         .collect()
 }
 
-fn text(path: &str) -> String {
+fn lines_of(path: &str) -> String {
     let inputs = Inputs::find(&[path.into()]).unwrap();
     let mut text = Vec::new();
     let mut sink = |event| {
@@ -262,12 +272,12 @@ proptest! {
         let rows = report["sources"].as_array().unwrap();
         prop_assert_eq!(rows.len(), 6);
         for row in rows {
-            let lines = text(row["name"].as_str().unwrap()).lines().count();
+            let lines = lines_of(row["name"].as_str().unwrap()).lines().count();
             prop_assert_eq!(row["lines"].as_u64().unwrap(), lines as u64);
         }
         for (file, line, said) in cited(&report) {
             prop_assert!(rows.iter().any(|r| r["name"] == file.as_str()));
-            let text = text(&file);
+            let text = lines_of(&file);
             prop_assert_eq!(text.lines().nth(line - 1), Some(said.as_str()));
         }
     }
@@ -292,7 +302,7 @@ fn a_line_cut_in_two_is_two_lines_and_no_number_is_off() {
     assert!(!cited(&report).is_empty());
     for (file, line, said) in cited(&report) {
         assert_eq!(
-            text(&file).lines().nth(line - 1),
+            lines_of(&file).lines().nth(line - 1),
             Some(said.as_str()),
             "{file}"
         );
@@ -327,6 +337,99 @@ fn a_torn_part_is_a_loss_of_its_log() {
     let (name, number) = scene.stands(0, source.files[1].first_line);
     assert!(name.ends_with(&format!("{pod}.log")));
     assert_eq!(number, 1);
+}
+
+/// Whoever names a line to a person names the file that it stands in, and its number there.
+#[test]
+fn every_way_out_cites_the_very_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    for (pod, log) in sockets() {
+        let lines: Vec<&str> = log.split_inclusive('\n').collect();
+        put(d, &format!("{pod}.log.2.zst"), &lines[..50].concat());
+        put(d, &format!("{pod}.log.1"), &lines[50..450].concat());
+        put(d, &format!("{pod}.log"), &lines[450..].concat());
+    }
+    let mut model = fold(d, stage::model(200, 50));
+    let scene = Scene::of(&model);
+    let (file, line, _) = cited(&report(&scene)).swap_remove(0);
+    assert!(file.ends_with("mixtral-0-1.log.1"), "{file}");
+    let place = format!("{file}:{line}");
+    let printed = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut page = Vec::new();
+        write(&mut page);
+        String::from_utf8(page).unwrap()
+    };
+    let pages = [
+        printed(&|page| text::write(page, &scene, text::Style::default()).unwrap()),
+        printed(&|page| markdown::write(page, &scene, &mut Redactor::off()).unwrap()),
+        printed(&|page| {
+            junit::write(page, &scene, FailOn::Warning, &mut Redactor::off()).unwrap();
+        }),
+        printed(&|page| html::write(page, &scene, &model, &mut Redactor::off()).unwrap()),
+    ];
+    for page in pages {
+        assert!(page.contains(&place), "{place} is not in {page}");
+        assert!(page.contains("mixtral-0-1.log.2.zst") || !page.contains("SOURCES"));
+    }
+    let shown = |model: &mut Model, commands: &[Command]| {
+        stage::act(&scene, model, commands);
+        stage::text(&stage::draw(&scene, model, &Theme::probe(false))).join("\n")
+    };
+    let pane = |name: &str| Command::Pane(name.into());
+    let place = format!("line {line} of {file}");
+    let findings = shown(&mut model, &[pane("findings"), Command::Enter]);
+    assert!(findings.contains(&place), "{findings}");
+    let cell = [
+        pane("matrix"),
+        Command::Line("cell 4 5".into()),
+        Command::Enter,
+    ];
+    let matrix = shown(&mut model, &cell);
+    assert!(matrix.contains("mixtral-0-1.log.1"), "{matrix}");
+    // The first line that is kept.
+    let logs = shown(
+        &mut model,
+        &[Command::Back, pane("logs"), Command::Home, Command::Enter],
+    );
+    assert!(logs.contains("line 1 of"), "{logs}");
+    assert!(logs.contains(".log.2.zst"), "{logs}");
+}
+
+/// A bundle holds each file by itself, so that what its report cites is found in it.
+#[test]
+fn a_bundle_of_rotated_logs_holds_what_its_report_cites() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let (pod, log) = sockets().last_key_value().unwrap();
+    let lines: Vec<&str> = log.split_inclusive('\n').collect();
+    put(d, &format!("logs/{pod}.log.1.gz"), &lines[..150].concat());
+    put(d, &format!("logs/{pod}.log"), &lines[150..].concat());
+    let program = |args: &[&str]| {
+        let run = std::process::Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+            .args(args)
+            .current_dir(d)
+            .output()
+            .unwrap();
+        assert!(run.stderr.is_empty(), "{run:?}");
+        run.stdout
+    };
+    program(&["bundle", "b.tar.zst", "logs", "--no-redact"]);
+    let direct: Value =
+        serde_json::from_slice(&program(&["report", "logs", "--format", "json"])).unwrap();
+    let again: Value =
+        serde_json::from_slice(&program(&["report", "b.tar.zst", "--format", "json"])).unwrap();
+    assert_eq!(direct, again);
+    let archive = zstd::decode_all(fs::File::open(d.join("b.tar.zst")).unwrap()).unwrap();
+    let cited = cited(&direct);
+    assert!(cited.iter().any(|(file, ..)| file.ends_with(".log.1.gz")));
+    for (file, line, said) in cited {
+        let name = format!("ncclscope-bundle/logs/{file}.log");
+        let mut held = String::new();
+        let mut member = tar::find(&archive[..], &name).unwrap();
+        member.read_to_string(&mut held).unwrap();
+        assert_eq!(held.lines().nth(line - 1), Some(said.as_str()), "{file}");
+    }
 }
 
 const UID: &str = "0f8a2c1e-6f6f-4a55-9a43-0123456789ab";
@@ -375,6 +478,13 @@ fn folders_of_the_kubelet_name_pod_container_and_life() {
         panic!("{:#?}", scene.workloads)
     };
     assert_eq!(one.expected_ranks, Some(8));
+    // The matrix has a rank once: where it lives.
+    let slots = &scene.matrices[0].slots;
+    let numbers: Vec<u32> = slots.iter().map(|s| s.number).collect();
+    assert_eq!(numbers, (0..8).collect::<Vec<_>>());
+    for p in slots.iter().filter_map(|s| s.process) {
+        assert!(!scene.processes[p as usize].replaced);
+    }
     for p in &scene.processes {
         let old = matches!(p.source, 0 | 2);
         assert_eq!(p.replaced, old);
@@ -451,7 +561,7 @@ impl Told {
             }
         });
         let base = format!("{}/", folder.display());
-        let files = self.files[&id].iter();
+        let files = self.files.get(&id).into_iter().flatten();
         files
             .map(|f| (f.first_line, f.name.replace(&base, "")))
             .collect()
@@ -494,6 +604,24 @@ fn a_followed_log_goes_on_through_rotations() {
         now[2..],
         lies(&[(4, "x.log (before it was truncated)"), (5, "x.log")])
     );
+    // More than one rotation between two looks: nothing is left out.
+    for text in ["six\n", "seven\n"] {
+        for n in (1..=4).rev() {
+            fs::rename(
+                d.join(format!("x.log.{n}")),
+                d.join(format!("x.log.{}", n + 1)),
+            )
+            .ok();
+        }
+        fs::rename(d.join("x.log"), d.join("x.log.1")).unwrap();
+        put(d, "x.log", text);
+    }
+    let so_far = "one\ntwo\nthree\nfour\n5\nsix\nseven\n";
+    let now = told.until(&mut rx, (0, so_far), d);
+    assert_eq!(
+        now[3..],
+        lies(&[(5, "x.log.2"), (6, "x.log.1"), (7, "x.log")])
+    );
     // A log that appears in the folder is one, too, and all of it is read.
     let name = d.join("sub/y.log");
     put(d, "new/y.log.1", "six\n");
@@ -507,4 +635,26 @@ fn a_followed_log_goes_on_through_rotations() {
     let names: Vec<&str> = told.opened.iter().map(|i| i.name.as_str()).collect();
     assert_eq!(names[1..], [name.to_str().unwrap()]);
     assert_eq!(told.text[&SourceId(0)], so_far);
+}
+
+/// A container that starts again while its folder is followed: the log of the life before is told to be one.
+#[test]
+fn a_life_that_begins_makes_the_one_before_a_past_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let folder = format!("prod_llm-0_{UID}/vllm");
+    put(d, &format!("{folder}/0.log"), "one\n");
+    let (tx, mut rx) = tokio::sync::mpsc::channel(16);
+    let follower = follow(Inputs::find(&[d.to_owned()]).unwrap(), true, tx).unwrap();
+    let mut told = Told::default();
+    told.until(&mut rx, (0, "one\n"), d);
+    put(d, &format!("{folder}/1.log"), "two\n");
+    told.until(&mut rx, (1, "two\n"), d);
+    drop(follower);
+    let lives: Vec<(bool, bool)> = told
+        .opened
+        .iter()
+        .map(|info| (info.name.ends_with("0.log"), info.previous))
+        .collect();
+    assert_eq!(lives, [(true, false), (true, true), (false, false)]);
 }

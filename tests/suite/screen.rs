@@ -140,6 +140,7 @@ fn the_matrix_cursor_walks_the_axis_and_keeps_to_numbers() {
     s.counts.axis = vec![0, 1, 2, 8, 9];
     s.counts.bad_cells = vec![(2, 8), (8, 9)];
     s.counts.tabs = vec!["all".into(), "tp:0".into()];
+    s.counts.matrices.clone_from(&s.counts.tabs);
     s.apply(&Command::Pane("matrix".into()));
     assert_eq!(
         s.matrix.at(&s.counts),

@@ -14,8 +14,14 @@ pub struct Counts {
     pub page: usize,
     /// Absolute numbers of the rows that are problems, ascending.
     pub problems: Vec<usize>,
-    /// Labels of the matrices, the merged one first.
+    /// Labels of what tab leads through: in the matrix pane the matrices, the merged one first.
     pub tabs: Vec<String>,
+    /// Labels of the matrices whatever pane is open, the merged one first: `:tab` goes to one from anywhere.
+    pub matrices: Vec<String>,
+    /// Ranks of the matrix that is open, whatever is drawn of them.
+    pub open: Ranks,
+    /// Ranks of all communicators merged.
+    pub merged: Ranks,
     /// Numbers along the axes of the matrix as it is drawn, ascending: ranks, or nodes when `folded`.
     pub axis: Vec<u32>,
     /// The matrix is drawn node by node.
@@ -38,4 +44,30 @@ pub struct Counts {
     pub zoom: Option<String>,
     /// The workload that enter chooses.
     pub watch: Option<Box<WorkloadView>>,
+}
+
+/// What a matrix calls its ranks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ranks {
+    /// What the matrix is called.
+    pub label: String,
+    /// Their numbers, ascending.
+    pub numbers: Vec<u32>,
+    /// Where the matrix is drawn node by node, the node of each.
+    pub nodes: Vec<u32>,
+}
+
+impl Ranks {
+    /// Whether there is one with this number.
+    #[must_use]
+    pub fn has(&self, number: u32) -> bool {
+        self.numbers.binary_search(&number).is_ok()
+    }
+
+    /// Its node, where nodes are drawn.
+    #[must_use]
+    pub fn node(&self, number: u32) -> Option<u32> {
+        let at = self.numbers.binary_search(&number).ok()?;
+        self.nodes.get(at).copied()
+    }
 }

@@ -1,8 +1,12 @@
 //! What is typed, and what a line means once it is run.
 
-use super::{Ask, Completion, ECHOES, HISTORY, Mode, PaneId, Screen, THIS, Typed};
+use super::{Ask, Completion, ECHOES, HISTORY, Mode, PaneId, Ranks, Screen, THIS, Typed};
 use crate::model::commands::{self, Order};
 use crate::model::event::{Command, Effect, Errand};
+use crate::model::numbers::ranges;
+
+/// Communicators that are named to whom asks for one that is not there.
+const TABS: usize = 8;
 
 impl Screen {
     pub(super) fn edit_filter(&mut self, command: &Command) -> bool {
@@ -45,7 +49,8 @@ impl Screen {
                 c.lines.len()
             }
             _ => {
-                let lines = commands::complete(&self.typed.before, &self.themes, &self.counts.tabs);
+                let lines =
+                    commands::complete(&self.typed.before, &self.themes, &self.counts.matrices);
                 let len = lines.len();
                 self.completion = Some(Completion { lines, at: 0 });
                 len
@@ -123,7 +128,7 @@ impl Screen {
             Ok(Order::Do(command)) => return self.apply(&command),
             Ok(Order::Cell(from, to)) => self.go_to_cell(from, to),
             Ok(Order::Row(row)) => self.go_to_row(row),
-            Ok(Order::Rank(rank)) => self.go_to_cell(rank, rank),
+            Ok(Order::Rank(rank)) => self.go_to_ranks(rank, rank),
             Ok(Order::Finding(n)) if n <= self.counts.findings => {
                 self.jump(PaneId::Findings);
                 self.set_filter(String::new());
@@ -147,7 +152,7 @@ impl Screen {
             }
             Ok(Order::Filter(text)) => self.set_filter(text),
             Ok(Order::Tab(which)) => {
-                let tabs = &self.counts.tabs;
+                let tabs = &self.counts.matrices;
                 let found = tabs
                     .iter()
                     .position(|t| *t == which)
@@ -157,7 +162,17 @@ impl Screen {
                         self.jump(PaneId::Matrix);
                         self.show_tab(tab);
                     }
-                    None => self.say(format!("no communicator `{which}`"), true),
+                    None => {
+                        let there = match tabs.as_slice() {
+                            [] => "none is known yet".to_owned(),
+                            // A job of thousands has thousands: what to type shows them.
+                            [first, .., last] if tabs.len() > TABS => {
+                                format!("there are {}, from {first} to {last}", tabs.len())
+                            }
+                            few => format!("there are {}", few.join(", ")),
+                        };
+                        self.say(format!("no communicator `{which}`: {there}"), true);
+                    }
                 }
             }
             Ok(Order::Save(path)) => return vec![Effect::SaveScreen(path)],
@@ -174,12 +189,54 @@ impl Screen {
         Vec::new()
     }
 
-    /// The numbers may be of ranks that are not there (yet): the pane shows the nearest and the axis says so.
+    /// By the numbers on the axes: nodes where those are drawn, else ranks.
     fn go_to_cell(&mut self, from: u32, to: u32) {
+        let axis = &self.counts.axis;
+        let drawn = self.pane == PaneId::Matrix && self.counts.folded;
+        if drawn && [from, to].iter().all(|n| axis.contains(n)) {
+            self.matrix.node = Some((from, to));
+            return;
+        }
+        self.go_to_ranks(from, to);
+        if from == to && self.counts.open.has(from) {
+            let there = ranges(&self.counts.open.numbers);
+            let text = format!(
+                "rank {from} has no connection to itself: this is its row, `:cell {from} N` is one to N of {there}"
+            );
+            self.say(text, false);
+        }
+    }
+
+    /// The numbers may be of ranks that are not there (yet): the pane shows the nearest, and what there is is said.
+    fn go_to_ranks(&mut self, from: u32, to: u32) {
+        let absent = |ranks: &Ranks| [from, to].into_iter().find(|n| !ranks.has(*n));
+        let missing = absent(&self.counts.open);
+        // Who names a rank that is not in the communicator on screen means it among all of them.
+        let among_all = missing.is_some() && absent(&self.counts.merged).is_none();
+        let told = missing.map(|n| {
+            let Ranks { label, numbers, .. } = &self.counts.open;
+            match (numbers.is_empty(), self.matrix.tab) {
+                (true, _) => format!("no rank {n}: none is known yet"),
+                (false, 0) => format!("no rank {n}: there are {}", ranges(numbers)),
+                (false, _) if among_all => format!(
+                    "no rank {n} in {label}, which has {}: this is rank {n} of all",
+                    ranges(numbers)
+                ),
+                (false, _) => format!("no rank {n} in {label}: it has {}", ranges(numbers)),
+            }
+        });
+        if among_all {
+            self.show_tab(0);
+            self.counts.open.clone_from(&self.counts.merged);
+        }
         self.jump(PaneId::Matrix);
+        let open = &self.counts.open;
         self.matrix.cell = Some((from, to));
-        self.matrix.zoom = None;
+        self.matrix.zoom = open.node(from).zip(open.node(to));
         self.toggles.remove("rings");
         self.toggles.remove("trees");
+        if let Some(told) = told {
+            self.say(told, !among_all);
+        }
     }
 }

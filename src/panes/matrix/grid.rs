@@ -66,7 +66,7 @@ pub struct Grid<'a> {
 
 impl<'a> Grid<'a> {
     /// Hosts of each slot, numbered by first appearance.
-    fn hosts(matrix: &'a Matrix) -> (Vec<&'a str>, Vec<u32>) {
+    pub(super) fn hosts(matrix: &'a Matrix) -> (Vec<&'a str>, Vec<u32>) {
         let mut hosts: Vec<&str> = Vec::new();
         let mut known: BTreeMap<&str, u32> = BTreeMap::new();
         let mut last: Option<(&str, u32)> = None;

@@ -28,11 +28,13 @@ fn folded(view: &View<'_>, row: &Rung, width: u16) -> Page {
         );
         page.line(&[(&text, Role::Warn)]);
     }
+    let hint = page.lines.len();
     page.line(&[(
         "u shows every rank by itself; a filter names one",
         Role::Quiet,
     )]);
     page.head("RANKS");
+    let from = page.lines.len();
     let mut members: Vec<(Option<u32>, u32, &ProcessView)> = row
         .processes
         .iter()
@@ -59,6 +61,11 @@ fn folded(view: &View<'_>, row: &Rung, width: u16) -> Page {
             (&format!("{:>8}  ", list::in_stage(p, scene)), Role::Text),
             (&said, Role::Text),
         ]);
+    }
+    // A hint is nothing to hand on: from the top of the page the list is.
+    let all: Vec<String> = page.lines.iter().skip(from).map(Line::text).collect();
+    for line in page.lines.iter_mut().take(from).skip(hint) {
+        line.copy = Some(all.join("\n"));
     }
     if let Some(p) = first {
         counted(&mut page, scene, p, width);

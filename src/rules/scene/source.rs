@@ -13,6 +13,8 @@ pub struct SourceView {
     pub files: Vec<FileView>,
     /// The stream that it is a part of: the lines of one pod among those of several.
     pub within: Option<u32>,
+    /// Who tells it, as the prefix in front of the lines of a part says.
+    pub teller: Option<String>,
     /// `namespace/pod` if it is a container's.
     pub pod: Option<String>,
     /// Container name.
@@ -25,6 +27,8 @@ pub struct SourceView {
     pub lines: u64,
     /// NCCL lines.
     pub nccl_lines: u64,
+    /// Those of them that runs said which are over.
+    pub nccl_past: u64,
     /// vLLM lines.
     pub vllm_lines: u64,
     /// Lines known to be lost before they reached us.
@@ -63,6 +67,12 @@ pub struct FileView {
 }
 
 impl SourceView {
+    /// NCCL lines of the present run.
+    #[must_use]
+    pub fn nccl_now(&self) -> u64 {
+        self.nccl_lines.saturating_sub(self.nccl_past)
+    }
+
     /// What it is made of, file by file as it would be listed: itself where its lines stand in one.
     #[must_use]
     pub fn by_file(&self) -> Vec<Self> {

@@ -39,6 +39,8 @@ impl From<io::Error> for Refused {
 pub(super) enum Patience {
     /// Until there is enough to judge by, or the end.
     Enough,
+    /// The same of a file that is followed from its end on: what is torn there is not complained of yet.
+    Followed,
     /// The first bytes that come have to do: the writer may pause for minutes.
     FirstBytes,
 }
@@ -60,15 +62,19 @@ pub(super) fn open(raw: impl Read + Send + 'static, patience: Patience) -> Resul
         decoder.window_log_max(ZSTD_WINDOW_LOG)?;
         return plain(decoder, patience);
     }
-    judge(&first, whole)
+    judge(&first, whole, patience)
 }
 
 fn plain(raw: impl Read + Send + 'static, patience: Patience) -> Result<Text, Refused> {
     let (first, whole) = peek(raw, patience)?;
-    judge(&first, whole)
+    judge(&first, whole, patience)
 }
 
-fn judge(first: &[u8], whole: impl Read + Send + 'static) -> Result<Text, Refused> {
+fn judge(
+    first: &[u8],
+    whole: impl Read + Send + 'static,
+    patience: Patience,
+) -> Result<Text, Refused> {
     if let Some(little) = match first {
         [0xff, 0xfe, ..] => Some(true),
         [0xfe, 0xff, ..] => Some(false),
@@ -84,6 +90,8 @@ fn judge(first: &[u8], whole: impl Read + Send + 'static) -> Result<Text, Refuse
         whole.take(RESULTS).read_to_end(&mut json)?;
         let text = match perf::file(&json) {
             Some(file) => file.text(),
+            // Whoever follows it reads it again when the rest is there, and says so where it stays away.
+            None if patience == Patience::Followed => String::new(),
             None => "# error: a result file of nccl-tests that is torn or too long\n".to_owned(),
         };
         return Ok(Box::new(Cursor::new(text)));
@@ -104,10 +112,9 @@ fn peek<R: Read>(mut raw: R, patience: Patience) -> io::Result<(Vec<u8>, Whole<R
     let mut first = vec![0; SNIFF_BYTES];
     let mut have = 0;
     // Four bytes tell every format that is unpacked here.
-    let want = if patience == Patience::Enough {
-        SNIFF_BYTES
-    } else {
-        4
+    let want = match patience {
+        Patience::Enough | Patience::Followed => SNIFF_BYTES,
+        Patience::FirstBytes => 4,
     };
     while have < want {
         match raw.read(first.get_mut(have..).unwrap_or_default()) {

@@ -152,6 +152,12 @@ impl Inputs {
             .all(|input| matches!(input.place, Place::File(_)))
     }
 
+    /// Whether a log is told to be of a life before the present one of its container.
+    pub(super) fn is_previous(&self, id: SourceId) -> bool {
+        let log = self.logs.get(id.0 as usize);
+        log.is_some_and(|log| log.info.previous)
+    }
+
     /// Order of reading: logs by name, but those with a number from the highest to the one without, and each log
     /// from its oldest part to its newest.
     pub(super) fn reading_order(&self) -> Vec<Turn> {

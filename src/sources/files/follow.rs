@@ -1,10 +1,12 @@
 //! Files for a screen: read once, then followed through growth, rotation and truncation.
 
+mod watched;
+
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Seek, SeekFrom};
+use std::fs;
+use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,12 +14,13 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
-use super::blocks::{Lines, Pace, Rest};
+use self::watched::Watched;
+use super::blocks::{Lines, Pace};
 use super::content::{Patience, Refused};
 use super::find::{Input, Inputs, Log, Place, Turn};
-use super::parts::{self, Parts};
+use super::identity::{Identity, identity};
+use super::parts::Parts;
 use super::pipeline::{self, Purpose, Stop};
-use super::results::{Form, Look};
 use super::{Progress, reason};
 use crate::model::event::{Event, LogBlock, SourceEvent, SourceId};
 use crate::parse::Block;
@@ -217,7 +220,10 @@ impl Task {
                 continue;
             }
             match Watched::resume(turn.id, path, stop, parts) {
-                Ok(Some(file)) => watched.push(file),
+                Ok(Some(mut file)) => {
+                    file.previous = inputs.is_previous(turn.id);
+                    watched.push(file);
+                }
                 // Compressed: finished, and nothing will be appended.
                 Ok(None) => self.source(SourceEvent::Ended {
                     id: turn.id,
@@ -288,6 +294,8 @@ impl Task {
             // What appears beside a log that is followed was copied from it by a rotation.
             if newest {
                 self.begin(log, &found, watched, sources)?;
+            } else if log.info.previous {
+                self.outlived(log, &now.list, watched)?;
             }
         }
         for file in watched {
@@ -295,6 +303,22 @@ impl Task {
             file.past.clear();
         }
         ControlFlow::Continue(())
+    }
+
+    /// The container lives again, in a log of its own.
+    fn outlived(&self, log: &Log, list: &[Input], watched: &mut [Watched]) -> ControlFlow<()> {
+        let newest = log.files.last().and_then(|i| list.get(*i));
+        let here = |w: &&mut Watched| {
+            let path = newest.map(|input| &input.place);
+            !w.previous && matches!(path, Some(Place::File(path)) if *path == w.path)
+        };
+        match watched.iter_mut().find(here) {
+            Some(file) => {
+                file.previous = true;
+                self.source(SourceEvent::Opened(file.id, log.info.clone()))
+            }
+            None => ControlFlow::Continue(()),
+        }
     }
 
     /// A log that appeared, part by part; the newest is followed from here on.
@@ -327,6 +351,7 @@ impl Task {
                 self.source(file.parts.told(id))?;
             }
             if n + 1 == found.len() {
+                file.previous = log.info.previous;
                 file.poll(self)?;
                 watched.push(file);
                 break;
@@ -346,252 +371,4 @@ struct Known {
     paths: BTreeSet<PathBuf>,
     /// The files behind them, whatever they are called now.
     files: BTreeSet<Identity>,
-}
-
-/// A file that grows.
-struct Watched {
-    id: SourceId,
-    path: PathBuf,
-    file: Arc<File>,
-    identity: Identity,
-    /// What the path led to before, until a listing shows its new name.
-    past: BTreeSet<Identity>,
-    /// The files that hold its lines.
-    parts: Parts,
-    /// What was appended before it was rotated away is lost, and nobody was told yet.
-    lost: bool,
-    lines: Lines<Arc<File>>,
-    /// Number of the next line.
-    next: u64,
-    /// The path leads nowhere at present.
-    gone: bool,
-    /// What it is; of one that is no log the bytes are not handed on.
-    form: Form,
-}
-
-impl Watched {
-    /// Goes on where reading stopped; `None` for a compressed file.
-    fn resume(id: SourceId, path: &Path, stop: Stop, parts: Parts) -> io::Result<Option<Self>> {
-        let mut file = File::open(path)?;
-        let mut stop = stop;
-        let mut lost = false;
-        // Rotated while it was read: its rest has another name.
-        if let Some(read) = stop
-            .file
-            .filter(|read| identity_of(&file).is_ok_and(|now| now != *read))
-        {
-            match parts::open(path, read) {
-                Some(renamed) => file = renamed,
-                None => (stop.raw, lost) = (0, true),
-            }
-        }
-        let mut magic = [0; 4];
-        let mut have = 0;
-        while let Some(rest) = magic.get_mut(have..).filter(|rest| !rest.is_empty()) {
-            match io::Read::read(&mut &file, rest)? {
-                0 => break,
-                read => have += read,
-            }
-        }
-        if matches!(
-            magic,
-            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0xff, 0xfe, ..] | [0xfe, 0xff, ..]
-        ) {
-            return Ok(None);
-        }
-        let form = Form::resume(&file, stop.raw)?;
-        (&file).seek(SeekFrom::Start(stop.raw))?;
-        let (file, identity) = (Arc::new(file), (0, 0));
-        let lines = Lines::resume(Arc::clone(&file), stop.rest, Pace::Full, true);
-        let mut watched = Self {
-            id,
-            path: path.to_owned(),
-            file,
-            identity,
-            past: BTreeSet::new(),
-            parts,
-            lost,
-            lines,
-            next: stop.lines + 1,
-            gone: false,
-            form,
-        };
-        watched.identity = identity_of(&watched.file)?;
-        Ok(Some(watched))
-    }
-
-    fn poll(&mut self, task: &Task) -> ControlFlow<()> {
-        if std::mem::take(&mut self.lost) {
-            self.last_line(task)?;
-            let why = "the file was rotated away while it was read".to_owned();
-            task.source(SourceEvent::Lost {
-                id: self.id,
-                lines: None,
-                why,
-            })?;
-            self.parts.rotated(&self.path, self.next, self.identity);
-            task.source(self.parts.told(self.id))?;
-        }
-        if let Err(e) = self.truncated(task)? {
-            return self.retrying(reason(&e), task);
-        }
-        self.drain(task, false)?;
-        let here = fs::metadata(&self.path);
-        match here {
-            Ok(meta) if identity(&meta) != self.identity => {
-                // Written between the last look and the rename.
-                self.drain(task, true)?;
-                self.last_line(task)?;
-                if let Err(e) = self.reopen() {
-                    return self.lost_sight(task, &e);
-                }
-                task.source(SourceEvent::Up(self.id))?;
-                self.parts.rotated(&self.path, self.next, self.identity);
-                task.source(self.parts.told(self.id))?;
-                self.drain(task, false)
-            }
-            Ok(_) if self.gone => {
-                self.gone = false;
-                task.source(SourceEvent::Up(self.id))
-            }
-            Ok(_) => ControlFlow::Continue(()),
-            Err(e) => self.lost_sight(task, &e),
-        }
-    }
-
-    fn lost_sight(&mut self, task: &Task, e: &io::Error) -> ControlFlow<()> {
-        if std::mem::replace(&mut self.gone, true) {
-            return ControlFlow::Continue(());
-        }
-        self.retrying(reason(e), task)
-    }
-
-    /// Starts again when the file is shorter than what was read of it.
-    fn truncated(&mut self, task: &Task) -> ControlFlow<(), io::Result<()>> {
-        let shorter = || -> io::Result<bool> {
-            let at = (&*self.file).stream_position()?;
-            Ok(self.file.metadata()?.len() < at)
-        };
-        match shorter() {
-            Ok(false) => ControlFlow::Continue(Ok(())),
-            Ok(true) => {
-                self.last_line(task)?;
-                let why = "the file was truncated while it was followed".to_owned();
-                task.source(SourceEvent::Lost {
-                    id: self.id,
-                    lines: None,
-                    why,
-                })?;
-                self.parts.truncated(self.next);
-                task.source(self.parts.told(self.id))?;
-                self.form = Form::Open(0);
-                ControlFlow::Continue((&*self.file).seek(SeekFrom::Start(0)).map(drop))
-            }
-            Err(e) => ControlFlow::Continue(Err(e)),
-        }
-    }
-
-    /// Hands on what there is; `last`: nothing more will come.
-    fn drain(&mut self, task: &Task, last: bool) -> ControlFlow<()> {
-        let judged = self.form.judge(&self.file, last);
-        let looked = match (judged, &mut self.form) {
-            (Err(e), _) => Err(e),
-            (Ok(()), Form::Open(_)) => return ControlFlow::Continue(()),
-            (Ok(()), Form::Log) => return self.drain_lines(task),
-            (Ok(()), Form::Results(results)) => results.look(&self.file),
-        };
-        match looked {
-            Ok(Look::Same) => ControlFlow::Continue(()),
-            Ok(Look::Told(text)) => {
-                task.source(SourceEvent::Up(self.id))?;
-                self.tell(text.into_bytes(), task)
-            }
-            Ok(Look::Torn) => {
-                let why = "this result file of nccl-tests is not whole yet";
-                self.retrying(why.to_owned(), task)
-            }
-            Ok(Look::Other) => {
-                self.form = Form::Open(0);
-                ControlFlow::Continue(())
-            }
-            Err(e) => self.retrying(reason(&e), task),
-        }
-    }
-
-    fn drain_lines(&mut self, task: &Task) -> ControlFlow<()> {
-        loop {
-            match task.step(self.id, &mut self.lines, &mut self.next) {
-                Ok((ControlFlow::Continue(()), false)) => {}
-                Ok((flow, _)) => return flow,
-                Err(e) => return self.retrying(reason(&e), task),
-            }
-        }
-    }
-
-    fn retrying(&self, why: String, task: &Task) -> ControlFlow<()> {
-        task.source(SourceEvent::Retrying {
-            id: self.id,
-            why,
-            in_ms: millis(POLL),
-        })
-    }
-
-    fn tell(&mut self, text: Vec<u8>, task: &Task) -> ControlFlow<()> {
-        let block = Block::new(self.next, text);
-        self.next += u64::from(block.lines);
-        task.send(Event::Log(LogBlock {
-            source: self.id,
-            block: Arc::new(block),
-        }))
-    }
-
-    /// An unfinished line that will never be finished.
-    fn last_line(&mut self, task: &Task) -> ControlFlow<()> {
-        let mut text = Vec::new();
-        self.lines.salvage(&mut text);
-        self.lines = Lines::resume(Arc::clone(&self.file), Rest::default(), Pace::Full, true);
-        if text.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        self.tell(text, task)
-    }
-
-    fn has_read(&self, identity: Identity) -> bool {
-        self.identity == identity || self.past.contains(&identity)
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        let file = Arc::new(File::open(&self.path)?);
-        self.past.insert(self.identity);
-        self.identity = identity_of(&file)?;
-        self.lines = Lines::resume(Arc::clone(&file), Rest::default(), Pace::Full, true);
-        self.file = file;
-        self.form = Form::Open(0);
-        self.gone = false;
-        Ok(())
-    }
-}
-
-fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What tells a file from all others, whatever it is called.
-pub(super) type Identity = (u64, u64);
-
-pub(super) fn identity_of(file: &File) -> io::Result<Identity> {
-    Ok(identity(&file.metadata()?))
-}
-
-/// Device and inode: two names with the same one are the same file.
-#[cfg(unix)]
-pub(super) fn identity(meta: &Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt;
-    (meta.dev(), meta.ino())
-}
-
-/// Elsewhere rotation shows as truncation, and what appears in a folder goes unnoticed.
-#[cfg(not(unix))]
-pub(super) fn identity(_: &Metadata) -> Identity {
-    (0, 0)
 }

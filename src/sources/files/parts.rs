@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::follow::{Identity, identity};
+use super::identity::{Identity, identity};
 use super::rotate;
 use crate::model::event::{LogFile, SourceEvent, SourceId};
 
@@ -110,6 +110,24 @@ impl Parts {
 pub(super) fn open(path: &Path, file: Identity) -> Option<File> {
     let name = beside(path).remove(&file)?;
     File::open(path.with_file_name(name)).ok()
+}
+
+/// The parts of a log, as their names tell it, that are newer than this file; the log itself is none of them.
+pub(super) fn since(path: &Path, file: Identity) -> Vec<PathBuf> {
+    let beside: Vec<(Identity, PathBuf)> = beside(path)
+        .into_iter()
+        .map(|(file, name)| (file, path.with_file_name(name)))
+        .collect();
+    let paths = beside.iter().map(|(_, p)| Some(p.as_path()));
+    let paths: Vec<Option<&Path>> = paths.chain([Some(path)]).collect();
+    let logs = rotate::logs(&paths);
+    let own = logs.iter().find(|log| log.last() == Some(&beside.len()));
+    let parts = own.into_iter().flatten().filter_map(|i| beside.get(*i));
+    parts
+        .skip_while(|(is, _)| *is != file)
+        .skip(1)
+        .map(|(_, path)| path.clone())
+        .collect()
 }
 
 /// The files beside a log whose names begin as its own does, by what they are.

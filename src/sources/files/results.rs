@@ -10,7 +10,8 @@ use crate::parse::perf;
 
 /// How much tells the form of a file.
 const HEAD: u64 = 8 << 10;
-/// Looks at a file that may become a result file, before it is taken for a log.
+/// Looks at a file that may become a result file, before it is taken for a log; and at one that is torn, before that
+/// is said.
 const LOOKS: u8 = 8;
 
 /// What a followed file is.
@@ -31,6 +32,8 @@ pub(super) struct Results {
     seen: Option<(u64, SystemTime)>,
     /// What was told of it.
     told: Option<String>,
+    /// It was torn when it last changed, so many looks ago.
+    torn: Option<u8>,
 }
 
 /// What a look at a result file came to.
@@ -38,7 +41,7 @@ pub(super) struct Results {
 pub(super) enum Look {
     /// Nothing new.
     Same,
-    /// It is still being written, or longer than is read.
+    /// It stays torn, or is longer than is read: said once, after a time in which its writer could have gone on.
     Torn,
     /// Lines that were not told yet.
     Told(String),
@@ -82,23 +85,42 @@ impl Form {
 }
 
 impl Results {
-    /// Reads the file, if it has changed.
-    pub(super) fn look(&mut self, file: &File) -> io::Result<Look> {
+    /// Reads the file, if it has changed; whoever waits `no` longer says at once that it is torn.
+    pub(super) fn look(&mut self, file: &File, no: bool) -> io::Result<Look> {
         let meta = file.metadata()?;
         let now = (meta.len(), meta.modified()?);
         if self.seen.replace(now) == Some(now) {
-            return Ok(Look::Same);
+            return Ok(self.wait(no));
         }
         let json = from_start(file, RESULTS)?;
+        self.torn = None;
         Ok(match perf::file(&json).map(|f| f.text()) {
             Some(text) if self.told.as_ref() == Some(&text) => Look::Same,
             Some(text) => {
                 self.told = Some(text.clone());
                 Look::Told(text)
             }
-            None if perf::is_file(&json) => Look::Torn,
+            None if perf::is_file(&json) => {
+                self.torn = Some(0);
+                self.wait(no)
+            }
             None => Look::Other,
         })
+    }
+
+    /// Another look at a file that has not changed.
+    fn wait(&mut self, no: bool) -> Look {
+        match self.torn {
+            Some(looks) if looks < LOOKS && !no => {
+                self.torn = Some(looks + 1);
+                Look::Same
+            }
+            Some(_) => {
+                self.torn = None;
+                Look::Torn
+            }
+            None => Look::Same,
+        }
     }
 }
 
