@@ -247,6 +247,9 @@ impl Look {
         if let Some(bg) = self.bg.and_then(|t| t.at(depth)) {
             style = style.bg(bg);
         }
+        if let (Some(Tint::Swapped(_)), Depth::Ansi) = (self.bg, depth) {
+            style = style.add_modifier(Modifier::REVERSED);
+        }
         style.add_modifier(self.attributes)
     }
 }

@@ -173,9 +173,15 @@ pub(super) fn counts(view: &View<'_>, body: Rect) -> Counts {
             .filter(|(_, (_, f))| f.severity > Severity::Info)
             .map(|(i, _)| i)
             .collect(),
-        copy: selected.and_then(|(_, f)| f.fix.first().cloned().or_else(|| Some(f.title.clone()))),
+        copy: selected.map(|(_, f)| handed(f)),
         ..Counts::default()
     }
+}
+
+/// What is copied of a finding: what to do, else what is wrong.
+fn handed(finding: &Finding) -> String {
+    let fix = finding.fix.first();
+    fix.unwrap_or(&finding.title).clone()
 }
 
 /// The page of the selected finding.
@@ -272,6 +278,10 @@ pub fn page(scene: &Scene, index: usize, width: u16) -> Option<Page> {
         (word, role),
         (&format!("   {}", standing(finding)), Role::Quiet),
     ]);
+    // Copied from the top it is what the list copies: what to do, or what is wrong.
+    if let Some(line) = page.lines.last_mut() {
+        line.copy = Some(handed(finding));
+    }
     page.line(&[("id  ", Role::Label), (&finding.key, Role::Text)]);
     if let Some(ranks) = whom(scene, finding) {
         page.line(&[(&ranks, Role::Text)]);

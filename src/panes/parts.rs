@@ -47,6 +47,14 @@ impl<'a> Pen<'a> {
             }
             used += w;
         }
+        // A line under a word does not go on under the gap behind it.
+        let gap = text.len() - text.trim_end_matches(' ').len();
+        let gap = u16::try_from(gap).unwrap_or(u16::MAX).min(used);
+        for column in used - gap..used {
+            if let Some(cell) = self.buf.cell_mut((x.saturating_add(column), y)) {
+                cell.modifier.remove(Modifier::UNDERLINED);
+            }
+        }
         used
     }
 

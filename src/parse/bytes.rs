@@ -215,6 +215,23 @@ impl<'a> Cur<'a> {
         self.run(|b| b > b' ');
     }
 
+    /// [`Self::skip_word`] for what mostly is a pointer in an address space of 47 bits: `0x7f3a2c0434eb`.
+    #[inline]
+    pub(super) fn skip_pointer(&mut self) {
+        let blanks = |word: &[u8]| {
+            let word = word.first_chunk().map(|word| u64::from_le_bytes(*word));
+            word.map_or(1, |x| x.wrapping_sub(ONES * 0x21) & !x & (ONES * 0x80))
+        };
+        if let Some((word, rest @ [b' ', ..])) = self.0.split_first_chunk::<14>()
+            && let [_, _, _, _, _, _, last @ ..] = word
+            && blanks(word) | blanks(last) == 0
+        {
+            self.0 = rest;
+            return;
+        }
+        self.skip_word();
+    }
+
     /// Everything before the next `stop`, which is left standing.
     #[inline]
     pub(super) fn until(&mut self, stop: u8) -> Option<&'a [u8]> {
@@ -290,6 +307,26 @@ pub(super) fn near(byte: u8, s: &[u8]) -> Option<usize> {
         let at = tail.iter().position(|b| *b == byte)?;
         Some(s.len() - tail.len() + at)
     })
+}
+
+/// Whether both are the same: compared in large pieces, the last once more, so that no byte is looked at alone.
+/// Less than eight bytes are like nothing.
+#[inline]
+pub(super) fn alike(a: &[u8], b: &[u8]) -> bool {
+    fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+        a.first_chunk::<N>() == b.first_chunk() && a.last_chunk::<N>() == b.last_chunk()
+    }
+    let pieces = || {
+        let (a, b) = (a.as_chunks::<32>().0, b.as_chunks::<32>().0);
+        a.iter().zip(b).all(|(a, b)| a == b)
+    };
+    a.len() == b.len()
+        && match a.len() {
+            0..8 => false,
+            8..16 => ends::<8>(a, b),
+            16..32 => ends::<16>(a, b),
+            _ => pieces() && a.last_chunk::<32>() == b.last_chunk(),
+        }
 }
 
 /// Bytes as text; what is not UTF-8 is replaced.

@@ -544,6 +544,10 @@ pub(super) fn is_header(s: &[u8]) -> bool {
 /// What follows the level word of a Python record.
 #[inline]
 pub(super) fn header(s: &[u8]) -> Option<&[u8]> {
+    // Most lines begin with something else altogether.
+    if !matches!(s.first()?, b'I' | b'W' | b'E' | b'D' | b'T' | b'C') {
+        return None;
+    }
     let rest = match s {
         [b'I', b'N', b'F', b'O', rest @ ..]
         | [b'W', b'A', b'R', b'N', b'I', b'N', b'G', rest @ ..]

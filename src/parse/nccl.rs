@@ -94,9 +94,9 @@ pub(super) fn call(msg: &[u8]) -> Option<(CollOp, u64, Cur<'_>)> {
     c.lit(b": opCount ")?;
     let op_count = c.hex()?;
     c.lit(b" sendbuff ")?;
-    c.skip_word();
+    c.skip_pointer();
     c.lit(b" recvbuff ")?;
-    c.skip_word();
+    c.skip_pointer();
     c.lit(b" count ")?;
     Some((op, op_count, c))
 }

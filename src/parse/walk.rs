@@ -527,7 +527,11 @@ impl<'t> Walk<'t> {
     #[inline]
     fn note(&mut self, at: Option<At>) {
         let Some(at) = at else { return };
-        if at.exact && !self.exact {
+        if at.exact && self.exact {
+            self.out.last_at = Some(at);
+            return;
+        }
+        if at.exact {
             self.exact = true;
             self.out.first_at = Some(at);
         }

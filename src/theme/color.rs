@@ -152,6 +152,9 @@ pub enum Tint {
     Ansi(u8),
     /// 24 bits, with the one of the sixteen that stands in for it where the theme says so.
     Rgb(Rgb, Option<u8>),
+    /// 24 bits behind text; a terminal of sixteen colours swaps text and background instead, since nobody knows which of
+    /// its colours can be read on which.
+    Swapped(Rgb),
 }
 
 /// Names of the sixteen, in order.
@@ -175,7 +178,7 @@ const ANSI: [&str; 16] = [
 ];
 
 impl Tint {
-    /// Reads `#rrggbb`, `#rrggbb/green` (with the stand-in for sixteen colours), `green`, or `default`.
+    /// Reads `#rrggbb`, `#rrggbb/green` (with the stand-in for sixteen colours), `#rrggbb/reverse`, `green`, or `default`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let ansi = |name: &str| {
@@ -190,6 +193,7 @@ impl Tint {
             return Some(Self::Ansi(i));
         }
         match text.split_once('/') {
+            Some((rgb, "reverse")) => Some(Self::Swapped(Rgb::parse(rgb)?)),
             Some((rgb, name)) => Some(Self::Rgb(Rgb::parse(rgb)?, Some(ansi(name)?))),
             None => Some(Self::Rgb(Rgb::parse(text)?, None)),
         }
@@ -199,10 +203,14 @@ impl Tint {
     #[must_use]
     pub fn at(self, depth: Depth) -> Option<Color> {
         match (self, depth) {
-            (_, Depth::None) | (Self::Default, _) => None,
+            (_, Depth::None) | (Self::Default, _) | (Self::Swapped(_), Depth::Ansi) => None,
             (Self::Ansi(i), _) => Some(named(i)),
-            (Self::Rgb(Rgb(r, g, b), _), Depth::True) => Some(Color::Rgb(r, g, b)),
-            (Self::Rgb(c, _), Depth::Indexed) => Some(Color::Indexed(c.indexed())),
+            (Self::Rgb(Rgb(r, g, b), _) | Self::Swapped(Rgb(r, g, b)), Depth::True) => {
+                Some(Color::Rgb(r, g, b))
+            }
+            (Self::Rgb(c, _) | Self::Swapped(c), Depth::Indexed) => {
+                Some(Color::Indexed(c.indexed()))
+            }
             (Self::Rgb(c, stand_in), Depth::Ansi) => {
                 Some(named(stand_in.unwrap_or_else(|| c.ansi())))
             }

@@ -152,7 +152,7 @@ impl Reader {
 
     fn rgb(&mut self, node: &Spanned<Node>) -> Option<Rgb> {
         match self.tint(node) {
-            Some(Tint::Rgb(rgb, _)) => Some(rgb),
+            Some(Tint::Rgb(rgb, _) | Tint::Swapped(rgb)) => Some(rgb),
             Some(Tint::Ansi(i)) => Some(Rgb::of_index(i)),
             Some(Tint::Default) | None => None,
         }

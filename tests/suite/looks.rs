@@ -265,6 +265,29 @@ fn what_a_folded_rank_copies_is_what_is_shown() {
     );
 }
 
+/// What is alike is one line, also where there are a hundred of it.
+#[test]
+fn a_large_job_is_folded_in_the_overview() {
+    let (mut model, scene) = played("big", 125, (200, 50));
+    stage::act(&scene, &mut model, &[Command::Pane("overview".into())]);
+    let shown = text(&model, &scene);
+    line(&shown, &["128 nodes", "GB"]);
+    line(&shown, &["104 pods Started"]);
+    line(&shown, &["24 pods Started"]);
+    assert!(!shown.contains("more lines in vram"), "{shown}");
+}
+
+/// Details of a finding are copied from their top as its line in the list is: what to do.
+#[test]
+fn what_a_finding_copies_is_what_to_do() {
+    let (mut model, scene) = played("sockets-inside-host", 320, (120, 40));
+    stage::act(&scene, &mut model, &[Command::Pane("findings".into())]);
+    let fix = model.screen.counts.copy.clone();
+    assert_eq!(fix.as_ref(), scene.findings[0].fix.first());
+    stage::act(&scene, &mut model, &[Command::Enter]);
+    assert_eq!(model.screen.counts.copy, fix);
+}
+
 /// Ranks are listed in one form wherever they are, and in order.
 #[test]
 fn ranks_are_named_alike_everywhere() {

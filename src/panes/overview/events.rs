@@ -16,7 +16,13 @@ use crate::theme::Role;
 pub type Happened = (At, String, Role);
 
 /// Kubernetes Events looked at: more than fit on any screen.
-const KUBE_EVENTS: usize = 64;
+const KUBE_EVENTS: usize = 512;
+
+/// Objects to which the same happened in one second and that have a line each.
+const FEW: usize = 2;
+
+/// A second in nanoseconds.
+const SECOND: i64 = 1_000_000_000;
 
 /// Milestones, newest first; alike ones that came together are one.
 #[must_use]
@@ -87,23 +93,58 @@ pub fn of<'a>(scene: &Scene, kube: impl Iterator<Item = &'a KubeEvent>) -> Vec<H
         };
         out.push((at, format!("{who} began, {word}"), role));
     }
+    // What happened to many in one second, on one line.
+    let mut alike: BTreeMap<(i64, &str, bool), Vec<&KubeEvent>> = BTreeMap::new();
     for event in kube.take(KUBE_EVENTS) {
         if let Some(ns) = event.last.or(event.first) {
-            let role = if event.normal { Role::Text } else { Role::Warn };
-            let text = format!("{} {}: {}", event.object, event.reason, event.message);
-            out.push((At { ns, exact: true }, text, role));
+            let key = (ns.div_euclid(SECOND), event.reason.as_str(), event.normal);
+            alike.entry(key).or_default().push(event);
         }
+    }
+    for ((_, reason, normal), all) in alike {
+        let Some(ns) = all.iter().filter_map(|e| e.last.or(e.first)).max() else {
+            continue;
+        };
+        let mut who: Vec<&str> = all.iter().map(|e| e.object.as_str()).collect();
+        who.sort_unstable();
+        who.dedup();
+        let said = all.first().map_or("", |e| e.message.as_str());
+        let same = all.iter().all(|e| e.message == said);
+        let role = if normal { Role::Text } else { Role::Warn };
+        let at = At { ns, exact: true };
+        if who.len() <= FEW {
+            out.extend(all.iter().filter_map(|e| {
+                let ns = e.last.or(e.first)?;
+                let text = format!("{} {}: {}", e.object, e.reason, e.message);
+                Some((At { ns, exact: true }, text, role))
+            }));
+            continue;
+        }
+        let pods = all.iter().all(|e| e.kind == "Pod");
+        let (one, many) = if pods {
+            ("pod", "pods")
+        } else {
+            ("object", "objects")
+        };
+        let who = parts::count(who.len() as u64, one, many);
+        // Of trouble one reason is said, where they differ.
+        let what = match (same, normal) {
+            (true, _) => format!(": {said}"),
+            (false, true) => String::new(),
+            (false, false) => format!(", one of them: {said}"),
+        };
+        out.push((at, format!("{who} {reason}{what}"), role));
     }
     // Pods by the second in which they were made.
     let mut made: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
     for pod in &scene.pods {
         if let Some(ns) = pod.created {
-            made.entry(ns / 1_000_000_000).or_default().push(&pod.name);
+            made.entry(ns / SECOND).or_default().push(&pod.name);
         }
     }
     for (second, pods) in made {
         let at = At {
-            ns: second * 1_000_000_000,
+            ns: second * SECOND,
             exact: true,
         };
         let who = match pods.as_slice() {

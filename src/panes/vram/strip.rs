@@ -72,6 +72,11 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         return 1;
     }
     let lines = usize::from(area.height - 1);
+    let rows = if rows.len() > lines {
+        folded(rows, troubled)
+    } else {
+        rows
+    };
     let hidden = rows.len() > lines;
     let lines = if hidden { lines - 1 } else { lines };
     let who = rows
@@ -117,6 +122,35 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
         y += 1;
     }
     y - area.y
+}
+
+/// Nodes that are as full as others on one line with them, where there are too many for a line each.
+fn folded<'a>(
+    mut rows: Vec<(String, Vec<&'a GpuView>)>,
+    troubled: usize,
+) -> Vec<(String, Vec<&'a GpuView>)> {
+    let nodes = rows.split_off(troubled.min(rows.len()));
+    let percent = |list: &[&GpuView]| {
+        let sum = |of: fn(&GpuView) -> Option<u64>| list.iter().filter_map(|g| of(g)).sum::<u64>();
+        let used = sum(|g| g.used).saturating_mul(100);
+        (used.checked_div(sum(|g| g.total)), list.len())
+    };
+    let mut alike: Vec<(_, usize, String, Vec<&GpuView>)> = Vec::new();
+    for (name, list) in nodes {
+        let key = percent(&list);
+        match alike.iter_mut().find(|(k, ..)| *k == key) {
+            Some((_, n, _, all)) => {
+                *n += 1;
+                all.extend(list);
+            }
+            None => alike.push((key, 1, name, list)),
+        }
+    }
+    rows.extend(alike.into_iter().map(|(_, n, name, list)| match n {
+        1 => (name, list),
+        n => (parts::count(n as u64, "node", "nodes"), list),
+    }));
+    rows
 }
 
 /// Puts a GPU under its name, in the order of the first of each.

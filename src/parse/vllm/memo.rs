@@ -207,29 +207,65 @@ fn tag(msg: &[u8]) -> Option<u64> {
     Some(hash.end())
 }
 
-/// A shape as it is compared: eight bytes at a time, the last eight once more, so that none is looked at alone.
+/// A shape as it is compared: in pieces, the last one from the end, so that no byte is looked at alone.
 #[derive(Debug, Clone)]
 struct Words {
     len: usize,
+    pieces: Box<[Piece]>,
+}
+
+/// A piece of a shape.
+#[derive(Debug, Clone)]
+struct Piece {
     /// The bytes, every digit a `0`.
-    bytes: Box<[u64]>,
+    bytes: [u64; LANES],
     /// Which bits must be alike: all but the lower ones of digits.
-    alike: Box<[u64]>,
+    alike: [u64; LANES],
+}
+
+/// Words of a piece.
+const LANES: usize = 4;
+/// Bytes of a piece.
+const PIECE: usize = LANES * 8;
+
+/// The words of a message that a piece is compared with.
+#[inline]
+fn lanes(bytes: &[u8; PIECE]) -> [u64; LANES] {
+    let mut lanes = [0; LANES];
+    for (lane, bytes) in lanes.iter_mut().zip(bytes.as_chunks().0) {
+        *lane = u64::from_le_bytes(*bytes);
+    }
+    lanes
+}
+
+/// A message shorter than a piece: its beginning and its end.
+#[inline]
+fn ends(msg: &[u8]) -> Option<[u8; PIECE]> {
+    const HALF: usize = PIECE / 2;
+    let (first, last) = (msg.first_chunk::<HALF>()?, msg.last_chunk::<HALF>()?);
+    let mut both = [0; PIECE];
+    let (a, b) = both.split_first_chunk_mut::<HALF>()?;
+    *a = *first;
+    b.copy_from_slice(last);
+    Some(both)
 }
 
 impl Words {
     fn of(shape: &[u8]) -> Self {
-        let words = |of: fn(u8) -> u8| {
-            let bytes: Vec<u8> = shape.iter().map(|b| of(*b)).collect();
-            let (words, _) = bytes.as_chunks::<8>();
-            let last = bytes.last_chunk::<8>();
-            let words = words.iter().chain(last);
-            words.map(|word| u64::from_le_bytes(*word)).collect()
+        let piece = |bytes: &[u8; PIECE]| Piece {
+            bytes: lanes(&bytes.map(|b| if b.is_ascii_digit() { b'0' } else { b })),
+            alike: lanes(&bytes.map(|b| if b.is_ascii_digit() { 0xf0 } else { 0xff })),
+        };
+        let pieces = match shape.last_chunk() {
+            Some(last) => {
+                let (pieces, _) = shape.as_chunks();
+                pieces.iter().chain([last]).map(piece).collect()
+            }
+            None => ends(shape).iter().map(piece).collect(),
         };
         Self {
             len: shape.len(),
-            bytes: words(|b| if b.is_ascii_digit() { b'0' } else { b }),
-            alike: words(|b| if b.is_ascii_digit() { 0xf0 } else { 0xff }),
+            pieces,
         }
     }
 
@@ -242,20 +278,30 @@ impl Words {
         if msg.len() != self.len {
             return false;
         }
-        let odd = |word: &[u8; 8], bytes: u64, alike: u64| {
-            let differs = u64::from_le_bytes(*word) ^ bytes;
-            // A sum that is carried into its neighbour comes from bits that had to be alike.
-            (differs & alike) | (differs.wrapping_add(SIX) & HIGH)
+        let mut odds = [0; LANES];
+        let mut compare = |bytes: &[u8; PIECE], piece: &Piece| {
+            let words = lanes(bytes);
+            for lane in 0..LANES {
+                let differs = words[lane] ^ piece.bytes[lane];
+                // A sum that is carried into its neighbour comes from bits that had to be alike.
+                odds[lane] |= (differs & piece.alike[lane]) | (differs.wrapping_add(SIX) & HIGH);
+            }
         };
-        let (words, _) = msg.as_chunks::<8>();
-        let shape = self.bytes.iter().zip(&self.alike);
-        let all = words.iter().zip(shape);
-        let odds = all.fold(0, |odds, (word, (bytes, alike))| {
-            odds | odd(word, *bytes, *alike)
-        });
-        let last = msg.last_chunk::<8>();
-        let last = last.zip(self.bytes.last().zip(self.alike.last()));
-        odds == 0 && last.is_some_and(|(word, (bytes, alike))| odd(word, *bytes, *alike) == 0)
+        let Some(end) = self.pieces.last() else {
+            return false;
+        };
+        match (msg.last_chunk(), ends(msg)) {
+            (Some(last), _) => {
+                let (pieces, _) = msg.as_chunks();
+                for (bytes, piece) in pieces.iter().zip(&self.pieces) {
+                    compare(bytes, piece);
+                }
+                compare(last, end);
+            }
+            (None, Some(both)) => compare(&both, end),
+            (None, None) => return false,
+        }
+        odds == [0; LANES]
     }
 }
 

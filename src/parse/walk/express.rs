@@ -193,7 +193,6 @@ impl Walk<'_> {
         hash.add(word(0)?);
         hash.add(word(mark)?);
         hash.add(word(mark.saturating_sub(8))?);
-        hash.add(word(mark.saturating_sub(16))?);
         Some(usize::try_from(hash.end()).unwrap_or(0) & (FACES - 1))
     }
 

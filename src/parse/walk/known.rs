@@ -5,51 +5,45 @@
 
 use super::intern::Prefixed;
 use super::offset32;
-use crate::parse::bytes::{Hash, glance};
+use crate::parse::bytes::{Hash, alike, glance};
 use crate::parse::fact::{Channel, Fact};
 use crate::parse::vllm::Memo;
 
 /// Most bytes that are remembered of a line at one place.
 const MOST: usize = 96;
-/// The same in words.
-const WORDS: usize = MOST / 8;
 
-/// Bytes that lines are compared with, word by word, the last eight once more: none is looked at alone.
-#[derive(Debug, Clone, Copy, Default)]
+/// Bytes that lines are compared with.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub(super) struct Bytes {
     len: usize,
-    words: [u64; WORDS],
-    last: u64,
+    bytes: [u8; MOST],
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self {
+            len: 0,
+            bytes: [0; MOST],
+        }
+    }
 }
 
 impl Bytes {
     /// None for those that are too few or too many.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
-        let last = u64::from_le_bytes(*bytes.last_chunk()?);
-        let mut words = [0; WORDS];
-        if bytes.len() > MOST {
-            return None;
-        }
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        Some(Self {
-            len: bytes.len(),
-            words,
-            last,
-        })
+        let mut kept = Self::default();
+        kept.len = bytes.len();
+        let place = kept.bytes.get_mut(..bytes.len())?;
+        place.copy_from_slice(bytes);
+        (bytes.len() >= 8).then_some(kept)
     }
 
     /// What follows these bytes in `s`, if it begins with them. Nothing begins with none.
     #[inline]
     pub(super) fn begin<'a>(&self, s: &'a [u8]) -> Option<&'a [u8]> {
-        let (bytes, rest) = s.split_at_checked(self.len)?;
-        let last = u64::from_le_bytes(*bytes.last_chunk()?);
-        let words = bytes.as_chunks::<8>().0.iter().zip(&self.words);
-        let odd = words.fold(last ^ self.last, |odd, (bytes, word)| {
-            odd | (u64::from_le_bytes(*bytes) ^ word)
-        });
-        (odd == 0).then_some(rest)
+        let (theirs, rest) = s.split_at_checked(self.len)?;
+        alike(self.bytes.get(..self.len)?, theirs).then_some(rest)
     }
 
     /// Whether these are they.
@@ -80,14 +74,27 @@ pub(super) fn place(slot: usize, turn: &mut usize, free: impl Fn(usize) -> bool)
 /// most begin. A power of two many.
 #[derive(Debug)]
 pub(super) struct Aheads<T, const N: usize, const FROM: usize> {
-    slots: Vec<(Bytes, Option<T>)>,
+    slots: Vec<Ahead<T>>,
     turn: usize,
+}
+
+/// In this order all that is looked at lies together, as few of a table's bytes as can be.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Ahead<T> {
+    what: Option<T>,
+    bytes: Bytes,
 }
 
 impl<T, const N: usize, const FROM: usize> Default for Aheads<T, N, FROM> {
     fn default() -> Self {
         Self {
-            slots: (0..N).map(|_| (Bytes::default(), None)).collect(),
+            slots: (0..N)
+                .map(|_| Ahead {
+                    what: None,
+                    bytes: Bytes::default(),
+                })
+                .collect(),
             turn: 0,
         }
     }
@@ -109,8 +116,8 @@ impl<T, const N: usize, const FROM: usize> Aheads<T, N, FROM> {
     pub(super) fn get<'a>(&mut self, bytes: &'a [u8]) -> Option<(&mut T, &'a [u8])> {
         let slot = Self::slot(bytes)?;
         let (at, rest) =
-            places(slot).find_map(|at| Some((at, self.slots.get(at)?.0.begin(bytes)?)))?;
-        Some((self.slots.get_mut(at)?.1.as_mut()?, rest))
+            places(slot).find_map(|at| Some((at, self.slots.get(at)?.bytes.begin(bytes)?)))?;
+        Some((self.slots.get_mut(at)?.what.as_mut()?, rest))
     }
 
     /// Remembers what `bytes`, which end their line, say. Says whether they can be found again.
@@ -118,10 +125,13 @@ impl<T, const N: usize, const FROM: usize> Aheads<T, N, FROM> {
         let (Some(slot), Some(known)) = (Self::slot(bytes), Bytes::of(bytes)) else {
             return false;
         };
-        let free = |at| matches!(self.slots.get(at), Some((_, None)));
+        let free = |at| matches!(self.slots.get(at), Some(Ahead { what: None, .. }));
         let at = place(slot, &mut self.turn, free);
         if let Some(place) = self.slots.get_mut(at) {
-            *place = (known, Some(what));
+            *place = Ahead {
+                what: Some(what),
+                bytes: known,
+            };
         }
         true
     }
@@ -150,19 +160,20 @@ impl Form {
 
 /// The head of an INFO line behind a process prefix, and in a block the index of its voice.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
 pub(super) struct Face {
-    pub(super) bytes: Bytes,
+    /// No word in it names a secret.
+    pub(super) quiet: bool,
+    pub(super) voice: u32,
+    pub(super) block: u64,
     /// The process prefix: [`super::intern::Front::id`].
     pub(super) prefix: u64,
+    pub(super) bytes: Bytes,
     /// Length of the host.
     pub(super) host: usize,
     pub(super) pid: u64,
     pub(super) tid: u64,
     pub(super) dev: i32,
-    /// No word in it names a secret.
-    pub(super) quiet: bool,
-    pub(super) block: u64,
-    pub(super) voice: u32,
 }
 
 /// Heads that are recognised by their bytes; a power of two.

@@ -3,9 +3,8 @@
 //! Every worker does both halves of the work on one block: it takes a stream that nobody else holds,
 //! fills a buffer from it, gives the stream back and parses what it just read, while the bytes are still
 //! in its core's cache. The calling thread takes the parsed blocks in the order of the input and hands
-//! them to the sink; where the next one is not there yet, it does as the workers do. A stream may run ahead
-//! of the sink by a fixed number of blocks and then waits, so memory is bounded whatever the input's size;
-//! buffers go round.
+//! them to the sink. A stream may run ahead of the sink by a fixed number of blocks and then waits, so memory
+//! is bounded whatever the input's size; buffers go round.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -126,23 +125,21 @@ pub(super) fn read(
         work: Condvar::new(),
         ready: Condvar::new(),
     };
-    // Who waits for a pipe can't fold what others have read.
-    let files = order.iter().filter_map(|turn| inputs.list.get(turn.input));
-    let helps = workers > 1 && { files }.all(|input| matches!(input.place, Place::File(_)));
     let totals = thread::scope(|scope| {
         let mut hands = Vec::new();
         let leave = Leave(&desk);
-        let worker = || Worker {
-            desk: &desk,
-            inputs,
-            order,
-            purpose,
-            progress,
-            parser: Parser::default(),
-        };
-        for n in 0..workers - usize::from(helps) {
-            let mut worker = worker();
-            let work = move || worker.run();
+        for n in 0..workers {
+            let desk = &desk;
+            let work = move || {
+                Worker {
+                    desk,
+                    inputs,
+                    order,
+                    purpose,
+                    progress,
+                }
+                .run()
+            };
             match thread::Builder::new()
                 .name(format!("parse-{n}"))
                 .spawn_scoped(scope, work)
@@ -158,14 +155,7 @@ pub(super) fn read(
                 }
             }
         }
-        let mut helper = helps.then(worker);
-        let totals = fold(
-            &desk,
-            &mut helper,
-            &mut stops,
-            (inputs, order, purpose),
-            sink,
-        );
+        let totals = fold(&desk, inputs, order, purpose, &mut stops, sink);
         drop(leave);
         for hand in hands {
             // A panic was reported by `broken`; joining keeps the scope from raising it again.
@@ -231,33 +221,6 @@ struct Shared {
     broken: bool,
 }
 
-impl Shared {
-    /// The first stream, in order, that is free and not too far ahead.
-    fn task(&mut self) -> Option<Task> {
-        let (current, window) = (self.current, self.window);
-        let last = self.lanes.len().min(current + AHEAD_STREAMS);
-        let lane = (current..last).find(|&lane| {
-            self.lanes.get(lane).is_some_and(|l| {
-                let limit = if lane == current {
-                    window
-                } else {
-                    AHEAD_BLOCKS
-                };
-                l.waiting < limit && matches!(l.stream, Stream::Unopened | Stream::Idle(_))
-            })
-        })?;
-        let block = self.spare.pop().unwrap_or_default();
-        let l = self.lanes.get_mut(lane)?;
-        l.waiting += 1;
-        Some(Task {
-            lane,
-            number: l.read,
-            stream: std::mem::replace(&mut l.stream, Stream::Busy),
-            block,
-        })
-    }
-}
-
 struct Desk {
     shared: Mutex<Shared>,
     /// Something can be read.
@@ -288,7 +251,6 @@ struct Worker<'a> {
     order: &'a [Turn],
     purpose: Purpose,
     progress: &'a Arc<Progress>,
-    parser: Parser,
 }
 
 impl Drop for Worker<'_> {
@@ -300,102 +262,108 @@ impl Drop for Worker<'_> {
     }
 }
 
-/// A stream that a worker holds, and what it reads from it next.
-struct Task {
-    lane: usize,
-    /// Number of the block.
-    number: u64,
-    stream: Stream,
-    block: Block,
-}
-
 impl Worker<'_> {
-    fn run(&mut self) {
-        while let Some(task) = self.take() {
-            self.work(task);
-        }
-    }
-
-    /// Reads a block, gives the stream back and parses what was read.
-    fn work(&mut self, task: Task) {
-        let Task {
-            lane,
-            number,
-            stream,
-            mut block,
-        } = task;
-        let opened = match stream {
-            Stream::Idle(lines) => Ok(lines),
-            _ => self.open(lane),
-        };
-        let (next, fill, trouble) = match opened {
-            Ok(mut lines) => match lines.fill(&mut block.text) {
-                Ok(fill) if fill.end => (Stream::Ended(lines.rest()), fill, None),
-                Ok(fill) => (Stream::Idle(lines), fill, None),
-                Err(e) => {
-                    lines.salvage(&mut block.text);
-                    let fill = Fill { cut: 0, end: true };
-                    (Stream::Ended(Rest::default()), fill, Some(Trouble::Io(e)))
+    fn run(&self) {
+        let mut parser = Parser::default();
+        while let Some((lane, number, stream, spare)) = self.take() {
+            let mut block = spare;
+            let opened = match stream {
+                Stream::Idle(lines) => Ok(lines),
+                _ => self.open(lane),
+            };
+            let (next, fill, trouble) = match opened {
+                Ok(mut lines) => match lines.fill(&mut block.text) {
+                    Ok(fill) if fill.end => (Stream::Ended(lines.rest()), fill, None),
+                    Ok(fill) => (Stream::Idle(lines), fill, None),
+                    Err(e) => {
+                        lines.salvage(&mut block.text);
+                        let fill = Fill { cut: 0, end: true };
+                        (Stream::Ended(Rest::default()), fill, Some(Trouble::Io(e)))
+                    }
+                },
+                Err(refused) => {
+                    block.text.clear();
+                    let trouble = match refused {
+                        Refused::Binary(what) => Trouble::Refused(what),
+                        Refused::Io(e) => Trouble::Io(e),
+                    };
+                    (
+                        Stream::Ended(Rest::default()),
+                        Fill { cut: 0, end: true },
+                        Some(trouble),
+                    )
                 }
-            },
-            Err(refused) => {
-                block.text.clear();
-                let trouble = match refused {
-                    Refused::Binary(what) => Trouble::Refused(what),
-                    Refused::Io(e) => Trouble::Io(e),
-                };
-                (
-                    Stream::Ended(Rest::default()),
-                    Fill { cut: 0, end: true },
-                    Some(trouble),
-                )
-            }
-        };
-        let empty = block.text.is_empty();
-        {
-            let mut shared = self.desk.lock();
-            if let Some(l) = shared.lanes.get_mut(lane) {
-                l.stream = next;
-                l.trouble = trouble;
+            };
+            let empty = block.text.is_empty();
+            {
+                let mut shared = self.desk.lock();
+                if let Some(l) = shared.lanes.get_mut(lane) {
+                    l.stream = next;
+                    l.trouble = trouble;
+                    if empty {
+                        l.waiting -= 1;
+                    } else {
+                        l.read += 1;
+                    }
+                }
                 if empty {
-                    l.waiting -= 1;
-                } else {
-                    l.read += 1;
+                    shared.spare.push(std::mem::take(&mut block));
                 }
             }
+            // The stream is free again, or its end is known.
+            self.desk.work.notify_one();
             if empty {
-                shared.spare.push(std::mem::take(&mut block));
+                self.desk.ready.notify_one();
+                continue;
             }
+            parser.parse(&mut block);
+            self.desk.lock().parsed.insert(
+                (lane, number),
+                Parcel {
+                    block,
+                    cut: fill.cut,
+                },
+            );
+            self.desk.ready.notify_one();
         }
-        // The stream is free again, or its end is known.
-        self.desk.work.notify_one();
-        self.desk.ready.notify_one();
-        if empty {
-            return;
-        }
-        self.parser.parse(&mut block);
-        self.desk.lock().parsed.insert(
-            (lane, number),
-            Parcel {
-                block,
-                cut: fill.cut,
-            },
-        );
-        self.desk.ready.notify_one();
     }
 
-    /// Waits for something to read; `None` when nobody needs more.
-    fn take(&self) -> Option<Task> {
+    /// The first stream, in order, that is free and not too far ahead.
+    fn take(&self) -> Option<(usize, u64, Stream, Block)> {
         let mut shared = self.desk.lock();
-        while !shared.over {
-            if let Some(task) = shared.task() {
-                return Some(task);
+        loop {
+            if shared.over {
+                return None;
             }
-            shared = (self.desk.work)
+            let (current, window) = (shared.current, shared.window);
+            let last = shared.lanes.len().min(current + AHEAD_STREAMS);
+            let free = (current..last).find(|&lane| {
+                shared.lanes.get(lane).is_some_and(|l| {
+                    let limit = if lane == current {
+                        window
+                    } else {
+                        AHEAD_BLOCKS
+                    };
+                    l.waiting < limit && matches!(l.stream, Stream::Unopened | Stream::Idle(_))
+                })
+            });
+            if let Some(lane) = free {
+                let spare = shared.spare.pop().unwrap_or_default();
+                let l = shared.lanes.get_mut(lane)?;
+                l.waiting += 1;
+                return Some((
+                    lane,
+                    l.read,
+                    std::mem::replace(&mut l.stream, Stream::Busy),
+                    spare,
+                ));
+            }
+            shared = self
+                .desk
+                .work
                 .wait(shared)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        None
     }
 
     fn open(&self, lane: usize) -> Result<Box<Lines<Text>>, Refused> {
@@ -461,9 +429,10 @@ impl<R: Read> Read for Counted<R> {
 
 fn fold(
     desk: &Desk,
-    helper: &mut Option<Worker<'_>>,
+    inputs: &Inputs,
+    order: &[Turn],
+    purpose: Purpose,
     stops: &mut [Stop],
-    (inputs, order, purpose): (&Inputs, &[Turn], Purpose),
     sink: &mut Sink<'_>,
 ) -> Result<Totals, SourceError> {
     let mut totals = Totals::default();
@@ -487,8 +456,8 @@ fn fold(
             }
         }
         let (mut number, mut bytes) = (0, 0u64);
-        while let Some(Parcel { mut block, cut }) = next(desk, helper, lane, number)
-            .map_err(|Broken| SourceError::Broken(input.name.clone()))?
+        while let Some(Parcel { mut block, cut }) =
+            next(desk, lane, number).map_err(|Broken| SourceError::Broken(input.name.clone()))?
         {
             number += 1;
             block.first_line = stop.lines + 1;
@@ -574,13 +543,8 @@ fn fold(
 /// A worker panicked: its block will never come.
 struct Broken;
 
-/// Waits for the block `number` of `lane`, or helps; `None` at the lane's end.
-fn next(
-    desk: &Desk,
-    helper: &mut Option<Worker<'_>>,
-    lane: usize,
-    number: u64,
-) -> Result<Option<Parcel>, Broken> {
+/// Waits for the block `number` of `lane`; `None` at the lane's end.
+fn next(desk: &Desk, lane: usize, number: u64) -> Result<Option<Parcel>, Broken> {
     let mut shared = desk.lock();
     if shared.current != lane {
         shared.current = lane;
@@ -600,14 +564,6 @@ fn next(
         }
         if shared.broken {
             return Err(Broken);
-        }
-        if let Some(helper) = helper
-            && let Some(task) = shared.task()
-        {
-            drop(shared);
-            helper.work(task);
-            shared = desk.lock();
-            continue;
         }
         shared = desk
             .ready
