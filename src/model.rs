@@ -10,6 +10,7 @@ pub mod gpus;
 pub mod keys;
 pub mod kiosk;
 pub mod limits;
+pub mod lives;
 pub mod logs;
 pub mod numbers;
 pub mod pods;
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 
 use event::{EdgeState, Effect, Event, Session, Stamped, WorkloadView};
 
-use crate::parse::Nanos;
+use crate::parse::{Block, Nanos};
 
 /// Everything known.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +52,8 @@ pub struct Model {
     pub procs: procs::Procs,
     /// vLLM processes.
     pub speakers: speakers::Speakers,
+    /// What was said in logs before a job began anew in them.
+    pub lives: lives::Lives,
     /// Pods of the workload and the events about them.
     pub pods: pods::Pods,
     /// What was asked of the inside of pods, and what came back.
@@ -87,6 +90,21 @@ impl Model {
 }
 
 impl Model {
+    /// Folds what was said. What stands before the beginning of a new life is the past of its source.
+    fn fold(&mut self, tellers: &sources::Tellers, block: &Block) {
+        let mut births = Vec::new();
+        for (birth, gone) in self.speakers.fold(tellers, block) {
+            self.sources.begins(birth.source, birth.first.line, block);
+            births.push(birth.clone());
+            self.lives.end(birth, gone);
+        }
+        let speakers = &self.speakers;
+        let voiced = |source| speakers.are_in(source);
+        for (birth, gone) in self.procs.fold(tellers, block, &births, &voiced) {
+            self.lives.end_nccl(birth, gone);
+        }
+    }
+
     /// Forgets what was seen of a workload; the session, the nodes and the person's settings stay.
     fn afresh(&mut self) {
         let old = std::mem::take(self);
@@ -185,8 +203,7 @@ pub fn update(model: &mut Model, stamped: Stamped) -> Vec<Effect> {
             model.years.settle(stream, &mut log.block);
             model.sources.count(stream, &log.block);
             let tellers = model.sources.tellers(stream, &log.block);
-            model.procs.fold(&tellers, &log.block);
-            model.speakers.fold(&tellers, &log.block);
+            model.fold(&tellers, &log.block);
             if let Some(logs) = &mut model.logs {
                 logs.keep(stream, &log.block);
             }

@@ -27,7 +27,9 @@ use crate::rules::scene::{self, Evidence, Scene, Severity, Verdict};
 
 pub use layout::{EngineEntry, SeatEntry, ToldEntry};
 use parts::group;
-pub use parts::{CommunicatorEntry, EdgeEntry, FoldedEntry, GroupEntry, LineEntry, ProcessEntry};
+pub use parts::{
+    CommunicatorEntry, EdgeEntry, FoldedEntry, FormerEntry, GroupEntry, LineEntry, ProcessEntry,
+};
 pub use tests::{TestEntry, TestRow};
 
 /// Name and version of the schema.
@@ -74,7 +76,11 @@ pub struct Report<'a> {
     pub summary: &'a str,
     pub sources: Vec<SourceEntry<'a>>,
     pub workloads: Vec<WorkloadEntry<'a>>,
+    /// Those of the present run, by whose place workloads name them; behind them those of runs that are over.
     pub processes: Vec<ProcessEntry<'a>>,
+    /// Runs that ended inside logs that go on with another one, the newest first; absent where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerEntry<'a>>,
     /// What Ray's driver counted of workers that no line names; absent where nothing was.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub folded: Vec<FoldedEntry<'a>>,
@@ -256,7 +262,13 @@ impl<'a> Report<'a> {
             summary: &scene.summary,
             sources: scene.streams().flat_map(sources).collect(),
             workloads: scene.workloads.iter().map(|w| names.workload(w)).collect(),
-            processes: scene.processes.iter().map(|p| names.process(p)).collect(),
+            processes: scene
+                .processes
+                .iter()
+                .chain(scene.former.iter().flat_map(|former| &former.processes))
+                .map(|p| names.process(p))
+                .collect(),
+            former: scene.former.iter().map(|f| names.former(f)).collect(),
             folded: scene.folded.iter().map(|f| names.folded(f)).collect(),
             communicators: scene
                 .communicators

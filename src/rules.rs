@@ -10,6 +10,7 @@ pub mod devices;
 pub mod edges;
 pub mod explain;
 pub mod findings;
+mod former;
 pub mod gpus;
 pub mod kept;
 pub mod layout;

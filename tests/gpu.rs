@@ -14,14 +14,18 @@
 mod kept;
 
 use std::net::TcpListener;
-use std::process::{Command, ExitCode, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use cudarc::driver::CudaContext;
 use ncclscope::parse::gpu::{GpuReading, Reading, bus_id, read};
 use ncclscope::parse::perf::{Row, Said, line};
 use ncclscope::sources::nvml;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/allreduce.py");
+/// What one process may take. Whatever hangs in it ends itself before: torch's import takes minutes on a cold disk.
+const PATIENCE: Duration = Duration::from_secs(540);
 
 /// Why a test can't run here.
 type Ignored = String;
@@ -77,6 +81,72 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
+/// A file of the repository: where it was built, else where the tests are run, which may be another machine.
+fn file(name: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if built.exists() {
+        return built;
+    }
+    std::env::current_dir().expect("a folder").join(name)
+}
+
+/// The program: where it was built, else beside this test.
+fn program() -> PathBuf {
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_ncclscope"));
+    if built.exists() {
+        return built;
+    }
+    let own = std::env::current_exe().expect("a path");
+    let near = own.ancestors().map(|folder| folder.join("ncclscope"));
+    near.into_iter()
+        .find(|p| p.is_file())
+        .expect("ncclscope in a folder above this test")
+}
+
+/// How a process ended, and what it said.
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Starts processes that need each other, and waits for all of them: each is read at once, since one that can't write
+/// lets the others wait; whoever takes too long is ended, and what it said until then is told.
+fn all(commands: Vec<Command>) -> Vec<Ended> {
+    let until = Instant::now() + PATIENCE;
+    let begin = |mut command: Command| {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let mut pipes: (_, _) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let out = std::thread::spawn(move || text(&mut pipes.0));
+        let err = std::thread::spawn(move || text(&mut pipes.1));
+        (child, out, err)
+    };
+    let begun: Vec<_> = commands.into_iter().map(begin).collect();
+    let end = |(mut child, out, err): (Child, JoinHandle<String>, JoinHandle<String>)| {
+        let code = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status.code();
+            }
+            if Instant::now() > until {
+                child.kill().expect("killed");
+                child.wait().expect("a child");
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let (out, err) = (out.join().unwrap(), err.join().unwrap());
+        Ended { code, out, err }
+    };
+    begun.into_iter().map(end).collect()
+}
+
+fn text(pipe: &mut impl std::io::Read) -> String {
+    let mut bytes = Vec::new();
+    pipe.read_to_end(&mut bytes).expect("read");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// What `nvidia-smi` says of each GPU: UUID, bus id, driver, total and used MiB.
 fn smi() -> Result<Vec<[String; 5]>, Ignored> {
     let out = Command::new("nvidia-smi")
@@ -86,6 +156,10 @@ fn smi() -> Result<Vec<[String; 5]>, Ignored> {
         ])
         .output()
         .map_err(|e| format!("nvidia-smi can't be run here: {e}"))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        return Err(format!("nvidia-smi fails here: {}", said.trim()));
+    }
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let row = |l: &str| -> Option<[String; 5]> {
         let cells: Vec<String> = l.split(',').map(|c| c.trim().to_owned()).collect();
@@ -100,29 +174,41 @@ fn gpus(local: &nvml::Local) -> Vec<GpuReading> {
         Reading::Gpu(g) => Some(*g),
         _ => None,
     };
-    all.into_iter().filter_map(gpu).collect()
+    // nvidia-smi lists no parts of GPUs.
+    let whole = |g: &GpuReading| g.uuid.as_ref().is_some_and(|u| u.starts_with("GPU-"));
+    all.into_iter().filter_map(gpu).filter(whole).collect()
 }
 
 /// Both tools, read between two allocations of a real process: this one.
 fn nvml_is_what_nvidia_smi_is() -> Result<(), Ignored> {
     let local = nvml::load()?;
     smi()?;
+    cuda()?;
     let context = CudaContext::new(0).map_err(|e| format!("CUDA does not start here: {e}"))?;
     let stream = context.default_stream();
     let mut held = Vec::new();
     let mut before = 0;
     for step in 0..3u64 {
-        let (ours, theirs) = (gpus(&local), smi()?);
-        assert_eq!(ours.len(), theirs.len());
-        for (own, [uuid, bus, driver, total, used]) in ours.iter().zip(&theirs) {
+        // Others may work on the same GPUs: what nvidia-smi says lies between what we say before and after it.
+        let (ours, theirs, again) = (gpus(&local), smi()?, gpus(&local));
+        assert_eq!((ours.len(), again.len()), (theirs.len(), theirs.len()));
+        for ((own, after), [uuid, bus, driver, total, used]) in ours.iter().zip(&again).zip(&theirs)
+        {
             assert_eq!(own.uuid.as_ref(), Some(uuid));
             assert_eq!(own.bus, bus_id(bus));
             assert_eq!(own.driver.as_ref(), Some(driver));
-            let mib = |n: Option<u64>| n.map(|n| (n >> 20).to_string());
-            assert_eq!(mib(own.total).as_ref(), Some(total));
-            assert_eq!(mib(own.used).as_ref(), Some(used), "step {step}");
+            let bytes = |n: Option<u64>| n.expect("memory");
+            assert_eq!((bytes(own.total) >> 20).to_string(), *total);
+            let (least, most) = (own.used.min(after.used), own.used.max(after.used));
+            // Whole MiB, rounded one way or the other.
+            let between = (bytes(least) >> 20)..=bytes(most).div_ceil(1 << 20);
+            let used: u64 = used.parse().expect("MiB");
+            assert!(
+                between.contains(&used),
+                "step {step}: {used} in {between:?}"
+            );
         }
-        let used: u64 = ours.iter().filter_map(|g| g.used).sum();
+        let used: u64 = again.iter().filter_map(|g| g.used).sum();
         assert!(
             step == 0 || used >= before + (256 << 20),
             "step {step}: {used}"
@@ -132,6 +218,14 @@ fn nvml_is_what_nvidia_smi_is() -> Result<(), Ignored> {
         stream.synchronize().expect("the device answers");
     }
     Ok(())
+}
+
+/// What binds the driver's library answers its absence with a panic.
+#[expect(unsafe_code, reason = "loading a library runs its initialisers")]
+fn cuda() -> Result<(), Ignored> {
+    // SAFETY: the driver's library is made to be loaded by anybody.
+    let here = unsafe { cudarc::driver::sys::is_culib_present() };
+    here.then_some(()).ok_or_else(|| "no libcuda here".into())
 }
 
 fn rows(text: &str) -> Vec<Row> {
@@ -145,21 +239,20 @@ fn rows(text: &str) -> Vec<Row> {
 
 /// Rows of our worker on GPU 0, none of them wrong.
 fn worker(max_bytes: &str) -> Result<Vec<Row>, Ignored> {
-    let out = Command::new(env!("CARGO_BIN_EXE_ncclscope"))
+    let mut command = Command::new(program());
+    command
         .args(["worker", "--run", "here", "--max-bytes", max_bytes])
-        .envs([("CUDA_VISIBLE_DEVICES", "0"), ("NCCL_DEBUG", "INFO")])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    if out.status.code() == Some(2) && said.contains("libnccl is not here") {
-        return Err(said.trim().to_owned());
+        .envs([("CUDA_VISIBLE_DEVICES", "0"), ("NCCL_DEBUG", "INFO")]);
+    let ran = all(vec![command]).remove(0);
+    if ran.code == Some(2) {
+        // A sentence on a library that is not here, or is too old.
+        return Err(ran.err.trim().to_owned());
     }
-    assert_eq!(out.status.code(), Some(0), "{said}");
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let rows = rows(&text);
-    assert!(rows.iter().all(|r| r.wrong() == Some(0)));
-    kept::keep("worker-one-rank", &[text]);
-    Ok(rows)
+    // Kept before anything is asked of it: who fails here may not get another try.
+    kept::keep("worker-one-rank", std::slice::from_ref(&ran));
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    kept::one_that_sums(std::slice::from_ref(&ran.out));
+    Ok(swept(&ran.out))
 }
 
 fn the_worker_sums_on_one_rank() -> Result<(), Ignored> {
@@ -178,7 +271,9 @@ fn python() -> Result<&'static str, Ignored> {
             .status();
         run.is_ok_and(|s| s.success())
     };
-    let known = ["python3", "/usr/bin/python3"].into_iter().find(works);
+    let known = ["python3", "/usr/bin/python3", ".venv/bin/python3"]
+        .into_iter()
+        .find(works);
     known.ok_or_else(|| "no python with torch, CUDA and NCCL here".into())
 }
 
@@ -194,13 +289,18 @@ fn host(command: &mut Command, index: u32) -> &mut Command {
             ("NCCL_DEBUG", "INFO"),
             ("NCCL_DEBUG_SUBSYS", "INIT,GRAPH,ENV,NET"),
         ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
 }
 
+/// A port that nobody uses, nor the next one: the script takes both.
 fn free_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port().to_string()
+    for _ in 0..100 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port.to_string();
+        }
+    }
+    panic!("no free ports");
 }
 
 /// The script in so many pods of one rank each, all on GPU 0; what each said.
@@ -210,35 +310,41 @@ fn script(python: &str, pods: u32, max_bytes: u64) -> Vec<String> {
         let (nodes, index) = (pods.to_string(), i.to_string());
         let mut command = Command::new(python);
         command
-            .args([
-                SCRIPT,
-                "--nodes",
-                &nodes,
-                "--nproc",
-                "1",
-                "--node-rank",
-                &index,
-            ])
+            .arg(file("assets/allreduce.py"))
+            .args(["--nodes", &nodes, "--nproc", "1", "--node-rank", &index])
             .args(["--master-port", &port, "--max-bytes", &most])
-            .env("NCCLSCOPE_RUN", "here");
-        host(&mut command, i).spawn().unwrap()
+            .env("NCCLSCOPE_RUN", "here")
+            .env_remove("MASTER_ADDR");
+        host(&mut command, i);
+        command
     };
-    let all: Vec<_> = (0..pods).map(begin).collect();
-    let each = all.into_iter().map(|pod| {
-        let out = pod.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        assert_eq!(out.status.code(), Some(0), "{text}");
-        text
-    });
-    each.collect()
+    let ran = all((0..pods).map(begin).collect());
+    let name = match pods {
+        1 => "script-one-rank",
+        _ => "script-two-ranks-one-gpu",
+    };
+    kept::keep(name, &ran);
+    ran.into_iter()
+        .map(|pod| {
+            assert_eq!(pod.code, Some(0), "{}{}", pod.out, pod.err);
+            pod.out
+        })
+        .collect()
 }
 
-/// Rows over NCCL, none of them wrong.
-fn swept(text: &str) -> Vec<Row> {
+/// Rows over NCCL of our own programs, in every type, none of them wrong.
+fn measured(text: &str) -> Vec<Row> {
     let all = rows(text);
     assert!(all.iter().all(|r| r.wrong().is_none_or(|w| w == 0)));
-    let own = |r: &Row| r.run.is_some() && r.by != "gloo" && r.kind == "float32";
+    let own = |r: &Row| r.run.is_some() && r.by != "gloo" && r.by != "pynccl";
     all.into_iter().filter(own).collect()
+}
+
+/// Those of float32: one a size.
+fn swept(text: &str) -> Vec<Row> {
+    let mut all = measured(text);
+    all.retain(|r| r.kind == "float32");
+    all
 }
 
 fn the_script_runs_on_one_rank() -> Result<(), Ignored> {
@@ -246,7 +352,7 @@ fn the_script_runs_on_one_rank() -> Result<(), Ignored> {
     let said = script(python()?, 1, 1 << 20);
     let rows = swept(&said[0]);
     assert_eq!(rows.len(), 18, "8 B to 1 MiB");
-    assert!(rows.iter().all(|r| r.world == Some(1)));
+    kept::one_that_sums(&said);
     Ok(())
 }
 
@@ -255,7 +361,6 @@ fn several_ranks_on_one_gpu_meet_over_sockets() -> Result<(), Ignored> {
     nvml::load()?;
     let said = script(python()?, 2, 1 << 20);
     assert_eq!(swept(&said[0]).len(), 18);
-    kept::keep("script-two-ranks-one-gpu", &said);
     kept::two_over_sockets(&said);
     Ok(())
 }
@@ -271,11 +376,10 @@ fn busbw_is_that_of_torch_alone() -> Result<(), Ignored> {
     let python = python()?;
     let ours = swept(&script(python, 2, 16 << 20)[0]);
     let port = free_port();
-    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/allreduce/reference.py");
     let begin = |i: u32| {
         let mut command = Command::new(python);
         command
-            .arg(reference)
+            .arg(file("tests/allreduce/reference.py"))
             .args(LARGE.map(|s| s.to_string()))
             .envs([
                 ("MASTER_ADDR", "127.0.0.1"),
@@ -283,10 +387,11 @@ fn busbw_is_that_of_torch_alone() -> Result<(), Ignored> {
                 ("WORLD_SIZE", "2"),
             ])
             .env("RANK", i.to_string());
-        host(&mut command, i).spawn().unwrap()
+        host(&mut command, i);
+        command
     };
-    let both = [begin(0), begin(1)].map(|c| c.wait_with_output().unwrap());
-    let text = String::from_utf8_lossy(&both[0].stdout).into_owned();
+    let both = all(vec![begin(0), begin(1)]);
+    let (text, err) = (&both[0].out, &both[0].err);
     for size in LARGE {
         let theirs = text.lines().find_map(|l| {
             let (bytes, seconds) = l.split_once(' ')?;
@@ -298,7 +403,8 @@ fn busbw_is_that_of_torch_alone() -> Result<(), Ignored> {
                 .filter(|_| same)
                 .map(|s| size as f64 / s / 1e9)
         });
-        let theirs = theirs.unwrap_or_else(|| panic!("torch said nothing of {size} B: {text}"));
+        let theirs =
+            theirs.unwrap_or_else(|| panic!("torch said nothing of {size} B: {text}{err}"));
         let row = ours.iter().find(|r| r.bytes == size).expect("a row");
         let busbw = row.best().expect("measured").busbw;
         println!(
@@ -320,8 +426,10 @@ fn the_worker_takes_as_long_as_others() -> Result<(), Ignored> {
         .env("CUDA_VISIBLE_DEVICES", "0")
         .output();
     let (who, theirs) = match tests {
-        Ok(out) => ("nccl-tests", rows(&String::from_utf8_lossy(&out.stdout))),
-        Err(_) => ("the script", swept(&script(python()?, 1, LARGE[2])[0])),
+        Ok(out) if out.status.success() => {
+            ("nccl-tests", rows(&String::from_utf8_lossy(&out.stdout)))
+        }
+        _ => ("the script", swept(&script(python()?, 1, LARGE[2])[0])),
     };
     for size in LARGE {
         let us = |all: &[Row]| {

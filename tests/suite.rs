@@ -64,6 +64,8 @@ mod kiosk;
 mod layout;
 #[path = "suite/leaks.rs"]
 mod leaks;
+#[path = "suite/lives.rs"]
+mod lives;
 #[path = "suite/looks.rs"]
 mod looks;
 #[path = "suite/meant.rs"]

@@ -103,6 +103,22 @@ impl Crowd {
         folded.fold(alone, u32::saturating_add)
     }
 
+    /// Those of them who have a new index.
+    fn of(&self, to: &BTreeMap<u32, u32>) -> Self {
+        let folded = self.folded.iter();
+        Self {
+            named: self
+                .named
+                .iter()
+                .filter_map(|ix| to.get(ix))
+                .copied()
+                .collect(),
+            folded: folded
+                .filter_map(|(ix, told)| Some((*to.get(ix)?, told.clone())))
+                .collect(),
+        }
+    }
+
     /// How many of them have no name.
     #[must_use]
     pub fn unnamed(&self) -> u32 {
@@ -141,6 +157,49 @@ impl Crowds {
         // Ray shows a worker's line through every actor around it: the same count once more is no more.
         if many > 0 {
             crowd.folded.entry(who).or_insert_with(|| (many, at()));
+        }
+    }
+
+    /// Takes out what those said who go: by their old and their new index. The others get the new ones of theirs;
+    /// in this source theirs is the first life from now on.
+    pub(super) fn part(
+        &mut self,
+        source: SourceId,
+        gone: &BTreeMap<u32, u32>,
+        kept: &BTreeMap<u32, u32>,
+    ) -> Self {
+        let take = |to: &BTreeMap<u32, u32>, of: &Self| Self {
+            by_engine: (of.by_engine.iter())
+                .map(|(engine, said)| {
+                    let said = said.iter().map(|(what, crowd)| (*what, crowd.of(to)));
+                    let said: BTreeMap<_, _> = said.filter(|(_, c)| !c.named.is_empty()).collect();
+                    (*engine, said)
+                })
+                .filter(|(_, said)| !said.is_empty())
+                .collect(),
+        };
+        let out = take(gone, self);
+        let rest = take(kept, self).by_engine.into_iter();
+        self.by_engine = rest
+            .map(|((of, relay, life), said)| {
+                let life = if of == source { 1 } else { life };
+                ((of, relay, life), said)
+            })
+            .collect();
+        out
+    }
+
+    /// Takes over what others said, whose indices begin at `from` here.
+    pub(super) fn absorb(&mut self, other: &Self, from: u32) {
+        for (engine, said) in &other.by_engine {
+            let here = self.by_engine.entry(*engine).or_default();
+            for (what, crowd) in said {
+                let all = here.entry(*what).or_default();
+                all.named.extend(crowd.named.iter().map(|ix| ix + from));
+                let folded = crowd.folded.iter();
+                all.folded
+                    .extend(folded.map(|(ix, told)| (ix + from, told.clone())));
+            }
         }
     }
 }

@@ -130,6 +130,12 @@ pub struct Session {
     pub level: Level,
     /// `--read-only`: the level can't be raised.
     pub locked: bool,
+    /// Address of the API server. What is written down of a run does not hold it.
+    #[serde(skip)]
+    pub server: Option<String>,
+    /// Files of the kubeconfig that names it; nothing inside a cluster.
+    #[serde(skip)]
+    pub kubeconfig: Option<String>,
     /// When an all-reduce test begins that nobody has to ask for: some scenarios of the embedded cluster have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_at: Option<Nanos>,

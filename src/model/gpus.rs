@@ -137,6 +137,8 @@ pub struct Gpus {
     usage: BTreeMap<Option<ContainerKey>, Usage>,
     /// Bytes of the model's tensors, by the container whose files say so.
     model_bytes: BTreeMap<Option<ContainerKey>, u64>,
+    /// Why nobody is told of a GPU's Xids, by its UUID.
+    unwatched: BTreeMap<String, String>,
     /// How near GPUs are.
     pairs: Vec<GpuPair>,
     /// Newest complaint by tool and container.
@@ -149,12 +151,17 @@ impl Gpus {
     /// Takes in what a sampler printed.
     pub fn apply(&mut self, event: &SampleEvent, at: Nanos) {
         let mut listing: BTreeMap<String, Vec<GpuProcess>> = BTreeMap::new();
-        let mut listed = false;
+        let mut listed: Option<Vec<String>> = None;
         for reading in read(&event.tool, event.text.as_bytes()) {
             match reading {
                 Reading::Gpu(gpu) => self.gpu(event, *gpu, at),
                 Reading::Cgroup(now) => self.cgroup(event.container.clone(), *now, at),
-                Reading::Processes => listed = true,
+                Reading::Processes { unread } => listed = Some(unread),
+                Reading::Unwatched { uuid, why } => {
+                    if self.unwatched.len() < GPUS {
+                        self.unwatched.insert(uuid, why);
+                    }
+                }
                 Reading::Process(p) => listing.entry(p.uuid.clone()).or_default().push(p),
                 Reading::Xid { bus, uuid, code } => {
                     if let Some(gpu) = self.named(event, uuid.as_deref(), bus) {
@@ -188,13 +195,14 @@ impl Gpus {
                 }
             }
         }
-        if listed {
-            // The list is of every GPU of this node: those it does not name have no process.
+        if let Some(unread) = listed {
+            // The list is of every GPU of this node: those it does not name have no process, but for those that could
+            // not be asked.
             for (uuid, gpu) in &mut self.gpus {
                 if gpu.node == event.node && gpu.tool == event.tool {
                     let mut of = listing.remove(uuid).unwrap_or_default();
                     of.truncate(PARTS);
-                    gpu.processes = Some(of);
+                    gpu.processes = (!unread.contains(uuid)).then_some(of);
                 }
             }
         }
@@ -294,6 +302,12 @@ impl Gpus {
     #[must_use]
     pub fn pairs(&self) -> &[GpuPair] {
         &self.pairs
+    }
+
+    /// Why nobody is told of the Xids of the GPU with this UUID, where that is known.
+    #[must_use]
+    pub fn unwatched(&self, uuid: &str) -> Option<&str> {
+        self.unwatched.get(uuid).map(String::as_str)
     }
 
     /// Complaints that no reading has followed: tool, container, when, what.

@@ -4,6 +4,7 @@
 //! and whose a deferred connection is, the rules work out from the whole.
 
 mod lives;
+mod past;
 mod runs;
 mod said;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use super::edges::{EdgeKey, Quote, Recent, Run, RunSort};
 use super::event::SourceId;
+use super::lives::Birth;
 use super::sources::Tellers;
 use crate::parse::fact::{CollOp, Fact, InitFunc, Life, NetDevice, WarnKind};
 use crate::parse::{self, At, Block, Head, HeadIx, Often, Outer, OuterIx, Rec, Usual};
@@ -163,6 +165,10 @@ pub struct Process {
     pub first_at: Option<At>,
     /// Last stamp.
     pub last_at: Option<At>,
+    /// Last line, that of the block being folded excepted.
+    last_line: u64,
+    /// Last line in the block that is being folded.
+    heard_at: Option<u32>,
     /// Library versions in order of appearance.
     pub versions: Vec<(String, Quote)>,
     /// CUDA of the build.
@@ -229,12 +235,24 @@ pub struct Procs {
     /// Lines with damaged heads: per source, how many told something that no process could be given.
     pub orphans: BTreeMap<SourceId, u64>,
     by_key: BTreeMap<(SourceId, Arc<str>, u64, i32), ProcIx>,
+    /// Who was the last to begin in a place of a job.
+    slots: BTreeMap<past::Slot, ProcIx>,
     hosts: BTreeMap<SourceId, BTreeSet<Arc<str>>>,
 }
 
 impl Procs {
-    /// Folds the NCCL facts of a block.
-    pub fn fold(&mut self, tellers: &Tellers, block: &Block) {
+    /// Folds the NCCL facts of a block; `births`: the lives that vLLM's lines in there prove to begin, in order;
+    /// `voiced`: whether vLLM speaks in a source. Says for each birth, and for those that NCCL's lines alone prove,
+    /// what was said before it.
+    pub fn fold(
+        &mut self,
+        tellers: &Tellers,
+        block: &Block,
+        births: &[Birth],
+        voiced: &dyn Fn(SourceId) -> bool,
+    ) -> Vec<(Birth, Self)> {
+        let mut births = births.iter().peekable();
+        let mut past = Vec::new();
         let hosts = self.hosts.entry(tellers.stream()).or_default();
         for head in block.heads.iter().filter(|h| h.clean && !h.host.is_empty()) {
             if !hosts.contains(head.host.as_str()) {
@@ -255,16 +273,35 @@ impl Procs {
             while let Some(line) = often.next_if(|often| often.line < rec.line) {
                 self.often(tellers, block, line, &mut known);
             }
-            if !matches!(rec.fact, Fact::Vllm(_)) {
-                self.rec(tellers.of(rec.outer), block, rec, &mut known);
+            match &rec.fact {
+                Fact::Vllm(_) => {
+                    let line = block.first_line + u64::from(rec.line);
+                    while let Some(birth) = births.next_if(|birth| birth.known_at <= line) {
+                        let from = birth.first.line;
+                        let gone = self.part_at(birth.source, from, block, &mut known);
+                        past.push((birth.clone(), gone));
+                    }
+                }
+                fact => {
+                    let source = tellers.of(rec.outer);
+                    let proc = self.rec(source, block, rec, &mut known);
+                    if let (Some(proc), Fact::Init(_)) = (proc, fact)
+                        && !tellers.are_container()
+                        && !voiced(source)
+                    {
+                        let first = || quote(block, rec);
+                        past.extend(self.replaced(proc, block, &mut known, first));
+                    }
+                }
             }
         }
         for line in often {
             self.often(tellers, block, line, &mut known);
         }
         for process in &mut self.list {
-            process.quote(block);
+            process.rest(block);
         }
+        past
     }
 
     /// A line that comes by the million.
@@ -316,18 +353,20 @@ impl Procs {
         }
     }
 
-    fn rec(&mut self, source: SourceId, block: &Block, rec: &Rec, known: &mut Known) {
+    fn rec(
+        &mut self,
+        source: SourceId,
+        block: &Block,
+        rec: &Rec,
+        known: &mut Known,
+    ) -> Option<ProcIx> {
         let Some(head) = rec.head else {
             self.headless(source, block, rec);
-            return;
+            return None;
         };
         let spot = Spot::of(rec);
-        let Some(mut proc) = self.proc(source, block, head, &spot, known) else {
-            return;
-        };
-        let Some(process) = self.list.get_mut(proc as usize) else {
-            return;
-        };
+        let mut proc = self.proc(source, block, head, &spot, known)?;
+        let process = self.list.get_mut(proc as usize)?;
         if process.reborn(&rec.fact) {
             let next = Process::new(
                 source,
@@ -349,9 +388,8 @@ impl Procs {
             }
             self.list.push(next);
         }
-        if let Some(process) = self.list.get_mut(proc as usize) {
-            process.apply(block, rec, &spot);
-        }
+        self.list.get_mut(proc as usize)?.apply(block, rec, &spot);
+        Some(proc)
     }
 
     /// The process of a head, made where it is new; none for a damaged head, which is counted.

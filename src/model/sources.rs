@@ -45,6 +45,8 @@ pub struct Source {
     pub lines: u64,
     /// NCCL lines among them.
     pub nccl_lines: u64,
+    /// Those of NCCL's lines that runs said which are over.
+    pub nccl_past: u64,
     /// vLLM lines among them.
     pub vllm_lines: u64,
     /// Lines known to be lost before they reached us.
@@ -70,6 +72,7 @@ impl Source {
             bytes: 0,
             lines: 0,
             nccl_lines: 0,
+            nccl_past: 0,
             vllm_lines: 0,
             lost: 0,
             lost_uncounted: None,
@@ -122,6 +125,8 @@ impl Teller {
 #[derive(Debug, Clone)]
 pub struct Tellers {
     stream: SourceId,
+    /// A container's own log: Kubernetes says when a new life of it begins.
+    container: bool,
     /// By prefix; empty where the stream has no parts.
     of: Vec<SourceId>,
 }
@@ -131,6 +136,12 @@ impl Tellers {
     #[must_use]
     pub fn stream(&self) -> SourceId {
         self.stream
+    }
+
+    /// Whether it is a container's own log: Kubernetes says when a new life of it begins, and no line needs to.
+    #[must_use]
+    pub fn are_container(&self) -> bool {
+        self.container
     }
 
     /// Of the lines with this prefix.
@@ -143,8 +154,11 @@ impl Tellers {
 
 impl From<SourceId> for Tellers {
     fn from(stream: SourceId) -> Self {
-        let of = Vec::new();
-        Self { stream, of }
+        Self {
+            stream,
+            container: false,
+            of: Vec::new(),
+        }
     }
 }
 
@@ -243,8 +257,11 @@ impl Sources {
     /// Whose lines those of a block are. A stream of several pods has a part for each of them, as far as the
     /// prefixes of its lines name them; a container's own log has none, whatever its lines begin with.
     pub fn tellers(&mut self, stream: SourceId, block: &Block) -> Tellers {
-        let plain = Tellers::from(stream);
         let of_container = |s: &Source| s.info.container.is_some();
+        let plain = Tellers {
+            container: self.get(stream).is_some_and(of_container),
+            ..Tellers::from(stream)
+        };
         if self.get(stream).is_none_or(of_container)
             || block.outers.iter().all(|o| o.teller().is_none())
         {
@@ -269,7 +286,7 @@ impl Sources {
             part.unwrap_or(stream)
         });
         let of = of.collect();
-        Tellers { stream, of }
+        Tellers { of, ..plain }
     }
 
     /// The part of a stream that a prefix names, made where it is new.
@@ -307,6 +324,50 @@ impl Sources {
         part.first_at = part.first_at.or(first);
         part.last_at = part.last_at.max(last);
         Some(id)
+    }
+
+    /// A new life began in a source, at a line of this block or before it: what NCCL had said was said before.
+    pub(super) fn begins(&mut self, id: SourceId, line: u64, block: &Block) {
+        let Some(s) = self.slot(id) else { return };
+        let skip = usize::try_from(line.saturating_sub(block.first_line)).unwrap_or(usize::MAX);
+        let start = match skip {
+            0 => 0,
+            n => memchr::memchr_iter(b'\n', &block.text)
+                .nth(n - 1)
+                .map_or(block.text.len(), |at| at + 1),
+        };
+        let rest = block.text.get(start..).unwrap_or_default();
+        let now = rest.split(|b| *b == b'\n');
+        let now = now
+            .filter(|l| memchr::memmem::find(l, b"CCL ").is_some())
+            .count();
+        s.nccl_past = s.nccl_lines.saturating_sub(now as u64);
+    }
+
+    /// All of them, as they stood when a run was over: those that tell of it by its last stamp, the others unread.
+    #[must_use]
+    pub fn as_of(&self, ends: &BTreeMap<SourceId, Option<At>>) -> Self {
+        let past = |(id, s): (SourceId, &Option<Source>)| {
+            let s = s.as_ref()?;
+            Some(match ends.get(&id) {
+                Some(end) => Source {
+                    last_at: *end,
+                    nccl_past: 0,
+                    flow: Flow::Ended(None),
+                    ..s.clone()
+                },
+                None => Source {
+                    within: s.within,
+                    teller: s.teller.clone(),
+                    ..Source::new(s.info.clone())
+                },
+            })
+        };
+        let ids = (0..).map(SourceId);
+        Self {
+            list: ids.zip(&self.list).map(past).collect(),
+            ..Self::default()
+        }
     }
 
     /// Counts a block of lines.

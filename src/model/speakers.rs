@@ -3,6 +3,8 @@
 //! A speaker is told by the pid of its prefix inside one source; lines without a prefix belong to the
 //! source's own main process. Which NCCL process it is, the rules say.
 
+mod lives;
+mod said;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use super::crowd::{Crowds, Engine, Once};
 use super::edges::Quote;
 use super::event::SourceId;
+use super::lives::Birth;
 use super::procs::quote;
 use super::sources::Tellers;
 use crate::parse::fact::Fact;
@@ -19,7 +22,8 @@ use crate::parse::vllm::{
     Route, Settings, Stats, Torch, VllmFact,
 };
 use crate::parse::{At, Block, Outer, Rec};
-use stage::reads_weights;
+use lives::Claim;
+pub use lives::{Herald, Prelude};
 pub use stage::{Stage, stage_of};
 
 /// Failures kept per speaker: the first ones tell the cause.
@@ -48,6 +52,14 @@ pub struct Speaker {
     pub first: Quote,
     /// Last stamp.
     pub last_at: Option<At>,
+    /// Last line.
+    pub last_line: u64,
+    /// By which words it began, where it said any, and in which line.
+    pub herald: Option<(Herald, u64)>,
+    /// It said that it makes an engine.
+    pub engine: bool,
+    /// Where it last named the platform it runs on: the first of all words of a Python process.
+    pub prelude: Option<Prelude>,
     /// Version.
     pub version: Option<String>,
     /// Model.
@@ -131,11 +143,15 @@ pub struct Speakers {
     /// Lines that name nothing but such a pid, by source: they are given to none of them.
     pub unclear: BTreeMap<SourceId, u64>,
     per_source: BTreeMap<SourceId, usize>,
+    /// First words that may be those of a new life, by source.
+    claims: BTreeMap<SourceId, Claim>,
 }
 
 impl Speakers {
-    /// Folds the vLLM facts of a block.
-    pub fn fold(&mut self, tellers: &Tellers, block: &Block) {
+    /// Folds the vLLM facts of a block. Where a new life begins in a source, it hands out what was said in there
+    /// before.
+    pub fn fold(&mut self, tellers: &Tellers, block: &Block) -> Vec<(Birth, Self)> {
+        let mut births = Vec::new();
         // A bar redraws itself after carriage returns without repeating the prefix of its line.
         let mut spoke: Option<(u32, u32)> = None;
         // Whose prefixes they are: a pid tells it alone, unless a process says its first words again.
@@ -158,8 +174,9 @@ impl Speakers {
             let outer = block.outers.get(who as usize);
             let at = || quote(block, rec);
             let names_rank = matches!(fact, VllmFact::RankStart(_));
-            let plain = !is_first_words(fact)
+            let plain = !opens(fact)
                 && !names_rank
+                && self.claims.is_empty()
                 && self.twins.is_empty()
                 && outer.is_some_and(|o| o.pid.is_some());
             let slot = known.get_mut(who as usize);
@@ -183,8 +200,27 @@ impl Speakers {
             } else {
                 self.tell(source, ix, outer, fact, rec.at, (&at, &at));
             }
+            let line = block.first_line + u64::from(rec.line);
+            if let Some(s) = self.list.get_mut(ix as usize) {
+                s.last_line = line;
+            }
+            if opens(fact)
+                && !tellers.are_container()
+                && let Some(birth) = self.begins(ix, fact, line)
+            {
+                self.spell(block, &mut brief);
+                known.fill(None);
+                let gone = self.part(source, birth.first.line);
+                births.push((birth, gone));
+            }
         }
-        for ix in brief {
+        self.spell(block, &mut brief);
+        births
+    }
+
+    /// Gives what is told over and over its text, at the end of the block that it stands in.
+    fn spell(&mut self, block: &Block, brief: &mut BTreeSet<u32>) {
+        for ix in std::mem::take(brief) {
             let Some(speaker) = self.list.get_mut(ix as usize) else {
                 continue;
             };
@@ -325,17 +361,11 @@ impl Speakers {
                 }
                 _ => false,
             });
-        // The first words of a main process, after it had gone further: it lives again.
+        // The first words of a main process, after it had gone further: it lives again. So do those after it.
         let again = known
             .and_then(|i| self.list.get(i as usize))
             .is_some_and(|s| {
-                let first_words = is_first_words(fact);
-                let text = first_words.then(|| at().text);
-                first_words
-                    && s.stage
-                        .as_ref()
-                        .is_some_and(|(st, _)| *st >= Stage::DistributedInit)
-                    && text.is_some_and(|t| t != s.first.text)
+                (self.starts_over(s, fact) && at().text != s.first.text) || self.goes_back(s, fact)
             });
         if let (Some(i), false) = (known, again || other) {
             return Some(i);
@@ -358,13 +388,16 @@ impl Speakers {
             .filter(|_| !other)
             .and_then(|i| self.list.get(i as usize))
             .map_or(1, |s| s.incarnation + 1);
-        self.list.push(Speaker::new(
-            source,
-            key.1,
-            key.2.clone(),
-            incarnation,
-            at(),
-        ));
+        let prelude = known.filter(|_| again).and_then(|i| {
+            let s = self.list.get_mut(i as usize)?;
+            s.unsaid(s.last_line)
+        });
+        let first = prelude.as_ref().map_or_else(at, |p| p.line.clone());
+        let mut next = Speaker::new(source, key.1, key.2.clone(), incarnation, first);
+        if let Some(prelude) = prelude {
+            next.say(prelude);
+        }
+        self.list.push(next);
         self.by_key.insert(key, ix);
         Some(ix)
     }
@@ -387,6 +420,10 @@ impl Speaker {
             label: None,
             first,
             last_at: None,
+            last_line: 0,
+            herald: None,
+            engine: false,
+            prelude: None,
             version: None,
             model: None,
             settings: Settings::default(),
@@ -471,197 +508,18 @@ impl Speaker {
             .or_else(|| self.rank_start.as_ref()?.0.rank)
             .or_else(label)
     }
-
-    fn apply(
-        &mut self,
-        fact: &VllmFact,
-        outer: Option<&Outer>,
-        at: Option<At>,
-        q: impl Fn() -> Quote,
-        newest: impl Fn() -> Quote,
-    ) {
-        self.last_at = at.or(self.last_at);
-        self.relay = self.relay.or(outer.and_then(|o| o.relay));
-        if let Some(text) = outer.and_then(|o| o.label.as_deref())
-            && self
-                .label
-                .as_ref()
-                .is_none_or(|(have, _)| text.len() > have.len())
-            && let Some(label) = Label::parse(text)
-        {
-            self.label = Some((text.to_owned(), label));
-        }
-        if let Some((phase, edge)) = fact.phase()
-            && phase < Phase::Hang
-        {
-            self.moved = Some((phase, edge, at));
-        }
-        if let Some(stage) = stage_of(fact) {
-            self.stages.entry(stage).or_insert_with(&q);
-            self.reading |= reads_weights(fact);
-            // The load is announced before it is known whether files must be fetched first.
-            let fetches = stage == Stage::Download
-                && !self.reading
-                && matches!(self.stage, Some((Stage::Weights, _)));
-            if fetches || self.stage.as_ref().is_none_or(|(have, _)| *have < stage) {
-                self.stage = Some((stage, q()));
-                self.progress = None;
-            }
-        }
-        match fact {
-            VllmFact::Version { version, model } => {
-                self.version.get_or_insert_with(|| version.clone());
-                self.model = self.model.take().or_else(|| model.clone());
-            }
-            VllmFact::Model(model) | VllmFact::LoadBegin { model: Some(model) } => {
-                self.model.get_or_insert_with(|| model.clone());
-            }
-            VllmFact::Args(settings) => self.settle(settings),
-            VllmFact::Engine {
-                version, config, ..
-            } => {
-                self.version.get_or_insert_with(|| version.clone());
-                self.settle(config);
-            }
-            VllmFact::Headless { version, head, .. } => {
-                self.version = self.version.take().or_else(|| version.clone());
-                self.head.get_or_insert_with(|| (head.clone(), q()));
-            }
-            VllmFact::Leader(leader) => {
-                self.leader.get_or_insert_with(|| (leader.clone(), q()));
-            }
-            VllmFact::GlooLoopback => {
-                self.gloo_loopback.get_or_insert_with(q);
-            }
-            VllmFact::RayWaiting {
-                seconds, bundles, ..
-            } => self.ray_wait = Some((*seconds, *bundles, q())),
-            VllmFact::RankStart(start) if self.rank_start.is_none() => {
-                self.rank_start = Some((start.clone(), q()));
-            }
-            VllmFact::Assigned(ranks) if self.ranks.is_none() => {
-                self.ranks = Some((*ranks, q()));
-            }
-            VllmFact::Pynccl { version } => {
-                self.nccl.get_or_insert_with(|| version.clone());
-            }
-            VllmFact::Route(route)
-                if self.routes.len() < 32 && !self.routes.iter().any(|(r, _)| r == route) =>
-            {
-                self.routes.push((route.clone(), q()));
-            }
-            VllmFact::Progress(p) if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) => {
-                let p = self.fetched(p);
-                self.progress = Some((p, newest()));
-            }
-            VllmFact::Checkpoint { gib, .. } => self.checkpoint_gib = Some(*gib),
-            VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
-            VllmFact::KvMemory { gib } => self.kv_gib = Some(*gib),
-            VllmFact::EngineReady { .. } => {
-                self.engine_ready.get_or_insert_with(q);
-            }
-            VllmFact::HttpUp => {
-                self.http_up.get_or_insert_with(q);
-            }
-            VllmFact::Shutdown { what } if self.shutdown.is_none() => {
-                self.shutdown = Some((what.clone(), q()));
-            }
-            VllmFact::Stats(stats) => {
-                let still =
-                    stats.running > 0 && stats.prompt_tps == 0.0 && stats.generation_tps == 0.0;
-                if still {
-                    self.idle_stats = self.idle_stats.saturating_add(1);
-                    self.idle_since.get_or_insert_with(&q);
-                } else {
-                    (self.idle_stats, self.idle_since) = (0, None);
-                }
-                self.stats = Some((*stats, newest()));
-            }
-            VllmFact::ShmWait { seconds } => {
-                let n = self.shm_waits.as_ref().map_or(0, |(n, _, _)| *n);
-                self.shm_waits = Some((n + 1, *seconds, q()));
-            }
-            VllmFact::Env { name, value } if self.env.len() < 256 => {
-                self.env
-                    .entry(name.clone())
-                    .or_insert_with(|| (value.clone(), q()));
-            }
-            VllmFact::Fault(fault) => {
-                // Its own crash or refusal to start is its end; what it says of others is not.
-                if matches!(
-                    fault.kind,
-                    FaultKind::Crash { .. }
-                        | FaultKind::WorkerStart
-                        | FaultKind::EngineStart { failed: None }
-                ) {
-                    self.ended.get_or_insert_with(&q);
-                }
-                if self.faults.len() < FAULTS_KEPT {
-                    if !self.faults.iter().any(|(f, _)| f == &**fault) {
-                        self.faults.push(((**fault).clone(), q()));
-                    }
-                } else {
-                    self.faults_dropped += 1;
-                }
-            }
-            VllmFact::Torch(t) => {
-                if matches!(t, Torch::Killed { .. }) {
-                    self.ended.get_or_insert_with(&q);
-                }
-                if self.torch.len() < FAULTS_KEPT && !self.torch.iter().any(|(have, _)| have == t) {
-                    self.torch.push((t.clone(), q()));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Several files are fetched at once, each with a bar: what counts is all of them together.
-    fn fetched(&mut self, p: &Progress) -> Progress {
-        if p.counted != Counted::Bytes {
-            return p.clone();
-        }
-        if self.fetching.len() < FETCHES_KEPT || self.fetching.contains_key(&p.what) {
-            self.fetching.insert(p.what.clone(), (p.done, p.total));
-        }
-        let sum = |part: fn(&(u64, u64)) -> u64| {
-            self.fetching
-                .values()
-                .map(part)
-                .fold(0, u64::saturating_add)
-        };
-        let alone = self.fetching.len() == 1;
-        Progress {
-            done: sum(|f| f.0),
-            total: sum(|f| f.1),
-            elapsed_s: p.elapsed_s.filter(|_| alone),
-            remaining_s: p.remaining_s.filter(|_| alone),
-            rate: p.rate.filter(|_| alone),
-            ..p.clone()
-        }
-    }
-
-    fn settle(&mut self, settings: &Settings) {
-        for (name, value) in &settings.pairs {
-            if !self
-                .settings
-                .pairs
-                .iter()
-                .any(|p| p.0 == *name && p.1 == *value)
-                && self.settings.pairs.len() < 256
-            {
-                self.settings.pairs.push((name, value.clone()));
-            }
-        }
-        if let Some(model) = settings.get("model") {
-            self.model.get_or_insert_with(|| model.to_owned());
-        }
-    }
 }
 
-/// What a main process says first of all: said again, it lives again.
-fn is_first_words(fact: &VllmFact) -> bool {
-    matches!(fact, VllmFact::Version { .. } | VllmFact::Engine { .. })
+/// With what processes begin, or enter their job: where others did before, it may be another life.
+fn opens(fact: &VllmFact) -> bool {
+    matches!(
+        fact,
+        VllmFact::Version { .. }
+            | VllmFact::Headless { .. }
+            | VllmFact::Args(_)
+            | VllmFact::Engine { .. }
+            | VllmFact::RankStart(_)
+    )
 }
 
 /// The global rank that a process says is its own.

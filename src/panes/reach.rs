@@ -1,7 +1,7 @@
 //! Why nothing is known of a cluster: where it does not answer, that is the news, and not that nothing was read.
 
 use super::View;
-use crate::model::event::{EdgeState, Feed};
+use crate::model::event::{EdgeState, Feed, Session};
 
 /// A sentence, where no pod and no line has come and a connection says why.
 pub(super) fn unreached(view: &View<'_>) -> Option<String> {
@@ -23,12 +23,27 @@ pub(super) fn unreached(view: &View<'_>) -> Option<String> {
     }
     edges.into_iter().flatten().find_map(|state| match state {
         EdgeState::Up => None,
-        EdgeState::Retrying { why, .. } => Some(reason(why)),
-        EdgeState::Down { why } => Some(format!("Nothing can be read: {why}.")),
+        EdgeState::Retrying { why, .. } => Some(reason(why) + &tried(view.session)),
+        EdgeState::Down { why } => {
+            Some(format!("Nothing can be read: {why}.") + &tried(view.session))
+        }
         EdgeState::Forbidden { rule } => {
             Some(format!("Nothing can be read: not allowed to {rule}."))
         }
     })
+}
+
+/// Which address that is, and who says so.
+fn tried(session: &Session) -> String {
+    let Some(server) = &session.server else {
+        return String::new();
+    };
+    let from = match (&session.context, &session.kubeconfig) {
+        (Some(context), Some(files)) => format!("context {context} of {files}"),
+        (Some(context), None) => format!("context {context}"),
+        _ => "as pods of the cluster are told".into(),
+    };
+    format!(" Tried: {server}, {from}.")
 }
 
 /// The API server is named once.

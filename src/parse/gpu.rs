@@ -164,7 +164,17 @@ pub enum Reading {
     /// Bytes of all tensors of the model, as its index says.
     ModelBytes(u64),
     /// The processes that follow are all there are: a new list of them begins.
-    Processes,
+    Processes {
+        /// GPUs whose processes could not be read.
+        unread: Vec<String>,
+    },
+    /// Nobody is told of this GPU's Xid and ECC events.
+    Unwatched {
+        /// The GPU.
+        uuid: String,
+        /// Why.
+        why: String,
+    },
     /// No reading: what the tool complains of.
     Trouble(String),
 }

@@ -2,12 +2,33 @@
 
 /// The text of a shipper's record.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Wrapped {
+pub(super) struct Wrapped<'a> {
     /// The line, escapes decoded.
     pub(super) line: Vec<u8>,
     /// Its stamp as written.
     pub(super) stamp: Vec<u8>,
+    /// Whose line it is.
+    pub(super) place: Place<'a>,
 }
+
+/// The pod and the container that a shipper names beside the line.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub(super) struct Place<'a> {
+    pub(super) pod: Option<&'a [u8]>,
+    pub(super) container: Option<&'a [u8]>,
+}
+
+/// Keys under which shippers put what they know of the place: fluent-bit and vector, Loki, cloud loggers.
+const PLACES: [&[u8]; 6] = [
+    b"kubernetes",
+    b"labels",
+    b"resource",
+    b"stream",
+    b"pod",
+    b"container",
+];
+/// Objects in objects in which a place is looked for.
+const DEEP: u8 = 4;
 
 /// Keys under which shippers put the line itself.
 const TEXT: [&[u8]; 6] = [
@@ -50,7 +71,7 @@ const BODY: [&[u8]; 8] = [
 ];
 
 /// Decodes a shipper's object; `None` for any other JSON, and for what is no JSON.
-pub(super) fn unwrap(s: &[u8]) -> Option<Wrapped> {
+pub(super) fn unwrap(s: &[u8]) -> Option<Wrapped<'_>> {
     let s = s.trim_ascii();
     if !s.starts_with(b"{") || !s.ends_with(b"}") {
         return None;
@@ -59,6 +80,7 @@ pub(super) fn unwrap(s: &[u8]) -> Option<Wrapped> {
     let mut line = None;
     let mut stamp = None;
     let mut own = false;
+    let mut place = Place::default();
     loop {
         p.blanks();
         let key = p.string()?;
@@ -68,14 +90,18 @@ pub(super) fn unwrap(s: &[u8]) -> Option<Wrapped> {
         if BODY.contains(&key) {
             return None;
         }
-        own |= OWN.contains(&key);
+        own |= OWN.contains(&key) || key.starts_with(b"kubernetes.");
         if p.0.first() == Some(&b'"') {
             let value = p.string()?;
             if TEXT.contains(&key) {
                 line = Some(value);
             } else if matches!(key, b"time" | b"timestamp" | b"ts" | b"@timestamp") {
                 stamp = Some(value);
+            } else {
+                place.named(key, value);
             }
+        } else if p.0.first() == Some(&b'{') && PLACES.contains(&key) {
+            p.place(key, &mut place, DEEP)?;
         } else {
             p.skip()?;
         }
@@ -94,7 +120,36 @@ pub(super) fn unwrap(s: &[u8]) -> Option<Wrapped> {
     Some(Wrapped {
         line: out,
         stamp: stamp.map(decode).unwrap_or_default(),
+        place,
     })
+}
+
+impl<'a> Place<'a> {
+    /// A value that names the pod or the container, if it is a name.
+    fn named(&mut self, key: &[u8], value: &'a [u8]) {
+        let key = key.strip_prefix(b"kubernetes.").unwrap_or(key);
+        let slot = match key {
+            b"pod_name" | b"pod" | b"pod.name" => &mut self.pod,
+            b"container_name" | b"container" | b"container.name" => &mut self.container,
+            _ => return,
+        };
+        let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        if (1..=253).contains(&value.len()) && value.iter().all(is_name) {
+            slot.get_or_insert(value);
+        }
+    }
+
+    /// What kubectl would put in front of the line; nothing where no pod is named.
+    pub(super) fn prefix(&self, out: &mut Vec<u8>) {
+        let Some(pod) = self.pod else { return };
+        out.extend_from_slice(b"[pod/");
+        out.extend_from_slice(pod);
+        if let Some(container) = self.container {
+            out.push(b'/');
+            out.extend_from_slice(container);
+        }
+        out.extend_from_slice(b"] ");
+    }
 }
 
 struct Json<'a>(&'a [u8]);
@@ -122,6 +177,35 @@ impl<'a> Json<'a> {
             let inside = self.0.get(..at)?;
             self.0 = self.0.get(at + 1..)?;
             return Some(inside);
+        }
+    }
+
+    /// An object that says where a line comes from; `of`: the key that it stands under.
+    fn place(&mut self, of: &[u8], place: &mut Place<'a>, deep: u8) -> Option<()> {
+        self.byte(b'{')?;
+        loop {
+            self.blanks();
+            if let Some(rest) = self.0.strip_prefix(b"}") {
+                self.0 = rest;
+                return Some(());
+            }
+            let key = self.string()?;
+            self.blanks();
+            self.byte(b':')?;
+            self.blanks();
+            match self.0.first()? {
+                b'"' => {
+                    let value = self.string()?;
+                    // `pod: {name: …}`
+                    place.named(if key == b"name" { of } else { key }, value);
+                }
+                b'{' if deep > 0 && PLACES.contains(&key) => self.place(key, place, deep - 1)?,
+                _ => self.skip()?,
+            }
+            self.blanks();
+            if let Some(rest) = self.0.strip_prefix(b",") {
+                self.0 = rest;
+            }
         }
     }
 

@@ -255,6 +255,10 @@ impl<W: Write> Page<'_, W> {
         for f in &scene.folded {
             writeln!(self.out, "\n{}", f.sentence())?;
         }
+        for f in scene.former.iter() {
+            let sentence = self.text(&f.sentence());
+            writeln!(self.out, "\nEarlier: {sentence}")?;
+        }
         writeln!(self.out)
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Env, Names, stamp};
+use super::{Env, Names, stamp, verdict};
 use crate::rules::scene::{self, CommState, NcclStep, Stage};
 
 /// A process.
@@ -57,6 +57,23 @@ pub struct FoldedEntry<'a> {
     pub unnamed: u32,
     pub of: Option<u32>,
     pub line: LineEntry<'a>,
+}
+
+/// A run that is over.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "how many runs ago, what it came to, where the next one begins"
+)]
+pub struct FormerEntry<'a> {
+    pub runs_ago: u32,
+    pub verdict: &'static str,
+    pub summary: &'a str,
+    pub stage: Option<&'static str>,
+    pub last_stamp: Option<String>,
+    pub processes: usize,
+    pub communicators: usize,
+    pub next: LineEntry<'a>,
 }
 
 /// Progress inside a stage.
@@ -233,6 +250,19 @@ pub(super) fn group(g: &scene::GroupView) -> GroupEntry<'_> {
 }
 
 impl<'a> Names<'a> {
+    pub(super) fn former(&self, f: &'a scene::Former) -> FormerEntry<'a> {
+        FormerEntry {
+            runs_ago: f.ago,
+            verdict: verdict(f.verdict),
+            summary: &f.summary,
+            stage: f.stage.map(stage),
+            last_stamp: stamp(f.last_at),
+            processes: f.processes.len(),
+            communicators: f.communicators.len(),
+            next: self.line(&f.next),
+        }
+    }
+
     pub(super) fn folded(&self, f: &'a scene::Folded) -> FoldedEntry<'a> {
         FoldedEntry {
             stage: stage(f.stage),

@@ -43,6 +43,7 @@ pub fn write(mut out: impl Write, scene: &Scene, style: Style) -> io::Result<()>
     page.findings()?;
     page.test()?;
     page.workloads()?;
+    page.former()?;
     page.processes()?;
     page.communicators()?;
     page.matrix()?;
@@ -246,6 +247,19 @@ impl<W: Write> Page<'_, W> {
             writeln!(self.out, "  disagreement about {}", tame(&t.dispute()))?;
         }
         self.more(self.scene.workloads.len())
+    }
+
+    /// What came before the present run in the same logs.
+    fn former(&mut self) -> io::Result<()> {
+        if self.scene.former.is_empty() {
+            return Ok(());
+        }
+        self.heading("EARLIER RUNS", "in the same logs, over")?;
+        for former in self.scene.former.iter() {
+            let word = verdict(former.verdict);
+            writeln!(self.out, "  {word}  {}", tame(&former.sentence()))?;
+        }
+        Ok(())
     }
 
     fn more(&mut self, all: usize) -> io::Result<()> {

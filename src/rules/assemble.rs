@@ -69,6 +69,7 @@ impl Scene {
             let drawn = super::testing::matrices(test);
             scene.matrices.extend(drawn.into_iter().map(Arc::new));
         }
+        super::former::tell(&mut scene, model, kept);
         scene
     }
 }
@@ -128,6 +129,7 @@ fn sources(model: &Model) -> Vec<SourceView> {
             bytes: s.bytes,
             lines: s.lines,
             nccl_lines: s.nccl_lines,
+            nccl_past: s.nccl_past,
             vllm_lines: s.vllm_lines,
             dropped_lines: s.lost,
             head_missing,

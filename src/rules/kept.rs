@@ -11,7 +11,7 @@ use super::comms::Joined;
 use super::layout::Sizes;
 use super::links::{self, Links};
 use super::matrix;
-use super::scene::{Matrix, ProcessView, Scene};
+use super::scene::{Former, Matrix, ProcessView, Scene};
 use crate::model::Model;
 use crate::model::event::SourceId;
 use crate::model::speakers::Speaker;
@@ -22,6 +22,8 @@ pub struct Kept {
     joined: Option<(Tellers, Arc<Joined>)>,
     links: Option<(Ends, Links)>,
     matrices: Option<(Vec<(String, bool)>, Vec<Arc<Matrix>>)>,
+    /// Runs that are over, by epoch and revision of the lives.
+    former: Option<((u64, u64), Arc<Vec<Former>>)>,
 }
 
 impl Kept {
@@ -39,9 +41,27 @@ impl Kept {
         let joined = Arc::new(Joined::of(&model.procs, &model.speakers, &name));
         *self = Self {
             joined: Some((Tellers::of(model), Arc::clone(&joined))),
+            former: self.former.take(),
             ..Self::default()
         };
         joined
+    }
+
+    /// The runs that are over.
+    pub(super) fn former(
+        &mut self,
+        model: &Model,
+        derive: impl FnOnce() -> Vec<Former>,
+    ) -> Arc<Vec<Former>> {
+        let state = (model.epoch, model.lives.rev);
+        if let Some((of, former)) = &self.former
+            && *of == state
+        {
+            return Arc::clone(former);
+        }
+        let former = Arc::new(derive());
+        self.former = Some((state, Arc::clone(&former)));
+        former
     }
 
     /// What connects the processes of this join.
@@ -84,6 +104,8 @@ impl Kept {
 #[derive(Debug)]
 struct Tellers {
     epoch: u64,
+    /// Of what is over: processes that take the place of others may say as much as those did.
+    lives: u64,
     /// Revision of each process.
     procs: Vec<u64>,
     /// Of each vLLM process.
@@ -113,6 +135,7 @@ impl Tellers {
     fn of(model: &Model) -> Self {
         Self {
             epoch: model.epoch,
+            lives: model.lives.rev,
             procs: model.procs.list.iter().map(|p| p.rev).collect(),
             speakers: model.speakers.list.iter().map(rank).collect(),
             names: names(model).map(|(id, n)| (id, n.to_owned())).collect(),
@@ -126,6 +149,7 @@ impl Tellers {
         let had_names = self.names.iter().map(|(id, n)| (*id, n.as_str()));
         let had_versions = self.versions.iter().map(|(id, v)| (*id, v.as_deref()));
         self.epoch == model.epoch
+            && self.lives == model.lives.rev
             && self
                 .procs
                 .iter()

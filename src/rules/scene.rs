@@ -3,6 +3,7 @@
 //! Panes draw it, the report serialises it; neither concludes anything.
 
 mod comm;
+mod former;
 mod live;
 mod matrix;
 mod process;
@@ -16,6 +17,7 @@ pub use self::comm::{
     Attribution, CommState, Communicator, Edge, EdgeKind, Family, Member, Path, Rating, Ring, Side,
     TreeView, Unattributed,
 };
+pub use self::former::Former;
 pub use self::live::{Generated, GpuView, PodRow, ServingView, UsageView};
 pub use self::matrix::{Cell, Glyph, Mark, Matrix, Slot};
 pub use self::process::{Counted, Folded, NcclStep, ProcessView, Progress, Silence, Still};
@@ -162,4 +164,6 @@ pub struct Scene {
     pub checks: Vec<CheckView>,
     /// The all-reduce test, once there is one.
     pub test: Option<Box<super::testing::TestView>>,
+    /// Runs that ended inside logs that go on with another one, the newest first.
+    pub former: Arc<Vec<Former>>,
 }

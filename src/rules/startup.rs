@@ -238,6 +238,12 @@ fn file(settings: &vllm::Settings) -> Option<&str> {
 #[must_use]
 pub fn left_open(m: &Member<'_>) -> Option<String> {
     let pod = &m.pod.name;
+    if command::is_silent(m.container) {
+        return Some(format!(
+            "{pod}: the whole command line is in its image, {}, which nothing here has read",
+            m.container.image
+        ));
+    }
     if let Some(file) = file(&m.command.settings).filter(|_| m.command.vllm) {
         match &m.file {
             None => {

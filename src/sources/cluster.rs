@@ -93,6 +93,8 @@ impl ClusterOptions {
         Session {
             feed: Feed::Cluster,
             context: link.context().map(String::from),
+            server: Some(link.server().to_owned()).filter(|s| !s.is_empty()),
+            kubeconfig: link.kubeconfig().map(String::from),
             namespace: match &self.chosen {
                 Some(w) if !w.namespace.is_empty() => Some(w.namespace.clone()),
                 _ if self.all_namespaces => None,

@@ -2,19 +2,20 @@
 //! then, Xid and ECC events as they happen. Everything is written down as lines and read by the parser, so that a
 //! recording keeps what was said and not what it meant.
 
+mod events;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enum_wrappers::device::{
     Clock, EccCounter, MemoryError, P2pCapabilitiesIndex, P2pStatus, TemperatureSensor,
     TopologyLevel,
 };
 use nvml_wrapper::enums::device::UsedGpuMemory;
-use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 use tokio::sync::mpsc;
@@ -28,8 +29,6 @@ const ROUND: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(60);
 /// NVLinks of a GPU at most.
 const LINKS: u32 = 18;
-/// How long an event is waited for before it is looked whether anybody still listens, milliseconds.
-const WAIT: u32 = 500;
 /// Characters of a process's name.
 const NAME: usize = 160;
 
@@ -38,6 +37,15 @@ const NAME: usize = 160;
 pub struct Local {
     nvml: Arc<Nvml>,
     node: Option<String>,
+    /// GPUs that were seen by UUID: one that is gone can't say any more who it was.
+    known: Mutex<BTreeMap<String, Known>>,
+}
+
+/// Where a GPU was seen.
+#[derive(Debug)]
+struct Known {
+    index: u32,
+    bus: String,
 }
 
 /// Ends the threads when dropped.
@@ -67,6 +75,7 @@ pub fn load() -> Result<Local, String> {
     Ok(Local {
         nvml: Arc::new(nvml),
         node,
+        known: Mutex::default(),
     })
 }
 
@@ -92,9 +101,9 @@ impl Local {
     pub fn watch(self, bus: mpsc::Sender<Event>) -> Watch {
         let done = Arc::new(AtomicBool::new(false));
         let (nvml, node) = (self.nvml.clone(), self.node.clone());
-        let (events, stop) = (bus.clone(), done.clone());
+        let (events_to, stop) = (bus.clone(), done.clone());
         // Blocking calls: threads of their own.
-        thread::spawn(move || xids(&nvml, node.as_ref(), &events, &stop));
+        thread::spawn(move || events::watch(&nvml, node.as_ref(), &events_to, &stop));
         let stop = done.clone();
         thread::spawn(move || {
             let mut next = Instant::now();
@@ -126,35 +135,65 @@ impl Local {
     pub fn round(&self) -> String {
         let mut text = String::new();
         let driver = self.nvml.sys_driver_version().ok();
-        let mut holders = String::new();
+        // A complaint counts until the next GPU is measured: complaints come last.
+        let (mut holders, mut troubles) = (String::new(), String::new());
+        let (mut unread, mut seen, mut why) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = "no longer listed".to_owned();
+        if let Err(e) = self.nvml.device_count() {
+            gone = format!("NVML: {}", words(&e));
+            let _ = writeln!(troubles, "trouble why={gone}");
+        }
         for (index, device) in self.devices() {
-            let device = match device {
-                Ok(device) => device,
+            let (device, uuid) = match device.and_then(|d| Ok((d.uuid()?, d))) {
+                Ok((uuid, device)) => (device, uuid),
                 Err(e) => {
-                    let _ = writeln!(text, "trouble why=GPU {index}: {}", words(&e));
+                    why.insert(index, e);
                     continue;
                 }
             };
-            let _ = writeln!(text, "{}", figures(index, &device, driver.as_deref()));
+            let line = figures(index, &device, &uuid, driver.as_deref());
+            let _ = writeln!(text, "{line}");
             parts(index, &device, &mut text);
-            let Ok(uuid) = device.uuid() else { continue };
-            for p in device.running_compute_processes().unwrap_or_default() {
-                let name = self.nvml.sys_process_name(p.pid, NAME).unwrap_or_default();
-                let used = match p.used_gpu_memory {
-                    UsedGpuMemory::Used(bytes) => bytes.to_string(),
-                    UsedGpuMemory::Unavailable => String::new(),
-                };
-                let name = clean(name.as_bytes());
-                let _ = writeln!(
-                    holders,
-                    "process uuid={uuid} pid={} used={used} name={name}",
-                    p.pid
-                );
+            let bus = device.pci_info().map_or(String::new(), |p| p.bus_id);
+            match device.running_compute_processes() {
+                Ok(list) => {
+                    for p in list {
+                        let name = self.nvml.sys_process_name(p.pid, NAME).unwrap_or_default();
+                        let used = match p.used_gpu_memory {
+                            UsedGpuMemory::Used(bytes) => bytes.to_string(),
+                            UsedGpuMemory::Unavailable => String::new(),
+                        };
+                        let name = clean(name.as_bytes());
+                        let _ = writeln!(
+                            holders,
+                            "process uuid={uuid} pid={} used={used} name={name}",
+                            p.pid
+                        );
+                    }
+                }
+                // Not none: not known.
+                Err(_) => unread.push(uuid.clone()),
             }
+            known.insert(uuid.clone(), Known { index, bus });
+            seen.push(uuid);
         }
-        text.push_str("processes\n");
-        text.push_str(&holders);
-        text
+        for (uuid, Known { index, bus }) in known.iter().filter(|(u, _)| !seen.contains(u)) {
+            let state = why
+                .remove(index)
+                .map_or_else(|| gone.clone(), |e| words(&e));
+            let state = state.replace(' ', "_");
+            let _ = writeln!(
+                text,
+                "gpu index={index} uuid={uuid} bus={bus} state={state}"
+            );
+            unread.push(uuid.clone());
+        }
+        for (index, e) in why {
+            let _ = writeln!(troubles, "trouble why=GPU {index}: {}", words(&e));
+        }
+        let _ = writeln!(text, "processes unread={}", unread.join(","));
+        text + &holders + &troubles
     }
 
     /// Links of every GPU, and how near each two are.
@@ -224,6 +263,7 @@ fn words(e: &NvmlError) -> String {
     match e {
         NvmlError::GpuLost => "GPU is lost".into(),
         NvmlError::ResetRequired => "GPU requires reset".into(),
+        NvmlError::LibRmVersionMismatch => "another version than the driver".into(),
         other => clean(other.to_string().as_bytes()),
     }
 }
@@ -233,7 +273,7 @@ fn or_empty<T: ToString>(value: Result<T, NvmlError>) -> String {
     value.map_or(String::new(), |v| v.to_string())
 }
 
-fn figures(index: u32, d: &Device<'_>, driver: Option<&str>) -> String {
+fn figures(index: u32, d: &Device<'_>, uuid: &str, driver: Option<&str>) -> String {
     let memory = d.memory_info();
     let state = match &memory {
         Err(e @ (NvmlError::GpuLost | NvmlError::ResetRequired)) => words(e).replace(' ', "_"),
@@ -253,8 +293,7 @@ fn figures(index: u32, d: &Device<'_>, driver: Option<&str>) -> String {
         .current_throttle_reasons()
         .map_or(String::new(), |r| format!("{:x}", r.bits()));
     format!(
-        "gpu index={index} uuid={} bus={} total={} used={} reserved={} busy={} memory_busy={} celsius={} watts={} watts_limit={} clock={} clock_max={} throttle={throttle} ecc_uncorrected={} ecc_corrected={} mig={} pcie={} lanes={} driver={} state={state} name={}",
-        or_empty(d.uuid()),
+        "gpu index={index} uuid={uuid} bus={} total={} used={} reserved={} busy={} memory_busy={} celsius={} watts={} watts_limit={} clock={} clock_max={} throttle={throttle} ecc_uncorrected={} ecc_corrected={} mig={} pcie={} lanes={} driver={} state={state} name={}",
         d.pci_info().map_or(String::new(), |p| p.bus_id),
         bytes(|m| m.total),
         bytes(|m| m.used),
@@ -298,49 +337,5 @@ fn parts(index: u32, d: &Device<'_>, text: &mut String) {
             memory.reserved,
             clean(part.name().unwrap_or_default().as_bytes()),
         );
-    }
-}
-
-/// Waits for Xid and ECC events until nobody listens. Not every container may: then nothing comes.
-fn xids(nvml: &Nvml, node: Option<&String>, bus: &mpsc::Sender<Event>, stop: &AtomicBool) {
-    let Ok(mut set) = nvml.create_event_set() else {
-        return;
-    };
-    for index in 0..nvml.device_count().unwrap_or(0) {
-        let Ok(device) = nvml.device_by_index(index) else {
-            continue;
-        };
-        let wanted = EventTypes::CRITICAL_XID_ERROR | EventTypes::DOUBLE_BIT_ECC_ERROR;
-        let supported = device
-            .supported_event_types()
-            .unwrap_or(EventTypes::empty());
-        if (wanted & supported).is_empty() {
-            continue;
-        }
-        set = match device.register_events(wanted & supported, set) {
-            Ok(set) => set,
-            // The set went with the error, and with it what was registered: better no events than half of them.
-            Err(_) => return,
-        };
-    }
-    while !stop.load(Ordering::Relaxed) {
-        match set.wait(WAIT) {
-            Ok(event) => {
-                let code = match event.event_data {
-                    Some(XidError::Value(code)) => code,
-                    // A double-bit error is Xid 48.
-                    _ if event.event_type.contains(EventTypes::DOUBLE_BIT_ECC_ERROR) => 48,
-                    _ => continue,
-                };
-                let uuid = event.device.uuid().unwrap_or_default();
-                let bus_id = event.device.pci_info().map_or(String::new(), |p| p.bus_id);
-                let text = format!("xid uuid={uuid} bus={bus_id} code={code}\n");
-                if bus.blocking_send(sample(node.cloned(), text)).is_err() {
-                    return;
-                }
-            }
-            Err(NvmlError::Timeout) => {}
-            Err(_) => thread::sleep(ROUND),
-        }
     }
 }

@@ -107,8 +107,8 @@ pub fn session(s: &Scenario) -> Session {
         workload: Some(format!("{}/{}", pods::kind(s), s.workload.name)),
         // Its pods may be looked into: nobody is harmed.
         level: Level::Probe,
-        locked: false,
         test_at: test_at(s),
+        ..Session::default()
     }
 }
 

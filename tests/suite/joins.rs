@@ -8,6 +8,7 @@ use ncclscope::parse::Block;
 use ncclscope::report::Report;
 use ncclscope::rules::scene::{Evidence, ProcessView, Scene, Severity, Verdict};
 use ncclscope::sources::files::Inputs;
+use serde_json::json;
 
 /// Pids of the workers of any pod: in a namespace of their own they come out alike.
 const PIDS: [u32; 4] = [402, 405, 408, 411];
@@ -132,7 +133,30 @@ fn is_one_job(scene: &Scene, places: [&str; 2]) {
 fn pods_in_one_stream_are_told_apart_by_the_name_in_front_of_their_lines() {
     type Dress = dyn Fn(u32, &str) -> String;
     let pods = ["llm-0", "llm-1"];
-    let dresses: [(&str, &Dress, [&str; 2]); 5] = [
+    let fluent = |n: u32, l: &str| {
+        let (pod, log) = (format!("llm-{n}"), format!("{l}\n"));
+        let place = json!({ "pod_name": pod, "namespace_name": "prod", "container_name": "vllm", "host": "node-a", "labels": { "app": "llm" } });
+        json!({ "log": log, "stream": "stdout", "_p": "F", "kubernetes": place }).to_string()
+    };
+    let beat = |n: u32, l: &str| {
+        let place = json!({ "pod": { "name": format!("llm-{n}"), "uid": "4f" }, "container": { "name": "vllm" } });
+        json!({ "@timestamp": "2026-03-11T02:00:00.000Z", "message": l, "kubernetes": place })
+            .to_string()
+    };
+    let loki = |n: u32, l: &str| {
+        let labels = json!({ "container": "vllm", "namespace": "prod", "pod": format!("llm-{n}") });
+        json!({ "labels": labels, "line": l, "timestamp": "2026-03-11T02:00:00Z" }).to_string()
+    };
+    let cloud = |n: u32, l: &str| {
+        let labels = json!({ "container_name": "vllm", "pod_name": format!("llm-{n}") });
+        json!({ "textPayload": l, "insertId": "x", "resource": { "type": "k8s_container", "labels": labels } })
+            .to_string()
+    };
+    let dresses: [(&str, &Dress, [&str; 2]); 9] = [
+        ("fluent-bit", &fluent, pods),
+        ("filebeat", &beat, pods),
+        ("Loki", &loki, pods),
+        ("cloud", &cloud, pods),
         ("kubectl", &|n, l| format!("[pod/llm-{n}/vllm] {l}"), pods),
         ("stern", &|n, l| format!("llm-{n} vllm {l}"), pods),
         (

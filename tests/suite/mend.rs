@@ -243,6 +243,9 @@ fn a_pane_and_a_count_are_one_thing() {
 fn refused(kiosk: bool) -> String {
     let mut model = stage::model(100, 30);
     model.session.feed = Feed::Cluster;
+    model.session.server = Some("https://10.9.8.7:6443".into());
+    model.session.context = Some("prod".into());
+    model.session.kubeconfig = Some("/home/ops/.kube/config".into());
     if kiosk {
         model.screen.kiosk = Some(Kiosk::new(Plan::default()));
     }
@@ -268,6 +271,8 @@ fn a_cluster_that_can_not_be_reached_is_said_to_be_so() {
             flat.contains("The API server can't be reached: it refuses the connection"),
             "{page}"
         );
+        let tried = "Tried: https://10.9.8.7:6443, context prod of /home/ops/.kube/config.";
+        assert!(flat.contains(tried), "{page}");
         assert!(flat.contains("no facts yet"), "{page}");
         for wrong in ["nothing read yet", "no rank has said", "facts 0.0 s"] {
             assert!(!flat.contains(wrong), "{page}");

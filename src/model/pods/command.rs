@@ -7,13 +7,42 @@ use crate::parse::vllm::{Command, Settings, is_known};
 /// References inside values of variables that are followed.
 const DEPTH: usize = 4;
 
-/// The command line of a container, read as Kubernetes and its shell would.
+/// The command line of a container, read as Kubernetes and its shell would. Without a command of its own it is what the
+/// image's entry point makes of the arguments: vLLM's own images serve.
 #[must_use]
 pub fn command(pod: &PodView, container: &ContainerView) -> Command {
-    let words = container.command.iter().chain(&container.args);
-    Command::read(words.map(String::as_str), &|name| {
-        variable(pod, container, name)
-    })
+    let read = |before: &[&'static str]| {
+        let own = container.command.iter().chain(&container.args);
+        let words = before.iter().copied().chain(own.map(String::as_str));
+        Command::read(words, &|name| variable(pod, container, name))
+    };
+    let told = read(&[]);
+    let known = told.vllm || told.ray.is_some() || told.torchrun.is_some();
+    if known || !container.command.is_empty() || !of_vllm(&container.image) {
+        return told;
+    }
+    let flag = |word: &String| word.starts_with('-');
+    match container.args.split_first() {
+        Some((first, _)) if first == "serve" => read(&["vllm"]),
+        Some((first, rest)) if flag(first) || rest.iter().any(flag) => read(&["vllm", "serve"]),
+        _ => told,
+    }
+}
+
+/// An image that is called after vLLM: `vllm/vllm-openai:v0.11.2`.
+fn of_vllm(image: &str) -> bool {
+    let name = image.split('@').next().unwrap_or(image);
+    let path = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => path,
+        _ => name,
+    };
+    path.contains("vllm")
+}
+
+/// Nothing says from outside what it runs: its image brings the whole command line.
+#[must_use]
+pub fn is_silent(container: &ContainerView) -> bool {
+    container.command.is_empty() && container.args.is_empty() && !container.image.is_empty()
 }
 
 /// What the command line of a container tells vLLM.

@@ -34,6 +34,8 @@ impl Process {
             first_line: block.first_line + u64::from(spot.line),
             first_at: spot.at,
             last_at: spot.at,
+            last_line: 0,
+            heard_at: Some(spot.line),
             versions: Vec::new(),
             cuda: None,
             driver: None,
@@ -80,6 +82,7 @@ impl Process {
 
     pub(super) fn heard(&mut self, spot: &Spot) {
         self.last_at = spot.at.or(self.last_at);
+        self.heard_at = Some(spot.line);
         self.last_fact_version = false;
     }
 

@@ -6,7 +6,7 @@ use super::detail::{edges_of, selected, undecided};
 use super::grid::worst;
 use crate::panes::parts::{self, Pen};
 use crate::panes::{Page, View};
-use crate::rules::scene::{Finding, Glyph, ProcessView, Scene, Stage};
+use crate::rules::scene::{Finding, Glyph, ProcessView, Scene, SourceView, Stage};
 use crate::theme::Role;
 
 /// What the sign in a cell means, and which findings speak of it.
@@ -131,7 +131,7 @@ pub(super) fn why_empty(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) {
 /// What is missing, why, and what to set.
 fn reason(scene: &Scene) -> (&'static str, &'static str, &'static [&'static str]) {
     let lines: u64 = scene.sources.iter().map(|s| s.lines).sum();
-    let nccl: u64 = scene.sources.iter().map(|s| s.nccl_lines).sum();
+    let nccl: u64 = scene.sources.iter().map(SourceView::nccl_now).sum();
     let before = |p: &ProcessView| {
         p.nccl_step.is_none() && p.stage.is_none_or(|stage| stage < Stage::NcclInit)
     };

@@ -7,7 +7,7 @@ use crate::panes::View;
 use crate::panes::parts::{self, Pen};
 use crate::panes::reach;
 use crate::parse::At;
-use crate::rules::scene::{Folded, ProcessView, Scene, Stage};
+use crate::rules::scene::{Folded, Former, ProcessView, Scene, Stage};
 use crate::theme::Role;
 
 /// One second in nanoseconds.
@@ -311,10 +311,12 @@ pub fn draw(view: &View<'_>, rungs: &[Rung], area: Rect, pen: &mut Pen<'_>) -> u
     y - area.y
 }
 
-/// What Ray counted of workers that no line names, until everybody serves.
+/// What Ray counted of workers that no line names, until everybody serves; and the run before this one, where its
+/// logs hold one.
 pub fn counted(scene: &Scene) -> Vec<String> {
     let starts = |p: &ProcessView| p.stage.is_some() && p.stage < Some(Stage::Serving);
     let starting = scene.processes.iter().any(starts);
     let all = scene.folded.iter().filter(|_| starting);
-    all.map(Folded::sentence).collect()
+    let former = scene.former.iter().take(1).map(Former::sentence);
+    all.map(Folded::sentence).chain(former).collect()
 }

@@ -268,10 +268,10 @@ pub(super) fn drill(view: &View<'_>, width: u16) -> Option<Page> {
         ),
         (
             "Xid",
-            if xids.is_empty() {
-                "none seen".into()
-            } else {
-                xids.join(", ")
+            match g.uuid.as_deref().and_then(|u| view.model.gpus.unwatched(u)) {
+                _ if !xids.is_empty() => xids.join(", "),
+                None => "none seen".into(),
+                Some(why) => format!("-, nobody is told of them: {why}"),
             },
         ),
         (

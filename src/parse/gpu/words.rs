@@ -66,7 +66,16 @@ pub(super) fn line(raw: &[u8]) -> Option<Reading> {
     Some(match kind {
         "cgroup" => Reading::Cgroup(Box::new(cgroup(&w))),
         "gpu" => Reading::Gpu(Box::new(gpu(&w)?)),
-        "processes" => Reading::Processes,
+        "processes" => {
+            let unread = w.text("unread").into_iter().flat_map(|u| u.split(','));
+            Reading::Processes {
+                unread: unread.map(str::to_owned).collect(),
+            }
+        }
+        "unwatched" => Reading::Unwatched {
+            uuid: w.own("uuid")?,
+            why: w.own("why")?,
+        },
         "process" => Reading::Process(GpuProcess {
             uuid: w.own("uuid")?,
             pid: w.num("pid")?,

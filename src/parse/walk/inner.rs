@@ -61,7 +61,7 @@ impl Walk<'_> {
     }
 
     /// The text of a shipper's record, which may hold several lines.
-    pub(super) fn unwrapped(&mut self, wrapped: &json::Wrapped, p: &Peeled<'_>, place: Place) {
+    pub(super) fn unwrapped(&mut self, wrapped: &json::Wrapped<'_>, p: &Peeled<'_>, place: Place) {
         let stamp = self.clock.date_time(&wrapped.stamp).map(|(at, _)| at);
         let at = place.at.or(p.at.filter(|at| at.exact)).or(stamp).or(p.at);
         let inner = Place {
@@ -70,8 +70,18 @@ impl Walk<'_> {
             depth: place.depth + 1,
             ..place
         };
+        // The pod that the shipper names stands in front of each line, as kubectl puts it there.
+        let mut named = Vec::new();
+        wrapped.place.prefix(&mut named);
+        let prefix = named.len();
         for line in wrapped.line.split(|b| *b == b'\n') {
-            self.copy(line, inner);
+            if prefix == 0 {
+                self.copy(line, inner);
+                continue;
+            }
+            named.truncate(prefix);
+            named.extend_from_slice(line);
+            self.copy(&named, inner);
         }
     }
 

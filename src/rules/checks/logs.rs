@@ -2,22 +2,22 @@
 
 use super::look::{Look, Seen};
 use crate::model::pods::debug_file;
-use crate::rules::scene::{CheckVerdict, Communicator};
+use crate::rules::scene::{CheckVerdict, Communicator, SourceView};
 
 /// NCCL lines present in every log that vLLM's ranks write, and with which subsystems.
 pub(super) fn nccl_lines(look: &Look<'_>) -> Seen {
     let scene = look.scene;
     let files = debug_files(look);
-    let with = scene.sources.iter().filter(|s| s.nccl_lines > 0).count();
+    let with = scene.sources.iter().filter(|s| s.nccl_now() > 0).count();
     let without: Vec<&str> = scene
         .sources
         .iter()
-        .filter(|s| s.nccl_lines == 0 && s.vllm_lines > 0)
+        .filter(|s| s.nccl_now() == 0 && s.vllm_lines > 0)
         .map(|s| s.name.as_str())
         // What NCCL says there goes to a file, and the file is read.
         .filter(|name| !files.iter().any(|f| f.read && f.log == *name))
         .collect();
-    let lines: u64 = scene.sources.iter().map(|s| s.nccl_lines).sum();
+    let lines: u64 = scene.sources.iter().map(SourceView::nccl_now).sum();
     let has = |what: fn(&Communicator) -> bool| scene.communicators.iter().any(|c| what(c));
     let mut holds = Vec::new();
     if has(|c| !c.ranks.is_empty()) {

@@ -27,6 +27,8 @@ pub struct SourceView {
     pub lines: u64,
     /// NCCL lines.
     pub nccl_lines: u64,
+    /// Those of them that runs said which are over.
+    pub nccl_past: u64,
     /// vLLM lines.
     pub vllm_lines: u64,
     /// Lines known to be lost before they reached us.
@@ -65,6 +67,12 @@ pub struct FileView {
 }
 
 impl SourceView {
+    /// NCCL lines of the present run.
+    #[must_use]
+    pub fn nccl_now(&self) -> u64 {
+        self.nccl_lines.saturating_sub(self.nccl_past)
+    }
+
     /// What it is made of, file by file as it would be listed: itself where its lines stand in one.
     #[must_use]
     pub fn by_file(&self) -> Vec<Self> {

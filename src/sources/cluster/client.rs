@@ -35,6 +35,7 @@ struct Inner {
     /// What the client is built from, the login plug-in still in it; `None` for a client given from outside.
     config: Option<Config>,
     context: Option<String>,
+    kubeconfig: Option<String>,
     namespace: String,
     server: String,
     client: watch::Sender<Client>,
@@ -83,6 +84,9 @@ pub async fn connect(options: &ClusterOptions) -> Result<Connection, ClusterErro
     Ok(Connection {
         inner: Arc::new(Inner {
             config: Some(config),
+            kubeconfig: context
+                .is_some()
+                .then(|| named(options.kubeconfig.as_deref())),
             context,
             namespace,
             server,
@@ -102,6 +106,7 @@ impl Connection {
             inner: Arc::new(Inner {
                 config: None,
                 context: None,
+                kubeconfig: None,
                 namespace: namespace.into(),
                 server: String::new(),
                 client: watch::Sender::new(client),
@@ -122,6 +127,12 @@ impl Connection {
     #[must_use]
     pub fn context(&self) -> Option<&str> {
         self.inner.context.as_deref()
+    }
+
+    /// Files of the kubeconfig; `None` inside a cluster.
+    #[must_use]
+    pub fn kubeconfig(&self) -> Option<&str> {
+        self.inner.kubeconfig.as_deref()
     }
 
     /// The namespace asked for, else that of the context.
@@ -324,11 +335,8 @@ async fn configure(options: &ClusterOptions) -> Result<(Config, Option<String>),
     Ok((config, context))
 }
 
-/// The merged kubeconfig; `None` where there is none at all.
-fn read(explicit: Option<&Path>) -> Result<Option<Kubeconfig>, ClusterError> {
-    if let Some(path) = explicit {
-        return parse(path).map(Some);
-    }
+/// Files of the kubeconfig that are there, as kubectl looks for them.
+fn files() -> Vec<PathBuf> {
     let listed = std::env::var_os("KUBECONFIG").unwrap_or_default();
     let mut paths: Vec<PathBuf> = std::env::split_paths(&listed)
         .filter(|p| !p.as_os_str().is_empty())
@@ -336,9 +344,25 @@ fn read(explicit: Option<&Path>) -> Result<Option<Kubeconfig>, ClusterError> {
     if paths.is_empty() {
         paths.extend(std::env::home_dir().map(|h| h.join(".kube").join("config")));
     }
+    paths.retain(|p| p.exists());
+    paths
+}
+
+/// The same in words.
+fn named(explicit: Option<&Path>) -> String {
+    let files = explicit.map_or_else(files, |path| vec![path.to_owned()]);
+    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    names.join(", ")
+}
+
+/// The merged kubeconfig; `None` where there is none at all.
+fn read(explicit: Option<&Path>) -> Result<Option<Kubeconfig>, ClusterError> {
+    if let Some(path) = explicit {
+        return parse(path).map(Some);
+    }
     let mut merged: Option<Kubeconfig> = None;
     // kubectl passes over files that do not exist; the first file to say something wins.
-    for path in paths.iter().filter(|p| p.exists()) {
+    for path in &files() {
         let next = parse(path)?;
         merged = Some(match merged {
             None => next,

@@ -388,6 +388,49 @@ fn a_mounted_file_names_its_config_map() {
     assert_eq!(of(vec![two], "/etc/vllm/a.yaml"), None);
 }
 
+/// The command line of a container that has none of its own, by its image and arguments.
+fn silent(image: &str, args: &[&str]) -> Job {
+    let mut pod = pod("llm-0", &[], 8, &[], &[]);
+    let c = &mut pod.containers[0];
+    c.command.clear();
+    c.image = image.into();
+    c.args = args.iter().map(|a| (*a).to_owned()).collect();
+    Job::of(vec![pod])
+}
+
+/// Arguments without a command are for the image's entry point, and vLLM's images serve.
+#[test]
+fn arguments_alone_are_for_the_image() {
+    let official = "docker.io/vllm/vllm-openai:v0.11.2";
+    for args in [
+        &["--model", "m", "--config", PATH][..],
+        &["org/model", "--config", PATH],
+        &["serve", "org/model", "--config", PATH],
+        &["vllm", "serve", "org/model", "--config", PATH],
+    ] {
+        let mut job = silent(official, args);
+        assert!(
+            why(&job.scene()).ends_with("nothing here has read"),
+            "{args:?}"
+        );
+        job.probed(FILE, answered(kept(PATH, CUT)));
+        let scene = job.scene();
+        let told = value(&scene, "TP");
+        assert_eq!(told, ("4".into(), Voice::ConfigFile, 0), "{args:?}");
+    }
+    // Of another image it is not known what it makes of them.
+    let scene = silent("registry:5000/app:vllm", &["--config", PATH, "--port", "1"]).scene();
+    assert_eq!(scene.layout.sizes, None);
+    // And where nothing is said at all, that is.
+    let scene = silent(official, &[]).scene();
+    assert_eq!(
+        why(&scene),
+        format!(
+            "llm-0: the whole command line is in its image, {official}, which nothing here has read"
+        )
+    );
+}
+
 /// The pod's volume names the ConfigMap, the API server gives it, and the sizes are there without a command in a pod.
 #[tokio::test]
 async fn a_config_map_is_read_from_the_api_server() {

@@ -82,7 +82,7 @@ pub(super) fn debug(view: &View<'_>, out: &mut Vec<Finding>) {
         let Some(source) = view.model.sources.get(s.source) else {
             continue;
         };
-        if source.nccl_lines > 0 {
+        if source.nccl_lines > source.nccl_past {
             continue;
         }
         let (Some(version), Some(container)) = (&s.nccl, &source.info.container) else {
