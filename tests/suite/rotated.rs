@@ -625,8 +625,13 @@ fn a_followed_log_goes_on_through_rotations() {
     let so_far = "one\ntwo\nthree\nfour\n5\n";
     let now = told.until(&mut rx, (0, so_far), d);
     assert_eq!(
-        now[2..],
-        lies(&[(4, "x.log (before it was truncated)"), (5, "x.log")])
+        now,
+        lies(&[
+            (1, "x.log.3"),
+            (3, "x.log.2"),
+            (4, "x.log (before it was truncated)"),
+            (5, "x.log")
+        ])
     );
     // More than one rotation between two looks: nothing is left out.
     for text in ["six\n", "seven\n"] {

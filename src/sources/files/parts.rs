@@ -72,23 +72,17 @@ impl Parts {
         let Some(name) = self.list.last().map(|p| p.name.clone()) else {
             return;
         };
-        let beside = beside(path);
-        for part in &mut self.list {
-            let found = part.file.and_then(|file| beside.get(&file));
-            match found {
-                Some(now) => part.name = with_name(&name, now),
-                None => part.packed_or_gone(),
-            }
-        }
+        rename(&mut self.list, path, &name);
         self.push(first_line, &name, Some(new));
     }
 
-    /// The file was emptied under its writer.
-    pub(super) fn truncated(&mut self, first_line: u64) {
-        let Some(last) = self.list.last_mut() else {
+    /// The file was emptied under its writer, after a copy was made; the copies before it were renamed.
+    pub(super) fn truncated(&mut self, path: &Path, first_line: u64) {
+        let Some((last, older)) = self.list.split_last_mut() else {
             return;
         };
         let (name, file) = (last.name.clone(), last.file);
+        rename(older, path, &name);
         last.gone("before it was truncated");
         self.push(first_line, &name, file);
     }
@@ -102,6 +96,20 @@ impl Parts {
         SourceEvent::Files {
             id,
             files: files.collect(),
+        }
+    }
+}
+
+/// Gives parts of the log at this path, which is called so, the names that they have by now.
+fn rename(parts: &mut [Part], path: &Path, log: &str) {
+    if parts.is_empty() {
+        return;
+    }
+    let beside = beside(path);
+    for part in parts {
+        match part.file.and_then(|file| beside.get(&file)) {
+            Some(now) => part.name = with_name(log, now),
+            None => part.packed_or_gone(),
         }
     }
 }

@@ -169,7 +169,7 @@ impl Watched {
                     lines: None,
                     why,
                 })?;
-                self.parts.truncated(self.next);
+                self.parts.truncated(&self.path, self.next);
                 task.source(self.parts.told(self.id))?;
                 self.form = Form::Open(0);
                 ControlFlow::Continue((&*self.file).seek(SeekFrom::Start(0)).map(drop))
