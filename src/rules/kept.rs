@@ -24,10 +24,13 @@ type Past = (u64, u64);
 pub struct Kept {
     joined: Option<(Tellers, Arc<Joined>)>,
     links: Option<(Ends, Links)>,
-    matrices: Option<(Vec<(String, bool)>, Vec<Arc<Matrix>>)>,
+    matrices: Option<(Places, Vec<Arc<Matrix>>)>,
     /// Runs that are over.
     former: Option<(Past, Arc<Vec<Former>>)>,
 }
+
+/// Where each process is, and whether a later life stands there.
+type Places = Vec<(String, bool)>;
 
 impl Kept {
     /// Processes and communicators over all sources.

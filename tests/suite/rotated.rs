@@ -501,6 +501,30 @@ fn folders_of_the_kubelet_name_pod_container_and_life() {
     assert_eq!(f.hosts, ["mixtral-0-1"]);
 }
 
+/// With its older part a log is whole; without it, the finding says where that may still be.
+#[test]
+fn what_was_rotated_away_is_looked_for_on_its_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pod, log) = sockets().last_key_value().unwrap();
+    let lines: Vec<&str> = log.split_inclusive('\n').collect();
+    let folder = format!("prod_{pod}_{UID}/vllm");
+    put(
+        dir.path(),
+        &format!("{folder}/0.log"),
+        &lines[550..].concat(),
+    );
+    let gone = |scene: &Scene| {
+        let mut all = scene.findings.iter();
+        all.find(|f| f.id == "log.rotated-away").cloned()
+    };
+    let finding = gone(&scene(dir.path())).unwrap();
+    let place = format!("/var/log/pods/prod_{pod}_*/vllm ");
+    assert!(finding.fix[0].contains(&place), "{:?}", finding.fix);
+    let older = format!("{folder}/0.log.20260302-031500.gz");
+    put(dir.path(), &older, &lines[..550].concat());
+    assert_eq!(gone(&scene(dir.path())), None);
+}
+
 #[test]
 fn links_of_the_kubelet_name_pod_and_container() {
     let dir = tempfile::tempdir().unwrap();

@@ -125,10 +125,7 @@ pub fn strip(view: &View<'_>, area: Rect, pen: &mut Pen<'_>) -> u16 {
 }
 
 /// Nodes that are as full as others on one line with them, where there are too many for a line each.
-fn folded<'a>(
-    mut rows: Vec<(String, Vec<&'a GpuView>)>,
-    troubled: usize,
-) -> Vec<(String, Vec<&'a GpuView>)> {
+fn folded(mut rows: Vec<(String, Vec<&GpuView>)>, troubled: usize) -> Vec<(String, Vec<&GpuView>)> {
     let nodes = rows.split_off(troubled.min(rows.len()));
     let percent = |list: &[&GpuView]| {
         let sum = |of: fn(&GpuView) -> Option<u64>| list.iter().filter_map(|g| of(g)).sum::<u64>();

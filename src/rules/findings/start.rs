@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fix::sh;
 use super::{View, by_lines, first_lines, ranges};
 use crate::model::edges::Quote;
 use crate::model::event::{Feed, PodView, SourceId};
@@ -424,6 +425,13 @@ pub fn rotated_away(view: &View<'_>, out: &mut Vec<Finding>) {
         f.confidence = Confidence::Likely;
         f.title = format!("the beginning of {} is gone", s.name);
         f.cause = "The log starts in mid-life: connections or calls of communicators whose start it does not hold. Rotation or a late attach causes that; nothing is concluded from what is missing.".into();
+        // What was rotated away is out of the API server's reach; it lies on the node for a while.
+        if let Some((pod, container)) = s.pod.as_ref().zip(s.container.as_ref()) {
+            let (pod, container) = (sh(&pod.replacen('/', "_", 1)), sh(container));
+            f.fix.push(format!(
+                "ls -l /var/log/pods/{pod}_*/{container}   # on its node: older parts, to be copied and opened"
+            ));
+        }
         f.fix.push("raise containerLogMaxSize on the nodes, or write NCCL's log to a file: NCCL_DEBUG_FILE=/dev/shm/nccl.%h.%p".into());
         out.push(f);
     }
