@@ -71,7 +71,10 @@ fn former(model: &Model, ago: u32, lives: &Lives<'_>) -> Option<Former> {
     let (source, life) = lives.first()?;
     let next = line_ref(*source, &life.next);
     let numbers: BTreeMap<u32, u32> = lives.iter().map(|(s, l)| (s.0, l.number)).collect();
-    let name = |source: &u32| Some(scene.sources.get(*source as usize)?.name.clone());
+    let name = |source: &u32| {
+        let path = &scene.sources.get(*source as usize)?.name;
+        path.rsplit('/').next().map(str::to_owned)
+    };
     let mut names: Vec<String> = numbers.keys().filter_map(name).collect();
     names.dedup();
     let shown = match names.len().saturating_sub(NAMED) {
@@ -92,14 +95,13 @@ fn former(model: &Model, ago: u32, lives: &Lives<'_>) -> Option<Former> {
         .findings
         .iter()
         .find(|f| f.consequence_of.is_none() && f.severity > Severity::Info);
-    let subject = format!("{shown}:run {}", life.number);
     let end = match (verdict, root) {
         (Verdict::Healthy, _) => None,
-        (_, Some(root)) => Some(told_by(root, &scene, &subject)),
+        (_, Some(root)) => Some(told_by(root, &scene, &before)),
         (_, None) => last_line(lives).map(|last| {
             let mut f = Finding::new(
                 "vllm.worker-died",
-                &subject,
+                &before,
                 Severity::Info,
                 Class::Application,
                 Evidence::Line(last),

@@ -16,14 +16,17 @@ use crate::model::Model;
 use crate::model::event::SourceId;
 use crate::model::speakers::Speaker;
 
+/// Epoch and revision of the lives.
+type Past = (u64, u64);
+
 /// What was derived before, for whoever derives again and again from one model.
 #[derive(Debug, Default)]
 pub struct Kept {
     joined: Option<(Tellers, Arc<Joined>)>,
     links: Option<(Ends, Links)>,
     matrices: Option<(Places, Vec<Arc<Matrix>>)>,
-    /// Runs that are over, by epoch and revision of the lives.
-    former: Option<((u64, u64), Arc<Vec<Former>>)>,
+    /// Runs that are over.
+    former: Option<(Past, Arc<Vec<Former>>)>,
 }
 
 /// Where each process is, and whether a later life stands there.
