@@ -32,10 +32,11 @@ impl Default for Bytes {
 impl Bytes {
     /// None for those that are too few or too many.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
-        let mut kept = Self::default();
-        kept.len = bytes.len();
-        let place = kept.bytes.get_mut(..bytes.len())?;
-        place.copy_from_slice(bytes);
+        let mut kept = Self {
+            len: bytes.len(),
+            ..Self::default()
+        };
+        kept.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         (bytes.len() >= 8).then_some(kept)
     }
 
