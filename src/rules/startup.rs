@@ -431,24 +431,63 @@ fn world_of(s: &Speaker) -> Option<(&str, u32)> {
     Some((start.init.as_str(), start.world?))
 }
 
+/// What proves that engines are ready. What a container said before it was started again proves nothing of what is
+/// there now.
+struct Ready<'a> {
+    /// An HTTP server that answers: every engine behind it is ready.
+    http: Option<&'a Quote>,
+    /// Engines that say it.
+    engines: Vec<(&'a Speaker, &'a Quote)>,
+    /// As many as there are.
+    all: bool,
+}
+
+impl<'a> Ready<'a> {
+    /// Of those that were replaced, or of the others.
+    fn of(scene: &Scene, model: &'a Model, units: &[Unit], replaced: bool) -> Self {
+        let those = scene.processes.iter().zip(units);
+        let those = those.filter(|(p, _)| p.replaced == replaced);
+        let all = those.flat_map(|(_, unit)| &unit.speakers);
+        // In the order in which they were first heard.
+        let all: BTreeSet<u32> = all.copied().collect();
+        let all = || {
+            let speaker = |s: &u32| model.speakers.list.get(*s as usize);
+            all.iter().filter_map(speaker)
+        };
+        let engines: Vec<_> = all()
+            .filter_map(|s| Some((s, s.engine_ready.as_ref()?)))
+            .collect();
+        let wanted = all()
+            .filter_map(|s| s.settings.num("data_parallel_size"))
+            .max()
+            .map_or(1, |n| usize::try_from(n).unwrap_or(1));
+        Self {
+            http: all().find_map(|s| s.http_up.as_ref()),
+            all: engines.len() >= wanted,
+            engines,
+        }
+    }
+
+    /// The line that proves it of the engine of a rank.
+    fn proof(&self, p: &ProcessView) -> Option<&'a Quote> {
+        let same_engine = |s: &Speaker| {
+            s.source.0 == p.source
+                && (s.label.as_ref())
+                    .and_then(|(_, l)| l.dp)
+                    .is_none_or(|d| p.dp.is_none_or(|mine| mine == d))
+        };
+        let mut engines = self.engines.iter();
+        self.http.or_else(|| {
+            let one = engines.find(|(s, _)| self.all || same_engine(s));
+            one.map(|(_, q)| *q)
+        })
+    }
+}
+
 /// After the communicators are known: what NCCL and the engines prove about ranks that print nothing themselves.
 pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
-    // An HTTP server that answers proves that every engine behind it is ready.
-    let http = model.speakers.list.iter().find_map(|s| s.http_up.as_ref());
-    let ready: Vec<_> = model
-        .speakers
-        .list
-        .iter()
-        .filter_map(|s| Some((s, s.engine_ready.as_ref()?)))
-        .collect();
-    let engines = model
-        .speakers
-        .list
-        .iter()
-        .filter_map(|s| s.settings.num("data_parallel_size"))
-        .max()
-        .map_or(1, |n| usize::try_from(n).unwrap_or(1));
-    let all_ready = ready.len() >= engines;
+    let present = Ready::of(scene, model, units, false);
+    let past = Ready::of(scene, model, units, true);
     // Up to v0.11.0 every rank prints its stages; later, and where the version is not known, a rank that
     // prints none is not behind (vllm.md 1.6).
     let version = model
@@ -488,25 +527,15 @@ pub fn finish(scene: &mut Scene, model: &Model, units: &[Unit]) {
             p.stage = Some(Stage::NcclInit);
             p.stage_since = since;
         }
-        let same_engine = |s: &Speaker| {
-            s.source.0 == p.source
-                && s.label
-                    .as_ref()
-                    .and_then(|(_, l)| l.dp)
-                    .is_none_or(|d| p.dp.is_none_or(|mine| mine == d))
-        };
-        let proof = http.or_else(|| {
-            ready
-                .iter()
-                .find(|(s, _)| all_ready || same_engine(s))
-                .map(|(_, q)| *q)
-        });
+        let ready = if p.replaced { &past } else { &present };
+        let proof = ready.proof(p);
         if let Some(q) = proof
             && p.stage != Some(Stage::Serving)
         {
             p.stage = Some(Stage::Serving);
             // The server's own line has no stamp; its engine was ready a moment before.
-            p.stage_since = q.at.or_else(|| ready.iter().find_map(|(_, q)| q.at));
+            p.stage_since =
+                q.at.or_else(|| ready.engines.iter().find_map(|(_, q)| q.at));
             p.progress = None;
         }
         let silent = own

@@ -278,6 +278,9 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
         return (Verdict::Degraded, f.title.clone());
     }
     if processes().any(|p| p.stage.is_some()) {
+        // What a life before the present one came to is nothing that is there now.
+        let alone = processes().all(|p| p.replaced);
+        let processes = || processes().filter(|p| alone || !p.replaced);
         // An API server or an engine core is no rank: it serves when its ranks do.
         let is_rank =
             |p: &&super::scene::ProcessView| p.global_rank.is_some() || p.nccl_step.is_some();
@@ -290,7 +293,14 @@ fn one(scene: &Scene, model: &Model, w: &Workload) -> (Verdict, String) {
         let sources: BTreeSet<u32> = processes()
             .flat_map(|p| p.sources.iter().copied())
             .collect();
-        let answers = model.speakers.list.iter().any(|s| s.http_up.is_some());
+        let past: BTreeSet<u32> = (scene.processes.iter())
+            .filter(|p| p.replaced && !alone)
+            .flat_map(|p| p.sources.iter().copied())
+            .filter(|source| !sources.contains(source))
+            .collect();
+        let speakers = model.speakers.list.iter();
+        let mut speakers = speakers.filter(|s| !past.contains(&s.source.0));
+        let answers = speakers.any(|s| s.http_up.is_some());
         return if ranks == 0 && answers {
             (Verdict::Healthy, "the server answers".into())
         } else if all > 0 && serving >= all {

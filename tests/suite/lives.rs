@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ncclscope::model::event::{Event, LogBlock, SourceEvent, SourceId, SourceInfo, Stamped};
+use ncclscope::model::event::{
+    ContainerKey, Event, LogBlock, PodKey, SourceEvent, SourceId, SourceInfo, Stamped,
+};
 use ncclscope::model::{Model, update};
 use ncclscope::parse::Block;
 use ncclscope::report::Report;
@@ -529,4 +531,58 @@ fn who_restarts_all_night_is_told_of_in_few_words() {
     let mut keys: Vec<&str> = scene.findings.iter().map(|f| f.key.as_str()).collect();
     keys.dedup();
     assert_eq!(keys.len(), scene.findings.len(), "{keys:?}");
+}
+
+/// What a container said before it was started again proves nothing of what it is now.
+#[test]
+fn a_server_of_the_life_before_is_not_ready_now() {
+    let whole = played("healthy", YEARS[1]);
+    // No two runs have one id, pointers and pids may be the same again.
+    let another = |log: &String| {
+        let mut parts = later(log)
+            .split("commId 0x")
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        for id in parts.iter_mut().skip(1) {
+            let digit = if id.starts_with('a') { "b" } else { "a" };
+            id.replace_range(..1, digit);
+        }
+        parts.join("commId 0x")
+    };
+    let begun = cut(&whole, 0.5).iter().map(another).collect();
+    let mut model = Model::default();
+    let mut say = |event| {
+        let (seq, at) = (1, 0);
+        update(&mut model, Stamped { seq, at, event });
+    };
+    let mut id = SourceId(0);
+    for (logs, previous) in [(&whole, true), (&begun, false)] {
+        for (pod, log) in logs.iter().enumerate() {
+            let pod = PodKey {
+                namespace: "ml".to_owned(),
+                name: format!("llm-{pod}"),
+            };
+            let info = SourceInfo {
+                name: format!("{}{previous}", pod.name),
+                container: Some(ContainerKey {
+                    pod,
+                    container: "vllm".to_owned(),
+                }),
+                previous,
+                started: None,
+            };
+            say(Event::Source(SourceEvent::Opened(id, info)));
+            let block = Block::new(1, log.clone().into_bytes()).into();
+            say(Event::Log(LogBlock { source: id, block }));
+            id.0 += 1;
+        }
+    }
+    let scene = Scene::of(&model);
+    let alone = seen(&begun, 1000).1;
+    let stages = |scene: &Scene| -> Vec<_> {
+        let present = scene.processes.iter().filter(|p| !p.replaced);
+        present.map(|p| (p.global_rank, p.stage)).collect()
+    };
+    assert_eq!(stages(&scene), stages(&alone));
+    assert_eq!(scene.verdict, alone.verdict);
 }
