@@ -11,6 +11,8 @@
 
 #[path = "allreduce/gpus.rs"]
 mod gpus;
+#[path = "listed.rs"]
+mod listed;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -69,35 +71,12 @@ fn main() -> ExitCode {
             gpus::an_error_of_nccl_is_quoted,
         ),
     ];
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let filter = args.iter().find(|a| !a.starts_with('-'));
-    let chosen = || {
-        tests
-            .iter()
-            .filter(|(name, _)| filter.is_none_or(|f| name.contains(f.as_str())))
-    };
-    if args.iter().any(|a| a == "--list") {
-        for (name, _) in chosen() {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
-    }
-    let Some(python) = python() else {
-        println!(
-            "left out: no python with torch here\n\ntest result: ok. 0 passed; 0 failed; {} ignored",
-            chosen().count()
-        );
-        return ExitCode::SUCCESS;
-    };
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in chosen() {
-        let ok = std::panic::catch_unwind(|| test(&python)).is_ok();
-        println!("test {name} ... {}", if ok { "ok" } else { "FAILED" });
-        if ok { passed += 1 } else { failed += 1 }
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored");
-    ExitCode::from(u8::from(failed > 0))
+    let python = python();
+    let there = python.as_ref().map(|_| "");
+    listed::run(&tests, there.ok_or("no python with torch here"), |test| {
+        test(python.as_deref().unwrap_or_default());
+        Ok(())
+    })
 }
 
 /// A Python that has torch with gloo: the first in PATH, else the system's.

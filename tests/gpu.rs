@@ -12,6 +12,8 @@
 
 #[path = "gpu/kept.rs"]
 mod kept;
+#[path = "listed.rs"]
+mod listed;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -50,35 +52,7 @@ fn main() -> ExitCode {
             kept::kept_logs_are_read_as_they_were_written,
         ),
     ];
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let filter = args.iter().find(|a| !a.starts_with('-'));
-    let chosen = tests
-        .iter()
-        .filter(|(name, _)| filter.is_none_or(|f| name.contains(f.as_str())));
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
-    for (name, test) in chosen {
-        if args.iter().any(|a| a == "--list") {
-            println!("{name}: test");
-            continue;
-        }
-        match std::panic::catch_unwind(test) {
-            Ok(Ok(())) => {
-                passed += 1;
-                println!("test {name} ... ok");
-            }
-            Ok(Err(why)) => {
-                ignored += 1;
-                println!("test {name} ... ignored, {why}");
-            }
-            Err(_) => {
-                failed += 1;
-                println!("test {name} ... FAILED");
-            }
-        }
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored");
-    ExitCode::from(u8::from(failed > 0))
+    listed::run(&tests, Ok(""), |test| test())
 }
 
 /// A file of the repository: where it was built, else where the tests are run, which may be another machine.

@@ -10,6 +10,8 @@
     reason = "what fails here fails the test"
 )]
 
+#[path = "listed.rs"]
+mod listed;
 #[path = "worker/node.rs"]
 mod node;
 
@@ -71,36 +73,15 @@ fn main() -> ExitCode {
         ("the_log_of_nccl_stays_whole", the_log_of_nccl_stays_whole),
         ("what_allreduce_makes_of_it", what_allreduce_makes_of_it),
     ];
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let filter = args.iter().find(|a| !a.starts_with('-'));
-    let chosen = || {
-        tests
-            .iter()
-            .filter(|(name, _)| filter.is_none_or(|f| name.contains(f.as_str())))
+    let there = if node::compiler() {
+        Ok("on stand-ins for libcuda and libnccl, which say nothing of real GPUs")
+    } else {
+        Err("no C compiler here")
     };
-    if args.iter().any(|a| a == "--list") {
-        for (name, _) in chosen() {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
-    }
-    if !node::compiler() {
-        println!(
-            "left out: no C compiler here\n\ntest result: ok. 0 passed; 0 failed; {} ignored",
-            chosen().count()
-        );
-        return ExitCode::SUCCESS;
-    }
-    println!("on stand-ins for libcuda and libnccl, which say nothing of real GPUs");
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in chosen() {
-        let ok = std::panic::catch_unwind(test).is_ok();
-        println!("test {name} ... {}", if ok { "ok" } else { "FAILED" });
-        if ok { passed += 1 } else { failed += 1 }
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored");
-    ExitCode::from(u8::from(failed > 0))
+    listed::run(&tests, there, |test| {
+        test();
+        Ok(())
+    })
 }
 
 /// What a run said and how it ended.

@@ -122,3 +122,14 @@ impl Lives {
         self.rev += 1;
     }
 }
+
+/// The new index of what stays; says whether it does.
+pub(super) fn moved(ix: &mut u32, to: &BTreeMap<u32, u32>) -> bool {
+    match to.get(ix) {
+        Some(new) => {
+            *ix = *new;
+            true
+        }
+        None => false,
+    }
+}

@@ -116,8 +116,8 @@ impl Kept {
             rows.unwrap_or(0)
         };
         let scene = view.scene;
-        keep(u16::from(check(scene).is_some()), 0);
-        keep(u16::from(scene.test.is_some()), 0);
+        kept.told = keep(u16::from(check(scene).is_some()), 0);
+        kept.told += keep(u16::from(scene.test.is_some()), 0);
         let listed = findings::listed(view);
         keep(
             FINDINGS.min(u16::try_from(listed.len() * 4).unwrap_or(FINDINGS)),

@@ -218,41 +218,55 @@ const SECONDS: [&str; 6] = [
     "quiet",
 ];
 
-#[test]
-fn the_present_run_is_told_as_if_it_stood_alone() {
+/// What is told otherwise of a run behind others in its log than of the same run alone.
+fn behind(second: &str, run: &Logs, firsts: Vec<(String, Logs)>) -> Vec<String> {
+    let alone = seen(run, 61).1;
+    assert!(alone.former.is_empty(), "{second}");
     let mut wrong = Vec::new();
-    for year in YEARS {
-        for second in SECONDS {
-            let second_run: Logs = played(second, year).iter().map(|l| later(l)).collect();
-            let alone = seen(&second_run, 61).1;
-            assert!(alone.former.is_empty(), "{second}");
-            for (first, run) in firsts(year) {
-                if run.len() != second_run.len() {
-                    wrong.push(format!("{first}: {} logs", run.len()));
-                    continue;
-                }
-                {
-                    // Blocks of any size: the boundary stands in the middle of one or between two.
-                    let lines = if first.len() % 2 == 0 { 61 } else { 100_000 };
-                    let (_, both) = seen(&after(&run, &second_run), lines);
-                    if let Some(what) = differs(&present(&both), &present(&alone), "") {
-                        wrong.push(format!(
-                            "{year:?} {first}, then {second}, by {lines}: {what}"
-                        ));
-                    } else if both.former.len() != 1 {
-                        wrong.push(format!(
-                            "{first}, then {second}: {} former",
-                            both.former.len()
-                        ));
-                    }
-                }
-            }
+    for (first, logs) in firsts {
+        if logs.len() != run.len() {
+            wrong.push(format!("{first}: {} logs", logs.len()));
+            continue;
+        }
+        // Blocks of any size: the boundary stands in the middle of one or between two.
+        let lines = if first.len() % 2 == 0 { 61 } else { 100_000 };
+        let (_, both) = seen(&after(&logs, run), lines);
+        if let Some(what) = differs(&present(&both), &present(&alone), "") {
+            wrong.push(format!("{first}, then {second}, by {lines}: {what}"));
+        } else if both.former.len() != 1 {
+            let n = both.former.len();
+            wrong.push(format!("{first}, then {second}: {n} former"));
         }
     }
+    wrong
+}
+
+/// Nothing is told otherwise, in any year.
+fn as_alone(
+    second_runs: &[&str],
+    told: impl Fn(&str, (&'static str, &'static str)) -> Vec<String>,
+) {
+    let all = YEARS.iter().flat_map(|year| {
+        let of = |second: &&str| told(second, *year);
+        let wrong = second_runs.iter().flat_map(of).collect::<Vec<_>>();
+        wrong
+            .into_iter()
+            .map(move |what| format!("{year:?} {what}"))
+    });
+    let mut wrong: Vec<String> = all.collect();
     let n = wrong.len();
     wrong.truncate(12);
     assert!(wrong.is_empty(), "{n}:\n{}", wrong.join("\n"));
 }
+
+#[test]
+fn the_present_run_is_told_as_if_it_stood_alone() {
+    as_alone(&SECONDS, |second, year| {
+        let run: Logs = played(second, year).iter().map(|l| later(l)).collect();
+        behind(second, &run, firsts(year))
+    });
+}
+
 /// NCCL's lines alone, of processes with these pids.
 fn nccl(logs: &Logs, pids: u64) -> Logs {
     let of = |log: &String| {
@@ -288,34 +302,15 @@ fn nccl(logs: &Logs, pids: u64) -> Logs {
 
 #[test]
 fn nccl_alone_tells_a_new_run_by_who_takes_the_place_of_whom() {
-    let mut wrong = Vec::new();
-    for year in YEARS {
-        for second in ["healthy", "hang-after-init", "sockets-inside-host"] {
-            let run: Logs = played(second, year).iter().map(|l| later(l)).collect();
-            let run = nccl(&run, 5000);
-            let alone = seen(&run, 61).1;
-            assert!(alone.former.is_empty(), "{second}");
-            for (first, logs) in firsts(year) {
-                {
-                    let lines = if first.len() % 2 == 0 { 61 } else { 100_000 };
-                    let (_, both) = seen(&after(&nccl(&logs, 0), &run), lines);
-                    if let Some(what) = differs(&present(&both), &present(&alone), "") {
-                        wrong.push(format!(
-                            "{year:?} {first}, then {second}, by {lines}: {what}"
-                        ));
-                    } else if both.former.len() != 1 {
-                        wrong.push(format!(
-                            "{first}, then {second}: {} former",
-                            both.former.len()
-                        ));
-                    }
-                }
-            }
-        }
-    }
-    let n = wrong.len();
-    wrong.truncate(12);
-    assert!(wrong.is_empty(), "{n}:\n{}", wrong.join("\n"));
+    let seconds = ["healthy", "hang-after-init", "sockets-inside-host"];
+    as_alone(&seconds, |second, year| {
+        let run: Logs = played(second, year).iter().map(|l| later(l)).collect();
+        let firsts = firsts(year).into_iter();
+        let firsts = firsts
+            .map(|(first, logs)| (first, nccl(&logs, 0)))
+            .collect();
+        behind(second, &nccl(&run, 5000), firsts)
+    });
 }
 
 /// What stands alone has no past, wherever it is cut.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Known, ProcIx, Process, Procs};
 use crate::model::edges::Quote;
 use crate::model::event::SourceId;
-use crate::model::lives::Birth;
+use crate::model::lives::{Birth, moved};
 use crate::parse::Block;
 
 /// A place in a job that one process has at a time: its source, its host, rank, size and device.
@@ -155,15 +155,8 @@ impl Procs {
                 self.list.push(p);
             }
         }
-        let moved = |ix: &mut ProcIx| match to.get(ix) {
-            Some(new) => {
-                *ix = *new;
-                true
-            }
-            None => false,
-        };
-        self.by_key.retain(|_, ix| moved(ix));
-        self.slots.retain(|_, ix| moved(ix));
+        self.by_key.retain(|_, ix| moved(ix, &to));
+        self.slots.retain(|_, ix| moved(ix, &to));
         gone
     }
 

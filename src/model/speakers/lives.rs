@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::{Key, Speaker, Speakers, Stage, stage_of};
 use crate::model::edges::Quote;
 use crate::model::event::SourceId;
-use crate::model::lives::Birth;
+use crate::model::lives::{Birth, moved};
 use crate::parse::At;
 use crate::parse::vllm::{FaultKind, ProcKind, VllmFact};
 
@@ -323,16 +323,5 @@ impl Speakers {
         for (source, lines) in &other.unclear {
             *self.unclear.entry(*source).or_default() += lines;
         }
-    }
-}
-
-/// The new index of what stays; says whether it does.
-fn moved(ix: &mut u32, to: &BTreeMap<u32, u32>) -> bool {
-    match to.get(ix) {
-        Some(new) => {
-            *ix = *new;
-            true
-        }
-        None => false,
     }
 }
