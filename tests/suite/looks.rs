@@ -210,13 +210,17 @@ fn a_fix_is_whole_where_there_is_room() {
 /// However long the finding, every section that has something to say is on a screen of the usual size.
 #[test]
 fn no_section_of_the_overview_is_pushed_out() {
-    for name in [
+    let tested = played("allreduce-wrong-result", 600, (80, 24)).1.test;
+    assert!(tested.is_some());
+    let names = [
         "sockets-inside-host",
         "network-policy",
         "one-rank-stalled",
         "two-faults",
-    ] {
+    ];
+    for (name, test) in names.iter().flat_map(|n| [(n, &None), (n, &tested)]) {
         let (mut model, mut scene) = played(name, 320, (80, 24));
+        scene.test.clone_from(test);
         let finding = &mut scene.findings[0];
         finding.title = format!("{} {}", finding.title, "and so on for long".repeat(20));
         finding.cause = "because of this and of that ".repeat(30);
@@ -227,6 +231,7 @@ fn no_section_of_the_overview_is_pushed_out() {
         let mut have = |there: bool, head: &'static str| heads.extend(there.then_some(head));
         have(scene.gpus.iter().any(|g| g.used.is_some()), "VRAM  ");
         have(!scene.serving.is_empty(), "SERVING");
+        have(scene.test.is_some(), "ALL-REDUCE TEST");
         have(true, "EVENTS");
         for head in &heads {
             line(&shown, &[head]);
