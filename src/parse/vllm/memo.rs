@@ -46,7 +46,8 @@ enum Known {
 struct Slot {
     /// The hash of the samples: most shapes that are not this one differ in it.
     tag: u64,
-    shape: Words,
+    /// The [`kind`] of each byte.
+    shape: Box<[u8]>,
     known: Known,
     /// No word in it names a secret.
     quiet: bool,
@@ -90,7 +91,7 @@ impl Memo {
         let tag = tag(msg)?;
         places(tag).find_map(|at| {
             let slot = self.slots.get(at)?.as_ref()?;
-            (slot.tag == tag && slot.shape.fit(msg)).then_some(Shape(at))
+            (slot.tag == tag && fits(msg, &slot.shape)).then_some(Shape(at))
         })
     }
 
@@ -124,7 +125,7 @@ impl Memo {
         self.turn = turn + 1;
         *self.slots.get_mut(at)? = Some(Slot {
             tag,
-            shape: Words::of(&shape),
+            shape: msg.iter().map(|b| kind(*b)).collect(),
             known,
             quiet: is_quiet(msg),
             bar: None,
@@ -198,111 +199,63 @@ fn tag(msg: &[u8]) -> Option<u64> {
     if !LENGTHS.contains(&len) {
         return None;
     }
-    let mut hash = Hash::new(0, len);
     let step = (len - 8) / (SAMPLES - 1);
-    for n in 0..SAMPLES {
-        let word = msg.get(n * step..)?.first_chunk::<8>()?;
-        hash.add(u64::from_le_bytes(*word) & HIGH);
+    let half = |n: usize| {
+        let word = msg.get(n * step..n * step + 8)?.first_chunk()?;
+        Some(u64::from_le_bytes(*word) & HIGH)
+    };
+    let mut hash = Hash::new(0, len);
+    for n in (0..SAMPLES).step_by(2) {
+        hash.add(half(n)? | half(n + 1)? >> 4);
     }
     Some(hash.end())
 }
 
-/// A shape as it is compared: in pieces, the last one from the end, so that no byte is looked at alone.
-#[derive(Debug, Clone)]
-struct Words {
-    len: usize,
-    pieces: Box<[Piece]>,
-}
+/// Bytes compared at a time.
+const PIECE: usize = 32;
 
-/// A piece of a shape.
-#[derive(Debug, Clone)]
-struct Piece {
-    /// The bytes, every digit a `0`.
-    bytes: [u64; LANES],
-    /// Which bits must be alike: all but the lower ones of digits.
-    alike: [u64; LANES],
-}
-
-/// Words of a piece.
-const LANES: usize = 4;
-/// Bytes of a piece.
-const PIECE: usize = LANES * 8;
-
-/// The words of a message that a piece is compared with.
+/// The same for all digits, and another for every other byte.
 #[inline]
-fn lanes(bytes: &[u8; PIECE]) -> [u64; LANES] {
-    let mut lanes = [0; LANES];
-    for (lane, bytes) in lanes.iter_mut().zip(bytes.as_chunks().0) {
-        *lane = u64::from_le_bytes(*bytes);
-    }
-    lanes
+fn kind(byte: u8) -> u8 {
+    (byte ^ b'0').saturating_sub(9)
 }
 
-/// A message shorter than a piece: its beginning and its end.
+/// Adds to `odds` in what a piece of a message differs from its shape.
 #[inline]
-fn ends(msg: &[u8]) -> Option<[u8; PIECE]> {
-    const HALF: usize = PIECE / 2;
-    let (first, last) = (msg.first_chunk::<HALF>()?, msg.last_chunk::<HALF>()?);
-    let mut both = [0; PIECE];
-    let (a, b) = both.split_first_chunk_mut::<HALF>()?;
-    *a = *first;
-    b.copy_from_slice(last);
-    Some(both)
+fn compare<const N: usize>(odds: &mut [u8; N], bytes: &[u8; N], shape: &[u8; N]) {
+    for n in 0..N {
+        odds[n] |= kind(bytes[n]) ^ shape[n];
+    }
 }
 
-impl Words {
-    fn of(shape: &[u8]) -> Self {
-        let piece = |bytes: &[u8; PIECE]| Piece {
-            bytes: lanes(&bytes.map(|b| if b.is_ascii_digit() { b'0' } else { b })),
-            alike: lanes(&bytes.map(|b| if b.is_ascii_digit() { 0xf0 } else { 0xff })),
-        };
-        let pieces = match shape.last_chunk() {
-            Some(last) => {
-                let (pieces, _) = shape.as_chunks();
-                pieces.iter().chain([last]).map(piece).collect()
-            }
-            None => ends(shape).iter().map(piece).collect(),
-        };
-        Self {
-            len: shape.len(),
-            pieces,
-        }
+/// Whether every byte of `msg` is that of the shape, or a digit where it has one: compared in pieces, the last one
+/// from the end, so that no byte is looked at alone.
+#[inline]
+fn fits(msg: &[u8], shape: &[u8]) -> bool {
+    if msg.len() != shape.len() {
+        return false;
     }
-
-    /// Whether every byte of `msg` is that of the shape, or a digit where it has one.
-    #[inline]
-    fn fit(&self, msg: &[u8]) -> bool {
-        /// A digit's value and six more stay below sixteen; bytes that are alike give six.
-        const SIX: u64 = 0x0606_0606_0606_0606;
-        const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
-        if msg.len() != self.len {
-            return false;
+    if let (Some(last), Some(end)) = (msg.last_chunk(), shape.last_chunk()) {
+        let mut odds = [0; PIECE];
+        let pieces = msg.as_chunks().0.iter().zip(shape.as_chunks().0);
+        for (bytes, piece) in pieces {
+            compare(&mut odds, bytes, piece);
         }
-        let mut odds = [0; LANES];
-        let mut compare = |bytes: &[u8; PIECE], piece: &Piece| {
-            let words = lanes(bytes);
-            for lane in 0..LANES {
-                let differs = words[lane] ^ piece.bytes[lane];
-                // A sum that is carried into its neighbour comes from bits that had to be alike.
-                odds[lane] |= (differs & piece.alike[lane]) | (differs.wrapping_add(SIX) & HIGH);
-            }
-        };
-        let Some(end) = self.pieces.last() else {
+        compare(&mut odds, last, end);
+        return odds == [0; PIECE];
+    }
+    let mut odds = [0; PIECE / 2];
+    let ends = [
+        (msg.first_chunk(), shape.first_chunk()),
+        (msg.last_chunk(), shape.last_chunk()),
+    ];
+    ends.into_iter().all(|ends| {
+        let (Some(bytes), Some(piece)) = ends else {
             return false;
         };
-        match (msg.last_chunk(), ends(msg)) {
-            (Some(last), _) => {
-                let (pieces, _) = msg.as_chunks();
-                for (bytes, piece) in pieces.iter().zip(&self.pieces) {
-                    compare(bytes, piece);
-                }
-                compare(last, end);
-            }
-            (None, Some(both)) => compare(&both, end),
-            (None, None) => return false,
-        }
-        odds == [0; LANES]
-    }
+        compare(&mut odds, bytes, piece);
+        odds == [0; PIECE / 2]
+    })
 }
 
 /// The anchors by their shapes: whatever stands in a line stands, by its shape, in the line's shape.

@@ -7,19 +7,18 @@ use crate::parse::envelope::{self, Prefix};
 use crate::parse::quiet::is_quiet;
 use crate::parse::{Head, HeadIx, Outer, OuterIx};
 
-/// A process prefix that was read, and in a block its index.
-#[derive(Debug, Clone)]
+/// A process prefix that was read, and what it is in a block.
+#[derive(Debug, Clone, Default)]
+#[repr(C, align(64))]
 pub(super) struct Prefixed {
+    block: u64,
+    pub(super) front: Front,
     pub(super) bytes: Bytes,
     outer: Outer,
-    quiet: bool,
-    id: u64,
-    block: u64,
-    index: OuterIx,
 }
 
 /// What stands in front of a line, apart from its stamp.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Front {
     pub(super) outer: OuterIx,
     /// No word in it names a secret.
@@ -44,19 +43,14 @@ impl Walk<'_> {
         let known = self.known.as_mut()?;
         let block = known.block;
         let read = known.prefix(prefix)?;
-        let front = Front {
-            outer: read.index,
-            quiet: read.quiet,
-            id: Some(read.id),
-        };
         if read.block == block {
-            return Some(front);
+            return Some(read.front);
         }
         let outer = read.outer.clone();
         let outer = self.outer(&Prefix::of(&outer));
         let read = self.known.as_mut()?.prefix(prefix)?;
-        (read.block, read.index) = (block, outer);
-        Some(Front { outer, ..front })
+        (read.block, read.front.outer) = (block, outer);
+        Some(read.front)
     }
 
     /// A process prefix; none where more than one stands in these bytes, or something else.
@@ -84,12 +78,10 @@ impl Walk<'_> {
             front.quiet = is_quiet(prefix);
             front.id = Some(id);
             let read = Prefixed {
+                block,
+                front,
                 bytes,
                 outer: p.prefix.to_outer(),
-                quiet: front.quiet,
-                id,
-                block,
-                index: front.outer,
             };
             known.enter(prefix, read);
         }
