@@ -9,7 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use aho_corasick::AhoCorasick;
 
-use super::header::is_date;
+use super::header::in_calendar;
+use super::places::Places;
 use super::{
     ANCHORS, Anchors, Counted, Front, Hit, Outer, Read, Style, VllmFact, fault, header, is_noise,
     line, searcher,
@@ -53,6 +54,9 @@ struct Slot {
     quiet: bool,
     /// What the bar last read counts, and its words.
     bar: Option<(Counted, Arc<str>)>,
+    /// Where its numbers stand, if it is of a kind that comes often; looked for in the first line that is read.
+    places: Option<Box<Places>>,
+    sought: bool,
 }
 
 /// What was learnt from the lines so far.
@@ -129,8 +133,24 @@ impl Memo {
             known,
             quiet: is_quiet(msg),
             bar: None,
+            places: None,
+            sought: false,
         });
         Some(Shape(at))
+    }
+
+    /// What `msg` says, if it is known where the numbers of its shape stand; as [`Self::said`] does.
+    #[inline]
+    pub(in crate::parse) fn told(&self, Shape(at): Shape, msg: &[u8]) -> Option<VllmFact> {
+        let slot = self.slots.get(at)?.as_ref()?;
+        let places = slot.places.as_ref()?;
+        let Known::Anchor { date, .. } = slot.known else {
+            return None;
+        };
+        // A month 99 makes no header.
+        let dated = |at: u16| msg.get(usize::from(at)..).is_some_and(in_calendar);
+        date.is_none_or(dated)
+            .then(|| places.read(msg, slot.bar.as_ref()))?
     }
 
     /// What `msg` says, whose shape is remembered; as [`line`] does.
@@ -154,7 +174,7 @@ impl Memo {
         };
         let trimmed = msg.trim_ascii_end();
         let date = date.and_then(|at| trimmed.get(usize::from(at)..));
-        let body = if date.is_some_and(is_date) {
+        let body = if date.is_some_and(in_calendar) {
             trimmed.get(usize::from(begin)..).unwrap_or_default()
         } else {
             // Where the shape has no header, no line of it has.
@@ -165,14 +185,22 @@ impl Memo {
         if trimmed.len() - body.len() != usize::from(begin) {
             return line(msg, outer);
         }
-        let fact = read(&Hit {
+        let hit = Hit {
             msg: body,
             at: usize::from(start),
             after: body.get(usize::from(end)..).unwrap_or_default(),
             head: Front::Of(if begin > 0 { trimmed } else { b"" }),
             outer,
             bar: slot.bar.as_ref(),
-        });
+        };
+        let fact = read(&hit);
+        if !slot.sought && (begin == 0 || date.is_some()) {
+            slot.sought = true;
+            slot.places = fact
+                .as_ref()
+                .and_then(|fact| Places::of(trimmed, &hit, fact))
+                .map(Box::new);
+        }
         if let Some(VllmFact::Progress(bar)) = &fact
             && !(slot.bar.as_ref()).is_some_and(|(_, words)| Arc::ptr_eq(words, &bar.what))
         {

@@ -79,6 +79,22 @@ impl Walk<'_> {
             if outer != 0 || is_record {
                 self.count_vllm(line);
             }
+        } else if at.is_some()
+            && let Some(fact) = self.known.as_ref()?.memo.told(shape, rest)
+        {
+            self.count_vllm(line);
+            self.out.recs.push(Rec {
+                line,
+                start: place.start,
+                end: place.end,
+                at,
+                head: None,
+                outer,
+                tid: 0,
+                dev: -1,
+                level: Level::Bare,
+                fact: Fact::Vllm(fact),
+            });
         } else {
             let s = text.get(start..place.end as usize)?;
             self.record(s, rest, outer, at, outer != 0, place, Some(shape));
