@@ -50,8 +50,7 @@ struct Slot {
     /// The [`kind`] of each byte.
     shape: Box<[u8]>,
     known: Known,
-    /// No word in it names a secret.
-    quiet: bool,
+    traits: Traits,
     /// What the bar last read counts, and its words.
     bar: Option<(Counted, Arc<str>)>,
     /// Where its numbers stand, if it is of a kind that comes often; looked for in the first line that is read.
@@ -74,6 +73,8 @@ pub(in crate::parse) struct Traits {
     pub(in crate::parse) nothing: bool,
     /// None names a secret.
     pub(in crate::parse) quiet: bool,
+    /// All end as a line that Ray repeats.
+    pub(in crate::parse) repeats: bool,
 }
 
 /// Where a shape is remembered.
@@ -103,10 +104,7 @@ impl Memo {
     #[inline]
     pub(in crate::parse) fn traits(&self, Shape(at): Shape) -> Traits {
         let slot = self.slots.get(at).and_then(Option::as_ref);
-        slot.map_or_else(Traits::default, |slot| Traits {
-            nothing: matches!(slot.known, Known::Nothing),
-            quiet: slot.quiet,
-        })
+        slot.map_or_else(Traits::default, |slot| slot.traits)
     }
 
     /// Remembers what holds for every line of the shape of `msg`, if anything does. `silent`: whatever stands
@@ -131,7 +129,11 @@ impl Memo {
             tag,
             shape: msg.iter().map(|b| kind(*b)).collect(),
             known,
-            quiet: is_quiet(msg),
+            traits: Traits {
+                nothing: matches!(known, Known::Nothing),
+                quiet: is_quiet(msg),
+                repeats: msg.ends_with(b"cluster]"),
+            },
             bar: None,
             places: None,
             sought: false,
@@ -248,12 +250,13 @@ fn kind(byte: u8) -> u8 {
     (byte ^ b'0').saturating_sub(9)
 }
 
-/// Adds to `odds` in what a piece of a message differs from its shape.
+/// In what a piece of a message differs from its shape, beside other odds.
 #[inline]
-fn compare<const N: usize>(odds: &mut [u8; N], bytes: &[u8; N], shape: &[u8; N]) {
+fn odds<const N: usize>(mut odds: [u8; N], bytes: &[u8; N], shape: &[u8; N]) -> [u8; N] {
     for n in 0..N {
         odds[n] |= kind(bytes[n]) ^ shape[n];
     }
+    odds
 }
 
 /// Whether every byte of `msg` is that of the shape, or a digit where it has one: compared in pieces, the last one
@@ -264,26 +267,15 @@ fn fits(msg: &[u8], shape: &[u8]) -> bool {
         return false;
     }
     if let (Some(last), Some(end)) = (msg.last_chunk(), shape.last_chunk()) {
-        let mut odds = [0; PIECE];
         let pieces = msg.as_chunks().0.iter().zip(shape.as_chunks().0);
-        for (bytes, piece) in pieces {
-            compare(&mut odds, bytes, piece);
-        }
-        compare(&mut odds, last, end);
-        return odds == [0; PIECE];
+        let whole = pieces.fold([0; PIECE], |all, (bytes, piece)| odds(all, bytes, piece));
+        return odds(whole, last, end) == [0; PIECE];
     }
-    let mut odds = [0; PIECE / 2];
-    let ends = [
-        (msg.first_chunk(), shape.first_chunk()),
-        (msg.last_chunk(), shape.last_chunk()),
-    ];
-    ends.into_iter().all(|ends| {
-        let (Some(bytes), Some(piece)) = ends else {
-            return false;
-        };
-        compare(&mut odds, bytes, piece);
-        odds == [0; PIECE / 2]
-    })
+    let alike = |bytes: Option<&_>, piece: Option<&_>| {
+        let both = bytes.zip(piece);
+        both.is_some_and(|(bytes, piece)| odds([0; PIECE / 2], bytes, piece) == [0; PIECE / 2])
+    };
+    alike(msg.first_chunk(), shape.first_chunk()) && alike(msg.last_chunk(), shape.last_chunk())
 }
 
 /// The anchors by their shapes: whatever stands in a line stands, by its shape, in the line's shape.

@@ -19,6 +19,13 @@ pub(super) trait Number: Copy {
     fn decimal(self, line: &[u8]) -> Option<f64>;
     /// `MM:SS` in seconds.
     fn duration(self, line: &[u8]) -> Option<u32>;
+    /// What is left of one that may have decimals where only whole things count.
+    #[inline]
+    fn floor(self, line: &[u8]) -> Option<u64> {
+        let v = self.decimal(line)?;
+        // Casting saturates.
+        (v >= 0.0).then_some(v as u64)
+    }
 }
 
 impl Number for Cur<'_> {
@@ -35,7 +42,7 @@ impl Number for Cur<'_> {
     }
 }
 
-/// Up to seven digits in the lines of a shape.
+/// Up to eight digits in the lines of a shape.
 #[derive(Debug, Clone, Copy, Default)]
 struct Digits {
     /// Where the eight bytes begin that end with them.
@@ -45,15 +52,21 @@ struct Digits {
 }
 
 impl Digits {
-    /// Those that begin at `at`, and how many they are.
+    /// Those that begin at `at`, and how many they are: not more than seven.
     fn of(line: &[u8], at: usize) -> Option<(Self, usize)> {
         let run = line.get(at..)?.iter().take_while(|b| b.is_ascii_digit());
         let digits = run.count();
-        let before = u8::try_from(8_usize.checked_sub(digits)? * 8).ok()?;
-        let from = u16::try_from((at + digits).checked_sub(8)?).ok()?;
         (1..8)
             .contains(&digits)
-            .then_some((Self { from, before }, digits))
+            .then(|| Some((Self::ending(at + digits, digits)?, digits)))?
+    }
+
+    /// So many that end at `end`.
+    fn ending(end: usize, digits: usize) -> Option<Self> {
+        Some(Self {
+            from: u16::try_from(end.checked_sub(8)?).ok()?,
+            before: u8::try_from(8_usize.checked_sub(digits)? * 8).ok()?,
+        })
     }
 
     #[inline]
@@ -93,18 +106,22 @@ impl Spot {
         })
     }
 
-    /// That of minutes and seconds.
+    /// That of minutes and two digits of seconds, read at once with the colon between them.
     pub(super) fn of_span(line: &[u8], c: Cur<'_>) -> Option<Self> {
         let at = line.len().checked_sub(c.rest.len())?;
-        let (whole, minutes) = Digits::of(line, at)?;
-        let behind = at + minutes + 1;
-        let (part, seconds) = Digits::of(line, behind)?;
+        let (_, minutes) = Digits::of(line, at)?;
+        let end = at + minutes + 3;
+        let (_, 2) = Digits::of(line, end - 2)? else {
+            return None;
+        };
         let colon = |at: usize| line.get(at) == Some(&b':');
-        (colon(behind - 1) && !colon(behind + seconds)).then_some(Self {
-            whole,
-            part,
-            decimals: 0,
-        })
+        (colon(end - 3) && !colon(end)).then(|| {
+            Some(Self {
+                whole: Digits::ending(end, minutes + 3)?,
+                part: Digits::default(),
+                decimals: 0,
+            })
+        })?
     }
 }
 
@@ -126,8 +143,15 @@ impl Number for Spot {
     }
 
     #[inline]
+    fn floor(self, line: &[u8]) -> Option<u64> {
+        self.whole.read(line)
+    }
+
+    #[inline]
     fn duration(self, line: &[u8]) -> Option<u32> {
-        u32::try_from(self.whole.read(line)? * 60 + self.part.read(line)?).ok()
+        // A colon counts as a ten where a digit of hundreds would be.
+        let v = self.whole.read(line)?;
+        u32::try_from((v / 1000).checked_sub(1)? * 60 + v % 1000).ok()
     }
 }
 

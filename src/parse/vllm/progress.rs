@@ -74,7 +74,8 @@ pub(super) struct BarAt<T> {
 #[derive(Debug, Clone, Copy)]
 struct Amount<T> {
     number: T,
-    scale: f64,
+    /// None for what is counted one by one.
+    scale: Option<f64>,
 }
 
 /// `1.71s/it` and `7.91it/s`, `45.2MB/s`.
@@ -89,7 +90,10 @@ struct Rate<T> {
 impl<T: Number> Amount<T> {
     #[inline]
     fn read(&self, line: &[u8]) -> Option<u64> {
-        let v = self.number.decimal(line)? * self.scale;
+        let Some(scale) = self.scale else {
+            return self.number.floor(line);
+        };
+        let v = self.number.decimal(line)? * scale;
         // Casting saturates, and a bar is never negative.
         (v >= 0.0).then_some(v as u64)
     }
@@ -284,18 +288,17 @@ fn amount<'a>(c: &mut Cur<'a>) -> Option<(Amount<Cur<'a>>, bool)> {
     let number = *c;
     c.float()?;
     let scale = match c.rest.first() {
-        Some(b'k') => 1e3,
-        Some(b'M') => 1e6,
-        Some(b'G') => 1e9,
-        Some(b'T') => 1e12,
-        _ => 1.0,
+        Some(b'k') => Some(1e3),
+        Some(b'M') => Some(1e6),
+        Some(b'G') => Some(1e9),
+        Some(b'T') => Some(1e12),
+        _ => None,
     };
-    let scaled = scale > 1.0;
-    if scaled {
+    if scale.is_some() {
         c.rest = c.rest.get(1..)?;
     }
     let bytes = c.eat("B");
-    Some((Amount { number, scale }, scaled || bytes))
+    Some((Amount { number, scale }, scale.is_some() || bytes))
 }
 
 /// How fast it goes, and whether that counts bytes.

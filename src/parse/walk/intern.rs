@@ -38,7 +38,7 @@ impl Front {
 
 impl Walk<'_> {
     /// A process prefix that was seen in these very bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn known_prefix(&mut self, prefix: &[u8]) -> Option<Front> {
         let known = self.known.as_mut()?;
         let block = known.block;
@@ -46,9 +46,17 @@ impl Walk<'_> {
         if read.block == block {
             return Some(read.front);
         }
-        let outer = read.outer.clone();
+        self.prefix_in_block(prefix)
+    }
+
+    /// A process prefix that was read in another block.
+    #[cold]
+    fn prefix_in_block(&mut self, prefix: &[u8]) -> Option<Front> {
+        let outer = self.known.as_mut()?.prefix(prefix)?.outer.clone();
         let outer = self.outer(&Prefix::of(&outer));
-        let read = self.known.as_mut()?.prefix(prefix)?;
+        let known = self.known.as_mut()?;
+        let block = known.block;
+        let read = known.prefix(prefix)?;
         (read.block, read.front.outer) = (block, outer);
         Some(read.front)
     }

@@ -233,7 +233,7 @@ impl Known {
     }
 
     /// A process prefix that was read in these very bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefix(&mut self, prefix: &[u8]) -> Option<&mut Prefixed> {
         let slot = Self::prefix_slot(prefix)?;
         let there =
@@ -255,14 +255,14 @@ impl Known {
         }
     }
 
+    /// The process and its rank stand at the ends of a prefix.
     #[inline]
     fn prefix_slot(prefix: &[u8]) -> Option<usize> {
-        let last = prefix.last_chunk()?;
-        let (front, rest) = prefix.split_first_chunk()?;
-        let mut hash = Hash::new(0, prefix.len());
-        for word in [front, rest.first_chunk().unwrap_or(last), last] {
-            hash.add(u64::from_le_bytes(*word));
-        }
+        let front = u64::from_le_bytes(*prefix.first_chunk()?);
+        let last = u128::from_le_bytes(*prefix.last_chunk()?);
+        let mut hash = Hash::new(front, 0);
+        hash.add(last as u64);
+        hash.add((last >> 64) as u64);
         Some(usize::try_from(hash.end()).unwrap_or(0) & (PREFIXES - 1))
     }
 
