@@ -21,13 +21,14 @@ const END: &[u8; 10] = b"NCCL INFO ";
 /// The last word of a head that tells it from others begins so far from its end: `4 [0] NCCL INFO `.
 const MARK: usize = 18;
 
-/// Whether a record of Python's logging may begin here, and hardly a head.
+/// Whether a record of Python's logging may begin here, and hardly a head: most begin so. Which of them it is can't
+/// be foretold, so that no branch asks.
 #[inline]
 fn may_be_record(s: &[u8]) -> bool {
-    matches!(
-        s.first_chunk(),
-        Some(b"INFO" | b"DEBU" | b"WARN" | b"ERRO" | b"TRAC" | b"CRIT")
-    )
+    s.first_chunk::<4>().is_some_and(|word| {
+        let is = |level: &[u8; 4]| word == level;
+        is(b"INFO") | is(b"DEBU") | is(b"WARN") | is(b"ERRO")
+    })
 }
 
 impl Walk<'_> {
@@ -200,7 +201,7 @@ impl Walk<'_> {
         if s.first() != Some(&b'(') {
             return Some((Front::NONE, s));
         }
-        let (prefix, rest) = envelope::process_prefix(s)?;
+        let (prefix, rest) = envelope::long_prefix(s)?;
         Some((self.known_prefix(prefix)?, rest))
     }
 

@@ -11,7 +11,7 @@ use crate::parse::{Head, HeadIx, Outer, OuterIx};
 #[derive(Debug, Clone, Default)]
 #[repr(C, align(64))]
 pub(super) struct Prefixed {
-    block: u64,
+    pub(super) block: u64,
     pub(super) front: Front,
     pub(super) bytes: Bytes,
     outer: Outer,
@@ -40,10 +40,9 @@ impl Walk<'_> {
     /// A process prefix that was seen in these very bytes.
     #[inline(always)]
     pub(super) fn known_prefix(&mut self, prefix: &[u8]) -> Option<Front> {
-        let known = self.known.as_mut()?;
-        let block = known.block;
+        let known = self.known.as_ref()?;
         let read = known.prefix(prefix)?;
-        if read.block == block {
+        if read.block == known.block {
             return Some(read.front);
         }
         self.prefix_in_block(prefix)
@@ -52,13 +51,9 @@ impl Walk<'_> {
     /// A process prefix that was read in another block.
     #[cold]
     fn prefix_in_block(&mut self, prefix: &[u8]) -> Option<Front> {
-        let outer = self.known.as_mut()?.prefix(prefix)?.outer.clone();
+        let outer = self.known.as_ref()?.prefix(prefix)?.outer.clone();
         let outer = self.outer(&Prefix::of(&outer));
-        let known = self.known.as_mut()?;
-        let block = known.block;
-        let read = known.prefix(prefix)?;
-        (read.block, read.front.outer) = (block, outer);
-        Some(read.front)
+        self.known.as_mut()?.set_prefix(prefix, outer)
     }
 
     /// A process prefix; none where more than one stands in these bytes, or something else.
