@@ -24,8 +24,8 @@ pub(super) struct Front {
     pub(super) outer: OuterIx,
     /// No word in it names a secret.
     pub(super) quiet: bool,
-    /// Tells it from others in all blocks; `None` where it is not remembered.
-    pub(super) id: Option<u64>,
+    /// Tells it from others in all blocks; [`Front::UNKNOWN`] where it is not remembered.
+    pub(super) id: u64,
 }
 
 impl Front {
@@ -33,8 +33,15 @@ impl Front {
     pub(super) const NONE: Self = Self {
         outer: 0,
         quiet: true,
-        id: Some(0),
+        id: 0,
     };
+    /// None that is remembered has this number.
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// Its number, if it is remembered.
+    pub(super) fn known(self) -> Option<u64> {
+        (self.id != Self::UNKNOWN).then_some(self.id)
+    }
 }
 
 impl Walk<'_> {
@@ -47,7 +54,7 @@ impl Walk<'_> {
         let front = Front {
             outer: read.index,
             quiet: read.quiet,
-            id: Some(read.id),
+            id: read.id,
         };
         if read.block == block {
             return Some(front);
@@ -71,7 +78,7 @@ impl Walk<'_> {
         let mut front = Front {
             outer: self.outer(&p.prefix),
             quiet: false,
-            id: None,
+            id: Front::UNKNOWN,
         };
         // One with a control or NCCL's word in it stays unknown: its lines are looked at closely each time.
         if let Some(known) = self.known.as_mut()
@@ -82,7 +89,7 @@ impl Walk<'_> {
             known.ids += 1;
             let (id, block) = (known.ids, known.block);
             front.quiet = is_quiet(prefix);
-            front.id = Some(id);
+            front.id = id;
             let read = Prefixed {
                 bytes,
                 outer: p.prefix.to_outer(),

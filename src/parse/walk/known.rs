@@ -109,11 +109,11 @@ impl<T, const N: usize, const FROM: usize> Aheads<T, N, FROM> {
         for word in near.as_chunks::<8>().0 {
             hash.add(u64::from_le_bytes(*word));
         }
-        Some(usize::try_from(hash.end()).unwrap_or(0) & (N - 1))
+        Some(hash.upper(N.ilog2()))
     }
 
     /// What `bytes` begin with, if it is known, and what follows that.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get<'a>(&mut self, bytes: &'a [u8]) -> Option<(&mut T, &'a [u8])> {
         let slot = Self::slot(bytes)?;
         let (at, rest) =
