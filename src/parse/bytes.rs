@@ -319,8 +319,11 @@ pub(super) fn near(byte: u8, s: &[u8]) -> Option<usize> {
 /// Less than eight bytes are like nothing.
 #[inline]
 pub(super) fn alike(a: &[u8], b: &[u8]) -> bool {
+    #[inline(always)]
     fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
-        a.first_chunk::<N>() == b.first_chunk() && a.last_chunk::<N>() == b.last_chunk()
+        let fronts = a.first_chunk::<N>().zip(b.first_chunk::<N>());
+        let backs = a.last_chunk::<N>().zip(b.last_chunk::<N>());
+        fronts.is_some_and(|(a, b)| a == b) && backs.is_some_and(|(a, b)| a == b)
     }
     let pieces = || {
         let (a, b) = (a.as_chunks::<32>().0, b.as_chunks::<32>().0);

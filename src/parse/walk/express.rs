@@ -270,6 +270,12 @@ impl Walk<'_> {
             known.lengths.rotate_right(1);
             known.lengths[0] = length;
         }
+        // A second one would take the place of another.
+        let is_it = |face: &Face| face.prefix == prefix && face.bytes.are(bytes);
+        let there = |at: usize| matches!(known.faces.get(at), Some(Some(face)) if is_it(face));
+        if places(slot).any(there) {
+            return;
+        }
         let free = |at: usize| matches!(known.faces.get(at), Some(None));
         let at = place(slot, &mut known.turn, free);
         if let Some(place) = known.faces.get_mut(at) {

@@ -135,7 +135,7 @@ impl Walk<'_> {
 }
 
 /// A channel's number, which has two digits at least and seldom more.
-#[inline]
+#[inline(always)]
 fn number(c: &mut Cur<'_>) -> Option<u16> {
     if let Some(([a @ b'0'..=b'9', b @ b'0'..=b'9'], rest @ [b'/' | b' ', ..])) =
         c.0.split_first_chunk()
