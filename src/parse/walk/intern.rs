@@ -18,13 +18,24 @@ pub(super) struct Prefixed {
 }
 
 /// What stands in front of a line, apart from its stamp.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Front {
     pub(super) outer: OuterIx,
     /// No word in it names a secret.
     pub(super) quiet: bool,
     /// Tells it from others in all blocks; [`Front::UNKNOWN`] where it is not remembered.
     pub(super) id: u64,
+}
+
+/// One that is not remembered.
+impl Default for Front {
+    fn default() -> Self {
+        Self {
+            outer: 0,
+            quiet: false,
+            id: Self::UNKNOWN,
+        }
+    }
 }
 
 impl Front {
@@ -79,8 +90,7 @@ impl Walk<'_> {
         }
         let mut front = Front {
             outer: self.outer(&p.prefix),
-            quiet: false,
-            id: Front::UNKNOWN,
+            ..Front::default()
         };
         // One with a control or NCCL's word in it stays unknown: its lines are looked at closely each time.
         if let Some(known) = self.known.as_mut()

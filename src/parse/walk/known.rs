@@ -248,7 +248,7 @@ impl Known {
             return;
         };
         let free =
-            |at: usize| matches!(self.prefixes.get(at), Some(read) if read.front.id.is_none());
+            |at: usize| matches!(self.prefixes.get(at), Some(read) if read.front.known().is_none());
         let at = place(slot, &mut self.turn, free);
         if let Some(place) = self.prefixes.get_mut(at) {
             *place = read;
