@@ -23,6 +23,7 @@ mod fault;
 mod header;
 mod layout;
 mod memo;
+mod places;
 mod progress;
 mod route;
 mod scan;

@@ -9,7 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use aho_corasick::AhoCorasick;
 
-use super::header::is_date;
+use super::header::in_calendar;
+use super::places::Places;
 use super::{
     ANCHORS, Anchors, Counted, Front, Hit, Outer, Read, Style, VllmFact, fault, header, is_noise,
     line, searcher,
@@ -46,12 +47,15 @@ enum Known {
 struct Slot {
     /// The hash of the samples: most shapes that are not this one differ in it.
     tag: u64,
-    shape: Words,
+    /// The [`kind`] of each byte.
+    shape: Box<[u8]>,
     known: Known,
-    /// No word in it names a secret.
-    quiet: bool,
+    traits: Traits,
     /// What the bar last read counts, and its words.
     bar: Option<(Counted, Arc<str>)>,
+    /// Where its numbers stand, if it is of a kind that comes often; looked for in the first line that is read.
+    places: Option<Box<Places>>,
+    sought: bool,
 }
 
 /// What was learnt from the lines so far.
@@ -69,6 +73,8 @@ pub(in crate::parse) struct Traits {
     pub(in crate::parse) nothing: bool,
     /// None names a secret.
     pub(in crate::parse) quiet: bool,
+    /// All end as a line that Ray repeats.
+    pub(in crate::parse) repeats: bool,
 }
 
 /// Where a shape is remembered.
@@ -90,7 +96,7 @@ impl Memo {
         let tag = tag(msg)?;
         places(tag).find_map(|at| {
             let slot = self.slots.get(at)?.as_ref()?;
-            (slot.tag == tag && slot.shape.fit(msg)).then_some(Shape(at))
+            (slot.tag == tag && fits(msg, &slot.shape)).then_some(Shape(at))
         })
     }
 
@@ -98,10 +104,7 @@ impl Memo {
     #[inline]
     pub(in crate::parse) fn traits(&self, Shape(at): Shape) -> Traits {
         let slot = self.slots.get(at).and_then(Option::as_ref);
-        slot.map_or_else(Traits::default, |slot| Traits {
-            nothing: matches!(slot.known, Known::Nothing),
-            quiet: slot.quiet,
-        })
+        slot.map_or_else(Traits::default, |slot| slot.traits)
     }
 
     /// Remembers what holds for every line of the shape of `msg`, if anything does. `silent`: whatever stands
@@ -124,12 +127,32 @@ impl Memo {
         self.turn = turn + 1;
         *self.slots.get_mut(at)? = Some(Slot {
             tag,
-            shape: Words::of(&shape),
+            shape: msg.iter().map(|b| kind(*b)).collect(),
             known,
-            quiet: is_quiet(msg),
+            traits: Traits {
+                nothing: matches!(known, Known::Nothing),
+                quiet: is_quiet(msg),
+                repeats: msg.ends_with(b"cluster]"),
+            },
             bar: None,
+            places: None,
+            sought: false,
         });
         Some(Shape(at))
+    }
+
+    /// What `msg` says, if it is known where the numbers of its shape stand; as [`Self::said`] does.
+    #[inline]
+    pub(in crate::parse) fn told(&self, Shape(at): Shape, msg: &[u8]) -> Option<VllmFact> {
+        let slot = self.slots.get(at)?.as_ref()?;
+        let places = slot.places.as_ref()?;
+        let Known::Anchor { date, .. } = slot.known else {
+            return None;
+        };
+        // A month 99 makes no header.
+        let dated = |at: u16| msg.get(usize::from(at)..).is_some_and(in_calendar);
+        date.is_none_or(dated)
+            .then(|| places.read(msg, slot.bar.as_ref()))?
     }
 
     /// What `msg` says, whose shape is remembered; as [`line`] does.
@@ -153,7 +176,7 @@ impl Memo {
         };
         let trimmed = msg.trim_ascii_end();
         let date = date.and_then(|at| trimmed.get(usize::from(at)..));
-        let body = if date.is_some_and(is_date) {
+        let body = if date.is_some_and(in_calendar) {
             trimmed.get(usize::from(begin)..).unwrap_or_default()
         } else {
             // Where the shape has no header, no line of it has.
@@ -164,14 +187,22 @@ impl Memo {
         if trimmed.len() - body.len() != usize::from(begin) {
             return line(msg, outer);
         }
-        let fact = read(&Hit {
+        let hit = Hit {
             msg: body,
             at: usize::from(start),
             after: body.get(usize::from(end)..).unwrap_or_default(),
             head: Front::Of(if begin > 0 { trimmed } else { b"" }),
             outer,
             bar: slot.bar.as_ref(),
-        });
+        };
+        let fact = read(&hit);
+        if !slot.sought && (begin == 0 || date.is_some()) {
+            slot.sought = true;
+            slot.places = fact
+                .as_ref()
+                .and_then(|fact| Places::of(trimmed, &hit, fact))
+                .map(Box::new);
+        }
         if let Some(VllmFact::Progress(bar)) = &fact
             && !(slot.bar.as_ref()).is_some_and(|(_, words)| Arc::ptr_eq(words, &bar.what))
         {
@@ -198,111 +229,53 @@ fn tag(msg: &[u8]) -> Option<u64> {
     if !LENGTHS.contains(&len) {
         return None;
     }
-    let mut hash = Hash::new(0, len);
     let step = (len - 8) / (SAMPLES - 1);
-    for n in 0..SAMPLES {
-        let word = msg.get(n * step..)?.first_chunk::<8>()?;
-        hash.add(u64::from_le_bytes(*word) & HIGH);
+    let half = |n: usize| {
+        let word = msg.get(n * step..n * step + 8)?.first_chunk()?;
+        Some(u64::from_le_bytes(*word) & HIGH)
+    };
+    let mut hash = Hash::new(0, len);
+    for n in (0..SAMPLES).step_by(2) {
+        hash.add(half(n)? | half(n + 1)? >> 4);
     }
     Some(hash.end())
 }
 
-/// A shape as it is compared: in pieces, the last one from the end, so that no byte is looked at alone.
-#[derive(Debug, Clone)]
-struct Words {
-    len: usize,
-    pieces: Box<[Piece]>,
-}
+/// Bytes compared at a time.
+const PIECE: usize = 32;
 
-/// A piece of a shape.
-#[derive(Debug, Clone)]
-struct Piece {
-    /// The bytes, every digit a `0`.
-    bytes: [u64; LANES],
-    /// Which bits must be alike: all but the lower ones of digits.
-    alike: [u64; LANES],
-}
-
-/// Words of a piece.
-const LANES: usize = 4;
-/// Bytes of a piece.
-const PIECE: usize = LANES * 8;
-
-/// The words of a message that a piece is compared with.
+/// The same for all digits, and another for every other byte.
 #[inline]
-fn lanes(bytes: &[u8; PIECE]) -> [u64; LANES] {
-    let mut lanes = [0; LANES];
-    for (lane, bytes) in lanes.iter_mut().zip(bytes.as_chunks().0) {
-        *lane = u64::from_le_bytes(*bytes);
-    }
-    lanes
+fn kind(byte: u8) -> u8 {
+    (byte ^ b'0').saturating_sub(9)
 }
 
-/// A message shorter than a piece: its beginning and its end.
+/// In what a piece of a message differs from its shape, beside other odds.
 #[inline]
-fn ends(msg: &[u8]) -> Option<[u8; PIECE]> {
-    const HALF: usize = PIECE / 2;
-    let (first, last) = (msg.first_chunk::<HALF>()?, msg.last_chunk::<HALF>()?);
-    let mut both = [0; PIECE];
-    let (a, b) = both.split_first_chunk_mut::<HALF>()?;
-    *a = *first;
-    b.copy_from_slice(last);
-    Some(both)
+fn odds<const N: usize>(mut odds: [u8; N], bytes: &[u8; N], shape: &[u8; N]) -> [u8; N] {
+    for n in 0..N {
+        odds[n] |= kind(bytes[n]) ^ shape[n];
+    }
+    odds
 }
 
-impl Words {
-    fn of(shape: &[u8]) -> Self {
-        let piece = |bytes: &[u8; PIECE]| Piece {
-            bytes: lanes(&bytes.map(|b| if b.is_ascii_digit() { b'0' } else { b })),
-            alike: lanes(&bytes.map(|b| if b.is_ascii_digit() { 0xf0 } else { 0xff })),
-        };
-        let pieces = match shape.last_chunk() {
-            Some(last) => {
-                let (pieces, _) = shape.as_chunks();
-                pieces.iter().chain([last]).map(piece).collect()
-            }
-            None => ends(shape).iter().map(piece).collect(),
-        };
-        Self {
-            len: shape.len(),
-            pieces,
-        }
+/// Whether every byte of `msg` is that of the shape, or a digit where it has one: compared in pieces, the last one
+/// from the end, so that no byte is looked at alone.
+#[inline]
+fn fits(msg: &[u8], shape: &[u8]) -> bool {
+    if msg.len() != shape.len() {
+        return false;
     }
-
-    /// Whether every byte of `msg` is that of the shape, or a digit where it has one.
-    #[inline]
-    fn fit(&self, msg: &[u8]) -> bool {
-        /// A digit's value and six more stay below sixteen; bytes that are alike give six.
-        const SIX: u64 = 0x0606_0606_0606_0606;
-        const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
-        if msg.len() != self.len {
-            return false;
-        }
-        let mut odds = [0; LANES];
-        let mut compare = |bytes: &[u8; PIECE], piece: &Piece| {
-            let words = lanes(bytes);
-            for lane in 0..LANES {
-                let differs = words[lane] ^ piece.bytes[lane];
-                // A sum that is carried into its neighbour comes from bits that had to be alike.
-                odds[lane] |= (differs & piece.alike[lane]) | (differs.wrapping_add(SIX) & HIGH);
-            }
-        };
-        let Some(end) = self.pieces.last() else {
-            return false;
-        };
-        match (msg.last_chunk(), ends(msg)) {
-            (Some(last), _) => {
-                let (pieces, _) = msg.as_chunks();
-                for (bytes, piece) in pieces.iter().zip(&self.pieces) {
-                    compare(bytes, piece);
-                }
-                compare(last, end);
-            }
-            (None, Some(both)) => compare(&both, end),
-            (None, None) => return false,
-        }
-        odds == [0; LANES]
+    if let (Some(last), Some(end)) = (msg.last_chunk(), shape.last_chunk()) {
+        let pieces = msg.as_chunks().0.iter().zip(shape.as_chunks().0);
+        let whole = pieces.fold([0; PIECE], |all, (bytes, piece)| odds(all, bytes, piece));
+        return odds(whole, last, end) == [0; PIECE];
     }
+    let alike = |bytes: Option<&_>, piece: Option<&_>| {
+        let both = bytes.zip(piece);
+        both.is_some_and(|(bytes, piece)| odds([0; PIECE / 2], bytes, piece) == [0; PIECE / 2])
+    };
+    alike(msg.first_chunk(), shape.first_chunk()) && alike(msg.last_chunk(), shape.last_chunk())
 }
 
 /// The anchors by their shapes: whatever stands in a line stands, by its shape, in the line's shape.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::places::{Number, Spot, maybe};
 use super::scan::{Cur, find, text};
 
 /// What a bar counts.
@@ -57,13 +58,102 @@ pub struct Progress {
     pub rate: Option<f64>,
 }
 
-/// Reads a bar in which `%` stands at `percent`; the mark after it is `|` or ` Completed | `.
-/// `known` may be what another bar of such a line counts, and its words.
-pub(super) fn bar(
-    line: &[u8],
-    percent: usize,
-    known: Option<&(Counted, Arc<str>)>,
-) -> Option<Progress> {
+/// The numbers of a bar.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BarAt<T> {
+    done: Amount<T>,
+    total: Amount<T>,
+    elapsed: Option<T>,
+    remaining: Option<T>,
+    rate: Option<Rate<T>>,
+    /// One of them says that it counts bytes.
+    bytes: bool,
+}
+
+/// `6`, `587M`, `4.98G`: tqdm scales by thousands.
+#[derive(Debug, Clone, Copy)]
+struct Amount<T> {
+    number: T,
+    /// None for what is counted one by one.
+    scale: Option<f64>,
+}
+
+/// `1.71s/it` and `7.91it/s`, `45.2MB/s`.
+#[derive(Debug, Clone, Copy)]
+struct Rate<T> {
+    number: T,
+    scale: f64,
+    /// Seconds for each, not each second so many.
+    seconds: bool,
+}
+
+impl<T: Number> Amount<T> {
+    #[inline]
+    fn read(&self, line: &[u8]) -> Option<u64> {
+        let Some(scale) = self.scale else {
+            return self.number.floor(line);
+        };
+        let v = self.number.decimal(line)? * scale;
+        // Casting saturates, and a bar is never negative.
+        (v >= 0.0).then_some(v as u64)
+    }
+}
+
+impl<T: Number> Rate<T> {
+    /// Per second whichever way it is told.
+    #[inline]
+    fn read(&self, line: &[u8]) -> Option<f64> {
+        let v = self.number.decimal(line)?;
+        if self.seconds {
+            return (v > 0.0).then(|| 1.0 / v);
+        }
+        Some(v * self.scale)
+    }
+}
+
+impl<T: Number> BarAt<T> {
+    /// What a bar with these words says.
+    #[inline]
+    pub(super) fn read(&self, line: &[u8], counted: Counted, what: &Arc<str>) -> Option<Progress> {
+        Some(Progress {
+            counted,
+            done: self.done.read(line)?,
+            total: self.total.read(line)?,
+            elapsed_s: self.elapsed.and_then(|n| n.duration(line)),
+            remaining_s: self.remaining.and_then(|n| n.duration(line)),
+            rate: self.rate.and_then(|rate| rate.read(line)),
+            what: Arc::clone(what),
+        })
+    }
+}
+
+impl BarAt<Cur<'_>> {
+    /// Where they stand in all lines like `line`, at whose end the bar stands.
+    pub(super) fn places(&self, line: &[u8]) -> Option<BarAt<Spot>> {
+        let amount = |Amount { number, scale }| {
+            let number = Spot::of(line, number)?;
+            Some(Amount { number, scale })
+        };
+        let number = maybe(self.rate.map(|r| r.number), |c| Spot::of(line, c))?;
+        let rate = number.zip(self.rate).map(|(number, rate)| Rate {
+            number,
+            scale: rate.scale,
+            seconds: rate.seconds,
+        });
+        Some(BarAt {
+            done: amount(self.done)?,
+            total: amount(self.total)?,
+            elapsed: maybe(self.elapsed, |c| Spot::of_span(line, c))?,
+            remaining: maybe(self.remaining, |c| Spot::of_span(line, c))?,
+            rate,
+            bytes: self.bytes,
+        })
+    }
+}
+
+/// The numbers of a bar in which `%` stands at `percent`, and its words; the mark after it is `|` or
+/// ` Completed | `.
+pub(super) fn bar_at(line: &[u8], percent: usize) -> Option<(BarAt<Cur<'_>>, &[u8])> {
     let before = line.get(..percent)?;
     let digits = before
         .iter()
@@ -84,43 +174,56 @@ pub(super) fn bar(
         c.seek("|")?;
         c.blanks();
     }
-    let (done, bytes) = amount(&mut c)?;
+    let (done, done_bytes) = amount(&mut c)?;
     c.skip("/")?;
     let (total, total_bytes) = amount(&mut c)?;
     c.blanks();
-    let (mut elapsed_s, mut remaining_s, mut rate, mut rate_bytes) = (None, None, None, false);
+    let mut at = BarAt {
+        done,
+        total,
+        elapsed: None,
+        remaining: None,
+        rate: None,
+        bytes: done_bytes || total_bytes,
+    };
     if c.eat("[") {
-        elapsed_s = span(&mut c);
+        at.elapsed = Some(c);
+        c.span();
         if c.eat("<") {
-            remaining_s = span(&mut c);
+            at.remaining = Some(c);
+            c.span();
         }
         if c.eat(",") {
             c.blanks();
-            (rate, rate_bytes) = speed(&mut c);
+            let (rate, bytes) = speed(&mut c);
+            at.rate = Some(rate);
+            at.bytes |= bytes;
         }
     }
-    let (counted, what) = match known {
+    Some((at, head))
+}
+
+/// Reads a bar in which `%` stands at `percent`.
+/// `known` may be what another bar of such a line counts, and its words.
+pub(super) fn bar(
+    line: &[u8],
+    percent: usize,
+    known: Option<&(Counted, Arc<str>)>,
+) -> Option<Progress> {
+    let (at, head) = bar_at(line, percent)?;
+    match known {
         // The words say it alone, unless they name a file.
         Some((counted, what)) if *counted != Counted::Bytes && what.as_bytes() == head => {
-            (*counted, Arc::clone(what))
+            at.read(line, *counted, what)
         }
         _ => {
-            let (counted, what) = counted(head, bytes || total_bytes || rate_bytes)?;
+            let (counted, what) = counted(head, at.bytes)?;
             match known {
-                Some((_, words)) if words.as_bytes() == what => (counted, Arc::clone(words)),
-                _ => (counted, text(what).into()),
+                Some((_, words)) if words.as_bytes() == what => at.read(line, counted, words),
+                _ => at.read(line, counted, &text(what).into()),
             }
         }
-    };
-    Some(Progress {
-        counted,
-        what,
-        done,
-        total,
-        elapsed_s,
-        remaining_s,
-        rate,
-    })
+    }
 }
 
 /// `Prefetching checkpoint files: 40% (8/20)`: what stands behind the colon.
@@ -181,51 +284,45 @@ fn counted(head: &[u8], bytes: bool) -> Option<(Counted, &[u8])> {
     bytes.then_some((Counted::Bytes, head))
 }
 
-/// `6`, `587M`, `4.98G`: tqdm scales by thousands.
-fn amount(c: &mut Cur<'_>) -> Option<(u64, bool)> {
-    let v = c.float()?;
+fn amount<'a>(c: &mut Cur<'a>) -> Option<(Amount<Cur<'a>>, bool)> {
+    let number = *c;
+    c.float()?;
     let scale = match c.rest.first() {
-        Some(b'k') => 1e3,
-        Some(b'M') => 1e6,
-        Some(b'G') => 1e9,
-        Some(b'T') => 1e12,
-        _ => 1.0,
+        Some(b'k') => Some(1e3),
+        Some(b'M') => Some(1e6),
+        Some(b'G') => Some(1e9),
+        Some(b'T') => Some(1e12),
+        _ => None,
     };
-    let scaled = scale > 1.0;
-    if scaled {
+    if scale.is_some() {
         c.rest = c.rest.get(1..)?;
     }
     let bytes = c.eat("B");
-    let v = v * scale;
-    // Casting saturates, and a bar is never negative.
-    (v >= 0.0).then_some((v as u64, scaled || bytes))
+    Some((Amount { number, scale }, scale.is_some() || bytes))
 }
 
-/// `MM:SS`, `H:MM:SS`; `?` is unknown.
-fn span(c: &mut Cur<'_>) -> Option<u32> {
-    let mut s: u32 = c.uint()?;
-    while c.eat(":") {
-        s = s.checked_mul(60)?.checked_add(c.uint()?)?;
-    }
-    Some(s)
-}
-
-/// `1.71s/it` and `7.91it/s`, `45.2MB/s`; per second whichever way it is told.
-fn speed(c: &mut Cur<'_>) -> (Option<f64>, bool) {
-    let Some(v) = c.float() else {
-        return (None, false);
+/// How fast it goes, and whether that counts bytes.
+fn speed<'a>(c: &mut Cur<'a>) -> (Rate<Cur<'a>>, bool) {
+    let mut rate = Rate {
+        number: *c,
+        scale: 1.0,
+        seconds: false,
     };
-    if c.eat("s/it") || c.eat("s/") {
-        return ((v > 0.0).then(|| 1.0 / v), false);
+    if c.float().is_none() {
+        return (rate, false);
     }
-    let scale = match c.rest.first() {
+    if c.eat("s/it") || c.eat("s/") {
+        rate.seconds = true;
+        return (rate, false);
+    }
+    rate.scale = match c.rest.first() {
         Some(b'k') => 1e3,
         Some(b'M') => 1e6,
         Some(b'G') => 1e9,
         _ => 1.0,
     };
-    if scale > 1.0 {
+    if rate.scale > 1.0 {
         c.rest = c.rest.get(1..).unwrap_or_default();
     }
-    (Some(v * scale), c.eat("B/s"))
+    (rate, c.eat("B/s"))
 }

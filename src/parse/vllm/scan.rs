@@ -113,6 +113,15 @@ impl<'a> Cur<'a> {
         Some(if minus { -n } else { n })
     }
 
+    /// `MM:SS`, `H:MM:SS` in seconds; `?` is unknown.
+    pub(super) fn span(&mut self) -> Option<u32> {
+        let mut s: u32 = self.uint()?;
+        while self.eat(":") {
+            s = s.checked_mul(60)?.checked_add(self.uint()?)?;
+        }
+        Some(s)
+    }
+
     /// `12`, `12.5`, `-0.3`; a dot that ends a sentence is left alone.
     pub(super) fn float(&mut self) -> Option<f64> {
         if let Some((v, len)) = self.short() {
@@ -184,7 +193,7 @@ impl<'a> Cur<'a> {
 }
 
 /// Powers of ten that a number with fifteen digits may be divided by.
-const TENS: [f64; 16] = [
+pub(super) const TENS: [f64; 16] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
 ];
 

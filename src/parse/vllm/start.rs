@@ -1,9 +1,10 @@
 //! Lines of a start-up in order (S01–S91).
 
 use super::layout::{leader, rank_start, ranks};
+use super::places::{loaded, stats};
 use super::progress::{bar, prefetch};
 use super::scan::{Cur, after, has, some_text, text};
-use super::{Hit, Read, Settings, Stats, VllmFact};
+use super::{Hit, Read, Settings, VllmFact};
 
 pub(super) const ANCHORS: &[(&str, Read)] = &[
     // P0
@@ -235,13 +236,7 @@ pub(super) const ANCHORS: &[(&str, Read)] = &[
             seconds: h.cur().float()?,
         })
     }),
-    ("Model loading took ", |h| {
-        let mut c = h.cur();
-        let gib = c.float()?;
-        c.skip(" GiB")?;
-        let seconds = after(c.rest, " and ").and_then(|mut c| c.float());
-        Some(VllmFact::ModelDone { gib, seconds })
-    }),
+    ("Model loading took ", loaded),
     ("Loading model weights took ", |h| {
         let mut c = h.cur();
         let gib = c.float()?;
@@ -572,42 +567,6 @@ fn concurrency(mut c: Cur<'_>) -> Option<(u64, f64)> {
     let len = c.grouped()?;
     c.skip(" tokens per request: ")?;
     Some((len, c.float()?))
-}
-
-fn stats(h: &Hit<'_>) -> Option<VllmFact> {
-    let mut before = Cur::new(h.before());
-    let engine = before.skip("Engine ").and_then(|()| before.uint::<u32>());
-    let mut c = h.cur();
-    let prompt_tps = c.float()?;
-    // What stands there as a rule, then wherever it stands.
-    if !c.eat(" tokens/s, Avg generation throughput: ") {
-        c.seek("Avg generation t")?;
-        c.seek(": ")?;
-    }
-    let generation_tps = c.float()?;
-    if !c.eat(" tokens/s, Running: ") {
-        c.seek("Running: ")?;
-    }
-    let running = c.uint()?;
-    let waiting = if c.eat(" reqs, Waiting: ") {
-        c.uint()?
-    } else {
-        let waiting = after(c.rest, "Waiting: ").or_else(|| after(c.rest, "Pending: "));
-        waiting?.uint()?
-    };
-    let usage = if c.eat(" reqs, GPU KV cache usage: ") {
-        Some(c)
-    } else {
-        after(c.rest, "KV cache usage: ")
-    };
-    Some(VllmFact::Stats(Stats {
-        engine,
-        prompt_tps,
-        generation_tps,
-        running,
-        waiting,
-        kv_percent: usage.and_then(|mut c| c.float()),
-    }))
 }
 
 fn shm_wait(h: &Hit<'_>) -> Option<VllmFact> {

@@ -59,9 +59,9 @@ pub enum Torch {
         /// Global rank of the process, from `[rankN]:`.
         rank: Option<u32>,
         /// Bracket.
-        tag: PgTag,
+        tag: Box<PgTag>,
         /// Which collective.
-        work: Work,
+        work: Box<Work>,
         /// How long it ran, milliseconds.
         ran_ms: Option<u64>,
     },
@@ -70,7 +70,7 @@ pub enum Torch {
         /// Global rank of the process, from `[rankN]:`.
         rank: Option<u32>,
         /// Bracket.
-        tag: PgTag,
+        tag: Box<PgTag>,
         /// How far.
         position: Position,
     },
@@ -79,7 +79,7 @@ pub enum Torch {
         /// Global rank of the process, from `[rankN]:`.
         rank: Option<u32>,
         /// Bracket.
-        tag: PgTag,
+        tag: Box<PgTag>,
         /// Who.
         notice: Notice,
         /// How far, where the same line says.
@@ -90,9 +90,9 @@ pub enum Torch {
         /// Global rank of the process, from `[rankN]:`.
         rank: Option<u32>,
         /// Bracket.
-        tag: PgTag,
+        tag: Box<PgTag>,
         /// Which collective.
-        work: Work,
+        work: Box<Work>,
         /// What arrived.
         why: String,
     },
@@ -152,8 +152,8 @@ pub(super) const ANCHORS: &[(&str, Read)] = &[
             let ran_ms = after(c.rest, "ran for ").and_then(|mut c| c.uint());
             fact(Torch::Timeout {
                 rank: rank(h),
-                tag: tag(h.before()),
-                work,
+                tag: Box::new(tag(h.before())),
+                work: Box::new(work),
                 ran_ms,
             })
         },
@@ -165,8 +165,8 @@ pub(super) const ANCHORS: &[(&str, Read)] = &[
         c.eat(": ");
         fact(Torch::Async {
             rank: rank(h),
-            tag: tag(h.before()),
-            work,
+            tag: Box::new(tag(h.before())),
+            work: Box::new(work),
             why: text(c.rest),
         })
     }),
@@ -197,7 +197,7 @@ pub(super) const ANCHORS: &[(&str, Read)] = &[
         let position = position(h.after)?;
         fact(Torch::Position {
             rank: rank(h),
-            tag: tag(h.before()),
+            tag: Box::new(tag(h.before())),
             position,
         })
     }),
@@ -259,7 +259,7 @@ fn killed(h: &Hit<'_>) -> Option<VllmFact> {
 fn dump(h: &Hit<'_>, notice: Notice) -> Option<VllmFact> {
     fact(Torch::Dump {
         rank: rank(h),
-        tag: tag(h.before()),
+        tag: Box::new(tag(h.before())),
         notice,
         position: after(h.after, "ast enqueued ").and_then(|c| position(c.rest)),
     })

@@ -21,6 +21,15 @@ const END: &[u8; 10] = b"NCCL INFO ";
 /// The last word of a head that tells it from others begins so far from its end: `4 [0] NCCL INFO `.
 const MARK: usize = 18;
 
+/// Whether a record of Python's logging may begin here, and hardly a head.
+#[inline]
+fn may_be_record(s: &[u8]) -> bool {
+    matches!(
+        s.first_chunk(),
+        Some(b"INFO" | b"DEBU" | b"WARN" | b"ERRO" | b"TRAC" | b"CRIT")
+    )
+}
+
 impl Walk<'_> {
     /// Keeps the line that begins at `start` of the text, if it was seen before with other numbers. Gives its
     /// end, which is not searched for where it is known what the line must end with.
@@ -31,8 +40,7 @@ impl Walk<'_> {
         let (at, rest) = self.stamped(s);
         let (front, rest) = self.prefixed(rest)?;
         let outer = front.outer;
-        let is_record = envelope::is_header(rest);
-        let face = if is_record {
+        let face = if may_be_record(rest) {
             None
         } else {
             self.face(rest, front)
@@ -64,21 +72,37 @@ impl Walk<'_> {
             return Some(place.end as usize);
         }
         let (rest, place) = Self::bounded(text, start, rest, line);
-        // What Ray repeats is told by the end of its line.
-        if outer != 0 && rest.ends_with(b"cluster]") {
-            return None;
-        }
         let memo = &self.known.as_ref()?.memo;
         let shape = memo.find(rest)?;
         let traits = memo.traits(shape);
+        // What Ray repeats is told by the end of its line.
+        if outer != 0 && traits.repeats {
+            return None;
+        }
         if front.quiet && traits.quiet {
             self.hush(place.start, place.end);
         }
         self.note(at);
         if traits.nothing && at.is_some() {
-            if outer != 0 || is_record {
+            if outer != 0 || envelope::is_header(rest) {
                 self.count_vllm(line);
             }
+        } else if at.is_some()
+            && let Some(fact) = self.known.as_ref()?.memo.told(shape, rest)
+        {
+            self.count_vllm(line);
+            self.out.recs.push(Rec {
+                line,
+                start: place.start,
+                end: place.end,
+                at,
+                head: None,
+                outer,
+                tid: 0,
+                dev: -1,
+                level: Level::Bare,
+                fact: Fact::Vllm(fact),
+            });
         } else {
             let s = text.get(start..place.end as usize)?;
             self.record(s, rest, outer, at, outer != 0, place, Some(shape));

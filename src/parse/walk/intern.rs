@@ -7,19 +7,18 @@ use crate::parse::envelope::{self, Prefix};
 use crate::parse::quiet::is_quiet;
 use crate::parse::{Head, HeadIx, Outer, OuterIx};
 
-/// A process prefix that was read, and in a block its index.
-#[derive(Debug, Clone)]
+/// A process prefix that was read, and what it is in a block.
+#[derive(Debug, Clone, Default)]
+#[repr(C, align(64))]
 pub(super) struct Prefixed {
+    block: u64,
+    pub(super) front: Front,
     pub(super) bytes: Bytes,
     outer: Outer,
-    quiet: bool,
-    id: u64,
-    block: u64,
-    index: OuterIx,
 }
 
 /// What stands in front of a line, apart from its stamp.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Front {
     pub(super) outer: OuterIx,
     /// No word in it names a secret.
@@ -39,24 +38,27 @@ impl Front {
 
 impl Walk<'_> {
     /// A process prefix that was seen in these very bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn known_prefix(&mut self, prefix: &[u8]) -> Option<Front> {
         let known = self.known.as_mut()?;
         let block = known.block;
         let read = known.prefix(prefix)?;
-        let front = Front {
-            outer: read.index,
-            quiet: read.quiet,
-            id: Some(read.id),
-        };
         if read.block == block {
-            return Some(front);
+            return Some(read.front);
         }
-        let outer = read.outer.clone();
+        self.prefix_in_block(prefix)
+    }
+
+    /// A process prefix that was read in another block.
+    #[cold]
+    fn prefix_in_block(&mut self, prefix: &[u8]) -> Option<Front> {
+        let outer = self.known.as_mut()?.prefix(prefix)?.outer.clone();
         let outer = self.outer(&Prefix::of(&outer));
-        let read = self.known.as_mut()?.prefix(prefix)?;
-        (read.block, read.index) = (block, outer);
-        Some(Front { outer, ..front })
+        let known = self.known.as_mut()?;
+        let block = known.block;
+        let read = known.prefix(prefix)?;
+        (read.block, read.front.outer) = (block, outer);
+        Some(read.front)
     }
 
     /// A process prefix; none where more than one stands in these bytes, or something else.
@@ -84,12 +86,10 @@ impl Walk<'_> {
             front.quiet = is_quiet(prefix);
             front.id = Some(id);
             let read = Prefixed {
+                block,
+                front,
                 bytes,
                 outer: p.prefix.to_outer(),
-                quiet: front.quiet,
-                id,
-                block,
-                index: front.outer,
             };
             known.enter(prefix, read);
         }

@@ -50,7 +50,7 @@ impl Bytes {
     /// Whether these are they.
     #[inline]
     pub(super) fn are(&self, s: &[u8]) -> bool {
-        self.begin(s).is_some_and(<[u8]>::is_empty)
+        self.bytes.get(..self.len).is_some_and(|own| alike(own, s))
     }
 }
 
@@ -193,7 +193,7 @@ pub(in crate::parse) struct Known {
     /// Number of the block that is being read.
     pub(super) block: u64,
     /// Process prefixes by their bytes.
-    prefixes: Vec<Option<Prefixed>>,
+    prefixes: Vec<Prefixed>,
     /// How many there were.
     pub(super) ids: u64,
     /// Heads by their bytes.
@@ -214,7 +214,7 @@ impl Default for Known {
         Self {
             memo: Memo::new(),
             block: 0,
-            prefixes: vec![None; PREFIXES],
+            prefixes: vec![Prefixed::default(); PREFIXES],
             ids: 0,
             faces: vec![None; FACES],
             turn: 0,
@@ -233,12 +233,13 @@ impl Known {
     }
 
     /// A process prefix that was read in these very bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefix(&mut self, prefix: &[u8]) -> Option<&mut Prefixed> {
         let slot = Self::prefix_slot(prefix)?;
-        let there = |at: &usize| matches!(self.prefixes.get(*at), Some(Some(read)) if read.bytes.are(prefix));
+        let there =
+            |at: &usize| matches!(self.prefixes.get(*at), Some(read) if read.bytes.are(prefix));
         let at = places(slot).find(there)?;
-        self.prefixes.get_mut(at)?.as_mut()
+        self.prefixes.get_mut(at)
     }
 
     /// Remembers a process prefix.
@@ -246,21 +247,22 @@ impl Known {
         let Some(slot) = Self::prefix_slot(prefix) else {
             return;
         };
-        let free = |at: usize| matches!(self.prefixes.get(at), Some(None));
+        let free =
+            |at: usize| matches!(self.prefixes.get(at), Some(read) if read.front.id.is_none());
         let at = place(slot, &mut self.turn, free);
         if let Some(place) = self.prefixes.get_mut(at) {
-            *place = Some(read);
+            *place = read;
         }
     }
 
+    /// The process and its rank stand at the ends of a prefix.
     #[inline]
     fn prefix_slot(prefix: &[u8]) -> Option<usize> {
-        let last = prefix.last_chunk()?;
-        let (front, rest) = prefix.split_first_chunk()?;
-        let mut hash = Hash::new(0, prefix.len());
-        for word in [front, rest.first_chunk().unwrap_or(last), last] {
-            hash.add(u64::from_le_bytes(*word));
-        }
+        let front = u64::from_le_bytes(*prefix.first_chunk()?);
+        let last = u128::from_le_bytes(*prefix.last_chunk()?);
+        let mut hash = Hash::new(front, 0);
+        hash.add(last as u64);
+        hash.add((last >> 64) as u64);
         Some(usize::try_from(hash.end()).unwrap_or(0) & (PREFIXES - 1))
     }
 
