@@ -237,6 +237,23 @@ impl<K: Hash + Eq, V> Recent<K, V> {
         self.map.get_index_mut(self.last).map(|(_, v)| v)
     }
 
+    /// Where something is kept under a key, as long as nothing is forgotten.
+    #[must_use]
+    pub fn index(&self, key: &K) -> Option<usize> {
+        self.place(key)
+    }
+
+    /// What is kept there.
+    #[must_use]
+    pub fn at(&self, index: usize) -> Option<&V> {
+        self.map.get_index(index).map(|(_, v)| v)
+    }
+
+    /// The same, to be changed.
+    pub fn at_mut(&mut self, index: usize) -> Option<&mut V> {
+        self.map.get_index_mut(index).map(|(_, v)| v)
+    }
+
     /// What is kept under a key; made where nothing is.
     pub fn made(&mut self, key: K) -> &mut V
     where
@@ -449,10 +466,10 @@ impl Run {
         }
     }
 
-    /// A line that is like the one that brought the edge `at`, but for its channel.
-    pub(super) fn again(&mut self, at: usize, channel: u16, line: u64) {
+    /// Lines that are like the one that brought the edge `at`, but for their channels; the number of the last one.
+    pub(super) fn again(&mut self, at: usize, channels: u128, line: u64) {
         if let Some((_, lines)) = self.edges.get_index_mut(at) {
-            lines.channels.insert(channel);
+            lines.channels.bits |= channels;
             lines.last = line;
             self.latest = at;
         }

@@ -3,6 +3,7 @@
 //! Only what one process proves is kept here; which communicators of different processes are the same,
 //! and whose a deferred connection is, the rules work out from the whole.
 
+mod hand;
 mod lives;
 mod past;
 mod runs;
@@ -11,12 +12,13 @@ mod said;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::edges::{EdgeKey, Quote, Recent, Run, RunSort};
+use super::edges::{EdgeKey, QuickMap, Quote, Recent, Run, RunSort};
 use super::event::SourceId;
 use super::lives::Birth;
 use super::sources::Tellers;
 use crate::parse::fact::{CollOp, Fact, InitFunc, Life, NetDevice, WarnKind};
-use crate::parse::{self, At, Block, Head, HeadIx, Often, Outer, OuterIx, Rec, Usual};
+use crate::parse::{self, At, Block, Head, HeadIx, Often, Outer, OuterIx, Rec, Voice};
+use hand::Hand;
 
 /// Runs kept per process; beyond them deferred lines are only counted.
 const RUNS_KEPT: usize = 4096;
@@ -78,6 +80,15 @@ impl Calls {
     pub fn count(&mut self, op: CollOp, op_count: u64) {
         if let Some((lines, last)) = self.0.get_mut(op as usize) {
             (*lines, *last) = (*lines + 1, op_count);
+        }
+    }
+
+    /// Counts lines that follow.
+    pub(super) fn add(&mut self, more: &Self) {
+        for (mine, (lines, last)) in self.0.iter_mut().zip(&more.0) {
+            if *lines > 0 {
+                *mine = (mine.0 + lines, *last);
+            }
         }
     }
 
@@ -265,17 +276,28 @@ impl Procs {
         let mut known = Known {
             names,
             procs: vec![None; block.heads.len()],
-            edges: block.forms.iter().map(EdgeKey::of).collect(),
+            voices: vec![None; block.voices.len()],
+            hands: QuickMap::default(),
             again: vec![None; block.forms.len()],
         };
-        let mut often = block.often.iter().peekable();
-        for rec in &block.recs {
-            while let Some(line) = often.next_if(|often| often.line < rec.line) {
-                self.often(tellers, block, line, &mut known);
-            }
+        let mut said = block.said.iter().peekable();
+        // What vLLM says is of interest here where a life begins.
+        let all = births.peek().is_some();
+        let mut recs = (0_u32..).zip(&block.recs);
+        let mut next = || {
+            recs.find_map(|(n, rec)| {
+                (said.next_if_eq(&&n).is_none() || all).then_some((rec, rec.line))
+            })
+        };
+        let mut often = block.often.iter();
+        let mut ahead = next();
+        while let Some((rec, line)) = ahead {
+            // Looked at before it is its turn: it lies anywhere in memory.
+            ahead = next();
+            self.before(tellers, block, line, (&mut often, &mut known));
             match &rec.fact {
                 Fact::Vllm(_) => {
-                    let line = block.first_line + u64::from(rec.line);
+                    let line = block.first_line + u64::from(line);
                     while let Some(birth) = births.next_if(|birth| birth.known_at <= line) {
                         let from = birth.first.line;
                         let gone = self.part_at(birth.source, from, block, &mut known);
@@ -295,62 +317,9 @@ impl Procs {
                 }
             }
         }
-        for line in often {
-            self.often(tellers, block, line, &mut known);
-        }
-        for process in &mut self.list {
-            process.rest(block);
-        }
+        self.before(tellers, block, u32::MAX, (&mut often, &mut known));
+        self.rest(block, &mut known);
         past
-    }
-
-    /// A line that comes by the million.
-    fn often(&mut self, tellers: &Tellers, block: &Block, line: &Often, known: &mut Known) {
-        let Some(voice) = block.voices.get(line.voice as usize) else {
-            return;
-        };
-        let spot = Spot {
-            line: line.line,
-            start: line.start,
-            end: line.end,
-            at: line.at,
-            outer: voice.outer,
-            tid: voice.tid,
-            dev: voice.dev,
-        };
-        let source = tellers.of(voice.outer);
-        let proc = match known.procs.get(voice.head as usize) {
-            Some(Some((proc, teller))) if *teller == source => *proc,
-            _ => match self.proc(source, block, voice.head, &spot, known) {
-                Some(proc) => proc,
-                None => return,
-            },
-        };
-        let Some(process) = self.list.get_mut(proc as usize) else {
-            return;
-        };
-        process.heard(&spot);
-        match line.what {
-            Usual::Channel { form, channel } => {
-                let form = form as usize;
-                let number = block.first_line + u64::from(line.line);
-                let again = known.again.get_mut(form);
-                if let Some(Some(again)) = &again
-                    && (again.proc, again.tid) == (proc, spot.tid)
-                    && process.again(again, channel, number)
-                {
-                    return;
-                }
-                if let (Some(c), Some(key)) = (block.forms.get(form), known.edges.get(form)) {
-                    let found = process.channel(block, &spot, (c, *key, channel));
-                    if let (Some(slot), Some(mut found)) = (again, found) {
-                        found.proc = proc;
-                        *slot = Some(found);
-                    }
-                }
-            }
-            Usual::Call { op, op_count, comm } => process.call(block, &spot, (op, op_count, comm)),
-        }
     }
 
     fn rec(
@@ -367,6 +336,11 @@ impl Procs {
         let spot = Spot::of(rec);
         let mut proc = self.proc(source, block, head, &spot, known)?;
         let process = self.list.get_mut(proc as usize)?;
+        let hand = known.hands.entry(proc).or_default();
+        hand.put_back(process, block.first_line);
+        if matches!(rec.fact, Fact::Coll { .. }) {
+            hand.count(process);
+        }
         if process.reborn(&rec.fact) {
             let next = Process::new(
                 source,
@@ -386,6 +360,8 @@ impl Procs {
             if let Some(slot) = known.procs.get_mut(head as usize) {
                 *slot = Some((proc, source));
             }
+            known.voices.fill(None);
+            known.hands.insert(proc, Hand::default());
             self.list.push(next);
         }
         self.list.get_mut(proc as usize)?.apply(block, rec, &spot);
@@ -485,17 +461,17 @@ struct Known {
     names: Vec<Option<Arc<str>>>,
     /// Processes of the heads, once looked for, and whose lines they were.
     procs: Vec<Option<(ProcIx, SourceId)>>,
-    /// Keys of the connections that come by the million.
-    edges: Vec<EdgeKey>,
-    /// Where their last line went.
-    again: Vec<Option<Again>>,
+    /// Where in `hands` the processes of those who say what comes by the million are, once looked for.
+    voices: Vec<Option<u32>>,
+    /// The processes heard in the block.
+    hands: QuickMap<ProcIx, Hand>,
+    /// Where the last line of each connection that comes by the million went, and whose voice that was.
+    again: Vec<Option<(u32, Again)>>,
 }
 
-/// Where a line of a connection went, and when the next one of the same thread goes there, too.
+/// Where a line of a connection went, and when the next one of the same voice goes there, too.
 #[derive(Debug, Clone, Copy)]
 struct Again {
-    proc: ProcIx,
-    tid: u64,
     /// [`Process::turn`] at that time.
     turn: u64,
     /// The record last called, if it was found by that: then the next call of it leads there again.
@@ -518,6 +494,18 @@ struct Spot {
 }
 
 impl Spot {
+    fn of_often(line: &Often, voice: &Voice) -> Self {
+        Self {
+            line: line.line,
+            start: line.start,
+            end: line.end,
+            at: line.at,
+            outer: voice.outer,
+            tid: voice.tid,
+            dev: voice.dev,
+        }
+    }
+
     fn of(rec: &Rec) -> Self {
         Self {
             line: rec.line,

@@ -537,6 +537,7 @@ pub(super) fn begins_nccl(s: &[u8]) -> bool {
 }
 
 /// A record of Python's logging begins here: vLLM's header of any era, or uvicorn's `INFO:     `.
+#[inline]
 pub(super) fn is_header(s: &[u8]) -> bool {
     header(s).is_some()
 }

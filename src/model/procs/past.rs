@@ -45,6 +45,7 @@ impl Procs {
         known: &mut Known,
         first: impl FnOnce() -> Quote,
     ) -> Option<(Birth, Self)> {
+        self.put_back(block, known);
         let new = self.list.get(ix as usize)?;
         let [comm] = new.comms.as_slice() else {
             return None;
@@ -142,13 +143,14 @@ impl Procs {
         known: &mut Known,
         goes: impl Fn(ProcIx, &Process) -> bool,
     ) -> Self {
+        self.rest(block, known);
         known.procs.fill(None);
+        known.voices.fill(None);
         known.again.fill(None);
         let mut gone = Self::default();
         let mut to = BTreeMap::new();
-        for (old, mut p) in (0_u32..).zip(std::mem::take(&mut self.list)) {
+        for (old, p) in (0_u32..).zip(std::mem::take(&mut self.list)) {
             if goes(old, &p) {
-                p.rest(block);
                 gone.list.push(p);
             } else {
                 to.insert(old, u32::try_from(self.list.len()).unwrap_or(u32::MAX));

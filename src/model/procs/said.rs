@@ -7,7 +7,7 @@ use super::{Again, Process, Spot, Warning};
 use crate::model::edges::{EdgeKey, Quote, Recent, RingLine, RunSort};
 use crate::model::event::SourceId;
 use crate::parse::fact::{Channel, CollOp, Dir, Fact, WarnKind};
-use crate::parse::{Block, Level, Rec};
+use crate::parse::{At, Block, Level, Rec};
 
 /// Warnings kept per process: the first ones tell the cause.
 const WARNINGS_KEPT: usize = 64;
@@ -80,9 +80,9 @@ impl Process {
         }
     }
 
-    pub(super) fn heard(&mut self, spot: &Spot) {
-        self.last_at = spot.at.or(self.last_at);
-        self.heard_at = Some(spot.line);
+    pub(super) fn heard(&mut self, line: u32, at: Option<At>) {
+        self.last_at = at.or(self.last_at);
+        self.heard_at = Some(line);
         self.last_fact_version = false;
     }
 
@@ -91,8 +91,9 @@ impl Process {
         &mut self,
         block: &Block,
         spot: &Spot,
-        (c, key, channel): (&Channel, EdgeKey, u16),
+        (c, channel): (&Channel, u16),
     ) -> Option<Again> {
+        let key = EdgeKey::of(c);
         let line = block.first_line + u64::from(spot.line);
         let local = if c.dir == Dir::Receive { c.to } else { c.from };
         self.rev += 1;
@@ -114,34 +115,11 @@ impl Process {
         }
         let thread = self.threads.find(&spot.tid)?;
         Some(Again {
-            proc: 0,
-            tid: spot.tid,
             turn: self.turn,
             after: (idle && thread.resumed).then_some(self.last_coll),
             run: at,
             edge,
         })
-    }
-
-    /// A connection line like one before it. Says whether it goes where that one went.
-    pub(super) fn again(&mut self, again: &Again, channel: u16, line: u64) -> bool {
-        let last_coll = self.last_coll;
-        let Some(thread) = self.threads.find(&again.tid) else {
-            return false;
-        };
-        let goes_on = thread.run == Some(again.run);
-        let resumes = thread.run.is_none() && again.after == Some(last_coll);
-        if self.turn != again.turn || !(goes_on || resumes) {
-            return false;
-        }
-        if resumes {
-            (thread.run, thread.resumed) = (Some(again.run), true);
-        }
-        self.rev += 1;
-        if let Some(run) = self.runs.get_mut(again.run as usize) {
-            run.again(again.edge, channel, line);
-        }
-        true
     }
 
     /// Gives the first lines of edges their texts, at the end of the block that they stand in.
@@ -154,19 +132,10 @@ impl Process {
         }
     }
 
-    /// A line about a collective call: the operation, how often it was called, the communicator.
-    pub(super) fn call(
-        &mut self,
-        block: &Block,
-        spot: &Spot,
-        (op, op_count, comm): (CollOp, u64, u64),
-    ) {
-        match &mut self.call_lines {
-            Some((n, _)) => *n += 1,
-            None => self.call_lines = Some((1, spot.quote(block))),
-        }
+    /// A collective call: the operation, how often it was called, the communicator.
+    fn call(&mut self, tid: u64, (op, op_count, comm): (CollOp, u64, u64)) {
         // A call is a boundary between runs and tells which communicator is being used.
-        if let Some(thread) = self.threads.find(&spot.tid)
+        if let Some(thread) = self.threads.find(&tid)
             && let Some(run) = thread.run.take()
             && !thread.resumed
         {
@@ -182,7 +151,7 @@ impl Process {
     }
 
     pub(super) fn apply(&mut self, block: &Block, rec: &Rec, spot: &Spot) {
-        self.heard(spot);
+        self.heard(spot.line, spot.at);
         self.last_fact_version = matches!(rec.fact, Fact::Version { .. });
         // These two count for themselves, as they also come without having been made whole.
         self.rev += u64::from(!matches!(rec.fact, Fact::Channel(_) | Fact::Coll { .. }));
@@ -190,7 +159,7 @@ impl Process {
         let q = || spot.quote(block);
         match &rec.fact {
             Fact::Channel(c) => {
-                self.channel(block, spot, (c, EdgeKey::of(c), c.channel));
+                self.channel(block, spot, (c, c.channel));
             }
             Fact::CollNet(c) => {
                 if let Some((_, run)) = self.run(rec.tid, (c.rank, None, None), c.comm, line) {
@@ -200,7 +169,13 @@ impl Process {
             }
             Fact::Coll {
                 op, op_count, comm, ..
-            } => self.call(block, spot, (*op, *op_count, *comm)),
+            } => {
+                match &mut self.call_lines {
+                    Some((n, _)) => *n += 1,
+                    None => self.call_lines = Some((1, q())),
+                }
+                self.call(rec.tid, (*op, *op_count, *comm));
+            }
             Fact::Ring {
                 channel,
                 order,
@@ -246,7 +221,6 @@ impl Process {
                 }
             }
             Fact::Connected { what, comm, .. } => {
-                self.turn += 1;
                 let named = comm.and_then(|p| self.by_ptr.get(&p).copied());
                 if let Some(ix) = named.or(self.window(rec.tid))
                     && let Some(c) = self.comms.get_mut(ix as usize)

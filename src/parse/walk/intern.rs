@@ -18,13 +18,24 @@ pub(super) struct Prefixed {
 }
 
 /// What stands in front of a line, apart from its stamp.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Front {
     pub(super) outer: OuterIx,
     /// No word in it names a secret.
     pub(super) quiet: bool,
-    /// Tells it from others in all blocks; `None` where it is not remembered.
-    pub(super) id: Option<u64>,
+    /// Tells it from others in all blocks; [`Front::UNKNOWN`] where it is not remembered.
+    pub(super) id: u64,
+}
+
+/// One that is not remembered.
+impl Default for Front {
+    fn default() -> Self {
+        Self {
+            outer: 0,
+            quiet: false,
+            id: Self::UNKNOWN,
+        }
+    }
 }
 
 impl Front {
@@ -32,8 +43,15 @@ impl Front {
     pub(super) const NONE: Self = Self {
         outer: 0,
         quiet: true,
-        id: Some(0),
+        id: 0,
     };
+    /// None that is remembered has this number.
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// Its number, if it is remembered.
+    pub(super) fn known(self) -> Option<u64> {
+        (self.id != Self::UNKNOWN).then_some(self.id)
+    }
 }
 
 impl Walk<'_> {
@@ -67,8 +85,7 @@ impl Walk<'_> {
         }
         let mut front = Front {
             outer: self.outer(&p.prefix),
-            quiet: false,
-            id: None,
+            ..Front::default()
         };
         // One with a control or NCCL's word in it stays unknown: its lines are looked at closely each time.
         if let Some(known) = self.known.as_mut()
@@ -79,7 +96,7 @@ impl Walk<'_> {
             known.ids += 1;
             let (id, block) = (known.ids, known.block);
             front.quiet = is_quiet(prefix);
-            front.id = Some(id);
+            front.id = id;
             let read = Prefixed {
                 block,
                 front,

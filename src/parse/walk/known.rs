@@ -110,11 +110,11 @@ impl<T, const N: usize, const FROM: usize> Aheads<T, N, FROM> {
         for word in near.as_chunks::<8>().0 {
             hash.add(u64::from_le_bytes(*word));
         }
-        Some(usize::try_from(hash.end()).unwrap_or(0) & (N - 1))
+        Some(hash.upper(N.ilog2()))
     }
 
     /// What `bytes` begin with, if it is known, and what follows that.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get<'a>(&mut self, bytes: &'a [u8]) -> Option<(&mut T, &'a [u8])> {
         let slot = Self::slot(bytes)?;
         let (at, rest) =
@@ -260,7 +260,7 @@ impl Known {
             return;
         };
         let free =
-            |at: usize| matches!(self.prefixes.get(at), Some(read) if read.front.id.is_none());
+            |at: usize| matches!(self.prefixes.get(at), Some(read) if read.front.known().is_none());
         let at = place(slot, &mut self.turn, free);
         if let Some(place) = self.prefixes.get_mut(at) {
             *place = read;
