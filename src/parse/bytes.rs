@@ -68,16 +68,6 @@ fn small_hex(bytes: [u8; 8]) -> (u64, usize) {
     ((fours | (fours >> 16)) & 0xffff_ffff, digits as usize)
 }
 
-/// The first place of a byte in sixteen, the first of them lowest.
-#[inline]
-pub(super) fn first_of(byte: u8, bytes: u128) -> Option<usize> {
-    const ONES: u128 = u128::MAX / 0xff;
-    let x = bytes ^ (ONES * u128::from(byte));
-    // The lowest of these bits is right, which is the one that counts.
-    let hits = x.wrapping_sub(ONES) & !x & (ONES * 0x80);
-    (hits != 0).then(|| (hits.trailing_zeros() / 8) as usize)
-}
-
 /// Whether no blank and no control is among these, which are looked at in two words.
 #[inline]
 pub(super) fn no_blanks<const N: usize>(bytes: &[u8; N]) -> bool {

@@ -2,74 +2,96 @@
 //! Such lines come by the million, and which operation comes next cannot be foretold, so that nothing here branches
 //! on its name.
 
-use crate::parse::bytes::{Cur, first_of, no_blanks};
+use crate::parse::bytes::{Cur, no_blanks};
 use crate::parse::fact::CollOp;
 
-/// An operation and its name as a number, the first byte lowest; 0 where a slot is free.
-type Slot = (u128, CollOp);
+/// How the line of an operation begins: `AllReduce: opCount `.
+#[derive(Clone, Copy)]
+struct Front {
+    /// Its bytes in words, the first one lowest, and 0 behind them.
+    words: [u64; 3],
+    /// Which bits of a line's words are looked at.
+    mask: [u64; 3],
+    len: usize,
+    op: CollOp,
+}
 
-/// The operations (`src/enqueue.cc`), each in the slot of its name.
-const OPS: [Slot; SLOTS] = {
+/// The operations (`src/enqueue.cc`), each in the slot of its first word.
+const FRONTS: [Front; SLOTS] = {
     let names: [(&[u8], CollOp); 14] = [
-        (b"AllReduce", CollOp::AllReduce),
-        (b"AllGather", CollOp::AllGather),
-        (b"ReduceScatter", CollOp::ReduceScatter),
-        (b"Reduce", CollOp::Reduce),
-        (b"Broadcast", CollOp::Broadcast),
-        (b"Send", CollOp::Send),
-        (b"Recv", CollOp::Recv),
-        (b"AlltoAll", CollOp::AlltoAll),
-        (b"AllToAll", CollOp::AlltoAll),
-        (b"Gather", CollOp::Gather),
-        (b"Scatter", CollOp::Scatter),
-        (b"PutSignal", CollOp::PutSignal),
-        (b"Signal", CollOp::Signal),
-        (b"WaitSignal", CollOp::WaitSignal),
+        (b"AllReduce: opCount ", CollOp::AllReduce),
+        (b"AllGather: opCount ", CollOp::AllGather),
+        (b"ReduceScatter: opCount ", CollOp::ReduceScatter),
+        (b"Reduce: opCount ", CollOp::Reduce),
+        (b"Broadcast: opCount ", CollOp::Broadcast),
+        (b"Send: opCount ", CollOp::Send),
+        (b"Recv: opCount ", CollOp::Recv),
+        (b"AlltoAll: opCount ", CollOp::AlltoAll),
+        (b"AllToAll: opCount ", CollOp::AlltoAll),
+        (b"Gather: opCount ", CollOp::Gather),
+        (b"Scatter: opCount ", CollOp::Scatter),
+        (b"PutSignal: opCount ", CollOp::PutSignal),
+        (b"Signal: opCount ", CollOp::Signal),
+        (b"WaitSignal: opCount ", CollOp::WaitSignal),
     ];
-    let mut slots = [(0, CollOp::AllReduce); SLOTS];
+    // Nothing begins as a free one does.
+    let free = Front {
+        words: [1; 3],
+        mask: [0; 3],
+        len: 0,
+        op: CollOp::AllReduce,
+    };
+    let mut fronts = [free; SLOTS];
     let mut n = 0;
     while n < names.len() {
         let (bytes, op) = names[n];
-        let (mut name, mut at) = (0, bytes.len());
-        while at > 0 {
-            at -= 1;
-            name = name << 8 | bytes[at] as u128;
+        let (mut words, mut mask, mut at) = ([0; 3], [0; 3], 0);
+        while at < bytes.len() {
+            words[at / 8] |= (bytes[at] as u64) << (at % 8 * 8);
+            mask[at / 8] |= 0xff << (at % 8 * 8);
+            at += 1;
         }
-        assert!(slots[slot(name)].0 == 0, "two names in one slot");
-        slots[slot(name)] = (name, op);
+        assert!(fronts[slot(words[0])].len == 0, "two in one slot");
+        let len = bytes.len();
+        fronts[slot(words[0])] = Front {
+            words,
+            mask,
+            len,
+            op,
+        };
         n += 1;
     }
-    slots
+    fronts
 };
 
 /// Places for them; a power of two.
 const SLOTS: usize = 16;
 
 /// Searched for, so that no two of them stand in one place.
-const FACTOR: u64 = 0x6c66_ff23_90c6_9cc3;
+const FACTOR: u64 = 0xb87e_4e2b_537d_9129;
 
-/// Where a name stands.
+/// Where a line that begins with this word stands.
 #[inline]
-const fn slot(name: u128) -> usize {
-    let both = name as u64 ^ (name >> 64) as u64;
-    (both.wrapping_mul(FACTOR) >> (u64::BITS - SLOTS.ilog2())) as usize
+const fn slot(word: u64) -> usize {
+    (word.wrapping_mul(FACTOR) >> (u64::BITS - SLOTS.ilog2())) as usize
 }
 
 /// The operation and its count, and the line from ` count ` on without that word.
 #[inline]
 pub(in crate::parse) fn call(msg: &[u8]) -> Option<(CollOp, u64, Cur<'_>)> {
-    let front = u128::from_le_bytes(*msg.first_chunk()?);
-    let len = first_of(b':', front)?;
-    let name = front & !(u128::MAX << (len * 8));
-    let (known, op) = *OPS.get(slot(name))?;
-    if known != name || name == 0 {
+    let mut words = [0; 3];
+    for (word, bytes) in words.iter_mut().zip(msg.first_chunk::<24>()?.as_chunks().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    let front = FRONTS.get(slot(words[0]))?;
+    let differ = |n: usize| (words[n] & front.mask[n]) ^ front.words[n];
+    if differ(0) | differ(1) | differ(2) != 0 {
         return None;
     }
-    let mut c = Cur(msg.get(len..)?);
-    c.lit(b": opCount ")?;
+    let mut c = Cur(msg.get(front.len..)?);
     let op_count = c.hex()?;
     buffers(&mut c)?;
-    Some((op, op_count, c))
+    Some((front.op, op_count, c))
 }
 
 /// Goes past ` sendbuff %p recvbuff %p count `.
