@@ -184,6 +184,8 @@ pub(super) const FACES: usize = 512;
 const LENGTHS: usize = 8;
 /// Messages that come again word for word; a power of two.
 const PLAIN: usize = 256;
+/// Shortest process prefix that is remembered: `(Worker pid=12) `.
+pub(super) const SHORTEST: usize = 16;
 /// Process prefixes; a power of two.
 const PREFIXES: usize = 256;
 
