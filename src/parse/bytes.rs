@@ -68,6 +68,29 @@ fn small_hex(bytes: [u8; 8]) -> (u64, usize) {
     ((fours | (fours >> 16)) & 0xffff_ffff, digits as usize)
 }
 
+/// The first place of a byte in sixteen, the first of them lowest.
+#[inline]
+pub(super) fn first_of(byte: u8, bytes: u128) -> Option<usize> {
+    const ONES: u128 = u128::MAX / 0xff;
+    let x = bytes ^ (ONES * u128::from(byte));
+    // The lowest of these bits is right, which is the one that counts.
+    let hits = x.wrapping_sub(ONES) & !x & (ONES * 0x80);
+    (hits != 0).then(|| (hits.trailing_zeros() / 8) as usize)
+}
+
+/// Whether no blank and no control is among these, which are looked at in two words.
+#[inline]
+pub(super) fn no_blanks<const N: usize>(bytes: &[u8; N]) -> bool {
+    const { assert!(N >= 8 && N <= 16) };
+    let none = |word: Option<&[u8; 8]>| {
+        word.is_some_and(|word| {
+            let x = u64::from_le_bytes(*word);
+            x.wrapping_sub(ONES * 0x21) & !x & (ONES * 0x80) == 0
+        })
+    };
+    none(bytes.first_chunk()) && none(bytes.last_chunk())
+}
+
 /// What is left to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cur<'a>(pub(super) &'a [u8]);
@@ -215,23 +238,6 @@ impl<'a> Cur<'a> {
         self.run(|b| b > b' ');
     }
 
-    /// [`Self::skip_word`] for what mostly is a pointer in an address space of 47 bits: `0x7f3a2c0434eb`.
-    #[inline]
-    pub(super) fn skip_pointer(&mut self) {
-        let blanks = |word: &[u8]| {
-            let word = word.first_chunk().map(|word| u64::from_le_bytes(*word));
-            word.map_or(1, |x| x.wrapping_sub(ONES * 0x21) & !x & (ONES * 0x80))
-        };
-        if let Some((word, rest @ [b' ', ..])) = self.0.split_first_chunk::<14>()
-            && let [_, _, _, _, _, _, last @ ..] = word
-            && blanks(word) | blanks(last) == 0
-        {
-            self.0 = rest;
-            return;
-        }
-        self.skip_word();
-    }
-
     /// Everything before the next `stop`, which is left standing.
     #[inline]
     pub(super) fn until(&mut self, stop: u8) -> Option<&'a [u8]> {
@@ -313,8 +319,11 @@ pub(super) fn near(byte: u8, s: &[u8]) -> Option<usize> {
 /// Less than eight bytes are like nothing.
 #[inline]
 pub(super) fn alike(a: &[u8], b: &[u8]) -> bool {
+    #[inline(always)]
     fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
-        a.first_chunk::<N>() == b.first_chunk() && a.last_chunk::<N>() == b.last_chunk()
+        let fronts = a.first_chunk::<N>().zip(b.first_chunk::<N>());
+        let backs = a.last_chunk::<N>().zip(b.last_chunk::<N>());
+        fronts.is_some_and(|(a, b)| a == b) && backs.is_some_and(|(a, b)| a == b)
     }
     let pieces = || {
         let (a, b) = (a.as_chunks::<32>().0, b.as_chunks::<32>().0);
@@ -325,6 +334,7 @@ pub(super) fn alike(a: &[u8], b: &[u8]) -> bool {
             0..8 => false,
             8..16 => ends::<8>(a, b),
             16..32 => ends::<16>(a, b),
+            32..=64 => ends::<32>(a, b),
             _ => pieces() && a.last_chunk::<32>() == b.last_chunk(),
         }
 }
@@ -369,6 +379,12 @@ impl Hash {
     pub(super) fn add(&mut self, word: u64) {
         self.sum = self.sum.wrapping_add(word.wrapping_mul(self.factor));
         self.factor = self.factor.wrapping_add(K << 1);
+    }
+
+    /// Its upper bits, so many: they depend on every bit that was added.
+    #[inline]
+    pub(super) fn upper(self, bits: u32) -> usize {
+        usize::try_from(self.sum >> (u64::BITS - bits)).unwrap_or(0)
     }
 
     #[inline]

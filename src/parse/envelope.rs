@@ -537,6 +537,7 @@ pub(super) fn begins_nccl(s: &[u8]) -> bool {
 }
 
 /// A record of Python's logging begins here: vLLM's header of any era, or uvicorn's `INFO:     `.
+#[inline]
 pub(super) fn is_header(s: &[u8]) -> bool {
     header(s).is_some()
 }
@@ -575,5 +576,21 @@ pub(super) fn process_and_rest(s: &[u8]) -> Option<(&[u8], &[u8])> {
 pub(super) fn process_prefix(s: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = near(b')', s.get(..REACH.min(s.len()))?)? + 2;
     s.split_at_checked(end)
+        .filter(|(prefix, _)| prefix.ends_with(b" "))
+}
+
+/// The same for one that is known to be longer than eight bytes if it is one: most end in the three words behind.
+#[inline]
+pub(super) fn long_prefix(s: &[u8]) -> Option<(&[u8], &[u8])> {
+    const FROM: usize = 8;
+    let next: &[u8; 24] = s.get(FROM..)?.first_chunk()?;
+    let words = next.as_chunks::<8>().0.iter().zip(0_usize..);
+    let at = words
+        .filter_map(|(word, n)| Some(near(b')', word)? + n * 8))
+        .next();
+    let Some(at) = at else {
+        return process_prefix(s);
+    };
+    s.split_at_checked(FROM + at + 2)
         .filter(|(prefix, _)| prefix.ends_with(b" "))
 }

@@ -1,11 +1,13 @@
 //! NCCL's messages: the dispatch on the first word, and the lives of communicators (nccl-logs.md 4 to 6).
 
+mod call;
 mod life;
 
 use super::bytes::{Cur, after, has, text};
-use super::fact::{CollOp, Connected, Fact, InitFunc, Level, WarnKind};
+use super::fact::{Connected, Fact, InitFunc, Level, WarnKind};
 use super::head::Tail;
 use super::{graph, net, warn};
+pub(super) use call::call;
 use life::{function, life, revoke_async};
 
 /// Reads the message behind a head.
@@ -68,37 +70,6 @@ fn collective(c: Cur<'_>) -> Option<Fact> {
         comm,
         nranks,
     })
-}
-
-/// The operation and its count, and the line from ` count ` on without that word.
-#[inline]
-pub(super) fn call(msg: &[u8]) -> Option<(CollOp, u64, Cur<'_>)> {
-    let mut c = Cur(msg);
-    let op = match msg.first_chunk::<4>()? {
-        b"AllR" => c.lit(b"AllReduce").map(|()| CollOp::AllReduce),
-        b"AllG" => c.lit(b"AllGather").map(|()| CollOp::AllGather),
-        b"Redu" if c.eat(b"ReduceScatter") => Some(CollOp::ReduceScatter),
-        b"Redu" => c.lit(b"Reduce").map(|()| CollOp::Reduce),
-        b"Broa" => c.lit(b"Broadcast").map(|()| CollOp::Broadcast),
-        b"Send" => c.lit(b"Send").map(|()| CollOp::Send),
-        b"Recv" => c.lit(b"Recv").map(|()| CollOp::Recv),
-        b"Allt" => c.lit(b"AlltoAll").map(|()| CollOp::AlltoAll),
-        b"AllT" => c.lit(b"AllToAll").map(|()| CollOp::AlltoAll),
-        b"Gath" => c.lit(b"Gather").map(|()| CollOp::Gather),
-        b"Scat" => c.lit(b"Scatter").map(|()| CollOp::Scatter),
-        b"PutS" => c.lit(b"PutSignal").map(|()| CollOp::PutSignal),
-        b"Sign" => c.lit(b"Signal").map(|()| CollOp::Signal),
-        b"Wait" => c.lit(b"WaitSignal").map(|()| CollOp::WaitSignal),
-        _ => None,
-    }?;
-    c.lit(b": opCount ")?;
-    let op_count = c.hex()?;
-    c.lit(b" sendbuff ")?;
-    c.skip_pointer();
-    c.lit(b" recvbuff ")?;
-    c.skip_pointer();
-    c.lit(b" count ")?;
-    Some((op, op_count, c))
 }
 
 /// A message by its first words; what follows them is handed on.

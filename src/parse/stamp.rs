@@ -15,7 +15,7 @@ pub const YEARLESS: (Nanos, Nanos) = (730 * DAY, 366 * DAY);
 const DAY: Nanos = 86_400 * 1_000_000_000;
 
 /// Reads stamps; remembers the last minute, because consecutive lines share it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clock {
     minute: [u8; 16],
     base: i64,
@@ -26,23 +26,37 @@ pub(super) struct Clock {
     second_ns: i64,
 }
 
-impl Clock {
-    /// `YYYY-MM-DD{T| }HH:MM{:SS{.frac}}{zone}`, also with slashes; gives the stamp and what follows it.
-    /// With a zone it is exact.
-    #[inline(always)]
-    pub(super) fn date_time<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
-        if let Some((second, rest)) = s.split_first_chunk::<20>()
-            && *second == self.second
-            && let Some((eight, [ninth, b'Z', rest @ ..])) = rest.split_first_chunk::<8>()
-            && let Some(nanos) = nine(*eight, *ninth)
-        {
-            let ns = self.second_ns + nanos;
-            return Some((At { ns, exact: true }, rest));
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            minute: [0; 16],
+            base: 0,
+            local: 0,
+            second: *b"1970-01-01T00:00:00.",
+            second_ns: 0,
         }
-        self.read_and_keep(s)
+    }
+}
+
+impl Clock {
+    /// The kubelet's stamp with its blank, if it is of the same second as its last one, and what follows.
+    #[inline(always)]
+    pub(super) fn same_second<'a>(&self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
+        let (stamp, rest) = s.split_first_chunk::<31>()?;
+        let (second, more) = stamp.split_first_chunk::<20>()?;
+        let (eight, [ninth, b'Z', b' ']) = more.split_first_chunk::<8>()? else {
+            return None;
+        };
+        if *second != self.second {
+            return None;
+        }
+        let ns = self.second_ns + nine(*eight, *ninth)?;
+        Some((At { ns, exact: true }, rest))
     }
 
-    fn read_and_keep<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
+    /// `YYYY-MM-DD{T| }HH:MM{:SS{.frac}}{zone}`, also with slashes; gives the stamp and what follows it.
+    /// With a zone it is exact.
+    pub(super) fn date_time<'a>(&mut self, s: &'a [u8]) -> Option<(At, &'a [u8])> {
         let read = self.read(s)?;
         if let Some((second, [_, _, _, _, _, _, _, _, _, b'Z', ..])) = s.split_first_chunk::<20>()
             && second.last() == Some(&b'.')
@@ -116,7 +130,7 @@ fn nine(eight: [u8; 8], ninth: u8) -> Option<i64> {
     if no_digits(word) != 0 || !ninth.is_ascii_digit() {
         return None;
     }
-    i64::try_from(eight_digits(word) * 10 + u64::from(ninth - b'0')).ok()
+    Some(eight_digits(word).cast_signed() * 10 + i64::from(ninth - b'0'))
 }
 
 fn past_digits(s: &[u8]) -> &[u8] {

@@ -161,7 +161,7 @@ impl<'t> Walk<'t> {
         let text = self.text;
         let (mut start, mut line) = (0, 0_u32);
         while let Some(rest) = text.get(start..).filter(|rest| !rest.is_empty()) {
-            if let Some(end) = self.express(start, line) {
+            if let Some(end) = self.express(rest, start, line) {
                 line = line.saturating_add(1);
                 start = end + 1;
                 continue;

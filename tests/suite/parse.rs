@@ -9,7 +9,7 @@ mod say;
 use std::fmt::Write as _;
 
 use ncclscope::parse::Block;
-use ncclscope::parse::fact::Fact;
+use ncclscope::parse::fact::{CollOp, Fact};
 use say::say;
 
 fn block(text: impl AsRef<[u8]>) -> Block {
@@ -299,21 +299,42 @@ fn collectives() {
         ],
         info,
     );
-    for op in [
-        "Broadcast",
-        "Reduce",
-        "AllGather",
-        "ReduceScatter",
-        "Gather",
-        "Scatter",
-        "PutSignal",
-        "Signal",
-        "WaitSignal",
+    let line = |op: &str, send: &str, recv: &str| {
+        info(&format!(
+            "{op}: opCount 0 sendbuff {send} recvbuff {recv} count 1 datatype 7 op 0 root 0 comm 0x1 [nranks=2] stream 0x1"
+        ))
+    };
+    for op in CollOp::ALL {
+        let name = format!("{op:?}");
+        let said = line(&name, "0x1", "0x1");
+        assert!(said.starts_with(&format!("{name} #0 ")), "{said}");
+        // A name is told by all of its letters.
+        for other in [
+            format!("{name}s"),
+            format!("x{name}"),
+            name.to_lowercase(),
+            name.replace('e', "f"),
+        ] {
+            let said = line(&other, "0x1", "0x1");
+            assert!(other == name || said.is_empty(), "{other}: {said}");
+        }
+    }
+    assert!(line("AllToAll", "0x1", "0x1").starts_with("AlltoAll #0 "));
+    for (send, recv) in [
+        ("0x7f3a2c0434eb", "0x7f3a2c0434ec"),
+        ("0x7f3a2c0434eb", "(nil)"),
+        ("0x0", "0x7f3a2c0434eb"),
+        ("0xff7f3a2c0434eb00", "0x7f3a2c0434eb"),
     ] {
-        let said = info(&format!(
-            "{op}: opCount 0 sendbuff 0x1 recvbuff 0x1 count 1 datatype 7 op 0 root 0 comm 0x1 [nranks=2] stream 0x1"
-        ));
-        assert!(said.starts_with(op), "{said}");
+        let said = line("Send", send, recv);
+        assert_eq!(said, "Send #0 1x7 op 0 root 0 comm 1/2", "{send} {recv}");
+    }
+    for (send, recv) in [
+        ("0x7f 2c0434eb", "0x7f3a2c0434eb"),
+        ("0x7f3a2c0434eb", "0x7f3a2c04 4eb"),
+        ("0x7f3a2c0434e\t", "0x7f3a2c0434eb"),
+    ] {
+        assert_eq!(line("Send", send, recv), "", "{send} {recv}");
     }
 }
 

@@ -21,22 +21,23 @@ const END: &[u8; 10] = b"NCCL INFO ";
 /// The last word of a head that tells it from others begins so far from its end: `4 [0] NCCL INFO `.
 const MARK: usize = 18;
 
-/// Whether a record of Python's logging may begin here, and hardly a head.
+/// Whether a record of Python's logging may begin here, and hardly a head: most begin so. Which of them it is can't
+/// be foretold, so that no branch asks.
 #[inline]
 fn may_be_record(s: &[u8]) -> bool {
-    matches!(
-        s.first_chunk(),
-        Some(b"INFO" | b"DEBU" | b"WARN" | b"ERRO" | b"TRAC" | b"CRIT")
-    )
+    s.first_chunk::<4>().is_some_and(|word| {
+        let is = |level: &[u8; 4]| word == level;
+        is(b"INFO") | is(b"DEBU") | is(b"WARN") | is(b"ERRO")
+    })
 }
 
 impl Walk<'_> {
-    /// Keeps the line that begins at `start` of the text, if it was seen before with other numbers. Gives its
+    /// Keeps the line that begins `s`, which is the text from `start` on, if it was seen before with other numbers. Gives its
     /// end, which is not searched for where it is known what the line must end with.
     #[inline]
-    pub(super) fn express(&mut self, start: usize, line: u32) -> Option<usize> {
+    pub(super) fn express(&mut self, s: &[u8], start: usize, line: u32) -> Option<usize> {
         let text = self.text;
-        let s = text.get(start..).filter(|_| self.known.is_some())?;
+        self.known.as_ref()?;
         let (at, rest) = self.stamped(s);
         let (front, rest) = self.prefixed(rest)?;
         let outer = front.outer;
@@ -185,6 +186,14 @@ impl Walk<'_> {
     /// The stamp in front of a line, and what follows its blank.
     #[inline(always)]
     pub(super) fn stamped<'a>(&mut self, s: &'a [u8]) -> (Option<At>, &'a [u8]) {
+        match self.clock.same_second(s) {
+            Some((at, rest)) => (Some(at), rest),
+            None => self.other_stamp(s),
+        }
+    }
+
+    #[inline(never)]
+    fn other_stamp<'a>(&mut self, s: &'a [u8]) -> (Option<At>, &'a [u8]) {
         match s.first() {
             Some(b'0'..=b'9') => match self.clock.date_time(s) {
                 Some((at, [b' ', rest @ ..])) => (Some(at), rest),
@@ -200,7 +209,7 @@ impl Walk<'_> {
         if s.first() != Some(&b'(') {
             return Some((Front::NONE, s));
         }
-        let (prefix, rest) = envelope::process_prefix(s)?;
+        let (prefix, rest) = envelope::long_prefix(s)?;
         Some((self.known_prefix(prefix)?, rest))
     }
 
@@ -217,7 +226,7 @@ impl Walk<'_> {
         hash.add(word(0)?);
         hash.add(word(mark)?);
         hash.add(word(mark.saturating_sub(8))?);
-        Some(usize::try_from(hash.end()).unwrap_or(0) & (FACES - 1))
+        Some(hash.upper(FACES.ilog2()))
     }
 
     /// Whose head begins `s`, whether it names no secret, and the message behind it.
@@ -233,7 +242,7 @@ impl Walk<'_> {
             places(slot).find_map(|at| {
                 let face = known.faces.get(at)?.as_ref()?;
                 let msg = face.bytes.begin(s)?;
-                (Some(face.prefix) == front.id).then_some((at, face, msg))
+                (face.prefix == front.id).then_some((at, face, msg))
             })
         })?;
         if face.block == known.block {
@@ -277,13 +286,20 @@ impl Walk<'_> {
             tid,
             dev,
         });
-        let (Some(known), Some(prefix), Some(kept)) = (&mut self.known, front.id, Bytes::of(bytes))
+        let (Some(known), Some(prefix), Some(kept)) =
+            (&mut self.known, front.known(), Bytes::of(bytes))
         else {
             return;
         };
         if !known.lengths.contains(&length) {
             known.lengths.rotate_right(1);
             known.lengths[0] = length;
+        }
+        // A second one would take the place of another.
+        let is_it = |face: &Face| face.prefix == prefix && face.bytes.are(bytes);
+        let there = |at: usize| matches!(known.faces.get(at), Some(Some(face)) if is_it(face));
+        if places(slot).any(there) {
+            return;
         }
         let free = |at: usize| matches!(known.faces.get(at), Some(None));
         let at = place(slot, &mut known.turn, free);

@@ -11,20 +11,31 @@ use crate::parse::{Head, HeadIx, Outer, OuterIx};
 #[derive(Debug, Clone, Default)]
 #[repr(C, align(64))]
 pub(super) struct Prefixed {
-    block: u64,
+    pub(super) block: u64,
     pub(super) front: Front,
     pub(super) bytes: Bytes,
     outer: Outer,
 }
 
 /// What stands in front of a line, apart from its stamp.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Front {
     pub(super) outer: OuterIx,
     /// No word in it names a secret.
     pub(super) quiet: bool,
-    /// Tells it from others in all blocks; `None` where it is not remembered.
-    pub(super) id: Option<u64>,
+    /// Tells it from others in all blocks; [`Front::UNKNOWN`] where it is not remembered.
+    pub(super) id: u64,
+}
+
+/// One that is not remembered.
+impl Default for Front {
+    fn default() -> Self {
+        Self {
+            outer: 0,
+            quiet: false,
+            id: Self::UNKNOWN,
+        }
+    }
 }
 
 impl Front {
@@ -32,18 +43,24 @@ impl Front {
     pub(super) const NONE: Self = Self {
         outer: 0,
         quiet: true,
-        id: Some(0),
+        id: 0,
     };
+    /// None that is remembered has this number.
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// Its number, if it is remembered.
+    pub(super) fn known(self) -> Option<u64> {
+        (self.id != Self::UNKNOWN).then_some(self.id)
+    }
 }
 
 impl Walk<'_> {
     /// A process prefix that was seen in these very bytes.
     #[inline(always)]
     pub(super) fn known_prefix(&mut self, prefix: &[u8]) -> Option<Front> {
-        let known = self.known.as_mut()?;
-        let block = known.block;
+        let known = self.known.as_ref()?;
         let read = known.prefix(prefix)?;
-        if read.block == block {
+        if read.block == known.block {
             return Some(read.front);
         }
         self.prefix_in_block(prefix)
@@ -52,13 +69,9 @@ impl Walk<'_> {
     /// A process prefix that was read in another block.
     #[cold]
     fn prefix_in_block(&mut self, prefix: &[u8]) -> Option<Front> {
-        let outer = self.known.as_mut()?.prefix(prefix)?.outer.clone();
+        let outer = self.known.as_ref()?.prefix(prefix)?.outer.clone();
         let outer = self.outer(&Prefix::of(&outer));
-        let known = self.known.as_mut()?;
-        let block = known.block;
-        let read = known.prefix(prefix)?;
-        (read.block, read.front.outer) = (block, outer);
-        Some(read.front)
+        self.known.as_mut()?.set_prefix(prefix, outer)
     }
 
     /// A process prefix; none where more than one stands in these bytes, or something else.
@@ -72,8 +85,7 @@ impl Walk<'_> {
         }
         let mut front = Front {
             outer: self.outer(&p.prefix),
-            quiet: false,
-            id: None,
+            ..Front::default()
         };
         // One with a control or NCCL's word in it stays unknown: its lines are looked at closely each time.
         if let Some(known) = self.known.as_mut()
@@ -84,7 +96,7 @@ impl Walk<'_> {
             known.ids += 1;
             let (id, block) = (known.ids, known.block);
             front.quiet = is_quiet(prefix);
-            front.id = Some(id);
+            front.id = id;
             let read = Prefixed {
                 block,
                 front,

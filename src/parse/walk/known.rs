@@ -3,8 +3,9 @@
 //! All of it holds for every line with the same bytes, in whichever block it stands. Indices hold for one block
 //! alone: with each stands the number of the block that it was given in, and in another one it is given anew.
 
-use super::intern::Prefixed;
+use super::intern::{Front, Prefixed};
 use super::offset32;
+use crate::parse::OuterIx;
 use crate::parse::bytes::{Hash, alike, glance};
 use crate::parse::fact::{Channel, Fact};
 use crate::parse::vllm::Memo;
@@ -109,11 +110,11 @@ impl<T, const N: usize, const FROM: usize> Aheads<T, N, FROM> {
         for word in near.as_chunks::<8>().0 {
             hash.add(u64::from_le_bytes(*word));
         }
-        Some(usize::try_from(hash.end()).unwrap_or(0) & (N - 1))
+        Some(hash.upper(N.ilog2()))
     }
 
     /// What `bytes` begin with, if it is known, and what follows that.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get<'a>(&mut self, bytes: &'a [u8]) -> Option<(&mut T, &'a [u8])> {
         let slot = Self::slot(bytes)?;
         let (at, rest) =
@@ -234,12 +235,23 @@ impl Known {
 
     /// A process prefix that was read in these very bytes.
     #[inline(always)]
-    pub(super) fn prefix(&mut self, prefix: &[u8]) -> Option<&mut Prefixed> {
+    pub(super) fn prefix(&self, prefix: &[u8]) -> Option<&Prefixed> {
+        places(Self::prefix_slot(prefix)?).find_map(|at| {
+            let read = self.prefixes.get(at)?;
+            read.bytes.are(prefix).then_some(read)
+        })
+    }
+
+    /// The same, which gets another index in the block that is read.
+    pub(super) fn set_prefix(&mut self, prefix: &[u8], outer: OuterIx) -> Option<Front> {
+        let block = self.block;
         let slot = Self::prefix_slot(prefix)?;
         let there =
             |at: &usize| matches!(self.prefixes.get(*at), Some(read) if read.bytes.are(prefix));
         let at = places(slot).find(there)?;
-        self.prefixes.get_mut(at)
+        let read = self.prefixes.get_mut(at)?;
+        (read.block, read.front.outer) = (block, outer);
+        Some(read.front)
     }
 
     /// Remembers a process prefix.
@@ -248,7 +260,7 @@ impl Known {
             return;
         };
         let free =
-            |at: usize| matches!(self.prefixes.get(at), Some(read) if read.front.id.is_none());
+            |at: usize| matches!(self.prefixes.get(at), Some(read) if read.front.known().is_none());
         let at = place(slot, &mut self.turn, free);
         if let Some(place) = self.prefixes.get_mut(at) {
             *place = read;

@@ -19,7 +19,7 @@ impl Walk<'_> {
         let known = self.known.as_mut()?;
         let mut c = Cur(msg);
         if c.eat(b"Channel ") {
-            let channel = c.int()?;
+            let channel = number(&mut c)?;
             let (form, rest) = known.forms.get(c.0)?;
             return rest.starts_with(b"\n").then(|| {
                 let form = form.in_block(known.block, &mut self.out.forms);
@@ -72,7 +72,7 @@ impl Walk<'_> {
         let mut c = Cur(msg);
         c.lit(b"Channel ")?;
         let all = c;
-        let channel = c.int()?;
+        let channel = number(&mut c)?;
         if let Some((form, [])) = known.forms.get(c.0) {
             let form = form.in_block(known.block, forms);
             return Some(Usual::Channel { form, channel });
@@ -132,4 +132,16 @@ impl Walk<'_> {
         }
         at
     }
+}
+
+/// A channel's number, which has two digits at least and seldom more.
+#[inline(always)]
+fn number(c: &mut Cur<'_>) -> Option<u16> {
+    if let Some(([a @ b'0'..=b'9', b @ b'0'..=b'9'], rest @ [b'/' | b' ', ..])) =
+        c.0.split_first_chunk()
+    {
+        c.0 = rest;
+        return Some(u16::from((a - b'0') * 10 + (b - b'0')));
+    }
+    c.int()
 }
