@@ -7,7 +7,7 @@ mod lives;
 mod said;
 mod stage;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::crowd::{Crowds, Engine, Once};
@@ -21,7 +21,7 @@ use crate::parse::vllm::{
     Counted, Edge, Fault, FaultKind, Label, Leader, Phase, ProcKind, Progress, RankStart, Ranks,
     Route, Settings, Stats, Torch, VllmFact,
 };
-use crate::parse::{At, Block, Outer, Rec};
+use crate::parse::{At, Block, Outer};
 use lives::Claim;
 pub use lives::{Herald, Prelude};
 pub use stage::{Stage, stage_of};
@@ -124,6 +124,26 @@ pub struct Speaker {
     pub shm_waits: Option<(u32, u64, Quote)>,
     /// Environment that lines prove.
     pub env: BTreeMap<String, (String, Quote)>,
+    /// The newest of `progress` and `stats`, where they stand in the block that is being folded.
+    latest: Latest,
+    told: Told,
+}
+
+/// Facts of the block that is being folded, of which the last alone is kept: indices into [`Block::recs`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Latest {
+    progress: Option<u32>,
+    stats: Option<u32>,
+}
+
+/// What was written down of a speaker outside of it, and need not be again at the same [`Speakers::turn`].
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    /// Its rank.
+    rank: Option<(u64, u32)>,
+    /// Who relays its lines, and what it said once in its life, as bits.
+    once: Option<(u64, Option<u64>)>,
+    said: u16,
 }
 
 /// Source, pid and address of a prefix.
@@ -145,6 +165,8 @@ pub struct Speakers {
     per_source: BTreeMap<SourceId, usize>,
     /// First words that may be those of a new life, by source.
     claims: BTreeMap<SourceId, Claim>,
+    /// Raised where another speaker comes to stand for a prefix or a rank.
+    turn: u64,
 }
 
 impl Speakers {
@@ -156,20 +178,23 @@ impl Speakers {
         let mut spoke: Option<(u32, u32)> = None;
         // Whose prefixes they are: a pid tells it alone, unless a process says its first words again.
         let mut known: Vec<Option<u32>> = vec![None; block.outers.len()];
-        let mut brief = BTreeSet::new();
-        for rec in block
-            .said
-            .iter()
-            .filter_map(|at| block.recs.get(*at as usize))
-        {
+        let mut brief = Vec::new();
+        let mut recs = block.said.iter().filter_map(|number| {
+            let rec = block.recs.get(*number as usize)?;
+            Some((*number, rec, rec.line))
+        });
+        let mut ahead = recs.next();
+        while let Some((number, rec, line)) = ahead {
+            // Looked at before it is its turn: it lies anywhere in memory.
+            ahead = recs.next();
             let Fact::Vllm(fact) = &rec.fact else {
                 continue;
             };
             let who = match spoke {
-                Some((line, outer)) if line == rec.line && rec.outer == 0 => outer,
+                Some((before, outer)) if before == line && rec.outer == 0 => outer,
                 _ => rec.outer,
             };
-            spoke = Some((rec.line, who));
+            spoke = Some((line, who));
             let source = tellers.of(who);
             let outer = block.outers.get(who as usize);
             let at = || quote(block, rec);
@@ -188,21 +213,14 @@ impl Speakers {
             {
                 *slot = Some(ix);
             }
-            // Of what is told over and over the newest alone is kept: it gets its text when the block is read.
-            if matches!(fact, VllmFact::Stats(_) | VllmFact::Progress(_)) {
-                let place = || Quote {
-                    line: block.first_line + u64::from(rec.line),
-                    at: rec.at,
-                    text: Arc::default(),
-                };
-                brief.insert(ix);
-                self.tell(source, ix, outer, fact, rec.at, (&at, &place));
-            } else {
-                self.tell(source, ix, outer, fact, rec.at, (&at, &at));
-            }
-            let line = block.first_line + u64::from(rec.line);
+            let quiet = self.list.get(ix as usize).map(|s| s.latest);
+            self.tell(source, ix, outer, fact, rec.at, (&at, Some(number)));
+            let line = block.first_line + u64::from(line);
             if let Some(s) = self.list.get_mut(ix as usize) {
                 s.last_line = line;
+                if quiet == Some(Latest::default()) && s.latest != Latest::default() {
+                    brief.push(ix);
+                }
             }
             if opens(fact)
                 && !tellers.are_container()
@@ -218,20 +236,11 @@ impl Speakers {
         births
     }
 
-    /// Gives what is told over and over its text, at the end of the block that it stands in.
-    fn spell(&mut self, block: &Block, brief: &mut BTreeSet<u32>) {
-        for ix in std::mem::take(brief) {
-            let Some(speaker) = self.list.get_mut(ix as usize) else {
-                continue;
-            };
-            let stats = speaker.stats.as_mut().map(|(_, q)| q);
-            let progress = speaker.progress.as_mut().map(|(_, q)| q);
-            for short in stats.into_iter().chain(progress) {
-                if short.text.is_empty()
-                    && let Some(rec) = said_in(block, short.line)
-                {
-                    short.text = quote(block, rec).text;
-                }
+    /// Writes down the newest of what is told over and over, at the end of the block that it stands in.
+    fn spell(&mut self, block: &Block, brief: &mut Vec<u32>) {
+        for ix in brief.drain(..) {
+            if let Some(speaker) = self.list.get_mut(ix as usize) {
+                speaker.spell(block);
             }
         }
     }
@@ -246,11 +255,11 @@ impl Speakers {
         at: &dyn Fn() -> Quote,
     ) {
         if let Some(ix) = self.find(source, outer, fact, at) {
-            self.tell(source, ix, outer, fact, stamp, (at, at));
+            self.tell(source, ix, outer, fact, stamp, (at, None));
         }
     }
 
-    /// Applies one fact; quotes its line, and the same for what only the newest of is kept.
+    /// Applies one fact; quotes its line. `number`: where it stands in the block that is being folded.
     fn tell(
         &mut self,
         source: SourceId,
@@ -258,23 +267,34 @@ impl Speakers {
         outer: Option<&Outer>,
         fact: &VllmFact,
         stamp: Option<At>,
-        (at, newest): (&dyn Fn() -> Quote, &dyn Fn() -> Quote),
+        (at, number): (&dyn Fn() -> Quote, Option<u32>),
     ) {
         let Some(s) = self.list.get_mut(ix as usize) else {
             return;
         };
-        s.apply(fact, outer, stamp, at, newest);
+        s.apply(fact, outer, stamp, (at, number));
         if let (Some(outer), Some(what)) = (outer.filter(|o| o.pid.is_some()), Once::of(fact)) {
-            let engine = self.engine(source, outer.relay);
-            (self.crowds).tell(engine, what, ix, (outer.repeated, at));
+            let (now, bit) = ((self.turn, outer.relay), 1 << what as u16);
+            if s.told.once != Some(now) {
+                (s.told.once, s.told.said) = (Some(now), 0);
+            }
+            if outer.repeated > 0 || s.told.said & bit == 0 {
+                s.told.said |= bit;
+                let engine = self.engine(source, outer.relay);
+                (self.crowds).tell(engine, what, ix, (outer.repeated, at));
+            }
         }
-        let Some(s) = self.list.get(ix as usize) else {
+        let Some(s) = self.list.get_mut(ix as usize) else {
             return;
         };
         if s.pid.is_some()
             && let Some(rank) = s.global_rank()
+            && s.told.rank != Some((self.turn, rank))
         {
-            self.by_rank.insert((source, rank), ix);
+            if self.by_rank.insert((source, rank), ix) != Some(ix) {
+                self.turn += 1;
+            }
+            s.told.rank = Some((self.turn, rank));
         }
         if let VllmFact::Fault(f) = fact
             && let FaultKind::WorkerDied { rank, pid, .. } = &f.kind
@@ -399,6 +419,7 @@ impl Speakers {
         }
         self.list.push(next);
         self.by_key.insert(key, ix);
+        self.turn += 1;
         Some(ix)
     }
 }
@@ -456,6 +477,8 @@ impl Speaker {
             stats: None,
             shm_waits: None,
             env: BTreeMap::new(),
+            latest: Latest::default(),
+            told: Told::default(),
         }
     }
 
@@ -529,14 +552,6 @@ fn own_rank(fact: &VllmFact) -> Option<u32> {
         VllmFact::Assigned(ranks) => Some(ranks.rank),
         _ => None,
     }
-}
-
-/// What vLLM said in a line.
-fn said_in(block: &Block, line: u64) -> Option<&Rec> {
-    let line = u32::try_from(line.checked_sub(block.first_line)?).ok()?;
-    let from = block.recs.partition_point(|rec| rec.line < line);
-    let mut there = block.recs.iter().skip(from);
-    there.find(|rec| rec.line == line && matches!(rec.fact, Fact::Vllm(_)))
 }
 
 /// The global rank that a line carries in place of a prefix.

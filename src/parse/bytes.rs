@@ -371,6 +371,12 @@ impl Hash {
         self.factor = self.factor.wrapping_add(K << 1);
     }
 
+    /// All of it: the same for the same words, and seldom for others.
+    #[inline]
+    pub(super) fn sum(self) -> u64 {
+        self.sum
+    }
+
     /// Its upper bits, so many: they depend on every bit that was added.
     #[inline]
     pub(super) fn upper(self, bits: u32) -> usize {

@@ -579,7 +579,8 @@ pub(super) fn process_prefix(s: &[u8]) -> Option<(&[u8], &[u8])> {
         .filter(|(prefix, _)| prefix.ends_with(b" "))
 }
 
-/// The same for one that is known to be longer than eight bytes if it is one: most end in the three words behind.
+/// The same where only one counts that was read before, which are not short: most end in the second to the fourth
+/// of their words.
 #[inline]
 pub(super) fn long_prefix(s: &[u8]) -> Option<(&[u8], &[u8])> {
     const FROM: usize = 8;

@@ -96,13 +96,8 @@ impl Speaker {
     pub(super) fn say(&mut self, prelude: Prelude) {
         let (at, line) = (prelude.line.at, prelude.line.line);
         let said = || prelude.line.clone();
-        self.apply(
-            &VllmFact::Platform(Some(String::new())),
-            None,
-            at,
-            said,
-            said,
-        );
+        let fact = VllmFact::Platform(Some(String::new()));
+        self.apply(&fact, None, at, (&said, None));
         self.last_line = line;
     }
 
@@ -282,6 +277,7 @@ impl Speakers {
             }
         }
         self.list = kept;
+        self.turn += 1;
         // What a process without a name has said since, it said in this life.
         let none: Key = (source, None, None);
         let unnamed = self

@@ -1,11 +1,13 @@
 //! What one vLLM process says, line by line.
 
 use super::lives::{Herald, Prelude};
-use super::stage::{reads_weights, stage_of};
+use super::stage::{reads_weights, stage_in};
 use super::{FAULTS_KEPT, FETCHES_KEPT, Speaker, Stage};
 use crate::model::edges::Quote;
+use crate::model::procs::quote;
+use crate::parse::fact::Fact;
 use crate::parse::vllm::{Counted, FaultKind, Label, Phase, Progress, Settings, Torch, VllmFact};
-use crate::parse::{At, Outer};
+use crate::parse::{At, Block, Outer, Rec};
 
 impl Speaker {
     pub(super) fn apply(
@@ -13,8 +15,7 @@ impl Speaker {
         fact: &VllmFact,
         outer: Option<&Outer>,
         at: Option<At>,
-        q: impl Fn() -> Quote,
-        newest: impl Fn() -> Quote,
+        (q, number): (&dyn Fn() -> Quote, Option<u32>),
     ) {
         if let VllmFact::Platform(Some(_)) = fact {
             self.prelude = Some(Prelude::of(self, q()));
@@ -32,13 +33,18 @@ impl Speaker {
         {
             self.label = Some((text.to_owned(), label));
         }
-        if let Some((phase, edge)) = fact.phase()
+        let phase = fact.phase();
+        if let Some((phase, edge)) = phase
             && phase < Phase::Hang
         {
             self.moved = Some((phase, edge, at));
         }
-        if let Some(stage) = stage_of(fact) {
-            self.stages.entry(stage).or_insert_with(&q);
+        let stage = stage_in(fact, phase.map(|(phase, _)| phase));
+        if let Some(stage) = stage {
+            // Where it stands it came before.
+            if self.stage.as_ref().is_none_or(|(have, _)| *have != stage) {
+                self.stages.entry(stage).or_insert_with(q);
+            }
             self.reading |= reads_weights(fact);
             // The load is announced before it is known whether files must be fetched first.
             let fetches = stage == Stage::Download
@@ -46,7 +52,7 @@ impl Speaker {
                 && matches!(self.stage, Some((Stage::Weights, _)));
             if fetches || self.stage.as_ref().is_none_or(|(have, _)| *have < stage) {
                 self.stage = Some((stage, q()));
-                self.progress = None;
+                (self.progress, self.latest.progress) = (None, None);
             }
         }
         match fact {
@@ -91,9 +97,12 @@ impl Speaker {
             {
                 self.routes.push((route.clone(), q()));
             }
-            VllmFact::Progress(p) if stage_of(fact) == self.stage.as_ref().map(|(s, _)| *s) => {
-                let p = self.fetched(p);
-                self.progress = Some((p, newest()));
+            VllmFact::Progress(p) if stage == self.stage.as_ref().map(|(s, _)| *s) => {
+                self.fetch(p);
+                self.latest.progress = number;
+                if number.is_none() {
+                    self.progress = Some((self.fetched(p), q()));
+                }
             }
             VllmFact::Checkpoint { gib, .. } => self.checkpoint_gib = Some(*gib),
             VllmFact::ModelDone { gib, .. } => self.model_gib = Some(*gib),
@@ -112,11 +121,14 @@ impl Speaker {
                     stats.running > 0 && stats.prompt_tps == 0.0 && stats.generation_tps == 0.0;
                 if still {
                     self.idle_stats = self.idle_stats.saturating_add(1);
-                    self.idle_since.get_or_insert_with(&q);
+                    self.idle_since.get_or_insert_with(q);
                 } else {
                     (self.idle_stats, self.idle_since) = (0, None);
                 }
-                self.stats = Some((*stats, newest()));
+                self.latest.stats = number;
+                if number.is_none() {
+                    self.stats = Some((*stats, q()));
+                }
             }
             VllmFact::ShmWait { seconds } => {
                 let n = self.shm_waits.as_ref().map_or(0, |(n, _, _)| *n);
@@ -135,7 +147,7 @@ impl Speaker {
                         | FaultKind::WorkerStart
                         | FaultKind::EngineStart { failed: None }
                 ) {
-                    self.ended.get_or_insert_with(&q);
+                    self.ended.get_or_insert_with(q);
                 }
                 if self.faults.len() < FAULTS_KEPT {
                     if !self.faults.iter().any(|(f, _)| f == &**fault) {
@@ -147,7 +159,7 @@ impl Speaker {
             }
             VllmFact::Torch(t) => {
                 if matches!(t, Torch::Killed { .. }) {
-                    self.ended.get_or_insert_with(&q);
+                    self.ended.get_or_insert_with(q);
                 }
                 if self.torch.len() < FAULTS_KEPT && !self.torch.iter().any(|(have, _)| have == t) {
                     self.torch.push((t.clone(), q()));
@@ -157,13 +169,35 @@ impl Speaker {
         }
     }
 
+    /// Writes down the newest of what it tells over and over.
+    pub(super) fn spell(&mut self, block: &Block) {
+        let latest = std::mem::take(&mut self.latest);
+        let rec = |number: Option<u32>| block.recs.get(number? as usize);
+        if let Some(rec) = rec(latest.progress)
+            && let Fact::Vllm(VllmFact::Progress(p)) = &rec.fact
+        {
+            self.progress = Some((self.fetched(p), quote_line(block, rec)));
+        }
+        if let Some(rec) = rec(latest.stats)
+            && let Fact::Vllm(VllmFact::Stats(stats)) = &rec.fact
+        {
+            self.stats = Some((*stats, quote_line(block, rec)));
+        }
+    }
+
+    /// A file is being fetched.
+    fn fetch(&mut self, p: &Progress) {
+        if p.counted == Counted::Bytes
+            && (self.fetching.len() < FETCHES_KEPT || self.fetching.contains_key(&p.what))
+        {
+            self.fetching.insert(p.what.clone(), (p.done, p.total));
+        }
+    }
+
     /// Several files are fetched at once, each with a bar: what counts is all of them together.
-    fn fetched(&mut self, p: &Progress) -> Progress {
+    fn fetched(&self, p: &Progress) -> Progress {
         if p.counted != Counted::Bytes {
             return p.clone();
-        }
-        if self.fetching.len() < FETCHES_KEPT || self.fetching.contains_key(&p.what) {
-            self.fetching.insert(p.what.clone(), (p.done, p.total));
         }
         let sum = |part: fn(&(u64, u64)) -> u64| {
             self.fetching
@@ -197,5 +231,16 @@ impl Speaker {
         if let Some(model) = settings.get("model") {
             self.model.get_or_insert_with(|| model.to_owned());
         }
+    }
+}
+
+/// The place of a fact, with the text of the first one in its line: a bar that redraws itself stands there often.
+fn quote_line(block: &Block, rec: &Rec) -> Quote {
+    let from = block.recs.partition_point(|r| r.line < rec.line);
+    let mut there = block.recs.iter().skip(from);
+    let first = there.find(|r| r.line == rec.line && matches!(r.fact, Fact::Vllm(_)));
+    Quote {
+        at: rec.at,
+        ..quote(block, first.unwrap_or(rec))
     }
 }

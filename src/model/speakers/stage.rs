@@ -49,6 +49,11 @@ impl Stage {
 /// The stage that a fact proves.
 #[must_use]
 pub fn stage_of(fact: &VllmFact) -> Option<Stage> {
+    stage_in(fact, fact.phase().map(|(phase, _)| phase))
+}
+
+/// The same of a fact whose phase is known.
+pub(super) fn stage_in(fact: &VllmFact, phase: Option<Phase>) -> Option<Stage> {
     if let VllmFact::Progress(p) = fact
         && matches!(p.counted, Counted::Files | Counted::Bytes)
     {
@@ -57,7 +62,7 @@ pub fn stage_of(fact: &VllmFact) -> Option<Stage> {
     if let VllmFact::Downloaded { .. } = fact {
         return Some(Stage::Download);
     }
-    Some(match fact.phase()?.0 {
+    Some(match phase? {
         Phase::Config => Stage::Config,
         Phase::Engine | Phase::Ray => Stage::Started,
         Phase::Rendezvous => Stage::DistributedInit,

@@ -96,7 +96,7 @@ impl Memo {
         let tag = tag(msg)?;
         places(tag).find_map(|at| {
             let slot = self.slots.get(at)?.as_ref()?;
-            (slot.tag == tag && fits(msg, &slot.shape)).then_some(Shape(at))
+            (slot.tag == tag.sum() && fits(msg, &slot.shape)).then_some(Shape(at))
         })
     }
 
@@ -126,7 +126,7 @@ impl Memo {
         let at = places(tag).find(free).or(places(tag).nth(turn))?;
         self.turn = turn + 1;
         *self.slots.get_mut(at)? = Some(Slot {
-            tag,
+            tag: tag.sum(),
             shape: msg.iter().map(|b| kind(*b)).collect(),
             known,
             traits: Traits {
@@ -214,15 +214,15 @@ impl Memo {
 
 /// Where a shape with this tag may be.
 #[inline]
-fn places(tag: u64) -> impl Iterator<Item = usize> {
-    let at = usize::try_from(tag).unwrap_or(0) & (SLOTS - 1);
+fn places(tag: Hash) -> impl Iterator<Item = usize> {
+    let at = tag.upper(SLOTS.ilog2());
     (0..WAYS).map(move |way| at ^ way)
 }
 
 /// A hash of the length of a message and of some of its words, of which no digit tells: those of a shape have
 /// the same one. None for messages that are too short or too long.
 #[inline]
-fn tag(msg: &[u8]) -> Option<u64> {
+fn tag(msg: &[u8]) -> Option<Hash> {
     /// What the digits have in common.
     const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
     let len = msg.len();
@@ -238,7 +238,7 @@ fn tag(msg: &[u8]) -> Option<u64> {
     for n in (0..SAMPLES).step_by(2) {
         hash.add(half(n)? | half(n + 1)? >> 4);
     }
-    Some(hash.end())
+    Some(hash)
 }
 
 /// Bytes compared at a time.

@@ -81,7 +81,7 @@ impl Digits {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
     whole: Digits,
-    /// What stands behind its dot or colon.
+    /// What stands behind its dot.
     part: Digits,
     decimals: u8,
 }

@@ -1,6 +1,6 @@
 //! Heads and prefixes are kept once; finding a known one allocates nothing.
 
-use super::known::Bytes;
+use super::known::{Bytes, SHORTEST};
 use super::{Walk, offset32};
 use crate::parse::bytes::{has, hash, text};
 use crate::parse::envelope::{self, Prefix};
@@ -87,8 +87,10 @@ impl Walk<'_> {
             outer: self.outer(&p.prefix),
             ..Front::default()
         };
-        // One with a control or NCCL's word in it stays unknown: its lines are looked at closely each time.
+        // A short one, or one with a control or NCCL's word in it, stays unknown: its lines are looked at closely
+        // each time.
         if let Some(known) = self.known.as_mut()
+            && prefix.len() >= SHORTEST
             && let Some(bytes) = Bytes::of(prefix)
             && prefix.iter().all(|b| *b >= b' ')
             && !has(prefix, b"CCL ")

@@ -184,6 +184,8 @@ pub(super) const FACES: usize = 512;
 const LENGTHS: usize = 8;
 /// Messages that come again word for word; a power of two.
 const PLAIN: usize = 256;
+/// Shortest process prefix that is remembered: `(Worker pid=12) `.
+pub(super) const SHORTEST: usize = 16;
 /// Process prefixes; a power of two.
 const PREFIXES: usize = 256;
 
@@ -267,15 +269,17 @@ impl Known {
         }
     }
 
-    /// The process and its rank stand at the ends of a prefix.
+    /// By its last words: `TP0 pid=388) `, `pid=512, ip=10.42.1.9) `.
     #[inline]
     fn prefix_slot(prefix: &[u8]) -> Option<usize> {
-        let front = u64::from_le_bytes(*prefix.first_chunk()?);
+        let far = prefix.len().saturating_sub(24);
+        let far = prefix.get(far..far + 8)?.first_chunk()?;
         let last = u128::from_le_bytes(*prefix.last_chunk()?);
-        let mut hash = Hash::new(front, 0);
+        let mut hash = Hash::new(0, 0);
+        hash.add(u64::from_le_bytes(*far));
         hash.add(last as u64);
         hash.add((last >> 64) as u64);
-        Some(usize::try_from(hash.end()).unwrap_or(0) & (PREFIXES - 1))
+        Some(hash.upper(PREFIXES.ilog2()))
     }
 
     /// What a message says that was read in these very bytes, and whether it names no secret.
