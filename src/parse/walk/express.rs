@@ -32,7 +32,7 @@ fn may_be_record(s: &[u8]) -> bool {
 }
 
 impl Walk<'_> {
-    /// Keeps the line that begins `s`, which is the text from `start` on, if it was seen before with other numbers. Gives its
+    /// Keeps the line that begins `s`, the text from `start` on, if it was seen before with other numbers. Gives its
     /// end, which is not searched for where it is known what the line must end with.
     #[inline]
     pub(super) fn express(&mut self, s: &[u8], start: usize, line: u32) -> Option<usize> {
