@@ -245,7 +245,8 @@ pub struct Procs {
     pub bare_versions: BTreeMap<SourceId, Vec<(String, Quote)>>,
     /// Lines with damaged heads: per source, how many told something that no process could be given.
     pub orphans: BTreeMap<SourceId, u64>,
-    by_key: BTreeMap<(SourceId, Arc<str>, u64, i32), ProcIx>,
+    /// By pid, device where that is 0, source and host: what tells most apart is compared first.
+    by_key: BTreeMap<(u64, i32, SourceId, Arc<str>), ProcIx>,
     /// Who was the last to begin in a place of a job.
     slots: BTreeMap<past::Slot, ProcIx>,
     hosts: BTreeMap<SourceId, BTreeSet<Arc<str>>>,
@@ -277,7 +278,7 @@ impl Procs {
             names,
             procs: vec![None; block.heads.len()],
             voices: vec![None; block.voices.len()],
-            hands: QuickMap::default(),
+            hands: QuickMap::with_capacity_and_hasher(block.heads.len(), Default::default()),
             again: vec![None; block.forms.len()],
         };
         let mut said = block.said.iter().peekable();
@@ -353,7 +354,7 @@ impl Procs {
             proc = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
             if let (Some(host), Some(pid)) = (next.host.clone(), next.pid) {
                 self.by_key.insert(
-                    (source, host, pid, if pid == 0 { rec.dev } else { 0 }),
+                    (pid, if pid == 0 { rec.dev } else { 0 }, source, host),
                     proc,
                 );
             }
@@ -407,10 +408,10 @@ impl Procs {
         spot: &Spot,
     ) -> ProcIx {
         let key = (
-            source,
-            Arc::clone(host),
             pid,
             if pid == 0 { spot.dev } else { 0 },
+            source,
+            Arc::clone(host),
         );
         if let Some(ix) = self.by_key.get(&key) {
             return *ix;

@@ -464,7 +464,7 @@ impl Table {
     /// Enters `index`; `hash_of` gives the hash of those that are there already when the table grows.
     pub(super) fn enter(&mut self, hash: u64, index: u32, hash_of: impl Fn(u32) -> u64) {
         if self.slots.len() < (self.used + 1) * 2 {
-            let bigger = (self.slots.len() * 2).max(64);
+            let bigger = (self.slots.len() * 2).max(256);
             let old = std::mem::replace(&mut self.slots, vec![u32::MAX; bigger]);
             for index in old.into_iter().filter(|i| *i != u32::MAX) {
                 self.place(hash_of(index), index);
