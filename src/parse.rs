@@ -28,7 +28,7 @@ mod warn;
 
 pub use fact::{At, Fact, Level, Nanos};
 pub use near::nearest;
-pub use often::{Often, Usual, Voice};
+pub use often::{Moment, Often, Usual, Voice};
 pub use stamp::YEARLESS;
 pub use text::{clean, cleaned, is_unseen};
 pub use warn::kind_of;
@@ -150,6 +150,8 @@ pub struct Block {
     pub voices: Vec<Voice>,
     /// The connections that they name.
     pub forms: Vec<fact::Channel>,
+    /// The pointers of the communicators that they call.
+    pub comms: Vec<u64>,
     /// Which of them are vLLM's: a log full of calls has few.
     pub said: Vec<u32>,
     /// From where to where lines stand that no name of a secret is in, in line order: those that a [`Parser`]

@@ -467,7 +467,7 @@ struct Known {
     /// The processes heard in the block.
     hands: QuickMap<ProcIx, Hand>,
     /// Where the last line of each connection that comes by the million went, and whose voice that was.
-    again: Vec<Option<(u32, Again)>>,
+    again: Vec<Option<(u16, Again)>>,
 }
 
 /// Where a line of a connection went, and when the next one of the same voice goes there, too.
@@ -499,8 +499,8 @@ impl Spot {
         Self {
             line: line.line,
             start: line.start,
-            end: line.end,
-            at: line.at,
+            end: line.end(),
+            at: line.at.at(),
             outer: voice.outer,
             tid: voice.tid,
             dev: voice.dev,

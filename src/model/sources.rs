@@ -272,7 +272,7 @@ impl Sources {
         let recs = block.recs.iter().map(|r| (r.outer, r.at));
         let often = block.often.iter().filter_map(|line| {
             let voice = block.voices.get(line.voice as usize)?;
-            Some((voice.outer, line.at))
+            Some((voice.outer, line.at.at()))
         });
         for (outer, at) in recs.chain(often) {
             if let Some(slot) = said.get_mut(outer as usize) {

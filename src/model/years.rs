@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::SourceId;
-use crate::parse::{At, Block, Nanos, YEARLESS};
+use crate::parse::{At, Block, Moment, Nanos, Often, YEARLESS};
 
 /// Two stamps in a row further apart than this are in different years: of the two ways around the calendar it is the
 /// shorter one.
@@ -74,15 +74,20 @@ fn behind(block: &mut Block, begins: Nanos) -> Nanos {
         }
     };
     settle(&mut block.first_at);
+    let settle_often = |settle: &mut dyn FnMut(&mut Option<At>), line: &mut Often| {
+        let mut at = line.at.at();
+        settle(&mut at);
+        line.at = Moment::of(at).unwrap_or(line.at);
+    };
     let mut often = block.often.iter_mut().peekable();
     for rec in &mut block.recs {
         while let Some(line) = often.next_if(|o| o.line < rec.line) {
-            settle(&mut line.at);
+            settle_often(&mut settle, line);
         }
         settle(&mut rec.at);
     }
     for line in often {
-        settle(&mut line.at);
+        settle_often(&mut settle, line);
     }
     settle(&mut block.last_at);
     here

@@ -114,6 +114,7 @@ impl<'t> Walk<'t> {
             mut often,
             mut voices,
             mut forms,
+            mut comms,
             mut silent,
             ..
         } = used;
@@ -125,6 +126,7 @@ impl<'t> Walk<'t> {
         often.clear();
         voices.clear();
         forms.clear();
+        comms.clear();
         silent.clear();
         Self {
             text,
@@ -137,6 +139,7 @@ impl<'t> Walk<'t> {
                 often,
                 voices,
                 forms,
+                comms,
                 silent,
                 ..Block::default()
             },

@@ -82,6 +82,9 @@ const COMMON: &[&str] = &[
     "llm-#:211:4211 [0] NCCL INFO Channel 0#/02 :    0   1   2",
     "llm-#:211:4211 [0] NCCL INFO AllReduce: opCount #f sendbuff 0x7f3a2c00#000 recvbuff 0x7f3a2c000000 count 4# datatype 9 op 0 root 0 comm 0x55d0b#00 [nranks=8] stream 0x55cf1e20",
     "llm-#:211:4211 [0] NCCL INFO AllGather: opCount # sendbuff (nil) recvbuff 0x7f count # datatype # op 0 root 0 comm 0x55d0b100 [nranks=8] stream 0x1",
+    // More calls than four bytes count, and a stamp too far away for a word that also says whether it is exact.
+    "llm-#:211:4211 [0] NCCL INFO AllGather: opCount 10000000# sendbuff 0x1 recvbuff 0x7f count # datatype 9 op 0 root 0 comm 0x55d0b100 [nranks=8] stream 0x1",
+    "2200-02-03T03:04:05.00000000#Z llm-#:211:4211 [0] NCCL INFO AllGather: opCount # sendbuff 0x1 recvbuff 0x7f count # datatype 9 op 0 root 0 comm 0x55d0b100 [nranks=8] stream 0x1",
     "llm-#:211:4211 [0] NCCL INFO AllReduce: opCount # sendbuff 0x1 recvbuff 0x7f count # datatype 7 op 0 root 0 comm 0x55d0b100 [nra",
     "llm-#:211:4211 [0] NCCL INFO ncclCommInitRank comm 0x55d0b#00 rank # nranks 8 cudaDev 0 nvmlDev 0 busId b000 commId 0xbeef - Init START",
     "llm-#:211:4211 [0] NCCL INFO ncclCommInitRank comm 0x55d0b#00 rank # nranks 8 cudaDev 0 nvmlDev 0 busId b000 commId 0xbeef - Init COMPLETE",

@@ -9,17 +9,17 @@ use std::slice::Iter;
 use super::{Again, Calls, Known, Process, Procs, Spot};
 use crate::model::sources::Tellers;
 use crate::parse::fact::CollOp;
-use crate::parse::{At, Block, Often, Usual, Voice};
+use crate::parse::{Block, Moment, Often, Usual, Voice};
 
 /// What is held of one process.
 #[derive(Debug, Default)]
 pub(super) struct Hand {
     /// Who speaks for it; nothing is held where nobody does, but `calls`.
-    voice: Option<u32>,
+    voice: Option<u16>,
     /// The last line heard.
     line: u32,
     /// Its stamp, or one before it.
-    at: Option<At>,
+    at: Moment,
     /// The run of that voice's thread that is being filled.
     run: Option<u32>,
     /// `run` is a finished one that gets more of its only connection.
@@ -29,7 +29,7 @@ pub(super) struct Hand {
     /// The record last called.
     last_coll: Option<u32>,
     /// The communicator last looked for, and its record.
-    called: Option<(u64, Option<u32>)>,
+    called: Option<(u16, Option<u32>)>,
     /// Lines about calls, and what raises [`Process::rev`].
     lines: u64,
     revs: u64,
@@ -82,7 +82,7 @@ impl Hand {
         if let Some((lines, _)) = &mut process.call_lines {
             *lines += std::mem::take(&mut self.lines);
         }
-        process.heard(self.line, self.at);
+        process.heard(self.line, self.at.at());
     }
 
     /// Gives the lines of a connection to their run.
@@ -104,11 +104,17 @@ impl Hand {
     }
 
     /// A collective call.
-    fn call(&mut self, process: &mut Process, (op, op_count, comm): (CollOp, u64, u64)) {
+    fn call(
+        &mut self,
+        process: &mut Process,
+        block: &Block,
+        (op, op_count, comm): (CollOp, u32, u16),
+    ) {
         let record = match self.called {
             Some((called, record)) if called == comm => record,
             _ => {
-                let record = process.by_ptr.get(&comm).copied();
+                let pointer = block.comms.get(usize::from(comm));
+                let record = pointer.and_then(|pointer| process.by_ptr.get(pointer).copied());
                 self.called = Some((comm, record));
                 if record.is_some() && record != self.counted {
                     self.count(process);
@@ -119,7 +125,7 @@ impl Hand {
         };
         if record.is_some() {
             self.last_coll = record;
-            self.calls.count(op, op_count);
+            self.calls.count(op, u64::from(op_count));
         }
     }
 
@@ -197,7 +203,7 @@ impl Procs {
                     process.seal(run);
                     hand.turn = process.turn;
                 }
-                hand.call(process, (op, op_count, comm));
+                hand.call(process, block, (op, op_count, comm));
             }
             Usual::Channel { form, channel } => {
                 if hand.channel(form, channel) {

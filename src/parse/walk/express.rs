@@ -7,12 +7,13 @@
 
 use super::intern::Front;
 use super::known::{Bytes, FACES, Face, place, places};
+use super::usual::often;
 use super::{Place, Walk, offset32};
 use crate::parse::bytes::{Hash, offset};
 use crate::parse::envelope;
 use crate::parse::fact::{At, Fact, Level};
 use crate::parse::head::{Found, Tail};
-use crate::parse::often::{Often, Voice};
+use crate::parse::often::Voice;
 use crate::parse::quiet::is_quiet;
 use crate::parse::{HeadIx, Rec};
 
@@ -49,18 +50,12 @@ impl Walk<'_> {
         if let Some((voice, quiet, msg)) = face {
             if let Some((what, rest)) = self.ahead(msg) {
                 let end = offset(text, rest);
+                let (start, end32) = (offset32(start), offset32(end));
+                let often = often(line, (start, end32), voice, at, what)?;
                 self.note(at);
                 self.count_nccl(line);
-                let (start, end32) = (offset32(start), offset32(end));
                 self.hush(start, end32);
-                self.out.often.push(Often {
-                    line,
-                    start,
-                    end: end32,
-                    voice,
-                    at,
-                    what,
-                });
+                self.out.often.push(often);
                 return Some(end);
             }
             let (msg, place) = Self::bounded(text, start, msg, line);

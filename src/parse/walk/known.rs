@@ -160,6 +160,36 @@ impl Form {
     }
 }
 
+/// A communicator that is called, and its index in a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Called {
+    comm: u64,
+    block: u64,
+    index: u16,
+}
+
+impl Called {
+    /// One that was not met before.
+    pub(super) fn new(comm: u64) -> Self {
+        Self {
+            comm,
+            block: 0,
+            index: 0,
+        }
+    }
+
+    /// Its index in a block, entered where it has none there; none where there are too many.
+    #[inline]
+    pub(super) fn in_block(&mut self, block: u64, comms: &mut Vec<u64>) -> Option<u16> {
+        if self.block != block {
+            self.index = u16::try_from(comms.len()).ok()?;
+            self.block = block;
+            comms.push(self.comm);
+        }
+        Some(self.index)
+    }
+}
+
 /// The head of an INFO line behind a process prefix, and in a block the index of its voice.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
@@ -207,7 +237,7 @@ pub(in crate::parse) struct Known {
     pub(super) lengths: [u16; LENGTHS],
     /// Connections, and communicators called, by the bytes at the end of the line.
     pub(super) forms: Aheads<Form, 1024, 0>,
-    pub(super) calls: Aheads<u64, 512, 24>,
+    pub(super) calls: Aheads<Called, 512, 24>,
     /// Messages that come again word for word; whether no word in them names a secret.
     plain: Vec<Option<(Bytes, Fact, bool)>>,
 }

@@ -1,11 +1,11 @@
 //! Lines that come by the million: recognised by their bytes, kept as [`Often`].
 
-use super::known::Form;
+use super::known::{Called, Form};
 use super::{Place, Walk, offset32};
 use crate::parse::bytes::{Cur, Hash};
 use crate::parse::fact::{At, Fact};
 use crate::parse::head::Tail;
-use crate::parse::often::{Often, Usual, Voice};
+use crate::parse::often::{Moment, Often, Usual, Voice};
 use crate::parse::{nccl, net};
 
 /// Voices that are found at once; a power of two.
@@ -28,9 +28,13 @@ impl Walk<'_> {
         }
         let (op, op_count, mut c) = nccl::call(msg)?;
         c.num()?;
-        let (comm, rest) = known.calls.get(c.0)?;
-        let comm = *comm;
-        (rest.starts_with(b"\n")).then_some((Usual::Call { op, op_count, comm }, rest))
+        let (called, rest) = known.calls.get(c.0)?;
+        if !rest.starts_with(b"\n") {
+            return None;
+        }
+        let comm = called.in_block(known.block, &mut self.out.comms)?;
+        let op_count = u32::try_from(op_count).ok()?;
+        Some((Usual::Call { op, comm, op_count }, rest))
     }
 
     /// Keeps the line at `place`, which holds one head with this tail and nothing else, small, if its message is
@@ -53,15 +57,11 @@ impl Walk<'_> {
             self.call(msg, tail)
         };
         let Some(what) = what else { return false };
+        let Some(often) = often(place.line, (base, place.end), voice, at, what) else {
+            return false;
+        };
         self.hush(base, place.end);
-        self.out.often.push(Often {
-            line: place.line,
-            start: base,
-            end: place.end,
-            voice,
-            at,
-            what,
-        });
+        self.out.often.push(often);
         true
     }
 
@@ -98,17 +98,21 @@ impl Walk<'_> {
         let known = self.known.as_mut()?;
         let (op, op_count, mut c) = nccl::call(msg)?;
         c.num()?;
+        let (block, comms) = (known.block, &mut self.out.comms);
         let comm = match known.calls.get(c.0) {
-            Some((comm, [])) => *comm,
+            Some((called, [])) => called.in_block(block, comms)?,
             _ => {
                 let Some(Fact::Coll { comm, .. }) = nccl::fact(tail, msg) else {
                     return None;
                 };
-                known.calls.enter(c.0, comm);
-                comm
+                let mut called = Called::new(comm);
+                let index = called.in_block(block, comms)?;
+                known.calls.enter(c.0, called);
+                index
             }
         };
-        Some(Usual::Call { op, op_count, comm })
+        let op_count = u32::try_from(op_count).ok()?;
+        Some(Usual::Call { op, comm, op_count })
     }
 
     /// The index of a voice, entered where it was not found at once.
@@ -132,6 +136,25 @@ impl Walk<'_> {
         }
         at
     }
+}
+
+/// A line from where to where and whose it is, if all of that fits.
+#[inline(always)]
+pub(super) fn often(
+    line: u32,
+    (start, end): (u32, u32),
+    voice: u32,
+    at: Option<At>,
+    what: Usual,
+) -> Option<Often> {
+    Some(Often {
+        at: Moment::of(at)?,
+        what,
+        line,
+        start,
+        len: u16::try_from(end.checked_sub(start)?).ok()?,
+        voice: u16::try_from(voice).ok()?,
+    })
 }
 
 /// A channel's number, which has two digits at least and seldom more.
